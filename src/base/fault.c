@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "base/fault.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct {
+    char *name;
+    bool die;
+    int left;
+} Armed;
+
+static int countdown = -1;
+static bool fired;
+static GArray *armed; /* of Armed; NULL when the environment names none */
+static GMutex lock;
+
+void
+fault_init(void)
+{
+    const char *text = g_getenv("LIVEMERGE_FAULTS");
+    g_auto(GStrv) entries = NULL;
+
+    if (text == NULL || *text == '\0')
+        return;
+    armed = g_array_new(FALSE, FALSE, sizeof(Armed));
+    entries = g_strsplit(text, ",", -1);
+    for (char **entry = entries; *entry != NULL; entry++) {
+        g_auto(GStrv) halves = g_strsplit(*entry, "=", 2);
+        Armed a = { 0 };
+
+        if (halves[0] == NULL || halves[1] == NULL)
+            continue;
+        const char *at = strchr(halves[1], '@');
+        a.name = g_strdup(halves[0]);
+        a.die = g_str_has_prefix(halves[1], "die");
+        a.left = at != NULL ? atoi(at + 1) : 1;
+        g_array_append_val(armed, a);
+    }
+}
+
+void
+fault_arm(int n)
+{
+    countdown = n;
+    fired = false;
+}
+
+bool
+fault_fired(void)
+{
+    return fired;
+}
+
+static bool
+named_point(const char *name, GError **error)
+{
+    g_autoptr(GMutexLocker) held G_GNUC_UNUSED = g_mutex_locker_new(&lock);
+
+    for (guint i = 0; i < armed->len; i++) {
+        Armed *a = &g_array_index(armed, Armed, i);
+        if (!g_str_equal(a->name, name) || a->left <= 0 || --a->left > 0)
+            continue;
+        if (a->die)
+            kill(getpid(), SIGKILL);
+        return error_set(error, ERR_STOPPED, "stopped at fault point %s", name);
+    }
+    return true;
+}
+
+bool
+fault_point(const char *name, GError **error)
+{
+    if (armed != NULL)
+        return named_point(name, error);
+    if (countdown < 0 || countdown-- > 0)
+        return true;
+    fired = true;
+    return error_set(error, ERR_STOPPED, "stopped at fault point %s", name);
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "base/steps.h"
+
+#include "base/fault.h"
+
+#include <string.h>
+
+static const Step *
+find_step(const Step *steps, const char *name)
+{
+    for (const Step *s = steps; s->name != NULL; s++)
+        if (g_str_equal(s->name, name))
+            return s;
+    return NULL;
+}
+
+bool
+machine_init(Machine *m, const Step *steps, const char *step_name, GError **error)
+{
+    m->steps = steps;
+    if (step_name == NULL)
+        step_name = steps->name;
+    if (*step_name != '\0' && find_step(steps, step_name) == NULL)
+        return error_set(error, ERR_CORRUPT, "saved at step '%s', which this version does not know",
+                         step_name);
+    m->step = g_strdup(step_name);
+    return true;
+}
+
+void
+machine_clear(Machine *m)
+{
+    g_clear_pointer(&m->step, g_free);
+    g_clear_pointer(&m->error_word, g_free);
+    g_clear_pointer(&m->error_text, g_free);
+    g_clear_pointer(&m->waiting_for, g_free);
+}
+
+bool
+machine_ended(const Machine *m)
+{
+    return *m->step == '\0';
+}
+
+bool
+machine_failed(const Machine *m)
+{
+    return m->error_word != NULL;
+}
+
+bool
+machine_can_cancel(const Machine *m)
+{
+    const Step *step = find_step(m->steps, m->step);
+
+    return step != NULL && step->cancel;
+}
+
+void
+machine_note_failure(Machine *m, const GError *error)
+{
+    if (m->error_word != NULL)
+        return;
+    m->error_word = g_strdup(error_word(error));
+    m->error_text = g_strdup(error->message);
+}
+
+unsigned
+machine_backoff_ms(const Machine *m)
+{
+    if (m->misses == 0)
+        return 0;
+    return m->misses > 8 ? 10000 : MIN(50U << (m->misses - 1), 10000U);
+}
+
+static Turn
+wait_because(Machine *m, const GError *error)
+{
+    m->misses++;
+    g_free(m->waiting_for);
+    m->waiting_for = g_strdup(error != NULL ? error->message : "no reason given");
+    return TURN_WAIT;
+}
+
+static Turn
+wait_calmly(Machine *m)
+{
+    m->misses = 0;
+    g_clear_pointer(&m->waiting_for, g_free);
+    return TURN_WAIT;
+}
+
+/* Saves the machine at another step; on failure it stays where it was. */
+static Turn
+enter(Machine *m, const char *name)
+{
+    g_autofree char *old = m->step;
+    unsigned old_tried = m->tried;
+    g_autoptr(GError) error = NULL;
+
+    m->step = g_strdup(name);
+    m->tried = 0;
+    if (!fault_point("steps.before-save", &error) || !m->save(m->self, &error) ||
+        !fault_point("steps.after-save", &error)) {
+        g_free(m->step);
+        m->step = g_steal_pointer(&old);
+        m->tried = old_tried;
+        return wait_because(m, error);
+    }
+    wait_calmly(m);
+    return machine_ended(m) ? TURN_ENDED : TURN_AGAIN;
+}
+
+static Turn
+fail(Machine *m, const Step *step, const GError *error)
+{
+    if (step->on_failed == NULL)
+        return wait_because(m, error); /* no way back: an operator must see it */
+    machine_note_failure(m, error);
+    return enter(m, step->on_failed);
+}
+
+static Turn
+act(Machine *m, const Step *step)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (step->tries > 0 && m->tried >= step->tries) {
+        error_set(&error, ERR_TIMEOUT, "step '%s' used up its %u tries%s%s", step->name,
+                  step->tries, m->waiting_for != NULL ? ": " : "",
+                  m->waiting_for != NULL ? m->waiting_for : "");
+        return fail(m, step, error);
+    }
+    m->tried++;
+    if (!m->save(m->self, &error)) {
+        m->tried--;
+        return wait_because(m, error);
+    }
+    if (!step->act(m->self, &error)) {
+        if (error_may_retry(error) || step->on_failed == NULL)
+            return wait_because(m, error);
+        return fail(m, step, error);
+    }
+    wait_calmly(m);
+    return TURN_AGAIN;
+}
+
+Turn
+machine_turn(Machine *m)
+{
+    g_autoptr(GError) error = NULL;
+    const Step *step;
+
+    if (machine_ended(m))
+        return TURN_ENDED;
+    step = find_step(m->steps, m->step);
+    if (m->cancel && step->cancel && step->on_failed != NULL) {
+        error_set(&error, ERR_CANCELLED, "cancelled by the user");
+        return fail(m, step, error);
+    }
+
+    switch (step->check(m->self, &error)) {
+    case STEP_TODO:
+        return act(m, step);
+    case STEP_RUNNING:
+        return wait_calmly(m);
+    case STEP_DONE:
+        if (step->next != NULL)
+            return enter(m, step->next);
+        return enter(m, step[1].name != NULL ? step[1].name : STEP_END);
+    case STEP_FAILED:
+        return fail(m, step, error);
+    case STEP_UNKNOWN:
+        return wait_because(m, error);
+    }
+    g_assert_not_reached();
+}
+
+bool
+steps_check(const Step *steps, GError **error)
+{
+    for (const Step *s = steps; s->name != NULL; s++) {
+        if (*s->name == '\0' || find_step(steps, s->name) != s)
+            return error_set(error, ERR_INTERNAL, "step name '%s' is empty or used twice", s->name);
+        if (s->check == NULL)
+            return error_set(error, ERR_INTERNAL, "step '%s' has no check", s->name);
+        if (s->on_failed != NULL && find_step(steps, s->on_failed) == NULL)
+            return error_set(error, ERR_INTERNAL, "step '%s' fails to unknown '%s'", s->name,
+                             s->on_failed);
+        if (s->next != NULL && *s->next != '\0' && find_step(steps, s->next) == NULL)
+            return error_set(error, ERR_INTERNAL, "step '%s' goes to unknown '%s'", s->name,
+                             s->next);
+        if (s->cancel && s->on_failed == NULL)
+            return error_set(error, ERR_INTERNAL, "step '%s' can be cancelled to nowhere", s->name);
+    }
+    return true;
+}
