@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * An image file that is open for reading: what the other files of this folder share.
+ * Nobody outside the folder includes it.
+ *
+ * Threads: any; nothing is shared. Errors: ERR_NOT_FOUND, ERR_UNSUPPORTED (not a regular file
+ * or block device), ERR_CORRUPT (short), ERR_STORAGE.
+ */
+#pragma once
+
+#include "qcow2/qcow2.h"
+
+#include <string.h>
+
+#define SECTOR UINT64_C(512)
+
+typedef struct {
+    int fd;
+    uint64_t size;
+    uint64_t allocated;
+    uint64_t device, inode; /* who it is, whatever names it has */
+} ImageFile;
+
+#define IMAGE_FILE_INIT \
+    {                   \
+        .fd = -1        \
+    }
+
+static inline void
+image_close(ImageFile *file)
+{
+    autofd_close(&file->fd);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(ImageFile, image_close)
+
+/* Never waits: a FIFO or a character device is refused. */
+bool image_open(const char *path, ImageFile *ret_file, GError **error);
+
+/* Reads exactly "length" bytes; "what" names them in the error when the file is too short. */
+bool image_read(const ImageFile *file, const char *path, const char *what, uint64_t offset,
+                void *buffer, size_t length, GError **error);
+
+/* qcow2_header_read() of a file that is open already. */
+Qcow2Header *image_header(const ImageFile *file, const char *path, GError **error);
+
+/* A name out of a header, fit for an error message; the caller frees it. */
+char *image_shown(const char *name);
+
+/* A L2 table maps this many bytes of the guest's disk (as a power of two). */
+static inline unsigned
+l2_span_bits(unsigned cluster_bits, bool extended_l2)
+{
+    return 2 * cluster_bits - (extended_l2 ? 4 : 3);
+}
+
+static inline uint64_t
+round_up(uint64_t value, uint64_t unit)
+{
+    return (value + unit - 1) / unit * unit;
+}
+
+/* QEMU counts a raw disk in sectors and reads the missing part of the last one as zeros. */
+static inline uint64_t
+raw_virtual_size(const ImageFile *file)
+{
+    return round_up(file->size, SECTOR);
+}
+
+static inline uint64_t
+get_be64(const void *at)
+{
+    uint64_t value;
+
+    memcpy(&value, at, sizeof value);
+    return GUINT64_FROM_BE(value);
+}
+
+static inline uint32_t
+get_be32(const void *at)
+{
+    uint32_t value;
+
+    memcpy(&value, at, sizeof value);
+    return GUINT32_FROM_BE(value);
+}
+
+static inline void
+put_be64(void *at, uint64_t value)
+{
+    value = GUINT64_TO_BE(value);
+    memcpy(at, &value, sizeof value);
+}
+
+static inline void
+put_be32(void *at, uint32_t value)
+{
+    value = GUINT32_TO_BE(value);
+    memcpy(at, &value, sizeof value);
+}

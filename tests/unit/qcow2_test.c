@@ -1,0 +1,709 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * qcow2 against QEMU's own tools (skipped where they are not installed), and against damaged
+ * files, loops and full disks. Run with --seed to repeat a failure of the random images.
+ */
+#include "qcow2/qcow2.h"
+
+#include "../lib/image_tools.h"
+#include "qcow2_map_cases.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+/* Headers --------------------------------------------------------------------------- */
+
+static void
+test_header_fields(void)
+{
+    FOLDER(folder);
+    g_autoptr(GError) error = NULL;
+
+    if (!have_qemu())
+        return;
+    MUST(folder, "qemu-img create -q -f qcow2 base 1M");
+    MUST(folder, "qemu-img create -q -f qcow2 -b base -F qcow2 -o "
+                 "cluster_size=128k,refcount_bits=32 a 3G");
+    MUST(folder, "qemu-img bitmap --add a bits");
+    MUST(folder, "qemu-img snapshot -c inside a");
+    g_autofree char *path = in(folder, "a");
+    g_autoptr(Qcow2Header) h = qcow2_header_read(path, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(h->path, ==, path);
+    g_assert_cmpuint(h->version, ==, 3);
+    g_assert_cmpuint(h->cluster_bits, ==, 17);
+    g_assert_cmpuint(h->virtual_size, ==, 3 * GIB);
+    g_assert_cmpuint(h->refcount_bits, ==, 32);
+    g_assert_cmpstr(h->backing_file, ==, "base");
+    g_assert_cmpstr(h->backing_format, ==, "qcow2");
+    g_assert_cmpuint(h->features, ==, QCOW2_BITMAPS | QCOW2_INTERNAL_SNAPSHOTS);
+    g_assert_cmpuint(h->autoclear, ==, 1);
+
+    MUST(folder, "qemu-img create -q -f qcow2 -o compat=0.10 old 5M");
+    g_autofree char *old = in(folder, "old");
+    g_autoptr(Qcow2Header) v2 = qcow2_header_read(old, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(v2->version, ==, 2);
+    g_assert_cmpuint(v2->refcount_bits, ==, 16);
+    g_assert_null(v2->backing_file);
+    g_assert_cmpuint(v2->features, ==, 0);
+}
+
+static void
+test_header_features(void)
+{
+    /* clang-format off */
+    static const struct { unsigned at, width; uint64_t value; unsigned wanted; } rows[] = {
+        { 72, 8, 1,                   QCOW2_DIRTY },
+        { 72, 8, 2,                   QCOW2_CORRUPT },
+        { 72, 8, 4,                   QCOW2_EXTERNAL_DATA },
+        { 72, 8, 8,                   QCOW2_COMPRESSION_TYPE },
+        { 72, 8, 16,                  QCOW2_EXTENDED_L2 },
+        { 72, 8, UINT64_C(1) << 63,   QCOW2_UNKNOWN_INCOMPATIBLE },
+        { 72, 8, 32 | 1,              QCOW2_UNKNOWN_INCOMPATIBLE | QCOW2_DIRTY },
+        { 32, 4, 1,                   QCOW2_ENCRYPTED },
+        { 60, 4, 1,                   QCOW2_INTERNAL_SNAPSHOTS },
+        { 80, 8, UINT64_MAX,          0 },
+    };
+    /* clang-format on */
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        FOLDER(folder);
+        g_autoptr(GError) error = NULL;
+        g_autofree char *path = image(folder, "a", MIB, NULL, NULL);
+
+        poke(path, rows[i].at, rows[i].width, rows[i].value);
+        g_autoptr(Qcow2Header) h = qcow2_header_read(path, &error);
+        g_assert_no_error(error);
+        g_assert_cmpuint(h->features, ==, rows[i].wanted);
+    }
+}
+
+static void
+test_header_refuses(void)
+{
+    /* clang-format off */
+    static const struct { const char *name; unsigned at, width; uint64_t value; ErrorCode code; const char *wanted; } rows[] = {
+        { "magic",                 0, 4, 0x514649fa,            ERR_CORRUPT,     "magic" },
+        { "version 1",             4, 4, 1,                     ERR_UNSUPPORTED, "version 1" },
+        { "version 4",             4, 4, 4,                     ERR_UNSUPPORTED, "version 4" },
+        { "cluster_bits 8",       20, 4, 8,                     ERR_CORRUPT,     "cluster_bits" },
+        { "cluster_bits 22",      20, 4, 22,                    ERR_CORRUPT,     "cluster_bits" },
+        { "cluster_bits 63",      20, 4, 63,                    ERR_CORRUPT,     "cluster_bits" },
+        { "size 2^63",            24, 8, UINT64_C(1) << 63,     ERR_CORRUPT,     "size" },
+        { "size above L1",        24, 8, GIB,                   ERR_CORRUPT,     "l1_size" },
+        { "size far above L1",    24, 8, INT64_MAX,             ERR_CORRUPT,     "l1_size" },
+        { "L1 of 4 billion",      36, 4, UINT32_MAX,            ERR_CORRUPT,     "l1_size" },
+        { "L1 beyond the end",    36, 4, 100000,                ERR_CORRUPT,     "l1_table_offset" },
+        { "L1 outside",           40, 8, 64 * MIB,              ERR_CORRUPT,     "l1_table_offset" },
+        { "L1 wraps round",       40, 8, UINT64_MAX - 65535,    ERR_CORRUPT,     "l1_table_offset" },
+        { "L1 unaligned",         40, 8, 3 * 65536 + 8,         ERR_CORRUPT,     "l1_table_offset" },
+        { "L1 over the header",   40, 8, 0,                     ERR_CORRUPT,     "l1_table_offset" },
+        { "refcounts outside",    48, 8, 64 * MIB,              ERR_CORRUPT,     "refcount_table_offset" },
+        { "refcounts unaligned",  48, 8, 65537,                 ERR_CORRUPT,     "refcount_table_offset" },
+        { "refcounts too long",   56, 4, 100,                   ERR_CORRUPT,     "refcount_table_offset" },
+        { "refcounts 4 billion",  56, 4, UINT32_MAX,            ERR_CORRUPT,     "refcount_table_clusters" },
+        { "no refcounts",         56, 4, 0,                     ERR_CORRUPT,     "refcount_table_clusters" },
+        { "refcount_order 7",     96, 4, 7,                     ERR_CORRUPT,     "refcount_order" },
+        { "header_length 103",   100, 4, 103,                   ERR_CORRUPT,     "header_length" },
+        { "header_length 4G",    100, 4, UINT32_MAX,            ERR_CORRUPT,     "header_length" },
+        { "backing outside",       8, 8, 65536,                 ERR_CORRUPT,     "backing_file_offset" },
+        { "backing far outside",   8, 8, UINT64_MAX,            ERR_CORRUPT,     "backing_file_offset" },
+        { "backing in header",     8, 8, 8,                     ERR_CORRUPT,     "backing_file_offset" },
+        { "backing 1024 long",    16, 4, 1024,                  ERR_CORRUPT,     "backing_file_size" },
+        { "backing 4G long",      16, 4, UINT32_MAX,            ERR_CORRUPT,     "backing_file_size" },
+        { "backing has NUL",      16, 4, 6,                     ERR_CORRUPT,     "NUL" },
+        { "extension too long",  116, 4, 65536,                 ERR_CORRUPT,     "extension" },
+        { "format 16 long",      116, 4, 16,                    ERR_CORRUPT,     "backing format" },
+        { "format has NUL",      116, 4, 6,                     ERR_CORRUPT,     "NUL" },
+        { "two formats",         128, 4, 0xe2792aca,            ERR_CORRUPT,     "two backing formats" },
+    };
+    /* clang-format on */
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        FOLDER(folder);
+        g_autoptr(GError) error = NULL;
+        g_autofree char *path = image(folder, "a", MIB, "base", "qcow2");
+
+        g_test_message("%s", rows[i].name);
+        if (rows[i].at >= 116) { /* room for more extensions */
+            poke_text(path, 512, "base", 4);
+            poke(path, 8, 8, 512);
+        }
+        if (rows[i].at == 128) {
+            poke(path, 132, 4, 3);
+            poke_text(path, 136, "raw", 3);
+        }
+        poke(path, rows[i].at, rows[i].width, rows[i].value);
+        g_assert_null(qcow2_header_read(path, &error));
+        assert_refused(error, rows[i].code, rows[i].wanted);
+        g_assert_nonnull(strstr(error->message, path));
+    }
+}
+
+static void
+test_header_cut_short(void)
+{
+    static const off_t lengths[] = { 0, 3, 4, 71, 72, 103, 104, 4096, 65536, 3 * 65536 };
+    FOLDER(folder);
+    g_autofree char *path = image(folder, "a", MIB, "base", "qcow2");
+
+    for (size_t i = G_N_ELEMENTS(lengths); i-- > 0;) {
+        g_autoptr(GError) error = NULL;
+
+        g_assert_cmpint(truncate(path, lengths[i]), ==, 0);
+        g_assert_null(qcow2_header_read(path, &error));
+        assert_refused(error, ERR_CORRUPT, path);
+    }
+}
+
+static void
+test_never_waits(void)
+{
+    FOLDER(folder);
+    g_autofree char *fifo = in(folder, "fifo");
+    g_autofree char *missing = in(folder, "missing");
+    /* clang-format off */
+    const struct { const char *path; ErrorCode code; } rows[] = {
+        { fifo, ERR_UNSUPPORTED }, { folder, ERR_UNSUPPORTED }, { "/dev/zero", ERR_UNSUPPORTED },
+        { missing, ERR_NOT_FOUND },
+    };
+    /* clang-format on */
+    g_assert_cmpint(mkfifo(fifo, 0600), ==, 0);
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(GError) error = NULL;
+
+        g_assert_null(qcow2_header_read(rows[i].path, &error));
+        assert_refused(error, rows[i].code, rows[i].path);
+        g_clear_error(&error);
+        g_assert_null(qcow2_chain_walk(rows[i].path, "raw", NULL, &error));
+        assert_refused(error, rows[i].code, rows[i].path);
+        g_clear_error(&error);
+        g_assert_false(qcow2_map(rows[i].path, "raw", any_extent, NULL, &error));
+        assert_refused(error, rows[i].code, rows[i].path);
+    }
+}
+
+/* Chains ---------------------------------------------------------------------------- */
+
+static void
+test_backing_path(void)
+{
+    /* clang-format off */
+    static const struct { const char *of, *backing, *wanted; } rows[] = {
+        { "/a/b/leaf", "base",           "/a/b/base" },
+        { "/a/b/leaf", "./base",         "/a/b/base" },
+        { "/a/b/leaf", "../c//base",     "/a/c/base" },
+        { "/a/b/leaf", "/x/../y/base",   "/y/base" },
+        { "/a/b/leaf", "./nbd:x",        "/a/b/nbd:x" },
+        { "/a/b/leaf", "/d/a:b",         "/d/a:b" },
+        { "/a/b/leaf", "",               NULL },
+        { "/a/b/leaf", "json:{\"driver\":\"raw\"}", NULL },
+        { "/a/b/leaf", "nbd://host/x",   NULL },
+        { "/a/b/leaf", "nbd:unix:/s",    NULL },
+        { "/a/b/leaf", "file:/etc/x",    NULL },
+        { "/a/b/leaf", "fd:3",           NULL },
+        { "/a/b/leaf", "two\nlines",     NULL },
+        { "/a/b/leaf", "not utf8 \xff",  NULL },
+    };
+    /* clang-format on */
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(GError) error = NULL;
+        g_autofree char *path = qcow2_backing_path(rows[i].of, rows[i].backing, &error);
+
+        g_assert_cmpstr(path, ==, rows[i].wanted);
+        if (rows[i].wanted == NULL)
+            assert_refused(error, ERR_UNSUPPORTED, rows[i].of);
+    }
+}
+
+static void
+test_chain_good(void)
+{
+    FOLDER(folder);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *raw = in(folder, "base.raw");
+    g_assert_true(g_file_set_contents(raw, "0123456789abcdef", 16, NULL));
+    g_assert_cmpint(truncate(raw, 1000 * 512), ==, 0);
+    g_autofree char *mid = image(folder, "mid", MIB, "base.raw", "raw");
+    g_autofree char *leaf = image(folder, "leaf", 2 * MIB, mid, "qcow2");
+
+    g_autoptr(GPtrArray) chain = qcow2_chain_walk(leaf, "qcow2", folder, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(chain->len, ==, 3);
+    const Qcow2Layer *const *layers = (const Qcow2Layer *const *)chain->pdata;
+    g_assert_cmpstr(layers[0]->path, ==, raw);
+    g_assert_cmpstr(layers[0]->format, ==, "raw");
+    g_assert_null(layers[0]->header);
+    g_assert_cmpuint(layers[0]->virtual_size, ==, 1000 * 512);
+    g_assert_cmpstr(layers[1]->path, ==, mid);
+    g_assert_cmpuint(layers[1]->virtual_size, ==, MIB);
+    g_assert_cmpstr(layers[2]->path, ==, leaf);
+    g_assert_cmpstr(layers[2]->header->backing_file, ==, mid);
+    g_assert_cmpuint(layers[2]->virtual_size, ==, 2 * MIB);
+    g_assert_cmpuint(layers[2]->allocated, ==, layers[2]->header->allocated);
+
+    /* A qcow2 leaf that is declared raw is raw: content is never looked at */
+    g_autoptr(GPtrArray) alone = qcow2_chain_walk(leaf, "raw", folder, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(alone->len, ==, 1);
+    g_assert_null(((Qcow2Layer *)alone->pdata[0])->header);
+}
+
+static void
+assert_walk_refused(const char *leaf, const char *root, ErrorCode code, const char *wanted)
+{
+    g_autoptr(GError) error = NULL;
+
+    g_assert_null(qcow2_chain_walk(leaf, "qcow2", root, &error));
+    assert_refused(error, code, wanted);
+    g_assert_nonnull(strstr(error->message, leaf));
+}
+
+static void
+test_chain_refuses_names(void)
+{
+    /* clang-format off */
+    static const struct { const char *backing, *format; ErrorCode code; const char *wanted; } rows[] = {
+        { "json:{\"driver\":\"qcow2\"}", "qcow2", ERR_UNSUPPORTED, "json:" },
+        { "nbd://10.0.0.1/x", "raw",   ERR_UNSUPPORTED, "nbd://10.0.0.1/x" },
+        { "gone",             "qcow2", ERR_NOT_FOUND,   "/gone does not exist" },
+        { "sub",              "raw",   ERR_UNSUPPORTED, "/sub is neither" },
+        { "base",             "vmdk",  ERR_UNSUPPORTED, "\"vmdk\"" },
+        { "base",             "r\x01w",  ERR_UNSUPPORTED, "\"r\\001w\"" },
+        { "base",             NULL,    ERR_UNSUPPORTED, "qemu-img rebase -u -b base -F FORMAT /" },
+        { "b'; rm x",         NULL,    ERR_UNSUPPORTED, "rebase -u -b 'b'\\''; rm x' -F FORMAT /" },
+        { "text",             "qcow2", ERR_CORRUPT,     "/text is not a qcow2 file" },
+        { "/dev/null",        "raw",   ERR_UNSUPPORTED, "/dev/null is neither" },
+    };
+    /* clang-format on */
+    FOLDER(folder);
+    g_autofree char *base = image(folder, "base", MIB, NULL, NULL);
+    g_autofree char *text = in(folder, "text");
+    g_autofree char *sub = in(folder, "sub");
+    g_assert_cmpint(mkdir(sub, 0700), ==, 0);
+    g_autofree char *long_text = g_strnfill(100000, 'x');
+    g_assert_true(g_file_set_contents(text, long_text, -1, NULL));
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree char *name = g_strdup_printf("leaf%zu", i);
+        g_autofree char *leaf = image_naming(folder, name, rows[i].backing, rows[i].format);
+
+        assert_walk_refused(leaf, NULL, rows[i].code, rows[i].wanted);
+    }
+    g_autoptr(GError) error = NULL;
+    g_assert_null(qcow2_chain_walk(base, NULL, NULL, &error));
+    assert_refused(error, ERR_UNSUPPORTED, base);
+}
+
+static void
+test_chain_loops(void)
+{
+    FOLDER(folder);
+    g_autofree char *a = image(folder, "a", MIB, "b", "qcow2");
+    g_autofree char *b = image(folder, "b", MIB, "a", "qcow2");
+    assert_walk_refused(a, NULL, ERR_CORRUPT, "loop");
+
+    g_autofree char *self = image(folder, "self", MIB, "self", "qcow2");
+    assert_walk_refused(self, NULL, ERR_CORRUPT, "loop");
+
+    /* by a hard link and by a symbolic link */
+    g_autofree char *c = image(folder, "c", MIB, "hard", "qcow2");
+    g_autofree char *hard = in(folder, "hard");
+    g_assert_cmpint(link(c, hard), ==, 0);
+    assert_walk_refused(c, NULL, ERR_CORRUPT, "loop");
+    g_autofree char *d = image(folder, "d", MIB, "soft", "qcow2");
+    g_autofree char *soft = in(folder, "soft");
+    g_assert_cmpint(symlink("d", soft), ==, 0);
+    assert_walk_refused(d, NULL, ERR_CORRUPT, "loop");
+}
+
+static void
+test_chain_depth(void)
+{
+    FOLDER(folder);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *leaf = image(folder, "1", MIB, NULL, NULL);
+
+    for (int i = 2; i <= QCOW2_MAX_DEPTH; i++) {
+        g_autofree char *name = g_strdup_printf("%d", i), *below = g_strdup_printf("%d", i - 1);
+        g_free(leaf);
+        leaf = image(folder, name, MIB, below, "qcow2");
+    }
+    g_autoptr(GPtrArray) chain = qcow2_chain_walk(leaf, "qcow2", folder, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(chain->len, ==, QCOW2_MAX_DEPTH);
+    g_assert_true(g_str_has_suffix(((Qcow2Layer *)chain->pdata[0])->path, "/1"));
+
+    g_free(leaf);
+    leaf = image(folder, "201", MIB, "200", "qcow2");
+    g_assert_null(qcow2_chain_walk(leaf, "qcow2", folder, &error));
+    assert_refused(error, ERR_UNSUPPORTED, "200 layers");
+}
+
+static void
+test_chain_root(void)
+{
+    FOLDER(folder);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *root = in(folder, "root"), *beside = in(folder, "root2");
+    g_autofree char *link_to_root = in(folder, "link"), *way_out = in(root, "way-out");
+    g_assert_cmpint(mkdir(root, 0700), ==, 0);
+    g_assert_cmpint(mkdir(beside, 0700), ==, 0);
+    g_assert_cmpint(symlink("root", link_to_root), ==, 0);
+    g_assert_cmpint(symlink("../root2", way_out), ==, 0);
+    g_autofree char *outside = image(beside, "base", MIB, NULL, NULL);
+    g_autofree char *inside = image(root, "base", MIB, NULL, NULL);
+    g_autofree char *good = image(root, "good", MIB, "base", "qcow2");
+    g_autofree char *dots = image(root, "dots", MIB, "../root2/base", "qcow2");
+    g_autofree char *link_out = image(root, "linked", MIB, "way-out/base", "qcow2");
+
+    assert_walk_refused(dots, root, ERR_REFUSED, outside);
+    assert_walk_refused(link_out, root, ERR_REFUSED, outside);
+    assert_walk_refused(dots, link_to_root, ERR_REFUSED, outside);
+    g_autoptr(GPtrArray) anywhere = qcow2_chain_walk(dots, "qcow2", NULL, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(anywhere->len, ==, 2);
+    /* The root may be named through a link, the leaf too */
+    g_autofree char *by_link = in(link_to_root, "good");
+    g_autoptr(GPtrArray) linked = qcow2_chain_walk(by_link, "qcow2", root, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(linked->len, ==, 2);
+    g_autoptr(GPtrArray) other = qcow2_chain_walk(good, "qcow2", link_to_root, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(other->len, ==, 2);
+
+    /* ".." after a symbolic link: the kernel goes elsewhere than the text says */
+    g_autofree char *sub = in(beside, "sub"), *short_cut = in(root, "cut");
+    g_assert_cmpint(mkdir(sub, 0700), ==, 0);
+    g_assert_cmpint(symlink("../root2/sub", short_cut), ==, 0);
+    g_autofree char *made = image(sub, "leaf", MIB, "../base", "qcow2");
+    g_autofree char *ambiguous = in(short_cut, "leaf");
+    assert_walk_refused(ambiguous, NULL, ERR_UNSUPPORTED, "through symbolic links");
+}
+
+static void
+test_chain_refuses_features(void)
+{
+    FOLDER(folder);
+    g_autofree char *data = in(folder, "data"), *secret = in(folder, "secret");
+    g_autofree char *over = NULL;
+
+    if (!have_qemu())
+        return;
+    MUST(folder, "qemu-img create -q -f qcow2 -o data_file=data.raw data 1M");
+    MUST(folder, "qemu-img create -q -f qcow2 --object secret,id=s,data=x -o "
+                 "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 secret 1M");
+    assert_walk_refused(data, NULL, ERR_UNSUPPORTED, "data_file");
+    assert_walk_refused(secret, NULL, ERR_UNSUPPORTED, "encrypted");
+    over = image(folder, "over", MIB, "data", "qcow2");
+    assert_walk_refused(over, NULL, ERR_UNSUPPORTED, "data_file");
+
+    g_autoptr(GError) error = NULL;
+    g_assert_false(qcow2_map(data, "qcow2", any_extent, NULL, &error));
+    assert_refused(error, ERR_UNSUPPORTED, data);
+}
+
+/* A qcow2 on a block device, as on LVM: a loop device, where we may have one. */
+static void
+test_block_device(void)
+{
+    FOLDER(folder);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *file = image(folder, "disk", 64 * MIB, NULL, NULL);
+    g_autofree char *device = NULL;
+    char *argv[] = { (char *)"losetup", (char *)"-f", (char *)"--show", file, NULL };
+    g_autofree char *losetup = g_find_program_in_path("losetup");
+
+    g_assert_cmpint(truncate(file, 2 * MIB), ==, 0);
+    if (losetup == NULL || run(folder, argv, &device) != 0) {
+        g_test_skip("no loop device to be had here");
+        return;
+    }
+    g_strchomp(device);
+    g_autoptr(GPtrArray) raw = qcow2_chain_walk(device, "raw", NULL, NULL);
+    g_autoptr(GPtrArray) qcow2 = qcow2_chain_walk(device, "qcow2", NULL, &error);
+    Mapped m = { 0 };
+    bool mapped = qcow2_map(device, "raw", take_extent, &m, NULL);
+    MUST(folder, "losetup -d %s", device);
+
+    g_assert_no_error(error);
+    g_assert_nonnull(raw);
+    g_assert_cmpuint(((Qcow2Layer *)raw->pdata[0])->virtual_size, ==, 2 * MIB);
+    g_assert_cmpuint(((Qcow2Layer *)raw->pdata[0])->allocated, ==, 2 * MIB);
+    g_assert_cmpuint(((Qcow2Layer *)qcow2->pdata[0])->virtual_size, ==, 64 * MIB);
+    g_assert_true(mapped);
+    g_assert_cmpuint(m.end, ==, 2 * MIB);
+}
+
+/* Creating -------------------------------------------------------------------------- */
+
+static void
+check_created(const char *folder, const char *name, uint64_t size, const char *backing)
+{
+    MUST(folder, "qemu-img check -q -f qcow2 %s", name);
+    g_autofree char *text = must(folder, "qemu-img info -f qcow2 --output=json %s", name);
+    g_autoptr(json_t) info = json_loads(text, 0, NULL);
+
+    g_assert_cmpuint((uint64_t)json_integer_value(json_object_get(info, "virtual-size")), ==, size);
+    g_assert_cmpstr(json_string_value(json_object_get(info, "backing-filename")), ==, backing);
+    g_assert_cmpstr(json_string_value(json_object_get(info, "backing-filename-format")), ==,
+                    backing != NULL ? "qcow2" : NULL);
+}
+
+static void
+test_create_overlays(void)
+{
+    /* clang-format off */
+    static const uint64_t sizes[] = {
+        512, 1024, 65536 - 512, 65536, 65536 + 512, 512 * MIB, 512 * MIB + 512, 5 * GIB + 512 * 77,
+        4 * TIB + 512, 64 * TIB,
+    };
+    /* clang-format on */
+    if (!have_qemu())
+        return;
+    for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++) {
+        FOLDER(folder);
+        uint64_t size = sizes[i], last = size - 512;
+        g_autofree char *base = image(folder, "base", size, NULL, NULL);
+        g_autofree char *over = image(folder, "over", size, "base", "qcow2");
+
+        g_test_message("size %" PRIu64, size);
+        check_created(folder, "base", size, NULL);
+        check_created(folder, "over", size, "base");
+        MUST(folder, "qemu-img create -q -f qcow2 same %" PRIu64, size);
+        MUST(folder, "qemu-io -f qcow2 -c 'write -P 1 0 512' base");
+        MUST(folder, "qemu-img compare -q -f qcow2 -F qcow2 base over");
+        MUST(folder, "qemu-io -f qcow2 -c 'write -P 2 %" PRIu64 " 512' over", last);
+        MUST(folder, "qemu-io -f qcow2 -c 'read -P 2 %" PRIu64 " 512' over", last);
+        MUST(folder, "qemu-io -f qcow2 -c 'write -P 1 0 512' -c 'write -P 2 %" PRIu64 " 512' same",
+             last);
+        MUST(folder, "qemu-img compare -q -f qcow2 -F qcow2 same over");
+        MUST(folder, "qemu-img check -q -f qcow2 over");
+        Mapped m = { 0 };
+        g_assert_true(qcow2_map(over, "qcow2", take_extent, &m, NULL));
+        g_assert_cmpuint(m.end, ==, size);
+    }
+}
+
+static void
+test_create_details(void)
+{
+    FOLDER(folder);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *path = in(folder, "a");
+    g_autofree char *longest = g_strnfill(1023, 'n');
+    bool root = geteuid() == 0;
+    struct stat st;
+
+    g_assert_true(
+        qcow2_create(path, MIB, longest, "raw", 0664, root ? 36 : -1, root ? 37 : -1, &error));
+    g_assert_no_error(error);
+    g_assert_cmpint(stat(path, &st), ==, 0);
+    g_assert_cmpint(st.st_mode & 07777, ==, 0664);
+    g_assert_cmpint(st.st_uid, ==, root ? 36 : geteuid());
+    g_assert_cmpint(st.st_gid, ==, root ? 37 : st.st_gid);
+    g_autoptr(Qcow2Header) h = qcow2_header_read(path, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(h->backing_file, ==, longest);
+    g_assert_cmpstr(h->backing_format, ==, "raw");
+
+    g_assert_false(qcow2_create(path, MIB, NULL, NULL, 0600, -1, -1, &error));
+    assert_refused(error, ERR_EXISTS, path);
+    g_assert_cmpint(access(path, F_OK), ==, 0);
+}
+
+static void
+test_create_refuses(void)
+{
+    g_autofree char *too_long = g_strnfill(1024, 'n');
+    /* clang-format off */
+    const struct { uint64_t size; const char *backing, *format; ErrorCode code; } rows[] = {
+        { 0,               NULL,       NULL,    ERR_INVALID },
+        { 513,             NULL,       NULL,    ERR_INVALID },
+        { UINT64_MAX - 511, NULL,      NULL,    ERR_INVALID },
+        { 3 * 1024 * 1024 * TIB, NULL, NULL,    ERR_INVALID },
+        { MIB,             "base",     NULL,    ERR_INVALID },
+        { MIB,             "base",     "vmdk",  ERR_INVALID },
+        { MIB,             too_long,   "raw",   ERR_INVALID },
+        { MIB,             "json:{}",  "raw",   ERR_UNSUPPORTED },
+        { MIB,             "",         "raw",   ERR_UNSUPPORTED },
+    };
+    /* clang-format on */
+    FOLDER(folder);
+    g_autofree char *path = in(folder, "a");
+    g_autofree char *nowhere = in(folder, "missing/a");
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(GError) error = NULL;
+
+        g_assert_false(qcow2_create(path, rows[i].size, rows[i].backing, rows[i].format, 0600, -1,
+                                    -1, &error));
+        assert_refused(error, rows[i].code, path);
+        g_assert_cmpint(access(path, F_OK), !=, 0);
+    }
+    g_autoptr(GError) error = NULL;
+    g_assert_false(qcow2_create(nowhere, MIB, NULL, NULL, 0600, -1, -1, &error));
+    assert_refused(error, ERR_STORAGE, nowhere);
+}
+
+enum { CHILD_GOOD = 0, CHILD_BAD = 1, CHILD_SKIP = 77 };
+
+/* Exit status of a child: did creating fail with this code and leave nothing? */
+static int
+create_in_child(const char *path, ErrorCode wanted)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (qcow2_create(path, 64 * GIB, "base", "qcow2", 0600, -1, -1, &error))
+        return CHILD_BAD;
+    return g_error_matches(error, ERR, (int)wanted) && access(path, F_OK) != 0 ? CHILD_GOOD
+                                                                               : CHILD_BAD;
+}
+
+static int
+wait_child(pid_t child)
+{
+    int status = 0;
+
+    g_assert_cmpint(child, >, 0);
+    g_assert_cmpint(waitpid(child, &status, 0), ==, child);
+    g_assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void
+test_create_leaves_nothing(void)
+{
+    static const rlim_t limits[] = { 0, 1, 4096, 65536, 65536 * 2 + 1, 65536 * 3, 65536 * 4 - 1 };
+    FOLDER(folder);
+    g_autofree char *path = in(folder, "a");
+
+    for (size_t i = 0; i < G_N_ELEMENTS(limits); i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            struct rlimit limit = { limits[i], limits[i] };
+            signal(SIGXFSZ, SIG_IGN);
+            _exit(setrlimit(RLIMIT_FSIZE, &limit) < 0 ? CHILD_SKIP
+                                                      : create_in_child(path, ERR_STORAGE));
+        }
+        g_assert_cmpint(wait_child(child), ==, CHILD_GOOD);
+        g_assert_cmpint(access(path, F_OK), !=, 0);
+    }
+}
+
+/* A tiny file system in a mount namespace of its own, which goes away with the child. */
+static void
+test_create_on_a_full_disk(void)
+{
+    FOLDER(folder);
+    g_autofree char *path = in(folder, "a");
+    pid_t child = fork();
+
+    if (child == 0) {
+        if (unshare(geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) < 0 ||
+            mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+            mount("tiny", folder, "tmpfs", 0, "size=128k") < 0)
+            _exit(CHILD_SKIP);
+        _exit(create_in_child(path, ERR_NO_SPACE));
+    }
+    int status = wait_child(child);
+    if (status == CHILD_SKIP)
+        g_test_skip("no mount namespaces here");
+    else
+        g_assert_cmpint(status, ==, CHILD_GOOD);
+}
+
+/* Work ------------------------------------------------------------------------------ */
+
+static void
+test_work(void)
+{
+    FOLDER(folder);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *a = image(folder, "a", 64 * MIB, "base", "raw");
+    g_autofree char *b = image(folder, "b", 128 * MIB, "a", "qcow2");
+    const char *paths[] = { a, b }, *formats[] = { "qcow2", "qcow2" };
+    WorkMap map;
+
+    /* L2 tables at cluster 4; data in guest clusters 0 and 1 of a, 1 and 1024 (64 MiB) of b */
+    poke(a, 3 * 65536, 8, 4 * 65536);
+    poke(a, 5 * 65536 - 8, 8, 0);
+    poke(a, 4 * 65536, 8, 5 * 65536);
+    poke(a, 4 * 65536 + 8, 8, UINT64_C(1) << 62); /* compressed */
+    poke(a, 4 * 65536 + 16, 8, 1);                /* zeros are no data */
+    poke(b, 3 * 65536, 8, 4 * 65536);
+    poke(b, 5 * 65536 - 8, 8, 0);
+    poke(b, 4 * 65536 + 8, 8, 5 * 65536);
+    poke(b, 4 * 65536 + 1024 * 8, 8, 6 * 65536);
+
+    qcow2_work_map(paths, formats, 2, &map, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(map.virtual_size, ==, 128 * MIB);
+    g_assert_cmpuint(map.total, ==, 3 * 65536);
+    g_assert_cmpuint(map.bucket[0], ==, 2 * 65536);
+    g_assert_cmpuint(map.bucket[512], ==, 65536);
+    g_assert_cmpuint(work_below(&map, 0), ==, 0);
+    g_assert_cmpuint(work_below(&map, 65536), ==, 65536); /* half of the first bucket */
+    g_assert_cmpuint(work_below(&map, MIB), ==, 2 * 65536);
+    g_assert_cmpuint(work_below(&map, 64 * MIB), ==, 2 * 65536);
+    g_assert_cmpuint(work_below(&map, 65 * MIB), ==, 3 * 65536);
+    g_assert_cmpuint(work_below(&map, UINT64_MAX), ==, 3 * 65536);
+
+    /* One sector, which is smaller than the number of buckets */
+    g_autofree char *tiny = image(folder, "tiny", 512, NULL, NULL);
+    const char *tiny_path[] = { tiny };
+    poke(tiny, 3 * 65536, 8, 4 * 65536);
+    poke(tiny, 5 * 65536 - 8, 8, 0);
+    poke(tiny, 4 * 65536, 8, 5 * 65536);
+    g_assert_true(qcow2_work_map(tiny_path, formats, 1, &map, &error));
+    g_assert_cmpuint(map.total, ==, 512);
+    g_assert_cmpuint(work_below(&map, 256), ==, 256);
+
+    /* Nothing at all, and a size where a grain is more than a sector */
+    g_assert_true(qcow2_work_map(NULL, NULL, 0, &map, &error));
+    g_assert_cmpuint(work_below(&map, 0), ==, 0);
+    g_autofree char *huge = image(folder, "huge", 64 * TIB, NULL, NULL);
+    const char *huge_path[] = { huge };
+    uint64_t end = 3 * 65536 + 131072 * 8;
+    poke(huge, end - 8, 8, end);
+    poke(huge, end + 65536 - 8, 8, UINT64_C(1) << 40); /* the very last cluster */
+    g_assert_true(qcow2_work_map(huge_path, formats, 1, &map, &error));
+    g_assert_no_error(error);
+    g_assert_cmpuint(map.total, ==, 262144); /* a grain */
+    g_assert_cmpuint(map.bucket[WORK_BUCKETS - 1], ==, map.total);
+    g_assert_cmpuint(work_below(&map, 64 * TIB - GIB * 64), ==, 0);
+
+    const char *gone[] = { "/nonexistent/volume" };
+    g_assert_false(qcow2_work_map(gone, formats, 1, &map, &error));
+    assert_refused(error, ERR_NOT_FOUND, gone[0]);
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    add_map_tests();
+    g_test_add_func("/qcow2/header/fields", test_header_fields);
+    g_test_add_func("/qcow2/header/features", test_header_features);
+    g_test_add_func("/qcow2/header/refuses", test_header_refuses);
+    g_test_add_func("/qcow2/header/cut-short", test_header_cut_short);
+    g_test_add_func("/qcow2/never-waits", test_never_waits);
+    g_test_add_func("/qcow2/backing-path", test_backing_path);
+    g_test_add_func("/qcow2/chain/good", test_chain_good);
+    g_test_add_func("/qcow2/chain/refuses-names", test_chain_refuses_names);
+    g_test_add_func("/qcow2/chain/loops", test_chain_loops);
+    g_test_add_func("/qcow2/chain/depth", test_chain_depth);
+    g_test_add_func("/qcow2/chain/root", test_chain_root);
+    g_test_add_func("/qcow2/chain/refuses-features", test_chain_refuses_features);
+    g_test_add_func("/qcow2/block-device", test_block_device);
+    g_test_add_func("/qcow2/create/overlays", test_create_overlays);
+    g_test_add_func("/qcow2/create/details", test_create_details);
+    g_test_add_func("/qcow2/create/refuses", test_create_refuses);
+    g_test_add_func("/qcow2/create/leaves-nothing", test_create_leaves_nothing);
+    g_test_add_func("/qcow2/create/full-disk", test_create_on_a_full_disk);
+    g_test_add_func("/qcow2/work", test_work);
+    return g_test_run();
+}
