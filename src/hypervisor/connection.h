@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * What the files behind hypervisor_libvirt_new() share: the kept connection, how a call gets at a
+ * domain, and how libvirt's errors become ours. Nobody outside this folder includes it.
+ *
+ * Threads: self->lock guards the members below it and is never held across a call that libvirt may
+ * block in: its close callback, which runs under libvirt's own locks, takes it too.
+ */
+#pragma once
+
+#include "hypervisor/hypervisor.h"
+
+#include <libvirt/libvirt.h>
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(virDomain, virDomainFree)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(virConnect, virConnectClose)
+
+enum { N_EVENTS = 3 };
+
+typedef struct {
+    Hypervisor hypervisor; /* must be first */
+    gint refs;             /* the owner, the connector thread, each callback that libvirt holds */
+    char *uri;
+    HvEventFunc each;
+    void *data;
+    GMutex emit_lock; /* one event at a time, none once silent */
+    bool silent;
+
+    GMutex lock;
+    GCond changed;
+    virConnectPtr conn; /* NULL = not connected; owned by the connector thread */
+    bool broken;        /* the connection that the connector holds has ended */
+    bool stopping;
+    bool finished;         /* the connector thread is past its last use of libvirt */
+    char *why;             /* the last failure to connect, or how the connection ended */
+    GHashTable *reasons;   /* "UUID/target" → why QEMU says that the last job failed */
+    GHashTable *instances; /* UUID → "PID.STARTTIME" */
+    GThread *connector;
+} Libvirt;
+
+Libvirt *libvirt_ref(Libvirt *self);
+void libvirt_unref(void *self);
+void libvirt_emit(Libvirt *self, const HvEvent *event);
+
+/* events.c. Deregistering works on a dead connection too. */
+bool events_register(Libvirt *self, virConnectPtr conn, int ids[N_EVENTS], int *ret_monitor_id);
+void events_deregister(virConnectPtr conn, const int ids[N_EVENTS], int monitor_id);
+/* A new job begins on this disk: what an older one said is of no interest. */
+void events_forget_reason(Libvirt *self, const char *vm_id, const char *disk);
+/* "vda" of QEMU's job name "commit-vda-libvirt-3-format"; NULL if it is none of libvirt's. */
+char *events_disk_of_job(const char *job_name);
+
+/* The connection with a reference of its own, or ERR_UNREACHABLE at once. */
+virConnectPtr libvirt_conn(Libvirt *self, GError **error);
+/* The domain, or ERR_UNREACHABLE, or ERR_NOT_FOUND. */
+virDomainPtr libvirt_domain(Hypervisor *hv, const char *vm_id, GError **error);
+
+/* Turns the error of this thread's last libvirt call into ours: "VM 'name' (uuid): DOING:
+ * libvirt's message". Must follow that call directly. Always false. */
+bool libvirt_refused(virDomainPtr domain, GError **error, const char *doing, ...)
+    G_GNUC_PRINTF(3, 4);
+/* The last error of this thread is this one (text NULL: any text). */
+bool libvirt_error_is(int code, const char *text);
+ErrorCode libvirt_error_code(int code, int domain, const char *message);
+/* Not running, as far as libvirt knows; false if it cannot tell. Overwrites the last error. */
+bool libvirt_is_off(virDomainPtr domain);
+
+/* The functions of the seam, by file. */
+char **domain_list(Hypervisor *hv, GError **error);
+HvDomain *domain_look(Hypervisor *hv, const char *vm_id, GError **error);
+bool domain_foreign_job(Hypervisor *hv, const char *vm_id, char **ret_job, GError **error);
+bool domain_suspend(Hypervisor *hv, const char *vm_id, GError **error);
+bool domain_resume(Hypervisor *hv, const char *vm_id, GError **error);
+bool domain_redefine(Hypervisor *hv, const char *vm_id, const char *const *targets,
+                     const char *const *sources, const char *const *formats, unsigned n,
+                     GError **error);
+bool snapshot_take(Hypervisor *hv, const char *vm_id, const HvSnapshotDisk *disks, unsigned n_disks,
+                   const char *memory, GError **error);
+bool snapshot_freeze(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error);
+bool snapshot_thaw(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error);
+bool jobs_commit_start(Hypervisor *hv, const char *vm_id, const char *disk, const char *base,
+                       const char *top, uint64_t bandwidth, GError **error);
+bool jobs_copy_start(Hypervisor *hv, const char *vm_id, const char *disk, const char *dest,
+                     bool shallow, uint64_t bandwidth, GError **error);
+bool jobs_look(Hypervisor *hv, const char *vm_id, const char *disk, HvJob *ret_job, GError **error);
+bool jobs_set_bandwidth(Hypervisor *hv, const char *vm_id, const char *disk, uint64_t bandwidth,
+                        GError **error);
+bool jobs_cancel(Hypervisor *hv, const char *vm_id, const char *disk, GError **error);
+bool jobs_pivot(Hypervisor *hv, const char *vm_id, const char *disk, GError **error);

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * The seam to the hypervisor: a struct of functions, with libvirt behind it (connection.c ...);
+ * a simulator will stand behind the same struct.
+ *
+ * Promise: each call says what it asked and of which VM; no call changes more than its comment
+ * says. A lost connection is ERR_UNREACHABLE and is mended in the background (close callback,
+ * keepalive, back-off); what libvirt refuses is ERR_HYPERVISOR with its message, or ERR_BUSY where
+ * it says that another job holds the VM or disk (libvirt errors 68, 83, and 55 "domain has active
+ * block job"), ERR_NOT_FOUND for an unknown domain (42). All facts are from trials with libvirt 9.0
+ * and QEMU 7.2.
+ *
+ * Threads: every function may be called from any thread; calls on one VM are serialised by the
+ * caller. Events come on threads of the hypervisor, one at a time, none after free(), and must not
+ * block: they only queue. libvirt's event loop runs in a thread of its own on GLib's *default*
+ * main context: nobody else may iterate that or attach sources to it (use g_main_context_new()).
+ * Ownership: results belong to the caller.
+ */
+#pragma once
+
+#include "model/vm.h"
+
+/* ---- what a domain looks like ---- */
+
+typedef struct {
+    char *target; /* "vda" */
+    char *bus;
+    char *device; /* "disk", "cdrom", "lun", "floppy" */
+    char *type;   /* "file", "block", "network", ... */
+    char *format; /* driver type; NULL = not given */
+    char *source; /* path; NULL = empty */
+    bool read_only;
+    bool shareable;
+    bool transient;
+    GPtrArray *backing; /* of char*: paths that libvirt names below source, top first; NULL = it
+                           says nothing. A layer without a path is "PROTOCOL:NAME" */
+    bool backing_terminated; /* the <backingStore> chain ends with an empty element */
+    char *mirror_job;        /* "active-commit", "copy", "" ; NULL = no <mirror> */
+    char *mirror_path;       /* may be NULL */
+    char *mirror_ready;      /* "yes", "pivot", "abort"; NULL */
+} HvDisk;
+
+typedef struct {
+    char *id; /* UUID */
+    char *name;
+    VmState state;
+    char *state_detail; /* "eio", "enospc", NULL */
+    bool persistent;
+    char *instance;  /* "PID.STARTTIME" of QEMU; NULL = not running */
+    uint64_t memory; /* bytes */
+    unsigned vcpus;
+    bool agent_connected;
+    char *graphics;
+    char *tpm_or_passthrough; /* NULL, or what forbids a memory snapshot: "a TPM", ... */
+    bool has_managed_save;
+    GPtrArray *disks;    /* of HvDisk, live if running, else inactive */
+    GPtrArray *inactive; /* of HvDisk, of the persistent definition; NULL if transient */
+    char *xml;           /* the live (or only) definition */
+    char *inactive_xml;  /* NULL if transient */
+} HvDomain;
+HvDomain *hv_domain_new(void);
+void hv_domain_free(HvDomain *domain);
+void hv_disk_free(HvDisk *disk);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvDomain, hv_domain_free)
+HvDisk *hv_domain_disk(const HvDomain *domain, const char *target);
+
+typedef enum {
+    HV_JOB_NONE,
+    HV_JOB_COMMIT,
+    HV_JOB_ACTIVE_COMMIT,
+    HV_JOB_COPY,
+    HV_JOB_PULL,
+    HV_JOB_OTHER
+} HvJobType;
+typedef struct {
+    HvJobType type;        /* NONE = no block job on this disk */
+    uint64_t current, end; /* bytes as QEMU counts them: see facts in merge.c */
+    uint64_t bandwidth;    /* bytes a second, 0 = unlimited */
+} HvJob;
+
+/* ---- events ---- */
+
+typedef enum {
+    HV_EVENT_CONNECTED, /* again or at last: look at everything */
+    HV_EVENT_DISCONNECTED,
+    HV_EVENT_DOMAIN, /* defined, undefined, started, stopped, suspended, resumed ...: look again */
+    HV_EVENT_BLOCK_JOB, /* disk, job_status, reason */
+} HvEventKind;
+typedef enum { HV_JOB_READY, HV_JOB_COMPLETED, HV_JOB_FAILED, HV_JOB_CANCELED } HvJobStatus;
+typedef struct {
+    HvEventKind kind;
+    const char *vm_id; /* borrowed for the call; NULL for (dis)connected */
+    const char *disk;  /* target */
+    HvJobStatus job_status;
+    const char
+        *reason; /* of FAILED, as QEMU says it ("No space left on device"); NULL = it said none */
+} HvEvent;
+typedef void (*HvEventFunc)(const HvEvent *event, void *data);
+
+/* ---- a snapshot ---- */
+typedef struct {
+    const char *target;
+    const char *overlay; /* NULL = this disk is not part of it (snapshot='no') */
+} HvSnapshotDisk;
+
+typedef struct Hypervisor Hypervisor;
+typedef struct {
+    void (*free)(Hypervisor *hv);
+    /* Is the connection up? Never blocks. */
+    bool (*is_connected)(Hypervisor *hv);
+    /* UUIDs of all domains, running or not; g_strfreev() */
+    char **(*list)(Hypervisor *hv, GError **error);
+    /* Everything about one domain. ERR_NOT_FOUND if there is none. */
+    HvDomain *(*look)(Hypervisor *hv, const char *vm_id, GError **error);
+    /* "migration", "backup", "save", "dump" or another domain job that would make mutating calls
+     * block for 30 s (facts/libvirt 3.6): NULL = none */
+    bool (*foreign_job)(Hypervisor *hv, const char *vm_id, char **ret_job, GError **error);
+
+    /* External snapshot of exactly these disks (those of the domain that the caller leaves out are
+     * not part of it), onto overlays that exist (REUSE_EXT | NO_METADATA | ATOMIC, and DISK_ONLY
+     * without memory; with memory: LIVE). memory: absolute path to write, or NULL. Blocks until
+     * done. */
+    bool (*snapshot)(Hypervisor *hv, const char *vm_id, const HvSnapshotDisk *disks,
+                     unsigned n_disks, const char *memory, GError **error);
+    /* Guest agent, each command bounded by budget_s (the hello before it by 5 s): freeze all file
+     * systems / thaw. A freeze that failed may still have begun: thaw all the same. */
+    bool (*freeze)(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error);
+    bool (*thaw)(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error);
+
+    /* Block jobs; disk is a target, base and top are paths; top NULL = the leaf (ACTIVE).
+     * bandwidth in bytes a second, 0 = no limit. RELATIVE is used where the headers are relative
+     * (retried without when libvirt cannot keep relative names). ERR_BUSY if the disk has a job. */
+    bool (*commit_start)(Hypervisor *hv, const char *vm_id, const char *disk, const char *base,
+                         const char *top, uint64_t bandwidth, GError **error);
+    /* SHALLOW | REUSE_EXT | TRANSIENT_JOB copy to an overlay that exists. shallow false: full copy
+     * (no SHALLOW). */
+    bool (*copy_start)(Hypervisor *hv, const char *vm_id, const char *disk, const char *dest,
+                       bool shallow, uint64_t bandwidth, GError **error);
+    /* A VM that is off has no job: NONE, not an error. */
+    bool (*job_look)(Hypervisor *hv, const char *vm_id, const char *disk, HvJob *ret_job,
+                     GError **error);
+    bool (*job_set_bandwidth)(Hypervisor *hv, const char *vm_id, const char *disk,
+                              uint64_t bandwidth, GError **error);
+    /* Cancel the job: the VM stays on its old leaf. No job: true. */
+    bool (*job_cancel)(Hypervisor *hv, const char *vm_id, const char *disk, GError **error);
+    /* Pivot of a READY job; returns when it has ended. ERR_BUSY (retry) while libvirt still says
+     * "not ready for pivot yet" (error 83). */
+    bool (*job_pivot)(Hypervisor *hv, const char *vm_id, const char *disk, GError **error);
+
+    /* Both are true when the VM already is as asked. */
+    bool (*suspend)(Hypervisor *hv, const char *vm_id, GError **error);
+    bool (*resume)(Hypervisor *hv, const char *vm_id, GError **error);
+
+    /* Rewrites the persistent definition so that the disks named have this source path and format,
+     * with every <backingStore> of every disk removed (a stale one beats the qcow2 header: H4).
+     * Nothing else changes. n may be 0: only the <backingStore>s go. No effect on a running
+     * instance. If the definition already is so, nothing is written and no event comes. A
+     * transient VM is ERR_REFUSED. */
+    bool (*redefine)(Hypervisor *hv, const char *vm_id, const char *const *targets,
+                     const char *const *sources, const char *const *formats, unsigned n,
+                     GError **error);
+} HypervisorOps;
+
+struct Hypervisor {
+    const HypervisorOps *ops;
+};
+
+/* Connects in the background and keeps the connection. uri: "qemu:///system", ... Returns at once;
+ * the first HV_EVENT_CONNECTED tells when it is up. */
+Hypervisor *hypervisor_libvirt_new(const char *uri, HvEventFunc each, void *data);
+
+/* Parses a domain XML into disks and, if domain is not NULL, the rest that XML tells (not state,
+ * persistent, instance, has_managed_save). */
+bool hv_parse_domain(const char *xml, HvDomain *domain, GPtrArray **ret_disks, GError **error);
+/* The XML edit behind redefine(); the caller frees it with g_free. */
+char *hv_edit_sources(const char *xml, const char *const *targets, const char *const *sources,
+                      const char *const *formats, unsigned n, GError **error);

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "hypervisor/instance.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* libvirt starts QEMU with "-name guest=NAME,..." and "-uuid UUID" */
+static bool
+has_uuid(const char *pid, const char *vm_id)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%s/cmdline", pid);
+    g_autofree char *args = NULL;
+    gsize length = 0;
+    bool uuid = false, guest = false;
+
+    if (!g_file_get_contents(path, &args, &length, NULL))
+        return false;
+    for (const char *arg = args, *before = ""; arg < args + length; arg += strlen(arg) + 1) {
+        uuid |= strcmp(before, "-uuid") == 0 && g_ascii_strcasecmp(arg, vm_id) == 0;
+        guest |= strcmp(before, "-name") == 0 && g_str_has_prefix(arg, "guest=");
+        before = arg;
+    }
+    return uuid && guest;
+}
+
+/* Field 22 of /proc/PID/stat, or NULL if it has ended. The name (field 2) may hold anything,
+ * blanks and brackets too: count from the last bracket. */
+static char *
+start_time(const char *pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%s/stat", pid);
+    g_autofree char *text = NULL;
+
+    if (!g_file_get_contents(path, &text, NULL, NULL))
+        return NULL;
+    const char *rest = strrchr(text, ')');
+    if (rest == NULL || rest[1] != ' ')
+        return NULL;
+    g_auto(GStrv) fields = g_strsplit(rest + 2, " ", 21); /* from field 3 */
+    if (g_strv_length(fields) < 21 || strchr("ZXx", fields[0][0]) != NULL)
+        return NULL;
+    return g_strdup(fields[19]);
+}
+
+/* The arguments before and after the start time: a pid that changed hands between is noticed. */
+static char *
+check(const char *pid, const char *vm_id)
+{
+    if (!has_uuid(pid, vm_id))
+        return NULL;
+    g_autofree char *start = start_time(pid);
+    if (start == NULL || !has_uuid(pid, vm_id))
+        return NULL;
+    return g_strdup_printf("%s.%s", pid, start);
+}
+
+static char *
+check_cached(const char *vm_id, const char *cached)
+{
+    const char *dot = strchr(cached, '.');
+    if (dot == NULL)
+        return NULL;
+    g_autofree char *pid = g_strndup(cached, dot - cached);
+    g_autofree char *now = check(pid, vm_id);
+
+    return g_strcmp0(now, cached) == 0 ? g_steal_pointer(&now) : NULL;
+}
+
+char *
+instance_look(const char *vm_id, const char *cached)
+{
+    char *found = cached != NULL ? check_cached(vm_id, cached) : NULL;
+    if (found != NULL)
+        return found;
+
+    g_autoptr(GDir) proc = g_dir_open("/proc", 0, NULL);
+    if (proc == NULL)
+        return NULL;
+    for (const char *name = g_dir_read_name(proc); name != NULL && found == NULL;
+         name = g_dir_read_name(proc))
+        if (g_ascii_isdigit(name[0]))
+            found = check(name, vm_id);
+    return found;
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Which QEMU process runs a VM, told from /proc: "PID.STARTTIME". Two equal instances are the same
+ * process; a restarted VM has another one even if the pid is used again. A process that has ended
+ * but was not yet waited for (a zombie) is not running.
+ */
+#pragma once
+
+#include <glib.h>
+
+/* cached: an earlier answer for this VM, or NULL; it is checked first, which is much cheaper than
+ * the search. NULL = no such process. The caller frees it. Any thread. */
+char *instance_look(const char *vm_id, const char *cached);

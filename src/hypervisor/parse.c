@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Domain XML, live or inactive, becomes HvDomain and HvDisk.
+ */
+#include "hypervisor/hypervisor.h"
+#include "hypervisor/xml.h"
+
+void
+hv_disk_free(HvDisk *disk)
+{
+    if (disk == NULL)
+        return;
+    g_free(disk->target);
+    g_free(disk->bus);
+    g_free(disk->device);
+    g_free(disk->type);
+    g_free(disk->format);
+    g_free(disk->source);
+    if (disk->backing != NULL)
+        g_ptr_array_unref(disk->backing);
+    g_free(disk->mirror_job);
+    g_free(disk->mirror_path);
+    g_free(disk->mirror_ready);
+    g_free(disk);
+}
+
+HvDomain *
+hv_domain_new(void)
+{
+    return g_new0(HvDomain, 1);
+}
+
+void
+hv_domain_free(HvDomain *domain)
+{
+    if (domain == NULL)
+        return;
+    g_free(domain->id);
+    g_free(domain->name);
+    g_free(domain->state_detail);
+    g_free(domain->instance);
+    g_free(domain->graphics);
+    g_free(domain->tpm_or_passthrough);
+    if (domain->disks != NULL)
+        g_ptr_array_unref(domain->disks);
+    if (domain->inactive != NULL)
+        g_ptr_array_unref(domain->inactive);
+    g_free(domain->xml);
+    g_free(domain->inactive_xml);
+    g_free(domain);
+}
+
+HvDisk *
+hv_domain_disk(const HvDomain *domain, const char *target)
+{
+    for (unsigned i = 0; domain->disks != NULL && i < domain->disks->len; i++) {
+        HvDisk *disk = domain->disks->pdata[i];
+        if (g_strcmp0(disk->target, target) == 0)
+            return disk;
+    }
+    return NULL;
+}
+
+/* "file" and "dev" are paths; anything else has none. */
+static char *
+source_path(xmlNode *source)
+{
+    char *path = xml_attr(source, "file");
+
+    return path != NULL ? path : xml_attr(source, "dev");
+}
+
+/* A layer that is not a path still counts in the chain: name it so that nobody takes it for one. */
+static char *
+backing_name(xmlNode *source)
+{
+    char *path = source_path(source);
+    if (path != NULL)
+        return path;
+    g_autofree char *protocol = xml_attr(source, "protocol");
+    g_autofree char *name = xml_attr(source, "name");
+
+    return g_strdup_printf("%s:%s", protocol != NULL ? protocol : "unknown",
+                           name != NULL ? name : "");
+}
+
+static void
+read_backing(xmlNode *node, HvDisk *disk)
+{
+    xmlNode *layer = xml_child(node, "backingStore");
+
+    if (layer == NULL)
+        return;
+    disk->backing = g_ptr_array_new_with_free_func(g_free);
+    for (; layer != NULL; layer = xml_child(layer, "backingStore")) {
+        xmlNode *source = xml_child(layer, "source");
+        if (source == NULL) {
+            disk->backing_terminated = true;
+            return;
+        }
+        g_ptr_array_add(disk->backing, backing_name(source));
+    }
+}
+
+static void
+read_mirror(xmlNode *mirror, HvDisk *disk)
+{
+    if (mirror == NULL)
+        return;
+    disk->mirror_job = xml_attr(mirror, "job");
+    if (disk->mirror_job == NULL)
+        disk->mirror_job = g_strdup("");
+    disk->mirror_path = source_path(xml_child(mirror, "source"));
+    disk->mirror_ready = xml_attr(mirror, "ready");
+}
+
+static HvDisk *
+read_disk(xmlNode *node)
+{
+    HvDisk *disk = g_new0(HvDisk, 1);
+    xmlNode *target = xml_child(node, "target");
+
+    disk->target = xml_attr(target, "dev");
+    disk->bus = xml_attr(target, "bus");
+    disk->device = xml_attr(node, "device");
+    if (disk->device == NULL)
+        disk->device = g_strdup("disk"); /* libvirt's default */
+    disk->type = xml_attr(node, "type");
+    disk->format = xml_attr(xml_child(node, "driver"), "type");
+    disk->source = source_path(xml_child(node, "source"));
+    disk->read_only = xml_child(node, "readonly") != NULL;
+    disk->shareable = xml_child(node, "shareable") != NULL;
+    disk->transient = xml_child(node, "transient") != NULL;
+    read_backing(node, disk);
+    read_mirror(xml_child(node, "mirror"), disk);
+    return disk;
+}
+
+static bool
+read_disks(xmlNode *devices, const char *vm, GPtrArray **ret_disks, GError **error)
+{
+    g_autoptr(GPtrArray) disks = g_ptr_array_new_with_free_func((GDestroyNotify)hv_disk_free);
+
+    for (xmlNode *node = xml_child(devices, "disk"); node != NULL; node = xml_next(node, "disk")) {
+        HvDisk *disk = read_disk(node);
+        g_ptr_array_add(disks, disk);
+        if (disk->target == NULL)
+            return error_set(error, ERR_CORRUPT, "VM '%s': a disk in its XML has no target", vm);
+    }
+    *ret_disks = g_steal_pointer(&disks);
+    return true;
+}
+
+static uint64_t
+read_memory(xmlNode *node)
+{
+    /* clang-format off */
+    static const struct { const char *unit; uint64_t bytes; } units[] = {
+        { "b", 1 }, { "bytes", 1 }, { "KB", 1000 }, { "k", 1024 }, { "KiB", 1024 },
+        { "MB", 1000000 }, { "M", 1 << 20 }, { "MiB", 1 << 20 },
+        { "GB", 1000000000 }, { "G", 1 << 30 }, { "GiB", 1 << 30 },
+        { "TB", 1000000000000 }, { "T", 1ULL << 40 }, { "TiB", 1ULL << 40 },
+    };
+    /* clang-format on */
+    g_autofree char *text = xml_text(node);
+    g_autofree char *unit = xml_attr(node, "unit");
+    uint64_t factor = 1024;
+
+    for (size_t i = 0; unit != NULL && i < G_N_ELEMENTS(units); i++)
+        if (strcmp(unit, units[i].unit) == 0)
+            factor = units[i].bytes;
+    return text != NULL ? g_ascii_strtoull(g_strstrip(text), NULL, 10) * factor : 0;
+}
+
+static bool
+read_agent_connected(xmlNode *devices)
+{
+    for (xmlNode *node = xml_child(devices, "channel"); node != NULL;
+         node = xml_next(node, "channel")) {
+        xmlNode *target = xml_child(node, "target");
+        if (xml_attr_is(target, "name", "org.qemu.guest_agent.0"))
+            return xml_attr_is(target, "state", "connected");
+    }
+    return false;
+}
+
+/* What QEMU cannot write into a memory image, or we would not dare to. */
+static char *
+read_memory_blocker(xmlNode *devices)
+{
+    if (xml_child(devices, "tpm") != NULL)
+        return g_strdup("a TPM");
+    if (xml_child(devices, "hostdev") != NULL)
+        return g_strdup("a passed-through device");
+    for (xmlNode *node = xml_child(devices, "interface"); node != NULL;
+         node = xml_next(node, "interface"))
+        if (xml_attr_is(node, "type", "hostdev"))
+            return g_strdup("a passed-through network device");
+    for (xmlNode *node = xml_child(devices, "filesystem"); node != NULL;
+         node = xml_next(node, "filesystem"))
+        if (xml_attr_is(xml_child(node, "driver"), "type", "virtiofs"))
+            return g_strdup("a shared directory (virtiofs)");
+    return NULL;
+}
+
+static void
+read_domain(xmlNode *root, HvDomain *domain)
+{
+    xmlNode *devices = xml_child(root, "devices");
+    g_autofree char *vcpus = xml_text(xml_child(root, "vcpu"));
+
+    g_free(domain->id);
+    g_free(domain->name);
+    g_free(domain->graphics);
+    g_free(domain->tpm_or_passthrough);
+    domain->id = xml_text(xml_child(root, "uuid"));
+    domain->name = xml_text(xml_child(root, "name"));
+    domain->memory = read_memory(xml_child(root, "memory"));
+    domain->vcpus = vcpus != NULL ? (unsigned)g_ascii_strtoull(g_strstrip(vcpus), NULL, 10) : 1;
+    domain->agent_connected = read_agent_connected(devices);
+    domain->graphics = xml_attr(xml_child(devices, "graphics"), "type");
+    domain->tpm_or_passthrough = read_memory_blocker(devices);
+}
+
+bool
+hv_parse_domain(const char *xml, HvDomain *domain, GPtrArray **ret_disks, GError **error)
+{
+    g_autoptr(xmlDoc) doc = xml_read(xml, "domain", error);
+    if (doc == NULL)
+        return false;
+    xmlNode *root = xmlDocGetRootElement(doc);
+    g_autofree char *name = xml_text(xml_child(root, "name"));
+
+    if (name == NULL || xml_child(root, "uuid") == NULL)
+        return error_set(error, ERR_CORRUPT, "the domain XML has no name or no uuid");
+    if (!read_disks(xml_child(root, "devices"), name, ret_disks, error))
+        return false;
+    if (domain != NULL)
+        read_domain(root, domain);
+    return true;
+}
