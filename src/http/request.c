@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "http/request.h"
+
+#include <netdb.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define DRAIN_SILENCE_MS 300
+#define DRAIN_READS 64
+
+/* Percent signs that are followed by no two hexadecimal digits stay as they are. The result may
+ * hold NULs; its length is in *ret_length. */
+static char *
+decode(const char *text, size_t length, bool plus_is_space, size_t *ret_length)
+{
+    char *decoded = g_malloc(length + 1);
+    size_t used = 0;
+
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] == '%' && i + 2 < length && g_ascii_isxdigit(text[i + 1]) &&
+            g_ascii_isxdigit(text[i + 2])) {
+            decoded[used++] =
+                (char)(g_ascii_xdigit_value(text[i + 1]) * 16 + g_ascii_xdigit_value(text[i + 2]));
+            i += 2;
+        } else {
+            decoded[used++] = plus_is_space && text[i] == '+' ? ' ' : text[i];
+        }
+    }
+    decoded[used] = '\0';
+    *ret_length = used;
+    return decoded;
+}
+
+/* NULL if it has a NUL or is not UTF-8 */
+static char *
+decode_path(const char *path, size_t length)
+{
+    size_t used = 0;
+    g_autofree char *decoded = decode(path, length, false, &used);
+
+    if (used == 0 || decoded[0] != '/' || memchr(decoded, '\0', used) != NULL ||
+        !g_utf8_validate(decoded, (gssize)used, NULL))
+        return NULL;
+    return g_steal_pointer(&decoded);
+}
+
+/* "GET http://host/path" is allowed to be said to a server, too. */
+static const char *
+skip_origin(const char *uri)
+{
+    const char *host = strstr(uri, "://");
+    const char *slash = host == NULL || uri[0] == '/' ? NULL : strchr(host + 3, '/');
+
+    return slash == NULL ? uri : slash;
+}
+
+Call *
+call_new(HttpServer *server, struct MHD_Connection *connection, const char *uri)
+{
+    Call *call = g_new0(Call, 1);
+    const char *path = skip_origin(uri);
+    const char *mark = strchrnul(path, '?');
+
+    call->server = server;
+    call->connection = connection;
+    call->path = decode_path(path, (size_t)(mark - path));
+    call->query = g_strdup(*mark == '?' ? mark + 1 : "");
+    call->body = g_byte_array_new();
+    call->values = g_ptr_array_new_with_free_func(g_free);
+    return call;
+}
+
+void
+call_free(Call *call)
+{
+    g_free(call->path);
+    g_free(call->query);
+    g_free(call->peer);
+    g_byte_array_unref(call->body);
+    g_ptr_array_unref(call->values);
+    g_free(call);
+}
+
+void
+call_find_peer(Call *call, bool local, HttpRequest *request)
+{
+    char host[NI_MAXHOST] = "unknown";
+
+    request->local = local;
+    request->peer_uid = (uid_t)-1;
+    request->peer_gid = (gid_t)-1;
+    if (local) {
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(call->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        struct ucred peer;
+        socklen_t size = sizeof peer;
+        if (info != NULL &&
+            getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0) {
+            request->peer_uid = peer.uid;
+            request->peer_gid = peer.gid;
+            request->peer_pid = peer.pid;
+        }
+        request->peer = "local";
+        return;
+    }
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(call->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    if (info != NULL && info->client_addr != NULL) {
+        socklen_t size = info->client_addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                                                  : sizeof(struct sockaddr_in);
+        getnameinfo(info->client_addr, size, host, sizeof host, NULL, 0, NI_NUMERICHOST);
+    }
+    g_free(call->peer);
+    call->peer = g_strdup(host);
+    request->peer = call->peer;
+}
+
+void
+call_drain(const Call *call, bool half_close)
+{
+    static const size_t size = 64 * 1024;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(call->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    g_autofree char *dropped = g_malloc(size);
+
+    if (info == NULL)
+        return;
+    struct pollfd wait = { .fd = info->connect_fd, .events = POLLIN };
+    if (half_close)
+        shutdown(info->connect_fd, SHUT_WR);
+    for (int i = 0; i < DRAIN_READS && poll(&wait, 1, DRAIN_SILENCE_MS) > 0; i++)
+        if (recv(info->connect_fd, dropped, size, MSG_DONTWAIT) <= 0)
+            return;
+}
+
+/* ---- look-ups for handlers ---- */
+
+const char *
+http_header(const HttpRequest *request, const char *name)
+{
+    Call *call = request->connection;
+
+    if (call == NULL)
+        return NULL;
+    return MHD_lookup_connection_value(call->connection, MHD_HEADER_KIND, name);
+}
+
+/* The first "name=value" of the query, decoded; NULL if there is none */
+static char *
+find_value(const char *query, const char *name)
+{
+    for (const char *at = query; *at != '\0';) {
+        const char *end = strchrnul(at, '&');
+        const char *equals = memchr(at, '=', (size_t)(end - at));
+        const char *name_end = equals == NULL ? end : equals;
+        const char *value = equals == NULL ? end : equals + 1;
+        size_t used = 0;
+        g_autofree char *found = decode(at, (size_t)(name_end - at), true, &used);
+
+        if (strlen(found) == used && strcmp(found, name) == 0)
+            return decode(value, (size_t)(end - value), true, &used);
+        at = *end == '&' ? end + 1 : end;
+    }
+    return NULL;
+}
+
+const char *
+http_query(const HttpRequest *request, const char *name)
+{
+    Call *call = request->connection;
+    g_autofree char *value = request->query == NULL ? NULL : find_value(request->query, name);
+
+    if (value == NULL)
+        return NULL;
+    if (call == NULL) /* a request made up by a test: nobody else would keep it */
+        return g_intern_string(value);
+    g_ptr_array_add(call->values, value);
+    return g_steal_pointer(&value);
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Manager ↔ agent: HTTP and JSON; the client's side and the server's side.
+ *
+ * Every call carries the header "Livemerge-Epoch: N"; one lower than the highest seen is answered
+ * 412 "stale-epoch". Errors: {"error": {"code": "refused", "message": "..."}} with the status of
+ * the table in base/error.h.
+ */
+/* clang-format off */
+/*
+ *   method path                      what                                    answer
+ *   GET    /v1/hello                 who are you                             {name, version, agent_id, epoch, connected}
+ *   GET    /v1/vms                   every VM of the host                    {"vms": [Vm]}
+ *   GET    /v1/vms/ID?fresh=1        one VM; fresh: look again first         Vm (model/vm.h)
+ *   POST   /v1/operations            begin (idempotent by id)                Operation
+ *   GET    /v1/operations            all that are not acknowledged           {"operations": [Operation]}
+ *   GET    /v1/operations/ID         one; unknown: a tombstone is written    Operation, or 404: from then on a promise
+ *   POST   /v1/operations/ID/cancel  ask for it                              Operation
+ *   POST   /v1/operations/ID/ack     its outcome is known: forget it         {}
+ *   GET    /v1/events                stream of lines                         Event, Event, ...
+ *   GET    /v1/storage               storage domains                         {"domains": [...]}
+ *
+ * Operation: {"id", "kind", "vm_id", "state": "running|done|failed|cancelled", "step",
+ *             "waiting_for", "error": {"code", "message"}, "progress": {...}, "result": {...}}
+ * progress:  {"phase", "bytes_done", "bytes_total", "rate", "eta"}   bytes, bytes/s, seconds (-1 = unknown)
+ *
+ * Kinds, their parameters (members of the POST body beside id, kind, vm_id) and results:
+ *   snapshot-create   snapshot_id, name, disks: [disk_id...] (absent = all managed), memory: bool,
+ *                     quiesce: "no"|"auto"|"require"              → {quiesced, memory_size, pauses}
+ *   snapshot-rename   snapshot_id, name
+ *   snapshot-forget   snapshot_id        entry (with no disks left) and memory volume go
+ *   merge             disk_id, base, top (volume ids), strategy (word), bandwidth (bytes/s, 0 = none)
+ *                     → {strategy, bytes_copied, seconds, pauses: [{kind, milliseconds}],
+ *                        volumes_left: [path...] (merged-away files, to be deleted), instance}
+ *   delete-volumes    disk_id, volumes: [path...], instance       → {volumes_removed: [path...]}
+ *
+ * Event lines: {"event": "vm", "vm_id": ID}            look at it again (also: it is gone)
+ *              {"event": "operation", "operation": {Operation}}   state, step or progress changed
+ *              {"event": "host", "connected": bool}    libvirt went or came: look at everything
+ *              {"event": "alive"}                      at least every 10 s
+ */
+/* clang-format on */
+#pragma once
+
+#include "http/http.h"
+
+#define WIRE_EPOCH_HEADER "Livemerge-Epoch"
+
+/* ---- client side (manager). Threads: any; connections are pooled inside. ---- */
+
+typedef struct WireClient WireClient;
+WireClient *wire_client_new(const char *address, const char *ca_file, GError **error);
+void wire_client_free(WireClient *client);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(WireClient, wire_client_free)
+void wire_client_set_epoch(WireClient *client, int64_t epoch);
+
+/* One call; *ret_json (owned) is the answer's JSON. An error answer becomes a GError with the
+ * code of its word; no answer (within 30 s) is ERR_UNREACHABLE or ERR_TIMEOUT. body and
+ * ret_json may be NULL. */
+bool wire_call(WireClient *client, const char *method, const char *path, const json_t *body,
+               json_t **ret_json, GError **error);
+/* Blocks on the event stream, calling back for each line, until it breaks (false + error) or the
+ * callback returns false (true). 30 s without a line breaks it. */
+typedef bool (*WireEventFunc)(const json_t *event, void *data);
+bool wire_events(WireClient *client, WireEventFunc each, void *data, GError **error);
+/* From any thread: running and later wire_events() end at once with ERR_CANCELLED. Calls are left
+ * alone. */
+void wire_client_cancel(WireClient *client);
+
+/* ---- server side (agent) ---- */
+
+/* Puts an error, or JSON (consumed), as the response. */
+void wire_answer_error(HttpResponse *response, const GError *error);
+void wire_answer_json(HttpResponse *response, int status, json_t *take_json);
+
+typedef struct {
+    const char *method;
+    const char *path; /* "/v1/vms/ID": a segment in capitals matches any one segment */
+    bool (*handle)(void *self, const HttpRequest *request, const char *id, json_t *body,
+                   json_t **ret_json, GError **error);
+} WireRoute; /* tables end with NULLs */
+/* The request's epoch header; ERR_INVALID if it is missing or no number. wire_serve() asks it; who
+ * answers a request without wire_serve() (the event stream) asks it himself. */
+bool wire_request_epoch(const HttpRequest *request, int64_t *ret_epoch, GError **error);
+/* Finds the route, parses the body (strict JSON object, 1 MiB, depth limited by jansson), checks
+ * the epoch via epoch_ok (may be NULL: then the header is not needed), calls and answers. 404/405
+ * for the rest. An empty body is {}, the media type is not looked at, GET and DELETE have no body;
+ * the id has at most 255 bytes and no control characters. A handler that returns true without JSON
+ * is answered {}. */
+void wire_serve(const WireRoute *routes, void *self,
+                bool (*epoch_ok)(void *self, int64_t epoch, GError **error),
+                const HttpRequest *request, HttpResponse *response);
