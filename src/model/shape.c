@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "model/shape.h"
+
+#include "model/vm.h"
+
+/* clang-format off */
+#define TEXT(type, name)      { #name, MEMBER_TEXT,   offsetof(type, name), NULL }
+#define NEEDED(type, name)    { #name, MEMBER_NEEDED, offsetof(type, name), NULL }
+#define FORMAT(type, name)    { #name, MEMBER_FORMAT, offsetof(type, name), NULL }
+#define SIZE(type, name)      { #name, MEMBER_SIZE,   offsetof(type, name), NULL }
+#define NUMBER(type, name)    { #name, MEMBER_NUMBER, offsetof(type, name), NULL }
+#define COUNT(type, name)     { #name, MEMBER_COUNT,  offsetof(type, name), NULL }
+#define FLAG(type, name)      { #name, MEMBER_FLAG,   offsetof(type, name), NULL }
+#define STATE(type, name)     { #name, MEMBER_STATE,  offsetof(type, name), NULL }
+#define LIST(type, name, of)  { #name, MEMBER_LIST,   offsetof(type, name), &(of) }
+#define END                   { NULL,  MEMBER_TEXT,   0,                    NULL }
+
+static const Member volume_members[] = {
+    NEEDED(Volume, id),
+    NEEDED(Volume, path),
+    FORMAT(Volume, format),
+    SIZE(Volume, virtual_size),
+    SIZE(Volume, allocated),
+    FLAG(Volume, read_only),
+    TEXT(Volume, used_by),
+    END,
+};
+
+static const Member disk_members[] = {
+    NEEDED(Disk, id),
+    NEEDED(Disk, target),
+    TEXT(Disk, bus),
+    FLAG(Disk, read_only),
+    FLAG(Disk, boot),
+    TEXT(Disk, unmanaged),
+    LIST(Disk, volumes, volume_shape),
+    END,
+};
+
+static const Member snapshot_disk_members[] = {
+    NEEDED(SnapshotDisk, disk_id),
+    NEEDED(SnapshotDisk, volume_id),
+    FLAG(SnapshotDisk, unusable),
+    END,
+};
+
+static const Member snapshot_members[] = {
+    NEEDED(Snapshot, id),
+    TEXT(Snapshot, name),
+    TEXT(Snapshot, parent),
+    NUMBER(Snapshot, date),
+    LIST(Snapshot, disks, snapshot_disk_shape),
+    TEXT(Snapshot, memory),
+    SIZE(Snapshot, memory_size),
+    FLAG(Snapshot, quiesced),
+    TEXT(Snapshot, config),
+    END,
+};
+
+static const Member operation_record_members[] = {
+    NEEDED(OperationRecord, id),
+    NEEDED(OperationRecord, kind),
+    TEXT(OperationRecord, disk_id),
+    TEXT(OperationRecord, base),
+    TEXT(OperationRecord, top),
+    TEXT(OperationRecord, strategy),
+    END,
+};
+
+static const Member vm_members[] = {
+    NEEDED(Vm, id),
+    NEEDED(Vm, name),
+    TEXT(Vm, host),
+    STATE(Vm, state),
+    TEXT(Vm, state_detail),
+    TEXT(Vm, instance),
+    TEXT(Vm, unmanaged),
+    TEXT(Vm, home),
+    SIZE(Vm, memory),
+    COUNT(Vm, vcpus),
+    FLAG(Vm, agent_connected),
+    TEXT(Vm, graphics),
+    NUMBER(Vm, generation),
+    LIST(Vm, disks, disk_shape),
+    LIST(Vm, snapshots, snapshot_shape),
+    LIST(Vm, operations, operation_record_shape),
+    END,
+};
+/* clang-format on */
+
+static void
+free_snapshot_disk(void *object)
+{
+    shape_free(&snapshot_disk_shape, object);
+}
+
+/* clang-format off */
+const Shape volume_shape = { "volume", sizeof(Volume), volume_members, (GDestroyNotify)volume_free };
+const Shape disk_shape = { "disk", sizeof(Disk), disk_members, (GDestroyNotify)disk_free };
+const Shape snapshot_disk_shape = { "disk of a snapshot", sizeof(SnapshotDisk), snapshot_disk_members, free_snapshot_disk };
+const Shape snapshot_shape = { "snapshot", sizeof(Snapshot), snapshot_members, (GDestroyNotify)snapshot_free };
+const Shape operation_record_shape = { "operation", sizeof(OperationRecord), operation_record_members, (GDestroyNotify)operation_record_free };
+const Shape vm_shape = { "VM", sizeof(Vm), vm_members, (GDestroyNotify)vm_free };
+/* clang-format on */
+
+static bool
+is_text(MemberKind kind)
+{
+    return kind == MEMBER_TEXT || kind == MEMBER_NEEDED || kind == MEMBER_FORMAT;
+}
+
+void *
+shape_new(const Shape *shape)
+{
+    void *object = g_malloc0(shape->size);
+
+    for (const Member *m = shape->members; m->name != NULL; m++)
+        if (m->kind == MEMBER_LIST)
+            *AT(GPtrArray *, object, m) = g_ptr_array_new_with_free_func(m->of->free);
+    return object;
+}
+
+void
+shape_free(const Shape *shape, void *object)
+{
+    if (object == NULL)
+        return;
+    for (const Member *m = shape->members; m->name != NULL; m++) {
+        if (is_text(m->kind))
+            g_free(*AT(char *, object, m));
+        else if (m->kind == MEMBER_LIST && *AT(GPtrArray *, object, m) != NULL)
+            g_ptr_array_unref(*AT(GPtrArray *, object, m));
+    }
+    g_free(object);
+}
+
+static GPtrArray *
+copy_list(const Member *m, const GPtrArray *list)
+{
+    GPtrArray *copy = g_ptr_array_new_with_free_func(m->of->free);
+
+    for (guint i = 0; list != NULL && i < list->len; i++)
+        g_ptr_array_add(copy, shape_copy(m->of, list->pdata[i]));
+    return copy;
+}
+
+void *
+shape_copy(const Shape *shape, const void *object)
+{
+    void *copy;
+
+    if (object == NULL)
+        return NULL;
+    copy = g_memdup2(object, shape->size);
+    for (const Member *m = shape->members; m->name != NULL; m++) {
+        if (is_text(m->kind))
+            *AT(char *, copy, m) = g_strdup(*AT_CONST(char *, object, m));
+        else if (m->kind == MEMBER_LIST)
+            *AT(GPtrArray *, copy, m) = copy_list(m, *AT_CONST(GPtrArray *, object, m));
+    }
+    return copy;
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Shapes: what the structs of vm.h consist of, as tables. Copying, freeing and both
+ * directions of JSON follow the tables, so a member that is added to a struct and its
+ * table is nowhere forgotten. Used inside model/ only.
+ *
+ * Threads: the tables are constant; the objects belong to whoever calls.
+ */
+#pragma once
+
+#include "base/cleanup.h"
+#include "base/error.h"
+
+#include <stddef.h>
+
+typedef enum {
+    MEMBER_TEXT,   /* char *, NULL = absent */
+    MEMBER_NEEDED, /* char *, refused when absent or empty */
+    MEMBER_FORMAT, /* the same, "qcow2" or "raw" */
+    MEMBER_SIZE,   /* uint64_t */
+    MEMBER_NUMBER, /* int64_t */
+    MEMBER_COUNT,  /* unsigned */
+    MEMBER_FLAG,   /* bool */
+    MEMBER_STATE,  /* VmState; absent = unknown */
+    MEMBER_LIST,   /* GPtrArray of "of"; absent = empty */
+} MemberKind;
+
+typedef struct Shape Shape;
+
+typedef struct {
+    const char *name; /* of the struct member and in JSON; a table ends with NULL */
+    MemberKind kind;
+    size_t offset;
+    const Shape *of;
+} Member;
+
+struct Shape {
+    const char *what; /* for messages: "volume" */
+    size_t size;
+    const Member *members;
+    GDestroyNotify free;
+};
+
+/* Where a member of an object is. */
+#define AT(type, object, member) ((type *)((char *)(object) + (member)->offset))
+#define AT_CONST(type, object, member) ((type const *)((const char *)(object) + (member)->offset))
+
+/* An object of zeros and empty lists. */
+void *shape_new(const Shape *shape);
+void shape_free(const Shape *shape, void *object);
+void *shape_copy(const Shape *shape, const void *object);
+
+/* Text that is not UTF-8 (which JSON cannot hold) is written with replacement characters. */
+json_t *shape_to_json(const Shape *shape, const void *object);
+/* ERR_CORRUPT names the object and the member. */
+void *shape_from_json(const Shape *shape, const json_t *json, GError **error);
+
+extern const Shape volume_shape, disk_shape, snapshot_disk_shape, snapshot_shape,
+    operation_record_shape, vm_shape;

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * What livemerge knows of a virtual machine: disks, chains of volumes, the tree of
+ * snapshots. One set of structs and one JSON form for all three places where it
+ * is written down: the manifest on storage, the wire, the manager's database.
+ *
+ * Words (HACKING.md has the glossary): a disk is a chain of volumes, volumes[0] is
+ * the base, the last one the leaf, which the VM writes. A snapshot owns, for each
+ * of its disks, the volume that was the leaf when it was taken; deleting it removes
+ * the boundary above that volume.
+ *
+ * Ownership: vm_free() frees all. Strings are owned. GPtrArrays free their members.
+ * Threads: plain data; whoever owns the Vm locks it.
+ */
+#pragma once
+
+#include "base/cleanup.h"
+#include "base/error.h"
+
+#include <stdint.h>
+
+/* clang-format off */
+#define VM_STATE_TABLE(X)                                                       \
+    X(VM_UNKNOWN,        "unknown")         /* the host does not answer */       \
+    X(VM_UP,             "up")                                                   \
+    X(VM_PAUSED,         "paused")          /* by a person, or by an I/O error */ \
+    X(VM_DOWN,           "down")                                                 \
+    X(VM_MIGRATING,      "migrating")                                            \
+    X(VM_SAVING,         "saving_state")                                         \
+    X(VM_POWERING_DOWN,  "powering_down")                                        \
+    X(VM_SUSPENDED,      "suspended")       /* has a managed save image */
+/* clang-format on */
+#define X(state, word) state,
+typedef enum { VM_STATE_TABLE(X) VM_STATE_LAST } VmState;
+#undef X
+const char *vm_state_word(VmState state);
+/* VM_UNKNOWN for words that are none, and for NULL */
+VmState vm_state_from_word(const char *word);
+
+typedef struct {
+    char *id;              /* UUID; stable as long as the file lives */
+    char *path;            /* absolute */
+    char *format;          /* "qcow2" or "raw" */
+    uint64_t virtual_size; /* bytes */
+    uint64_t allocated;    /* bytes of the file system, all data and metadata */
+    bool read_only;        /* the file cannot be written (immutable, read-only mount) */
+    char *used_by;         /* NULL, or who else stands on it: "VM web2", "file /x/y.qcow2" */
+} Volume;
+
+typedef struct {
+    char *id;     /* UUID; what the API calls a disk */
+    char *target; /* "vda" */
+    char *bus;    /* "virtio" */
+    bool read_only;
+    bool boot;          /* first disk */
+    char *unmanaged;    /* NULL, or why livemerge does not touch this disk */
+    GPtrArray *volumes; /* of Volume, base first, leaf last; empty if unmanaged */
+} Disk;
+
+typedef struct {
+    char *disk_id;
+    char *volume_id;
+    bool unusable; /* a merge into it has begun: it can only be deleted (merge.md section 4) */
+} SnapshotDisk;
+
+typedef struct {
+    char *id;
+    char *name;           /* oVirt's "description" */
+    char *parent;         /* snapshot id; NULL = none */
+    int64_t date;         /* milliseconds since 1970 */
+    GPtrArray *disks;     /* of SnapshotDisk */
+    char *memory;         /* absolute path of the memory volume; NULL = none */
+    uint64_t memory_size; /* bytes */
+    bool quiesced;        /* the guest's file systems were frozen */
+    char *config;         /* domain XML at that instant */
+} Snapshot;
+
+/* What is under way, for a host that must take over (merge.md section 7). */
+typedef struct {
+    char *id;
+    char *kind;
+    char *disk_id; /* may be NULL */
+    char *base;    /* volume ids; may be NULL */
+    char *top;
+    char *strategy;
+} OperationRecord;
+
+typedef struct {
+    char *id; /* libvirt's UUID of the domain */
+    char *name;
+    char *host; /* set by the manager */
+    VmState state;
+    char *state_detail; /* "eio", "enospc", or NULL */
+    char *instance;     /* "PID.STARTTIME" of the running QEMU; NULL = not running */
+    char *unmanaged;    /* NULL, or why no disk of it can be managed */
+    char *home;         /* directory of the storage domain that holds the manifest; NULL = none */
+    uint64_t memory;    /* bytes */
+    unsigned vcpus;
+    bool agent_connected;  /* QEMU guest agent */
+    char *graphics;        /* "vnc", "spice" or NULL */
+    int64_t generation;    /* of the manifest */
+    GPtrArray *disks;      /* of Disk */
+    GPtrArray *snapshots;  /* of Snapshot, oldest first */
+    GPtrArray *operations; /* of OperationRecord */
+} Vm;
+
+Vm *vm_new(const char *id, const char *name);
+void vm_free(Vm *vm);
+Vm *vm_copy(const Vm *vm);
+Disk *disk_new(const char *id, const char *target);
+void disk_free(Disk *disk);
+Volume *volume_new(const char *id, const char *path, const char *format, uint64_t virtual_size);
+void volume_free(Volume *volume);
+Volume *volume_copy(const Volume *volume);
+Snapshot *snapshot_new(const char *id, const char *name, int64_t date);
+void snapshot_free(Snapshot *snapshot);
+void operation_record_free(OperationRecord *record);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Vm, vm_free)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Disk, disk_free)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Volume, volume_free)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Snapshot, snapshot_free)
+
+/* Look-ups return borrowed pointers, NULL = not there. */
+Disk *vm_disk(const Vm *vm, const char *disk_id_or_target);
+Snapshot *vm_snapshot(const Vm *vm, const char *snapshot_id);
+SnapshotDisk *snapshot_disk(const Snapshot *snapshot, const char *disk_id);
+Volume *disk_volume(const Disk *disk, const char *volume_id);
+Volume *disk_volume_by_path(const Disk *disk, const char *path);
+int disk_volume_index(const Disk *disk, const char *volume_id); /* -1 = not in the chain */
+Volume *disk_leaf(const Disk *disk);                            /* NULL if unmanaged */
+OperationRecord *vm_operation(const Vm *vm, const char *op_id);
+void vm_add_snapshot_disk(Snapshot *snapshot, const char *disk_id, const char *volume_id);
+/* A disk that VMs and snapshots can use: managed, writable. */
+bool disk_is_managed(const Disk *disk);
+
+/* The chain after [base..top] became one volume. For backward merges "kept" is base's id, and
+ * the volumes above base up to top leave the chain. For forward ones (copy) "replacement" takes
+ * the place of all of them. Snapshots of deleted boundaries lose their entry for this disk, the
+ * snapshot of top (if any) moves to the volume that remains. Either kept or replacement is given.
+ * Repeating it changes nothing. */
+bool vm_apply_merge(Vm *vm, const char *disk_id, const char *base, const char *top,
+                    const Volume *replacement, GError **error);
+
+/* JSON. vm_from_json() refuses unknown state and format words, wrong types and missing ids (of a
+ * VM or volume also name, target, path, format) with ERR_CORRUPT, and ignores members it does not
+ * know. Text that is not UTF-8 (a file name can be anything) is written with replacement
+ * characters. The members are listed once, in shape.c. */
+json_t *vm_to_json(const Vm *vm);
+Vm *vm_from_json(const json_t *json, GError **error);
+
+/* Small readers shared by all who parse our JSON: NULL/0/false where absent. */
+const char *json_text(const json_t *object, const char *key);
+int64_t json_number(const json_t *object, const char *key);
+bool json_flag(const json_t *object, const char *key);
+/* sets object[key] only if text is not NULL */
+void json_put_text(json_t *object, const char *key, const char *text);

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "base/clock.h"
+#include "base/text.h"
+#include "storage/domain.h"
+#include "storage/files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MANIFEST_FORMAT 1
+
+/* What is in a file. vm and checksum belong to json. */
+typedef struct {
+    json_t *json; /* NULL = there is no file */
+    json_t *vm;
+    int64_t generation;
+} Stored;
+
+static void
+stored_clear(Stored *stored)
+{
+    json_decref(stored->json);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Stored, stored_clear)
+
+static char *
+checksum_of(const json_t *vm)
+{
+    autolibc char *text = json_dumps(vm, JSON_COMPACT | JSON_SORT_KEYS);
+
+    return g_compute_checksum_for_string(G_CHECKSUM_SHA256, text, -1);
+}
+
+/* What can be seen anew at any time, or differs from host to host, is not worth a write. */
+static json_t *
+lasting_json(const Vm *vm)
+{
+    static const char *const passing[] = { "state", "state_detail",    "instance",
+                                           "host",  "agent_connected", "home" };
+    json_t *json = vm_to_json(vm);
+    json_t *disks = json_object_get(json, "disks");
+
+    for (size_t i = 0; i < G_N_ELEMENTS(passing); i++)
+        json_object_del(json, passing[i]);
+    for (size_t i = 0; i < json_array_size(disks); i++) {
+        json_t *volumes = json_object_get(json_array_get(disks, i), "volumes");
+        for (size_t k = 0; k < json_array_size(volumes); k++)
+            json_object_del(json_array_get(volumes, k), "allocated");
+    }
+    return json;
+}
+
+/* ---- reading */
+
+static bool
+check_stored(const char *file, Stored *stored, GError **error)
+{
+    const char *wanted = json_text(stored->json, "checksum");
+    int64_t format = json_number(stored->json, "livemerge");
+    g_autofree char *found = NULL;
+
+    if (format > MANIFEST_FORMAT)
+        return error_set(error, ERR_REFUSED,
+                         "the manifest %s has format %" G_GINT64_FORMAT
+                         ", this version knows formats up to %d; use the version that wrote it",
+                         file, format, MANIFEST_FORMAT);
+    if (format != MANIFEST_FORMAT || wanted == NULL || !json_is_object(stored->vm))
+        return error_set(error, ERR_CORRUPT, "the manifest %s is damaged: parts of it are missing",
+                         file);
+    found = checksum_of(stored->vm);
+    if (!g_str_equal(found, wanted) ||
+        json_number(stored->json, "generation") != stored->generation)
+        return error_set(error, ERR_CORRUPT,
+                         "the manifest %s is damaged: its checksum is %s, its content has %s", file,
+                         wanted, found);
+    return true;
+}
+
+static bool
+read_stored(const char *file, Stored *ret_stored, GError **error)
+{
+    g_auto(Stored) stored = { 0 };
+    g_autofree char *text = NULL;
+    size_t length = 0;
+    json_error_t why;
+
+    if (!file_read(file, &text, &length, error))
+        return false;
+    if (text == NULL)
+        return true;
+    stored.json = json_loadb(text, length, JSON_REJECT_DUPLICATES, &why);
+    if (stored.json == NULL)
+        return error_set(error, ERR_CORRUPT, "the manifest %s is damaged: line %d: %s", file,
+                         why.line, why.text);
+    stored.vm = json_object_get(stored.json, "vm");
+    stored.generation = json_number(stored.vm, "generation");
+    if (!check_stored(file, &stored, error))
+        return false;
+    *ret_stored = stored;
+    stored.json = NULL; /* handed over */
+    return true;
+}
+
+Vm *
+manifest_load(const Domain *domain, const char *vm_id, GError **error)
+{
+    g_autofree char *file = domain_vm_file(domain, vm_id, "json", error);
+    g_auto(Stored) stored = { 0 };
+    g_autoptr(Vm) vm = NULL;
+
+    if (file == NULL || !read_stored(file, &stored, error))
+        return NULL;
+    if (stored.json == NULL) {
+        domain_is_there(domain, error);
+        return NULL;
+    }
+    vm = vm_from_json(stored.vm, error);
+    if (vm == NULL) {
+        g_prefix_error(error, "the manifest %s: ", file);
+        return NULL;
+    }
+    if (!g_str_equal(vm->id, vm_id)) {
+        error_set(error, ERR_CORRUPT, "the manifest %s is that of another VM, %s", file, vm->id);
+        return NULL;
+    }
+    vm->home = g_strdup(domain->path);
+    return g_steal_pointer(&vm);
+}
+
+/* ---- writing */
+
+static char *
+manifest_text(const Vm *vm, int64_t generation)
+{
+    g_autoptr(json_t) json = json_object();
+    g_autoptr(json_t) content = lasting_json(vm);
+    g_autofree char *checksum = NULL;
+
+    json_object_set_new(content, "generation", json_integer(generation));
+    checksum = checksum_of(content);
+    json_object_set_new(json, "livemerge", json_integer(MANIFEST_FORMAT));
+    json_object_set_new(json, "generation", json_integer(generation));
+    json_put_text(json, "checksum", checksum);
+    json_object_set_new(json, "written", json_integer(clock_wall_ms()));
+    json_object_set(json, "vm", content);
+    return json_dumps(json, JSON_INDENT(2));
+}
+
+/* Nothing but the generation differs? */
+static bool
+is_same(const Stored *stored, const Vm *vm)
+{
+    g_autoptr(json_t) content = lasting_json(vm);
+
+    if (stored->json == NULL)
+        return false;
+    json_object_set_new(content, "generation", json_integer(stored->generation));
+    return json_equal(content, stored->vm);
+}
+
+/* Whoever wrote the same before may have died before it was durable. */
+static bool
+sync_manifest(const char *file, GError **error)
+{
+    autofd int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+    if (fd < 0 || fsync(fd) < 0)
+        return error_set_errno(error, "syncing %s", file);
+    return dir_sync_of(file, error);
+}
+
+bool
+manifest_save(const Domain *domain, Vm *vm, GError **error)
+{
+    g_autofree char *file = domain_vm_file(domain, vm->id, "json", error);
+    g_auto(Stored) stored = { 0 };
+    autolibc char *text = NULL;
+    bool renamed = false;
+    bool saved;
+
+    if (file == NULL || !read_stored(file, &stored, error))
+        return false;
+    if (stored.json == NULL && !domain_is_there(domain, error))
+        return false;
+    if (is_same(&stored, vm)) {
+        vm->generation = MAX(vm->generation, stored.generation);
+        return sync_manifest(file, error);
+    }
+    if (stored.json != NULL && stored.generation > vm->generation)
+        return error_set(error, ERR_REFUSED,
+                         "the manifest %s of VM '%s' has generation %" G_GINT64_FORMAT
+                         ", what should be written comes from generation %" G_GINT64_FORMAT
+                         ": somebody else wrote it since; it was not changed, read it again",
+                         file, vm->name, stored.generation, vm->generation);
+    text = manifest_text(vm, vm->generation + 1);
+    saved = file_replace(file, text, &renamed, error);
+    if (renamed) /* also when it could not be made durable: it is what the next reader sees */
+        vm->generation++;
+    return saved;
+}
+
+bool
+manifest_remove(const Domain *domain, const char *vm_id, GError **error)
+{
+    g_autofree char *file = domain_vm_file(domain, vm_id, "json", error);
+
+    if (file == NULL)
+        return false;
+    if (unlink(file) < 0) {
+        if (errno != ENOENT)
+            return error_set_errno(error, "removing the manifest %s", file);
+        if (!domain_is_there(domain, error))
+            return false;
+    }
+    return dir_sync_of(file, error);
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+char **
+manifest_list(const Domain *domain, GError **error)
+{
+    g_autofree char *dir = domain_vms_dir(domain);
+    g_autoptr(GPtrArray) ids = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GError) problem = NULL;
+    g_autoptr(GDir) entries = g_dir_open(dir, 0, &problem);
+    const char *name;
+
+    if (entries == NULL) {
+        error_set(error, ERR_STORAGE, "listing the manifests: %s; is the storage mounted?",
+                  problem->message);
+        return NULL;
+    }
+    while ((name = g_dir_read_name(entries)) != NULL) {
+        g_autofree char *id = g_strndup(name, MIN(strlen(name), 36));
+        if (id_is_valid(id) && g_str_equal(name + 36, ".json"))
+            g_ptr_array_add(ids, g_steal_pointer(&id));
+    }
+    g_ptr_array_sort(ids, compare_ids);
+    g_ptr_array_add(ids, NULL);
+    return (char **)g_ptr_array_steal(ids, NULL);
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Storage domains: directories with volumes, manifests and a trash.
+ *
+ *     DIR/.livemerge/domain.json          id, name, format version
+ *     DIR/.livemerge/vms/<vm-id>.json     one manifest a VM (merge.md section 7)
+ *     DIR/.livemerge/vms/<vm-id>.lock     the VM's start lock
+ *     DIR/.livemerge/trash/<op-id>.<n>.<name>  volumes on their way out
+ *
+ * Promise: a manifest is written whole or not at all (temporary name, fsync, rename, fsync of the
+ * directory), carries a generation that only grows and a checksum. A full disk, a crash or a kill
+ * at any instant leaves the old one readable. No volume is unlinked that any header in the domain
+ * names.
+ *
+ * Ownership: a Domain is freed with domain_free(). Threads: a Domain may be used by several
+ * threads; two writers of one manifest must hold its VM (the agent does). Errors: ERR_STORAGE,
+ * ERR_NO_SPACE, ERR_CORRUPT (names the file), ERR_NOT_FOUND, ERR_REFUSED.
+ */
+#pragma once
+
+#include "model/vm.h"
+
+#define DOMAIN_FORMAT 1
+
+typedef struct {
+    char *id;   /* UUID */
+    char *name; /* last component of the path, or as configured */
+    char *path; /* absolute, realpath */
+} Domain;
+
+void domain_free(Domain *domain);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Domain, domain_free)
+
+/* Opens DIR as a storage domain; if it is none yet, makes it one (creates .livemerge 0700).
+ * A domain of a newer format is refused. */
+Domain *domain_open(const char *path, const char *name, GError **error);
+/* bytes; both may be NULL */
+bool domain_space(const Domain *domain, uint64_t *ret_free, uint64_t *ret_total, GError **error);
+/* Does the file lie under the domain, symlinks resolved (of its directory, if the file is not
+ * there)? */
+bool domain_holds(const Domain *domain, const char *path);
+
+/* ---- manifests (manifest.c) */
+
+/* The manifest is vm_to_json() without what changes by itself (state, state_detail, instance, host,
+ * agent_connected, home, allocated), wrapped as {"livemerge": 1, "generation": N, "checksum":
+ * "sha256 hex of the compact, key-sorted vm", "written": ms, "vm": {...}}. The vm has the
+ * generation in it too, so the checksum covers it. */
+/* NULL without error if there is none. A damaged one: ERR_CORRUPT that names the file. A storage
+ * domain that is not there any more (unmounted) is ERR_STORAGE, not "none". Sets vm->home. */
+Vm *manifest_load(const Domain *domain, const char *vm_id, GError **error);
+/* Writes vm with generation vm->generation + 1; on success sets vm->generation to it. Refused
+ * (ERR_REFUSED) if the stored generation is higher than vm->generation: somebody else wrote it.
+ * If nothing but the generation would change, nothing is written, and vm->generation becomes the
+ * stored one if that is higher. A damaged manifest is not overwritten (ERR_CORRUPT). */
+bool manifest_save(const Domain *domain, Vm *vm, GError **error);
+bool manifest_remove(const Domain *domain, const char *vm_id, GError **error);
+/* ids of all VMs with a manifest; g_strfreev() */
+char **manifest_list(const Domain *domain, GError **error);
+
+/* ---- volumes (volume.c) */
+
+/* Who names this file as its backing file, among all regular files below the domain (each opened
+ * as qcow2 header only if it has the magic; subdirectories included, .livemerge excluded, symbolic
+ * links not followed)? ret_user: NULL = nobody, else the path of the first one found. Files in
+ * "ignore" (NULL-terminated, may be NULL) do not count. What cannot be read or understood is an
+ * error (always ERR_STORAGE, so it may be tried again): not knowing is not "nobody". Hard and
+ * symbolic links to the file are recognised as the file. */
+bool volume_find_user(const Domain *domain, const char *path, const char *const *ignore,
+                      char **ret_user, GError **error);
+/* fsync of a file and its directory */
+bool volume_sync(const char *path, GError **error);
+/* Deletes a volume by merge.md section 5, the storage half: reads all headers again
+ * (volume_find_user), refuses with ERR_REFUSED if anything names it, renames it into the trash as
+ * <op_id>.<n>.<name>, fsyncs both directories, unlinks if keep is false. A file that is already
+ * gone (this is a repeat): true, and what the trash has of it goes too if keep is false. Only
+ * regular files of the domain; a symbolic link is refused, give its target. op_id: no dots or
+ * slashes. */
+bool volume_delete(const Domain *domain, const char *op_id, const char *path, bool keep,
+                   GError **error);
+/* Unlinks what the trash holds for this operation (a repeat after a crash). */
+bool trash_empty(const Domain *domain, const char *op_id, GError **error);
+
+/* ---- locks (lock.c) */
+
+/* The VM's start lock: held around deletes, and by the start guard. Returns an fd to close,
+ * -1 = ERR_BUSY after budget_ms. */
+int vm_start_lock(const Domain *domain, const char *vm_id, unsigned budget_ms, GError **error);
