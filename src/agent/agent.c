@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "agent/operation.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <glib/gstdio.h>
+#include <string.h>
+
+static void
+entry_free(void *p)
+{
+    AgentVm *entry = p;
+
+    vm_free(entry->vm);
+    g_ptr_array_unref(entry->operations);
+    g_mutex_clear(&entry->lock);
+    g_cond_clear(&entry->wake);
+    g_free(entry->id);
+    g_free(entry);
+}
+
+void
+agent_queue_refresh(Agent *agent, const char *vm_id)
+{
+    g_async_queue_push(agent->refresh, g_strdup(vm_id));
+}
+
+static void
+look_at_one(Agent *agent, const char *vm_id)
+{
+    AgentVm *entry = agent_entry(agent, vm_id, true);
+    g_autoptr(GError) error = NULL;
+    WITH_LOCK(&entry->lock);
+
+    if (!agent_look(agent, entry, &error))
+        log_vm_warn(vm_id, NULL, "looking at VM %s: %s; it is looked at again when libvirt is back",
+                    vm_id, error->message);
+}
+
+static bool
+look_at_all(Agent *agent)
+{
+    g_autoptr(GError) error = NULL;
+    g_auto(GStrv) ids = agent->hv->ops->list(agent->hv, &error);
+    g_autoptr(GHashTable) gone = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    GHashTableIter it;
+    void *key;
+
+    if (ids == NULL) {
+        log_warn("listing the VMs: %s", error->message);
+        return false;
+    }
+    g_mutex_lock(&agent->lock);
+    g_hash_table_iter_init(&it, agent->vms);
+    while (g_hash_table_iter_next(&it, &key, NULL))
+        g_hash_table_add(gone, g_strdup(key));
+    g_mutex_unlock(&agent->lock);
+
+    for (char **id = ids; *id != NULL && !agent->stopping; id++) {
+        look_at_one(agent, *id);
+        g_hash_table_remove(gone, *id);
+    }
+    g_hash_table_iter_init(&it, gone);
+    while (g_hash_table_iter_next(&it, &key, NULL))
+        look_at_one(agent, key);
+    return true;
+}
+
+static void
+kick_all(Agent *agent)
+{
+    g_autoptr(GPtrArray) ids = g_ptr_array_new_with_free_func(g_free);
+    GHashTableIter it;
+    void *key;
+
+    g_mutex_lock(&agent->lock);
+    g_hash_table_iter_init(&it, agent->vms);
+    while (g_hash_table_iter_next(&it, &key, NULL))
+        g_ptr_array_add(ids, g_strdup(key));
+    g_mutex_unlock(&agent->lock);
+    for (guint i = 0; i < ids->len; i++)
+        agent_kick(agent, ids->pdata[i]);
+}
+
+static void
+refresh_all(Agent *agent)
+{
+    if (!look_at_all(agent))
+        return;
+    g_mutex_lock(&agent->lock);
+    bool first = !agent->loaded;
+    agent->loaded = true;
+    event_hub_send(agent->events, json_pack("{s:s, s:b}", "event", "host", "connected", 1));
+    g_mutex_unlock(&agent->lock);
+    kick_all(agent);
+    if (first)
+        log_info("%u VMs found", g_hash_table_size(agent->vms));
+}
+
+/* Takes ids off the queue; the same id queued several times is looked at once. */
+static void *
+refresher(void *data)
+{
+    Agent *agent = data;
+
+    for (;;) {
+        g_autoptr(GHashTable) due = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+        char *id = g_async_queue_pop(agent->refresh);
+        GHashTableIter it;
+        void *key;
+
+        for (; id != NULL; id = g_async_queue_try_pop(agent->refresh))
+            g_hash_table_add(due, id);
+        if (agent->stopping)
+            return NULL;
+        if (g_hash_table_contains(due, "")) {
+            refresh_all(agent);
+            continue;
+        }
+        g_hash_table_iter_init(&it, due);
+        while (g_hash_table_iter_next(&it, &key, NULL)) {
+            look_at_one(agent, key);
+            agent_kick(agent, key);
+        }
+    }
+}
+
+/* Remembers a block job's event for the operation that waits for it. */
+static void
+note_job_event(Agent *agent, const HvEvent *event)
+{
+    WITH_LOCK(&agent->lock);
+    AgentVm *entry = g_hash_table_lookup(agent->vms, event->vm_id);
+
+    for (guint i = 0; entry != NULL && i < entry->operations->len; i++) {
+        Operation *op = entry->operations->pdata[i];
+        if (g_strcmp0(op_data(op, "target"), event->disk) != 0)
+            continue;
+        op->job_event = true;
+        op->job_status = event->job_status;
+        if (event->reason != NULL) {
+            g_free(op->job_reason);
+            op->job_reason = g_strdup(event->reason);
+        }
+    }
+}
+
+void
+agent_on_hv_event(const HvEvent *event, void *data)
+{
+    Agent *agent = data;
+
+    switch (event->kind) {
+    case HV_EVENT_CONNECTED:
+        log_info("connected to libvirt");
+        agent_queue_refresh(agent, "");
+        break;
+    case HV_EVENT_DISCONNECTED:
+        log_warn("the connection to libvirt is lost; guests and jobs go on, it is opened again");
+        g_mutex_lock(&agent->lock);
+        event_hub_send(agent->events, json_pack("{s:s, s:b}", "event", "host", "connected", 0));
+        g_mutex_unlock(&agent->lock);
+        break;
+    case HV_EVENT_DOMAIN:
+        agent_queue_refresh(agent, event->vm_id);
+        break;
+    case HV_EVENT_BLOCK_JOB:
+        note_job_event(agent, event);
+        agent_kick(agent, event->vm_id);
+        break;
+    }
+}
+
+static bool
+open_domains(Agent *agent, const AgentOptions *options, GError **error)
+{
+    agent->domains = g_ptr_array_new_with_free_func((GDestroyNotify)domain_free);
+    for (unsigned i = 0; options->storage_paths != NULL && options->storage_paths[i] != NULL; i++) {
+        Domain *domain = domain_open(options->storage_paths[i], options->storage_names[i], error);
+        if (domain == NULL) {
+            g_prefix_error(error, "[storage %s]: ", options->storage_names[i]);
+            return false;
+        }
+        g_ptr_array_add(agent->domains, domain);
+    }
+    return true;
+}
+
+Agent *
+agent_new(const AgentOptions *options, GError **error)
+{
+    Agent *agent = g_new0(Agent, 1);
+    g_autofree char *file = g_build_filename(options->state_dir, "journal.db", NULL);
+
+    g_mutex_init(&agent->lock);
+    g_cond_init(&agent->idle);
+    agent->pivot_budget_ms = options->pivot_budget_ms;
+    agent->quiesce_budget_s = options->quiesce_budget_s;
+    agent->run_dir = g_strdup(options->state_dir);
+    agent->events = event_hub_new();
+    agent->refresh = g_async_queue_new_full(g_free);
+    agent->vms = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, entry_free);
+    agent->journal = journal_open(file, error);
+    if (agent->journal == NULL || !open_domains(agent, options, error) ||
+        !operations_resume(agent, error)) {
+        agent_free(agent);
+        return NULL;
+    }
+    return agent;
+}
+
+void
+agent_attach(Agent *agent, Hypervisor *take_hv)
+{
+    agent->hv = take_hv;
+    agent->refresher = g_thread_new("refresher", refresher, agent);
+}
+
+/* Threads that still wait inside libvirt are left behind: the process ends right after, and
+ * everything that matters is in the journal. */
+void
+agent_stop(Agent *agent)
+{
+    int64_t until = g_get_monotonic_time() + 400 * 1000;
+    GHashTableIter it;
+    void *entry;
+
+    g_mutex_lock(&agent->lock);
+    agent->stopping = true;
+    g_hash_table_iter_init(&it, agent->vms);
+    while (g_hash_table_iter_next(&it, NULL, &entry))
+        g_cond_broadcast(&((AgentVm *)entry)->wake);
+    while (agent->workers > 0)
+        if (!g_cond_wait_until(&agent->idle, &agent->lock, until))
+            break;
+    g_mutex_unlock(&agent->lock);
+    event_hub_close(agent->events);
+    g_async_queue_push(agent->refresh, g_strdup(""));
+}
+
+void
+agent_free(Agent *agent)
+{
+    agent_stop(agent);
+    if (agent->workers > 0)
+        return;
+    if (agent->refresher != NULL)
+        g_thread_join(agent->refresher);
+    if (agent->hv != NULL)
+        agent->hv->ops->free(agent->hv);
+    g_clear_pointer(&agent->operations, g_hash_table_unref);
+    g_hash_table_unref(agent->vms);
+    g_clear_pointer(&agent->domains, g_ptr_array_unref);
+    event_hub_free(agent->events);
+    journal_close(agent->journal);
+    g_async_queue_unref(agent->refresh);
+    g_mutex_clear(&agent->lock);
+    g_cond_clear(&agent->idle);
+    g_free(agent->run_dir);
+    g_free(agent);
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * The host agent: does the deeds next to libvirtd, and holds no truth of its own but its journal.
+ *
+ * Promise: killed at any instant and started again, it finishes or undoes whatever it had
+ * begun; its start and stop touch no guest and no running job, but for a VM that it had itself
+ * suspended for a pivot, which it always finishes and resumes.
+ *
+ * How: each operation is a step table (base/steps.h): snapshot.c, merge.c, delete_volume.c. A
+ * thread for each VM that has operations turns them one after another, so calls on one VM never
+ * overlap; libvirt's events and requests wake it. The inventory (inventory.c) is what is known of
+ * each VM: libvirt's definition, the qcow2 headers, and the manifest, read again whenever an event
+ * says so.
+ *
+ * Ownership: the Agent owns all; AgentVm and Operation live as long as it does.
+ * Threads: agent->lock guards the tables, the published Vm of each entry, and progress. An
+ * AgentVm's own lock is held by whoever looks at or changes that VM. Order: entry->lock before
+ * agent->lock.
+ */
+#pragma once
+
+#include "agent/journal.h"
+#include "base/steps.h"
+#include "hypervisor/hypervisor.h"
+#include "model/vm.h"
+#include "storage/storage.h"
+#include "wire/wire.h"
+
+typedef struct Agent Agent;
+typedef struct Operation Operation;
+
+typedef struct {
+    char *id;
+    GMutex lock;           /* whoever works on this VM */
+    Vm *vm;                /* as last published; guarded by agent->lock; NULL = not looked at yet */
+    GPtrArray *operations; /* of Operation, not ended; guarded by agent->lock */
+    bool worker;           /* a thread turns them; guarded by agent->lock */
+    bool kicked;
+    GCond wake; /* with agent->lock */
+} AgentVm;
+
+struct Agent {
+    Hypervisor *hv;
+    Journal *journal;
+    GMutex lock;
+    GHashTable *vms;        /* id → AgentVm */
+    GHashTable *operations; /* id → Operation, until acknowledged */
+    GPtrArray *domains;     /* of Domain, configured and found */
+    bool loaded;            /* journal and first inventory are there: requests may be answered */
+    bool stopping;
+    unsigned workers;     /* running worker threads */
+    GCond idle;           /* workers became 0 */
+    GAsyncQueue *refresh; /* of char *vm_id, "" = all */
+    GThread *refresher;
+    struct EventHub *events;
+    char *run_dir; /* sockets of our storage daemons */
+    unsigned pivot_budget_ms;
+    unsigned quiesce_budget_s;
+};
+
+typedef struct {
+    const char *state_dir;
+    const char *const *storage_names; /* configured domains */
+    const char *const *storage_paths;
+    unsigned pivot_budget_ms;
+    unsigned quiesce_budget_s;
+} AgentOptions;
+
+/* Opens the journal, starts the refresher. The hypervisor is attached with agent_attach() right
+ * after, because its events need the agent. */
+Agent *agent_new(const AgentOptions *options, GError **error);
+void agent_attach(Agent *agent, Hypervisor *take_hv);
+/* Lets every thread end where it stands (at most 0.4 s); operations stay in the journal. */
+void agent_stop(Agent *agent);
+void agent_free(Agent *agent);
+void agent_on_hv_event(const HvEvent *event, void *agent);
+
+/* ---- requests.c: the wire */
+void agent_serve(const HttpRequest *request, HttpResponse *response, void *agent);
+
+/* ---- inventory.c */
+/* Looks at one VM again and publishes it; true also when the VM is gone. entry->lock must be held.
+ */
+bool agent_look(Agent *agent, AgentVm *entry, GError **error);
+AgentVm *agent_entry(Agent *agent, const char *vm_id, bool create);
+/* A copy of what is published, with used_by filled in; NULL = unknown VM. */
+Vm *agent_vm_copy(Agent *agent, const char *vm_id);
+/* The storage domain that holds a path (the longest one); with create, the file's own directory
+ * becomes one. Borrowed for ever: domains are never freed while the agent lives. */
+Domain *agent_domain(Agent *agent, const char *path, bool create, GError **error);
+Domain *agent_home(Agent *agent, const Vm *vm, GError **error);
+void agent_queue_refresh(Agent *agent, const char *vm_id);
+
+/* ---- events.c: lines for GET /v1/events */
+struct EventHub *event_hub_new(void);
+void event_hub_free(struct EventHub *hub);
+void event_hub_close(struct EventHub *hub); /* ends all streams */
+/* Consumes json. */
+void event_hub_send(struct EventHub *hub, json_t *take_json);
+void event_hub_stream(struct EventHub *hub, HttpResponse *response);

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * What the operations share: looking at the world, the record in the manifest, and keeping
+ * libvirt's persistent definition right.
+ */
+#include "agent/operation.h"
+
+#include "model/verbs.h"
+#include "qcow2/qcow2.h"
+
+#include <string.h>
+
+bool
+required_texts(const json_t *params, const char *const *keys, GError **error)
+{
+    for (; *keys != NULL; keys++)
+        if (json_text(params, *keys) == NULL)
+            return error_set(error, ERR_INVALID, "the operation lacks '%s'", *keys);
+    return true;
+}
+
+HvDomain *
+op_hv(Operation *op, GError **error)
+{
+    return op->agent->hv->ops->look(op->agent->hv, op->row.vm_id, error);
+}
+
+Vm *
+op_manifest(Operation *op, Domain **ret_home, GError **error)
+{
+    g_autoptr(Vm) shown = agent_vm_copy(op->agent, op->row.vm_id);
+    g_autoptr(GError) problem = NULL;
+    Vm *stored;
+
+    if (shown == NULL || shown->home == NULL) {
+        /* after a restart of the agent: nothing was looked at yet */
+        if (!agent_look(op->agent, op->entry, error))
+            return NULL;
+        g_clear_pointer(&shown, vm_free);
+        shown = agent_vm_copy(op->agent, op->row.vm_id);
+    }
+    if (shown == NULL) {
+        error_set(error, ERR_NOT_FOUND, "VM %s is not on this host", op->row.vm_id);
+        return NULL;
+    }
+    *ret_home = agent_home(op->agent, shown, error);
+    if (*ret_home == NULL)
+        return NULL;
+    stored = manifest_load(*ret_home, op->row.vm_id, &problem);
+    if (stored == NULL) {
+        if (problem != NULL)
+            g_propagate_error(error, g_steal_pointer(&problem));
+        else
+            error_set(error, ERR_NOT_FOUND, "VM %s has no manifest in %s", shown->name,
+                      (*ret_home)->path);
+        return NULL;
+    }
+    return stored;
+}
+
+char **
+op_chain(Operation *op, const HvDomain *hv, const char *target, GError **error)
+{
+    HvDisk *disk = hv_domain_disk(hv, target);
+    g_autoptr(GPtrArray) layers = NULL;
+    g_autoptr(GPtrArray) paths = g_ptr_array_new();
+
+    if (disk == NULL || disk->source == NULL) {
+        error_set(error, ERR_NOT_FOUND, "VM %s has no disk %s", hv->name, target);
+        return NULL;
+    }
+    layers = qcow2_chain_walk(disk->source, disk->format, NULL, error);
+    if (layers == NULL) {
+        g_prefix_error(error, "VM %s, disk %s: ", hv->name, target);
+        return NULL;
+    }
+    for (guint i = 0; i < layers->len; i++)
+        g_ptr_array_add(paths, g_strdup(((Qcow2Layer *)layers->pdata[i])->path));
+    g_ptr_array_add(paths, NULL);
+    return (char **)g_ptr_array_steal(paths, NULL);
+}
+
+bool
+op_allowed(Operation *op, int verb, const HvDomain *hv, const Vm *vm, GError **error)
+{
+    g_autoptr(Vm) now = vm_copy(vm);
+    g_autofree char *foreign = NULL;
+    VerbContext context = { 0 };
+
+    now->state = hv->state;
+    if (!op->agent->hv->ops->foreign_job(op->agent->hv, op->row.vm_id, &foreign, error))
+        return false;
+    context.foreign_job = foreign;
+    return verb_allowed((Verb)verb, now, &context, error);
+}
+
+bool
+op_is_recorded(const Operation *op, const Vm *vm)
+{
+    return vm_operation(vm, op->row.id) != NULL;
+}
+
+void
+op_record(Operation *op, Vm *vm)
+{
+    OperationRecord *record;
+
+    if (op_is_recorded(op, vm))
+        return;
+    record = g_new0(OperationRecord, 1);
+    record->id = g_strdup(op->row.id);
+    record->kind = g_strdup(op->row.kind);
+    record->disk_id = g_strdup(op_text(op, "disk_id"));
+    record->base = g_strdup(op_text(op, "base"));
+    record->top = g_strdup(op_text(op, "top"));
+    record->strategy = g_strdup(op_data(op, "strategy"));
+    g_ptr_array_add(vm->operations, record);
+}
+
+void
+op_unrecord(Operation *op, Vm *vm)
+{
+    OperationRecord *record = vm_operation(vm, op->row.id);
+
+    if (record != NULL)
+        g_ptr_array_remove(vm->operations, record);
+}
+
+bool
+op_definition_is_right(const HvDomain *hv)
+{
+    if (hv->inactive == NULL || hv->instance == NULL)
+        return true; /* transient, or off: then the definition is all there is */
+    for (guint i = 0; i < hv->disks->len; i++) {
+        const HvDisk *live = hv->disks->pdata[i];
+        for (guint k = 0; k < hv->inactive->len; k++) {
+            const HvDisk *stored = hv->inactive->pdata[k];
+            if (!g_str_equal(live->target, stored->target))
+                continue;
+            if (g_strcmp0(live->source, stored->source) != 0 ||
+                (stored->backing != NULL && stored->backing->len > 0))
+                return false;
+        }
+    }
+    return true;
+}
+
+bool
+op_mend_definition(Operation *op, GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+    g_autoptr(HvDomain) domain = op_hv(op, error);
+    g_autoptr(GPtrArray) targets = g_ptr_array_new();
+    g_autoptr(GPtrArray) sources = g_ptr_array_new();
+    g_autoptr(GPtrArray) formats = g_ptr_array_new();
+
+    if (domain == NULL)
+        return false;
+    if (op_definition_is_right(domain))
+        return true;
+    for (guint i = 0; i < domain->disks->len; i++) {
+        HvDisk *disk = domain->disks->pdata[i];
+        if (g_strcmp0(disk->device, "disk") != 0 || g_strcmp0(disk->type, "file") != 0 ||
+            disk->source == NULL || disk->format == NULL)
+            continue;
+        g_ptr_array_add(targets, disk->target);
+        g_ptr_array_add(sources, disk->source);
+        g_ptr_array_add(formats, disk->format);
+    }
+    return hv->ops->redefine(hv, op->row.vm_id, (const char *const *)targets->pdata,
+                             (const char *const *)sources->pdata,
+                             (const char *const *)formats->pdata, targets->len, error);
+}
+
+char *
+relative_name(const char *from, const char *path)
+{
+    g_autofree char *dir = g_path_get_dirname(from);
+    g_auto(GStrv) a = g_strsplit(dir, "/", -1);
+    g_auto(GStrv) b = g_strsplit(path, "/", -1);
+    GString *name = g_string_new(NULL);
+    unsigned same = 0;
+
+    while (a[same] != NULL && b[same] != NULL && b[same + 1] != NULL &&
+           g_str_equal(a[same], b[same]))
+        same++;
+    for (unsigned i = same; a[i] != NULL; i++)
+        if (*a[i] != '\0')
+            g_string_append(name, "../");
+    for (unsigned i = same; b[i] != NULL; i++)
+        g_string_append_printf(name, "%s%s", b[i], b[i + 1] != NULL ? "/" : "");
+    return g_string_free(name, FALSE);
+}
+
+char *
+new_file_name(const char *beside, const char *id, const char *suffix)
+{
+    g_autofree char *dir = g_path_get_dirname(beside);
+    g_autofree char *name = g_path_get_basename(beside);
+    g_autoptr(GRegex) tail =
+        g_regex_new("(\\.[0-9a-f]{8,36})?\\.(qcow2|img|raw|q|qcow)$", 0, 0, NULL);
+    g_autofree char *stem = g_regex_replace(tail, name, -1, 0, "", 0, NULL);
+
+    /* the short form of the id reads better; the whole one cannot collide */
+    for (int length = 8; length <= 36; length += 28) {
+        g_autofree char *file = g_strdup_printf("%s.%.*s.%s", stem, length, id, suffix);
+        g_autofree char *path = g_build_filename(dir, file, NULL);
+        if (!g_file_test(path, G_FILE_TEST_EXISTS) || length == 36)
+            return g_steal_pointer(&path);
+    }
+    return NULL;
+}

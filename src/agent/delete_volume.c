@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Deleting volumes that a merge left behind (merge.md section 5).
+ *
+ *   delete ─► (end)         on refusal ─► failed ─► (end, failed); the files stay
+ *
+ * Under the VM's start lock: the live chain and libvirt's definitions are asked again, everything
+ * is durable, the headers of all volumes of the domain are read again; what anything names stays.
+ */
+#include "agent/operation.h"
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "qcow2/qcow2.h"
+
+#define LOCK_BUDGET_MS 5000
+
+bool
+delete_volumes_params(const json_t *params, GError **error)
+{
+    json_t *list = json_object_get(params, "volumes");
+    size_t i;
+    json_t *path;
+
+    if (!json_is_array(list))
+        return error_set(error, ERR_INVALID, "the operation lacks 'volumes'");
+    json_array_foreach(
+        list, i, path) if (json_string_value(path) == NULL ||
+                           !g_path_is_absolute(json_string_value(
+                               path))) return error_set(error, ERR_INVALID,
+                                                        "volume %zu is not an absolute path", i);
+    return true;
+}
+
+static StepState
+delete_check(void *self, GError **error)
+{
+    Operation *op = self;
+
+    return json_object_get(op->row.data, "deleted") != NULL ? STEP_DONE : STEP_TODO;
+}
+
+static bool
+refuse_if_named(const HvDomain *hv, const HvDisk *disk, const char *path, GError **error)
+{
+    bool named = g_strcmp0(disk->source, path) == 0 || g_strcmp0(disk->mirror_path, path) == 0;
+
+    for (guint i = 0; !named && disk->backing != NULL && i < disk->backing->len; i++)
+        named = g_strcmp0(disk->backing->pdata[i], path) == 0;
+    if (!named)
+        return true;
+    return error_set(error, ERR_REFUSED,
+                     "volume %s is still named by disk %s of VM '%s'; it was not deleted", path,
+                     disk->target, hv->name);
+}
+
+/* No definition of this VM, live or stored, and no stored chain may name it. */
+static bool
+vm_does_not_name(Operation *op, const HvDomain *hv, const char *path, GError **error)
+{
+    for (guint i = 0; i < hv->disks->len; i++) {
+        HvDisk *disk = hv->disks->pdata[i];
+        if (!refuse_if_named(hv, disk, path, error))
+            return false;
+        if (disk->source == NULL || g_strcmp0(disk->type, "file") != 0 ||
+            g_strcmp0(disk->device, "disk") != 0)
+            continue;
+        g_auto(GStrv) chain = op_chain(op, hv, disk->target, error);
+        if (chain == NULL)
+            return false;
+        if (g_strv_contains((const char *const *)chain, path))
+            return error_set(error, ERR_REFUSED,
+                             "volume %s is still part of disk %s of VM '%s'; it was not deleted",
+                             path, disk->target, hv->name);
+    }
+    for (guint i = 0; hv->inactive != NULL && i < hv->inactive->len; i++)
+        if (!refuse_if_named(hv, hv->inactive->pdata[i], path, error))
+            return false;
+    return true;
+}
+
+static bool
+delete_one(Operation *op, const HvDomain *hv, const char *path, GError **error)
+{
+    Domain *domain = agent_domain(op->agent, path, false, error);
+
+    if (domain == NULL || !vm_does_not_name(op, hv, path, error) ||
+        !fault_point("agent.delete.before-unlink", error))
+        return false;
+    return volume_delete(domain, op->row.id, path, false, error) &&
+           fault_point("agent.delete.after-unlink", error);
+}
+
+static bool
+delete_act(void *self, GError **error)
+{
+    Operation *op = self;
+    Domain *home = NULL;
+    g_autoptr(Vm) vm = op_manifest(op, &home, error);
+    g_autoptr(HvDomain) hv = NULL;
+    json_t *list = json_object_get(op->row.params, "volumes");
+    autofd int lock = -1;
+    size_t i;
+    json_t *path;
+
+    if (vm == NULL || (lock = vm_start_lock(home, op->row.vm_id, LOCK_BUDGET_MS, error)) < 0 ||
+        (hv = op_hv(op, error)) == NULL)
+        return false;
+    json_array_foreach(list, i,
+                       path) if (!delete_one(op, hv, json_string_value(path), error)) return false;
+    op_result(op, "volumes_removed", json_deep_copy(list));
+    op_remember(op, "deleted", json_true());
+    return true;
+}
+
+static StepState
+failed_check(void *self, GError **error)
+{
+    return STEP_DONE;
+}
+
+/* clang-format off */
+const Step delete_volumes_steps[] = {
+    /* name     check         act         tries  cancel  if it failed  next     */
+    { "delete", delete_check, delete_act, 5,     false,  "failed",     STEP_END },
+    { "failed", failed_check, NULL,       0,     false,  NULL,         STEP_END },
+    { NULL },
+};
+/* clang-format on */

@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * What a VM is: libvirt's definition (which disks, and which leaf, while it runs), the qcow2
+ * headers (which volumes stand below), the manifest (ids, snapshots). VMs that exist are adopted in
+ * place: whoever has no manifest gets one. Where libvirt and the headers disagree on a running VM,
+ * the disk is not touched until they agree again.
+ */
+#include "agent/agent.h"
+
+#include "base/log.h"
+#include "base/text.h"
+#include "qcow2/qcow2.h"
+
+#include <string.h>
+#include <unistd.h>
+
+/* ---- storage domains ---- */
+
+static Domain *
+longest_domain(Agent *agent, const char *path)
+{
+    Domain *best = NULL;
+
+    for (guint i = 0; i < agent->domains->len; i++) {
+        Domain *domain = agent->domains->pdata[i];
+        if (domain_holds(domain, path) &&
+            (best == NULL || strlen(domain->path) > strlen(best->path)))
+            best = domain;
+    }
+    return best;
+}
+
+Domain *
+agent_domain(Agent *agent, const char *path, bool create, GError **error)
+{
+    g_autofree char *dir = g_path_get_dirname(path);
+    WITH_LOCK(&agent->lock);
+    Domain *domain = longest_domain(agent, path);
+
+    if (domain != NULL)
+        return domain;
+    if (!create) {
+        error_set(error, ERR_NOT_FOUND, "%s lies in no storage domain", path);
+        return NULL;
+    }
+    domain = domain_open(dir, NULL, error);
+    if (domain == NULL) {
+        g_prefix_error(error, "making %s a storage domain: ", dir);
+        return NULL;
+    }
+    log_info("%s is a storage domain from now on (id %s)", domain->path, domain->id);
+    g_ptr_array_add(agent->domains, domain);
+    return domain;
+}
+
+Domain *
+agent_home(Agent *agent, const Vm *vm, GError **error)
+{
+    WITH_LOCK(&agent->lock);
+
+    for (guint i = 0; vm->home != NULL && i < agent->domains->len; i++) {
+        Domain *domain = agent->domains->pdata[i];
+        if (g_str_equal(domain->path, vm->home))
+            return domain;
+    }
+    error_set(error, ERR_NOT_FOUND, "VM %s has no storage domain", vm->name);
+    return NULL;
+}
+
+/* ---- one disk ---- */
+
+static char *
+why_not_managed(const HvDisk *disk)
+{
+    if (disk->source == NULL)
+        return g_strdup("it has no source");
+    if (!g_str_equal(disk->type, "file"))
+        return g_strdup_printf("it is a %s disk; only files are managed", disk->type);
+    if (g_strcmp0(disk->device, "disk") != 0)
+        return g_strdup_printf("it is a %s", disk->device);
+    if (g_strcmp0(disk->format, "qcow2") != 0 && g_strcmp0(disk->format, "raw") != 0)
+        return g_strdup_printf("its format is %s; only qcow2 and raw are managed",
+                               disk->format != NULL ? disk->format : "not given in the definition");
+    if (disk->shareable)
+        return g_strdup("it is shareable");
+    if (disk->transient)
+        return g_strdup("it is transient");
+    return NULL;
+}
+
+/* Does libvirt's view of a running VM's chain agree with the headers? */
+static char *
+compare_chains(const HvDisk *disk, GPtrArray *layers)
+{
+    unsigned n = disk->backing != NULL ? disk->backing->len : 0;
+
+    if (disk->backing == NULL || (n == 0 && !disk->backing_terminated))
+        return NULL; /* it says nothing */
+    for (unsigned i = 0; i < n && i + 1 < layers->len; i++) {
+        Qcow2Layer *layer = layers->pdata[layers->len - 2 - i];
+        g_autofree char *real = realpath(disk->backing->pdata[i], NULL);
+        g_autofree char *mine = realpath(layer->path, NULL);
+        if (g_strcmp0(real, mine) != 0)
+            return g_strdup_printf("libvirt says that it stands on %s, the qcow2 headers say %s; "
+                                   "nothing is done to it until they agree",
+                                   (char *)disk->backing->pdata[i], layer->path);
+    }
+    if (n + 1 != layers->len)
+        return g_strdup_printf("libvirt says its chain has %u volumes, the qcow2 headers say %u; "
+                               "nothing is done to it until they agree",
+                               n + 1, layers->len);
+    return NULL;
+}
+
+static Disk *
+known_disk(const Vm *stored, GPtrArray *layers)
+{
+    for (guint i = 0; stored != NULL && i < stored->disks->len; i++) {
+        Disk *disk = stored->disks->pdata[i];
+        for (guint k = 0; k < layers->len; k++)
+            if (disk_volume_by_path(disk, ((Qcow2Layer *)layers->pdata[k])->path) != NULL)
+                return disk;
+    }
+    return NULL;
+}
+
+static void
+fill_volumes(Disk *disk, const Disk *known, GPtrArray *layers)
+{
+    for (guint i = 0; i < layers->len; i++) {
+        Qcow2Layer *layer = layers->pdata[i];
+        Volume *old = known != NULL ? disk_volume_by_path(known, layer->path) : NULL;
+        g_autofree char *fresh = old == NULL ? id_new() : NULL;
+        Volume *volume = volume_new(old != NULL ? old->id : fresh, layer->path, layer->format,
+                                    layer->virtual_size);
+        volume->allocated = layer->allocated;
+        volume->read_only = access(layer->path, W_OK) != 0;
+        g_ptr_array_add(disk->volumes, volume);
+    }
+}
+
+/* The chain of a disk, or the reason why it cannot be managed. Sets *ret_home at the first managed
+ * one. */
+static GPtrArray *
+read_chain(Agent *agent, AgentVm *entry, const HvDomain *hv, const HvDisk *disk, Domain **home,
+           char **ret_why)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GPtrArray) layers = NULL;
+    Domain *domain;
+    bool busy;
+
+    if ((*ret_why = why_not_managed(disk)) != NULL)
+        return NULL;
+    if (access(disk->source, F_OK) != 0) {
+        *ret_why = g_strdup_printf("%s: %s", disk->source, g_strerror(errno));
+        return NULL;
+    }
+    domain = agent_domain(agent, disk->source, true, &error);
+    if (domain != NULL)
+        layers = qcow2_chain_walk(disk->source, disk->format, domain->path, &error);
+    if (layers == NULL) {
+        *ret_why = g_strdup(error->message);
+        return NULL;
+    }
+    g_mutex_lock(&agent->lock);
+    busy = entry->operations->len > 0;
+    g_mutex_unlock(&agent->lock);
+    /* while one of our jobs ends, the two change one after the other */
+    if (hv->instance != NULL && disk->mirror_job == NULL && !busy &&
+        (*ret_why = compare_chains(disk, layers)) != NULL)
+        return NULL;
+    for (guint i = 0; i < layers->len; i++) {
+        Qcow2Layer *layer = layers->pdata[i];
+        if (layer->header != NULL &&
+            (layer->header->features & (QCOW2_CORRUPT | QCOW2_UNKNOWN_INCOMPATIBLE)) != 0) {
+            *ret_why = g_strdup_printf("%s is marked corrupt or has unknown features", layer->path);
+            return NULL;
+        }
+    }
+    if (*home == NULL)
+        *home = domain;
+    return g_steal_pointer(&layers);
+}
+
+/* ---- the whole VM ---- */
+
+static Vm *
+load_stored(AgentVm *entry, Domain *home, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+    Vm *stored = manifest_load(home, entry->id, &problem);
+
+    if (problem != NULL)
+        g_propagate_error(error, g_steal_pointer(&problem));
+    return stored;
+}
+
+static void
+take_over_snapshots(Vm *vm, Vm *stored)
+{
+    g_ptr_array_unref(vm->snapshots);
+    vm->snapshots = g_ptr_array_ref(stored->snapshots);
+    g_ptr_array_unref(vm->operations);
+    vm->operations = g_ptr_array_ref(stored->operations);
+    vm->generation = stored->generation;
+
+    /* a restore point whose volume left the chain, or is written by the VM, restores nothing */
+    for (guint i = 0; i < vm->snapshots->len; i++) {
+        Snapshot *snapshot = vm->snapshots->pdata[i];
+        for (guint k = 0; k < snapshot->disks->len; k++) {
+            SnapshotDisk *sd = snapshot->disks->pdata[k];
+            Disk *disk = vm_disk(vm, sd->disk_id);
+            if (disk != NULL && disk_is_managed(disk) && disk_volume_index(disk, sd->volume_id) < 0)
+                sd->unusable = true;
+        }
+    }
+}
+
+typedef struct {
+    GPtrArray *layers; /* NULL = unmanaged */
+    char *why;
+} DiskView;
+
+static void
+disk_view_free(void *p)
+{
+    DiskView *view = p;
+
+    if (view->layers != NULL)
+        g_ptr_array_unref(view->layers);
+    g_free(view->why);
+    g_free(view);
+}
+
+static Disk *
+build_disk(const HvDisk *hv_disk, DiskView *view, const Vm *stored, bool first)
+{
+    const Disk *known = view->layers != NULL ? known_disk(stored, view->layers)
+                        : stored != NULL     ? vm_disk(stored, hv_disk->target)
+                                             : NULL;
+    g_autofree char *fresh = known == NULL ? id_new() : NULL;
+    Disk *disk = disk_new(known != NULL ? known->id : fresh, hv_disk->target);
+
+    disk->bus = g_strdup(hv_disk->bus);
+    disk->read_only = hv_disk->read_only;
+    disk->boot = first;
+    if (view->layers != NULL) {
+        fill_volumes(disk, known, view->layers);
+        return disk;
+    }
+    disk->unmanaged = g_steal_pointer(&view->why);
+    /* keep what the manifest knows of it, or its snapshots would lose their volumes */
+    for (guint i = 0; known != NULL && i < known->volumes->len; i++)
+        g_ptr_array_add(disk->volumes, volume_copy(known->volumes->pdata[i]));
+    return disk;
+}
+
+static Vm *
+build_vm(Agent *agent, AgentVm *entry, const HvDomain *hv, Domain **ret_home, GError **error)
+{
+    g_autoptr(Vm) vm = vm_new(hv->id, hv->name);
+    g_autoptr(Vm) stored = NULL;
+    g_autoptr(GPtrArray) views = g_ptr_array_new_with_free_func(disk_view_free);
+    GString *reasons = g_string_new(NULL);
+
+    *ret_home = NULL;
+    vm->state = hv->state;
+    vm->state_detail = g_strdup(hv->state_detail);
+    vm->instance = g_strdup(hv->instance);
+    vm->memory = hv->memory;
+    vm->vcpus = hv->vcpus;
+    vm->agent_connected = hv->agent_connected;
+    vm->graphics = g_strdup(hv->graphics);
+    for (guint i = 0; i < hv->disks->len; i++) {
+        DiskView *view = g_new0(DiskView, 1);
+        const HvDisk *disk = hv->disks->pdata[i];
+        g_ptr_array_add(views, view);
+        view->layers = read_chain(agent, entry, hv, disk, ret_home, &view->why);
+        if (view->layers == NULL && g_strcmp0(disk->device, "disk") == 0)
+            g_string_append_printf(reasons, "%s%s: %s", reasons->len > 0 ? "; " : "", disk->target,
+                                   view->why);
+    }
+    g_autofree char *all_reasons = g_string_free(reasons, FALSE);
+
+    if (*ret_home != NULL && (stored = load_stored(entry, *ret_home, error)) == NULL &&
+        *error != NULL)
+        return NULL;
+    for (guint i = 0; i < hv->disks->len; i++) {
+        const HvDisk *disk = hv->disks->pdata[i];
+        if (g_strcmp0(disk->device, "disk") == 0)
+            g_ptr_array_add(vm->disks,
+                            build_disk(disk, views->pdata[i], stored, vm->disks->len == 0));
+    }
+    if (*ret_home == NULL)
+        vm->unmanaged = *all_reasons != '\0'
+                            ? g_strdup_printf("no disk can be managed: %s", all_reasons)
+                            : g_strdup("it has no disk");
+    else
+        vm->home = g_strdup((*ret_home)->path);
+    if (stored != NULL)
+        take_over_snapshots(vm, stored);
+    return g_steal_pointer(&vm);
+}
+
+static void
+publish(Agent *agent, AgentVm *entry, Vm *take_vm)
+{
+    g_autoptr(json_t) before = NULL;
+    g_autoptr(json_t) after = NULL;
+    WITH_LOCK(&agent->lock);
+
+    before = entry->vm != NULL ? vm_to_json(entry->vm) : NULL;
+    after = take_vm != NULL ? vm_to_json(take_vm) : NULL;
+    vm_free(entry->vm);
+    entry->vm = take_vm;
+    if (before == NULL && after == NULL)
+        return;
+    if (before == NULL || after == NULL || !json_equal(before, after))
+        event_hub_send(agent->events, json_pack("{s:s, s:s}", "event", "vm", "vm_id", entry->id));
+}
+
+/* Not being able to read a manifest is not "no manifest": the VM is shown, and left alone. */
+static Vm *
+shown_but_unmanaged(const HvDomain *hv, const char *why)
+{
+    Vm *vm = vm_new(hv->id, hv->name);
+
+    vm->state = hv->state;
+    vm->instance = g_strdup(hv->instance);
+    vm->memory = hv->memory;
+    vm->vcpus = hv->vcpus;
+    vm->unmanaged = g_strdup(why);
+    return vm;
+}
+
+bool
+agent_look(Agent *agent, AgentVm *entry, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+    g_autoptr(HvDomain) hv = agent->hv->ops->look(agent->hv, entry->id, &problem);
+    Domain *home = NULL;
+    Vm *vm;
+
+    if (hv == NULL) {
+        if (!g_error_matches(problem, ERR, ERR_NOT_FOUND)) {
+            g_propagate_error(error, g_steal_pointer(&problem));
+            return false;
+        }
+        publish(agent, entry, NULL);
+        return true;
+    }
+    vm = build_vm(agent, entry, hv, &home, &problem);
+    if (vm == NULL) {
+        log_vm_warn(entry->id, NULL, "VM %s: %s", hv->name, problem->message);
+        publish(agent, entry, shown_but_unmanaged(hv, problem->message));
+        return true;
+    }
+    if (home != NULL && !manifest_save(home, vm, &problem)) {
+        /* shown as it is; the next look tries again; operations insist on their own save */
+        log_vm_warn(entry->id, NULL, "VM %s: its manifest could not be written: %s", hv->name,
+                    problem->message);
+    }
+    publish(agent, entry, vm);
+    return true;
+}
+
+AgentVm *
+agent_entry(Agent *agent, const char *vm_id, bool create)
+{
+    WITH_LOCK(&agent->lock);
+    AgentVm *entry = g_hash_table_lookup(agent->vms, vm_id);
+
+    if (entry == NULL && create) {
+        entry = g_new0(AgentVm, 1);
+        entry->id = g_strdup(vm_id);
+        g_mutex_init(&entry->lock);
+        g_cond_init(&entry->wake);
+        entry->operations = g_ptr_array_new();
+        g_hash_table_insert(agent->vms, entry->id, entry);
+    }
+    return entry;
+}
+
+/* agent->lock held: another VM whose chain holds this file */
+static const char *
+other_user(Agent *agent, const char *vm_id, const char *path)
+{
+    GHashTableIter it;
+    void *value;
+
+    g_hash_table_iter_init(&it, agent->vms);
+    while (g_hash_table_iter_next(&it, NULL, &value)) {
+        AgentVm *entry = value;
+        if (entry->vm == NULL || g_str_equal(entry->id, vm_id))
+            continue;
+        for (guint i = 0; i < entry->vm->disks->len; i++)
+            if (disk_volume_by_path(entry->vm->disks->pdata[i], path) != NULL)
+                return entry->vm->name;
+    }
+    return NULL;
+}
+
+Vm *
+agent_vm_copy(Agent *agent, const char *vm_id)
+{
+    WITH_LOCK(&agent->lock);
+    AgentVm *entry = g_hash_table_lookup(agent->vms, vm_id);
+    Vm *vm;
+
+    if (entry == NULL || entry->vm == NULL)
+        return NULL;
+    vm = vm_copy(entry->vm);
+    for (guint i = 0; i < vm->disks->len; i++) {
+        Disk *disk = vm->disks->pdata[i];
+        for (guint k = 0; k < disk->volumes->len; k++) {
+            Volume *volume = disk->volumes->pdata[k];
+            const char *user = other_user(agent, vm_id, volume->path);
+            if (user != NULL) {
+                g_free(volume->used_by);
+                volume->used_by = g_strdup_printf("VM %s", user);
+            }
+        }
+    }
+    return vm;
+}

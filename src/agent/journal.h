@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * The agent's journal: a SQLite database (WAL, synchronous=FULL) of operations, tombstones and
+ * the highest manager epoch seen.
+ *
+ * Promise: what journal_* returned true for survives kill -9 and power loss. An operation is in it
+ * before its first deed, and stays with its outcome until the manager acknowledged it. Threads: any
+ * (one connection behind a mutex).
+ */
+#pragma once
+
+#include "base/cleanup.h"
+#include "base/error.h"
+
+#include <stdint.h>
+
+typedef struct Journal Journal;
+
+/* One row. Strings are owned. */
+typedef struct {
+    char *id;
+    char *kind;
+    char *vm_id;
+    char *step; /* "" = ended */
+    unsigned tried;
+    bool cancel;
+    char *error_word; /* NULL = none */
+    char *error_text;
+    json_t *params;  /* as the manager sent it; never changes */
+    json_t *data;    /* what the operation remembers between steps, and at its end the result */
+    int64_t created; /* ms */
+} JournalRow;
+void journal_row_clear(JournalRow *row);
+
+Journal *journal_open(const char *file, GError **error);
+void journal_close(Journal *journal);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Journal, journal_close)
+
+/* Insert (created is set); ERR_EXISTS if the id is there, ERR_GONE if it has a tombstone. */
+bool journal_begin(Journal *journal, JournalRow *row, GError **error);
+/* Saves step, tried, cancel, error and data. */
+bool journal_update(Journal *journal, const JournalRow *row, GError **error);
+/* GPtrArray of JournalRow*, oldest first */
+GPtrArray *journal_load(Journal *journal, GError **error);
+bool journal_forget(Journal *journal, const char *id, GError **error);
+/* A promise never to begin this id. Safe to repeat. ERR_EXISTS if it is an operation. */
+bool journal_tombstone(Journal *journal, const char *id, GError **error);
+/* Raises the stored epoch to this one; ERR_STALE_EPOCH if a higher one is stored. */
+bool journal_epoch(Journal *journal, int64_t epoch, GError **error);
+/* A stable id of this agent, made at first use. */
+const char *journal_agent_id(Journal *journal);

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Merging one run of one disk: parts shared by merge.c, pivot.c, prefill.c and cold.c.
+ *
+ * What a merge remembers (row.data), all written before the deed they speak of:
+ *   target            "vda"
+ *   strategy          the one in use: commit, commit-active, copy, cold-commit
+ *   before, after     the chain's paths, base first, as it was and as it must become
+ *   run               paths of the run, base first
+ *   dest, dest_id     copy: the new volume
+ *   instance          of the VM when the job began; absent = off
+ *   pivoting          {"suspended": bool}: a pivot has begun, and whether we suspend the VM for it
+ *   pivoted           the new leaf is in the manifest and the VM runs
+ *   bytes, began      for the result
+ */
+#pragma once
+
+#include "agent/operation.h"
+#include "qcow2/qcow2.h"
+
+#include <gio/gio.h>
+
+typedef struct {
+    WorkMap *work;        /* internal commits: turns QEMU's offset into bytes */
+    GSubprocess *prefill; /* copy: qemu-img convert */
+    int64_t job_gone_us;  /* when the job was first found gone with the chain unchanged */
+} MergeScratch;
+MergeScratch *merge_scratch(Operation *op);
+
+bool merge_is(const Operation *op, const char *strategy);
+/* The leaf takes part: a pivot is needed. */
+bool merge_has_leaf(const Operation *op);
+const char *merge_new_leaf(const Operation *op); /* the path the VM must run on afterwards */
+
+typedef enum { CHAIN_BEFORE, CHAIN_AFTER, CHAIN_OTHER } ChainState;
+/* Which of the two the headers and libvirt tell now; OTHER is an error that shows both. */
+bool merge_chain_state(Operation *op, const HvDomain *hv, ChainState *ret_state, GError **error);
+/* Writes the merged chain, with the new leaf, into the manifest. Safe to repeat. */
+bool merge_save_chain(Operation *op, GError **error);
+
+/* pivot.c: merge.md section 4 */
+StepState pivot_check(void *op, GError **error);
+bool pivot_act(void *op, GError **error);
+/* Resumes the VM if a pivot of ours left it suspended. */
+bool pivot_unsuspend(Operation *op, const HvDomain *hv, GError **error);
+
+/* prefill.c: copy, everything below the leaf */
+StepState prefill_check(void *op, GError **error);
+bool prefill_act(void *op, GError **error);
+void prefill_stop(Operation *op);
+
+/* cold.c: the VM is off */
+bool cold_start(Operation *op, GError **error);
+StepState cold_look(Operation *op, GError **error);
+StepState cold_pivot_check(Operation *op, GError **error);
+bool cold_pivot(Operation *op, GError **error);
+/* Ends the storage daemon; cancel: its job first. True when it is gone. */
+bool cold_stop(Operation *op, GError **error);
+bool cold_is_running(Operation *op);

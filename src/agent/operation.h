@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * An operation: one deed that the manager asked for, with its place in the journal.
+ *
+ * Ownership: the agent's table owns it until it is acknowledged. Threads: its VM's worker turns it,
+ * others read it under agent->lock through operation_to_json().
+ */
+#pragma once
+
+#include "agent/agent.h"
+
+/* What a kind of operation is; the table of kinds is in operation.c. */
+typedef struct {
+    const char *kind;
+    const Step *steps;
+    bool whole_vm; /* refuses to run beside any other operation of the VM */
+    /* Are the parameters well formed? Looks at nothing else. NULL = no parameters. */
+    bool (*check_params)(const json_t *params, GError **error);
+    void (*scratch_free)(void *scratch);
+} OperationKind;
+
+struct Operation {
+    Agent *agent;
+    AgentVm *entry;
+    const OperationKind *kind;
+    JournalRow row;
+    Machine machine;
+    void *scratch;    /* of the kind; not saved */
+    unsigned poll_ms; /* how soon to look again while it waits; 0 = the slow poll */
+    bool acked;       /* dropped when it ends */
+    /* progress, guarded by agent->lock */
+    const char *phase; /* a static string */
+    uint64_t bytes_done, bytes_total;
+    int64_t rate_since_us;
+    uint64_t rate_since_bytes;
+    double rate; /* bytes/s, smoothed */
+    int64_t told_us;
+    /* the last block job event of its disk, guarded by agent->lock */
+    bool job_event;
+    HvJobStatus job_status;
+    char *job_reason;
+};
+
+/* Begin (or find, if the id is known): journaled before it returns. */
+bool operation_begin(Agent *agent, json_t *body, json_t **ret_json, GError **error);
+/* Loads all from the journal and starts their workers. */
+bool operations_resume(Agent *agent, GError **error);
+json_t *operation_to_json(Operation *op); /* agent->lock held */
+bool operation_cancel(Agent *agent, const char *id, json_t **ret_json, GError **error);
+bool operation_ack(Agent *agent, const char *id, GError **error);
+/* Unknown: writes a tombstone, then ERR_NOT_FOUND. */
+bool operation_get(Agent *agent, const char *id, json_t **ret_json, GError **error);
+json_t *operations_to_json(Agent *agent);
+void agent_kick(Agent *agent, const char *vm_id);
+
+/* For the kinds */
+bool operation_save(Operation *op, GError **error); /* journal as it stands */
+void operation_progress(Operation *op, const char *phase, uint64_t done, uint64_t total);
+const char *op_text(const Operation *op, const char *key); /* a parameter */
+const char *op_data(const Operation *op, const char *key); /* remembered */
+void op_remember(Operation *op, const char *key, json_t *take_value);
+void op_result(Operation *op, const char *key, json_t *take_value);
+void op_add_pause(Operation *op, const char *kind, double milliseconds);
+
+extern const OperationKind operation_kinds[];
+extern const Step snapshot_create_steps[], snapshot_rename_steps[], snapshot_forget_steps[],
+    merge_steps[], delete_volumes_steps[];
+bool snapshot_create_params(const json_t *params, GError **error);
+bool snapshot_rename_params(const json_t *params, GError **error);
+bool snapshot_forget_params(const json_t *params, GError **error);
+bool merge_params(const json_t *params, GError **error);
+bool delete_volumes_params(const json_t *params, GError **error);
+void merge_scratch_free(void *scratch);
+
+/* ---- deed.c: what the kinds share ---- */
+
+/* The manifest as stored, to change and save; home is borrowed. */
+Vm *op_manifest(Operation *op, Domain **ret_home, GError **error);
+/* Looks at the VM at libvirt. */
+HvDomain *op_hv(Operation *op, GError **error);
+/* The paths of a disk's chain as the headers tell it from the leaf that libvirt names, base first.
+ */
+char **op_chain(Operation *op, const HvDomain *hv, const char *target, GError **error);
+/* May the verb be done now (table of model/verbs.h, foreign jobs)? */
+bool op_allowed(Operation *op, int verb, const HvDomain *hv, const Vm *vm, GError **error);
+/* Writes / removes the record of this operation in the manifest. */
+void op_record(Operation *op, Vm *vm);
+bool op_is_recorded(const Operation *op, const Vm *vm);
+void op_unrecord(Operation *op, Vm *vm);
+/* Makes libvirt's persistent definition name the leaves that the VM has, without any <backingStore>
+ * (H2..H4). */
+bool op_mend_definition(Operation *op, GError **error);
+bool op_definition_is_right(const HvDomain *hv);
+/* The relative name of "path" as seen from the directory of "from"; the caller frees it. */
+/* A path for a new file of ours beside another: "web.qcow2" → "web.1a2b3c4d.qcow2", where no file
+ * is yet. Asked once, and journaled before the file is made: afterwards a file of that name is
+ * ours. */
+char *new_file_name(const char *beside, const char *id, const char *suffix);
+char *relative_name(const char *from, const char *path);
+bool required_texts(const json_t *params, const char *const *keys, GError **error);

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * The safe pivot (merge.md section 4).
+ *
+ * QEMU mirrors in the background and a guest's flush reaches only the source: between READY and
+ * the pivot, acknowledged writes may be missing in the new leaf. So the guest is suspended while
+ * the VM changes leaves, and resumed only when the new leaf is durable and named in the manifest.
+ * Until then the old leaf is the truth, and while the guest is suspended no write is acknowledged
+ * that it lacks.
+ *
+ * A VM that somebody else suspended is neither suspended nor resumed. A VM found suspended
+ * with "pivoting" in the journal was suspended by us, and is finished or resumed, always.
+ */
+#include "agent/merge.h"
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/log.h"
+
+static bool
+we_suspended(const Operation *op)
+{
+    return json_flag(json_object_get(op->row.data, "pivoting"), "suspended");
+}
+
+StepState
+pivot_check(void *self, GError **error)
+{
+    Operation *op = self;
+
+    if (merge_is(op, "cold-commit"))
+        return cold_pivot_check(op, error);
+    if (!merge_has_leaf(op) || json_object_get(op->row.data, "pivoted") != NULL)
+        return STEP_DONE;
+    if (op->machine.cancel && json_object_get(op->row.data, "pivoting") == NULL) {
+        error_set(error, ERR_CANCELLED, "cancelled by the user");
+        return STEP_FAILED;
+    }
+    return STEP_TODO;
+}
+
+/* Waits until the mirror has caught up, which it does quickly while the guest stands still. */
+static bool
+wait_caught_up(Operation *op, int64_t until_us, GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+    HvJob job = { 0 };
+
+    for (;;) {
+        if (!hv->ops->job_look(hv, op->row.vm_id, op_data(op, "target"), &job, error))
+            return false;
+        if (job.type == HV_JOB_NONE)
+            return error_set(error, ERR_BUSY, "the block job is gone");
+        if (job.end > 0 && job.current == job.end)
+            return true;
+        if (clock_mono_us() > until_us)
+            return error_set(
+                error, ERR_TIMEOUT,
+                "disk %s: the mirror did not catch up within the pivot's budget of %u ms; the "
+                "guest runs on, it is tried again",
+                op_data(op, "target"), op->agent->pivot_budget_ms);
+        g_usleep(500);
+    }
+}
+
+/* libvirt lags behind QEMU's READY by milliseconds and then answers 83: ask again. */
+static bool
+pivot_job(Operation *op, int64_t until_us, GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+
+    for (;;) {
+        g_autoptr(GError) problem = NULL;
+        if (hv->ops->job_pivot(hv, op->row.vm_id, op_data(op, "target"), &problem))
+            return true;
+        if (!g_error_matches(problem, ERR, ERR_BUSY) || clock_mono_us() > until_us) {
+            g_propagate_error(error, g_steal_pointer(&problem));
+            return false;
+        }
+        g_usleep(2000);
+    }
+}
+
+static bool
+resume(Operation *op, GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+
+    if (we_suspended(op) && !hv->ops->resume(hv, op->row.vm_id, error))
+        return false;
+    op_remember(op, "pivoting", NULL);
+    return true;
+}
+
+bool
+pivot_unsuspend(Operation *op, const HvDomain *hv, GError **error)
+{
+    if (json_object_get(op->row.data, "pivoting") == NULL)
+        return true;
+    if (hv->state != VM_PAUSED || g_strcmp0(hv->instance, op_data(op, "instance")) != 0) {
+        op_remember(op, "pivoting", NULL); /* it runs already, or is another instance */
+        return true;
+    }
+    return resume(op, error) && operation_save(op, error);
+}
+
+/* The new leaf and what it stands on. Called once before the pause, so that the one within has
+ * little to do. */
+static bool
+sync_new_chain(Operation *op, bool only_leaf, GError **error)
+{
+    json_t *after = json_object_get(op->row.data, "after");
+    size_t n = json_array_size(after);
+
+    for (size_t i = only_leaf && n > 0 ? n - 1 : 0; i < n; i++)
+        if (!volume_sync(json_string_value(json_array_get(after, i)), error))
+            return false;
+    return true;
+}
+
+/* From the pivot in QEMU to the guest running: what a restart repeats. */
+static bool
+conclude(Operation *op, int64_t paused_at_us, GError **error)
+{
+    if (!fault_point("agent.pivot.before-manifest", error) || !sync_new_chain(op, true, error) ||
+        !merge_save_chain(op, error) || !fault_point("agent.pivot.after-manifest", error))
+        return false;
+    op_remember(op, "pivoted", json_true());
+    if (we_suspended(op)) {
+        Hypervisor *hv = op->agent->hv;
+        if (!hv->ops->resume(hv, op->row.vm_id, error)) {
+            op_remember(op, "pivoted", NULL);
+            return false;
+        }
+        op_add_pause(op, "pivot", (double)(clock_mono_us() - paused_at_us) / 1000);
+    } else {
+        op_add_pause(op, "pivot", 0);
+    }
+    op_remember(op, "pivoting", NULL);
+    return operation_save(op, error);
+}
+
+/* The attempt failed before the leaf changed: the guest goes on, whatever else happens. */
+static bool
+give_up_this_try(Operation *op, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+
+    if (!resume(op, &problem) || !operation_save(op, &problem))
+        log_vm_warn(op->row.vm_id, op->row.id,
+                    "VM %s is suspended by a pivot: %s; it is tried again", op->row.vm_id,
+                    problem->message);
+    return false;
+}
+
+static bool
+begin_pause(Operation *op, const HvDomain *domain, GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+    bool running = domain->state == VM_UP;
+
+    op_remember(
+        op, "pivoting",
+        json_pack("{s:b, s:I}", "suspended", (int)running, "since", (json_int_t)clock_wall_ms()));
+    if (!operation_save(op, error)) {
+        op_remember(op, "pivoting", NULL);
+        return false;
+    }
+    if (!running)
+        return true;
+    return hv->ops->suspend(hv, op->row.vm_id, error) || give_up_this_try(op, error);
+}
+
+/* An earlier try (perhaps of an earlier process) may have left the VM anywhere between. */
+static bool
+pick_up(Operation *op, const HvDomain *domain, ChainState state, bool *ret_go_on, GError **error)
+{
+    *ret_go_on = false;
+    if (state == CHAIN_AFTER) {
+        if (json_object_get(op->row.data, "pivoting") != NULL && domain->state != VM_PAUSED)
+            op_remember(op, "pivoting", NULL); /* resumed already */
+        /* the pause began in an earlier life, which is gone with its clock */
+        int64_t since = json_number(json_object_get(op->row.data, "pivoting"), "since");
+        return conclude(op, clock_mono_us() - (clock_wall_ms() - since) * 1000, error);
+    }
+    if (g_strcmp0(domain->instance, op_data(op, "instance")) != 0)
+        return error_set(error, ERR_HYPERVISOR,
+                         "VM '%s' stopped before disk %s was pivoted. No data were lost: its chain "
+                         "is as before; "
+                         "delete the snapshot again",
+                         domain->name, op_data(op, "target"));
+    if (!pivot_unsuspend(op, domain, error))
+        return false;
+    *ret_go_on = true;
+    return true;
+}
+
+/* From the first moment of the pause on, an error says nothing about what QEMU did: the step is
+ * tried again, which looks first, and is never undone on the strength of an error. */
+static bool
+look_again_later(GError **error)
+{
+    if (error != NULL && *error != NULL && !error_may_retry(*error))
+        (*error)->code = ERR_BUSY;
+    return false;
+}
+
+/* A mirror that failed since it was ready leaves nothing to pivot to. */
+static bool
+job_is_there(Operation *op, GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+    HvJob job = { 0 };
+
+    if (!hv->ops->job_look(hv, op->row.vm_id, op_data(op, "target"), &job, error))
+        return false;
+    if (job.type != HV_JOB_NONE)
+        return true;
+    return error_set(
+        error, ERR_HYPERVISOR,
+        "disk %s: the merge failed just before the pivot: %s. No data were lost: the VM runs on "
+        "its old chain; delete the snapshot again",
+        op_data(op, "target"), op->job_reason != NULL ? op->job_reason : "QEMU gave no reason");
+}
+
+/* The guest stands still from here to the end, at most for the budget. */
+static bool
+pivot_in_pause(Operation *op, int64_t t0, GError **error)
+{
+    int64_t until = t0 + (int64_t)op->agent->pivot_budget_ms * 1000;
+    ChainState state;
+
+    if (!fault_point("agent.pivot.suspended", error) || !wait_caught_up(op, until, error))
+        return give_up_this_try(op, error);
+    if (!pivot_job(op, until, error)) {
+        g_autoptr(HvDomain) now = op_hv(op, NULL);
+        /* only a chain seen unchanged lets the guest run */
+        if (now == NULL || !merge_chain_state(op, now, &state, NULL) || state != CHAIN_BEFORE)
+            return false;
+        return give_up_this_try(op, error);
+    }
+    g_autoptr(HvDomain) after = op_hv(op, error);
+    if (after == NULL || !merge_chain_state(op, after, &state, error))
+        return false; /* still suspended; the next try looks again */
+    if (state != CHAIN_AFTER)
+        return error_set(error, ERR_BUSY, "VM '%s', disk %s: libvirt does not show the pivot yet",
+                         after->name, op_data(op, "target"));
+    return conclude(op, t0, error);
+}
+
+bool
+pivot_act(void *self, GError **error)
+{
+    Operation *op = self;
+    Hypervisor *hv = op->agent->hv;
+    g_autoptr(HvDomain) domain = NULL;
+    ChainState state;
+    bool go_on;
+
+    if (merge_is(op, "cold-commit"))
+        return cold_pivot(op, error);
+    domain = op_hv(op, error);
+    if (domain == NULL || !merge_chain_state(op, domain, &state, error))
+        return look_again_later(error);
+
+    if (!pick_up(op, domain, state, &go_on, error))
+        return state == CHAIN_AFTER ? look_again_later(error) : false;
+    if (!go_on)
+        return true;
+    operation_progress(op, "pivoting", op->bytes_done, op->bytes_total);
+    g_clear_pointer(&domain, hv_domain_free);
+    if (!job_is_there(op, error) ||
+        !hv->ops->job_set_bandwidth(hv, op->row.vm_id, op_data(op, "target"), 0, error) ||
+        !sync_new_chain(op, false, error) || (domain = op_hv(op, error)) == NULL ||
+        !fault_point("agent.pivot.before-suspend", error))
+        return false;
+
+    int64_t t0 = clock_mono_us();
+    if (!begin_pause(op, domain, error) || !pivot_in_pause(op, t0, error))
+        return look_again_later(error);
+    return true;
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * What the manager asks: one table (wire/wire.h has the meaning of each).
+ */
+#include "agent/operation.h"
+
+#include "base/text.h"
+
+static bool
+ready(Agent *agent, GError **error)
+{
+    WITH_LOCK(&agent->lock);
+
+    return agent->loaded ||
+           error_set(error, ERR_UNREACHABLE,
+                     "the agent has not yet seen the host's VMs (is libvirtd running?)");
+}
+
+static bool
+hello(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
+      GError **error)
+{
+    Agent *agent = self;
+
+    *ret_json = json_pack("{s:s, s:s, s:s, s:b}", "name", g_get_host_name(), "version",
+                          LIVEMERGE_VERSION, "agent_id", journal_agent_id(agent->journal),
+                          "connected", (int)agent->hv->ops->is_connected(agent->hv));
+    return true;
+}
+
+static bool
+get_vms(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
+        GError **error)
+{
+    Agent *agent = self;
+    g_autoptr(GPtrArray) ids = g_ptr_array_new_with_free_func(g_free);
+    json_t *list;
+    GHashTableIter it;
+    void *key;
+
+    if (!ready(agent, error))
+        return false;
+    g_mutex_lock(&agent->lock);
+    g_hash_table_iter_init(&it, agent->vms);
+    while (g_hash_table_iter_next(&it, &key, NULL))
+        g_ptr_array_add(ids, g_strdup(key));
+    g_mutex_unlock(&agent->lock);
+
+    list = json_array();
+    for (guint i = 0; i < ids->len; i++) {
+        g_autoptr(Vm) vm = agent_vm_copy(agent, ids->pdata[i]);
+        if (vm != NULL)
+            json_array_append_new(list, vm_to_json(vm));
+    }
+    *ret_json = json_pack("{s:o}", "vms", list);
+    return true;
+}
+
+static bool
+get_vm(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
+       GError **error)
+{
+    Agent *agent = self;
+    const char *fresh = http_query(request, "fresh");
+    AgentVm *entry = agent_entry(agent, id, false);
+    g_autoptr(Vm) vm = NULL;
+
+    if (!ready(agent, error))
+        return false;
+    if (entry != NULL && fresh != NULL && g_str_equal(fresh, "1")) {
+        WITH_LOCK(&entry->lock);
+        if (!agent_look(agent, entry, error))
+            return false;
+    }
+    vm = agent_vm_copy(agent, id);
+    if (vm == NULL)
+        return error_set(error, ERR_NOT_FOUND, "no VM %s on this host", id);
+    *ret_json = vm_to_json(vm);
+    return true;
+}
+
+static bool
+post_operation(void *self, const HttpRequest *request, const char *id, json_t *body,
+               json_t **ret_json, GError **error)
+{
+    return ready(self, error) && operation_begin(self, body, ret_json, error);
+}
+
+static bool
+get_operations(void *self, const HttpRequest *request, const char *id, json_t *body,
+               json_t **ret_json, GError **error)
+{
+    *ret_json = operations_to_json(self);
+    return true;
+}
+
+static bool
+get_operation(void *self, const HttpRequest *request, const char *id, json_t *body,
+              json_t **ret_json, GError **error)
+{
+    if (!id_is_valid(id))
+        return error_set(error, ERR_INVALID, "operation id '%s' is not a UUID", id);
+    return operation_get(self, id, ret_json, error);
+}
+
+static bool
+cancel_operation(void *self, const HttpRequest *request, const char *id, json_t *body,
+                 json_t **ret_json, GError **error)
+{
+    return operation_cancel(self, id, ret_json, error);
+}
+
+static bool
+ack_operation(void *self, const HttpRequest *request, const char *id, json_t *body,
+              json_t **ret_json, GError **error)
+{
+    *ret_json = json_object();
+    return operation_ack(self, id, error);
+}
+
+static bool
+get_storage(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
+            GError **error)
+{
+    Agent *agent = self;
+    WITH_LOCK(&agent->lock);
+    json_t *list = json_array();
+
+    for (guint i = 0; i < agent->domains->len; i++) {
+        Domain *domain = agent->domains->pdata[i];
+        uint64_t room = 0, total = 0;
+        domain_space(domain, &room, &total, NULL);
+        json_array_append_new(list,
+                              json_pack("{s:s, s:s, s:s, s:I, s:I}", "id", domain->id, "name",
+                                        domain->name, "path", domain->path, "available",
+                                        (json_int_t)room, "used", (json_int_t)(total - room)));
+    }
+    *ret_json = json_pack("{s:o}", "domains", list);
+    return true;
+}
+
+/* clang-format off */
+static const WireRoute routes[] = {
+    { "GET",  "/v1/hello",                hello },
+    { "GET",  "/v1/vms",                  get_vms },
+    { "GET",  "/v1/vms/ID",               get_vm },
+    { "POST", "/v1/operations",           post_operation },
+    { "GET",  "/v1/operations",           get_operations },
+    { "GET",  "/v1/operations/ID",        get_operation },
+    { "POST", "/v1/operations/ID/cancel", cancel_operation },
+    { "POST", "/v1/operations/ID/ack",    ack_operation },
+    { "GET",  "/v1/storage",              get_storage },
+    { NULL },
+};
+/* clang-format on */
+
+static bool
+epoch_ok(void *self, int64_t epoch, GError **error)
+{
+    Agent *agent = self;
+
+    return journal_epoch(agent->journal, epoch, error);
+}
+
+void
+agent_serve(const HttpRequest *request, HttpResponse *response, void *data)
+{
+    Agent *agent = data;
+
+    if (g_str_equal(request->path, "/v1/events") && g_str_equal(request->method, "GET")) {
+        event_hub_stream(agent->events, response);
+        return;
+    }
+    wire_serve(routes, agent, epoch_ok, request, response);
+}

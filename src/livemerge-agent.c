@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * livemerge-agent: one a host, next to libvirtd. See src/agent/agent.h.
+ */
+#include "agent/agent.h"
+#include "base/config.h"
+#include "base/fault.h"
+#include "base/lockfile.h"
+#include "base/log.h"
+
+#include <glib-unix.h>
+#include <grp.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+
+#define DEFAULT_CONFIG "/etc/livemerge/agent.conf"
+
+/* clang-format off */
+static const ConfigKey keys[] = {
+    { "agent",     "state_dir",         "/var/lib/livemerge/agent",  "journal; must survive a reboot" },
+    { "agent",     "listen",            "unix:/run/livemerge/agent.sock", "unix:PATH or ADDR:PORT, where the manager connects" },
+    { "agent",     "group",             "livemerge",                 "group that may connect to the socket besides root" },
+    { "agent",     "pivot_budget_ms",   "1000",                      "longest pause of a guest for a pivot" },
+    { "agent",     "quiesce_budget_s",  "10",                        "how long freezing a guest's file systems may take" },
+    { "libvirt",   "uri",               "qemu:///system",            "the hypervisor" },
+    { "storage *", "path",              NULL,                        "a storage domain; directories of disks outside of all become their own" },
+    { NULL },
+};
+/* clang-format on */
+
+typedef struct {
+    Config *config;
+    AgentOptions options;
+    GPtrArray *names, *paths;
+    int lock;
+} Setup;
+
+static bool
+read_numbers(Setup *s, GError **error)
+{
+    gint64 pivot = 0, quiesce = 0;
+
+    if (!config_get_number(s->config, "agent", "pivot_budget_ms", 50, 60000, &pivot, error) ||
+        !config_get_number(s->config, "agent", "quiesce_budget_s", 1, 600, &quiesce, error))
+        return false;
+    s->options.pivot_budget_ms = (unsigned)pivot;
+    s->options.quiesce_budget_s = (unsigned)quiesce;
+    return true;
+}
+
+static bool
+read_storage(Setup *s, GError **error)
+{
+    g_auto(GStrv) names = config_names(s->config, "storage");
+
+    s->names = g_ptr_array_new_with_free_func(g_free);
+    s->paths = g_ptr_array_new_with_free_func(g_free);
+    for (char **name = names; *name != NULL; name++) {
+        g_autofree char *group = g_strdup_printf("storage %s", *name);
+        const char *path = config_get(s->config, group, "path");
+        if (path == NULL || !g_path_is_absolute(path))
+            return error_set(error, ERR_INVALID, "[%s] path: it must be an absolute directory",
+                             group);
+        g_ptr_array_add(s->names, g_strdup(*name));
+        g_ptr_array_add(s->paths, g_strdup(path));
+    }
+    g_ptr_array_add(s->names, NULL);
+    g_ptr_array_add(s->paths, NULL);
+    s->options.storage_names = (const char *const *)s->names->pdata;
+    s->options.storage_paths = (const char *const *)s->paths->pdata;
+    return true;
+}
+
+static bool
+read_setup(Setup *s, const char *file, GError **error)
+{
+    const char *listen;
+
+    s->config = config_load(file != NULL ? file : DEFAULT_CONFIG, file != NULL, keys, error);
+    if (s->config == NULL || !read_numbers(s, error) || !read_storage(s, error))
+        return false;
+    s->options.state_dir = config_get(s->config, "agent", "state_dir");
+    listen = config_get(s->config, "agent", "listen");
+    if (!g_str_has_prefix(listen, "unix:/") && strrchr(listen, ':') == NULL)
+        return error_set(error, ERR_INVALID,
+                         "[agent] listen: '%s' is neither unix:PATH nor ADDR:PORT", listen);
+    if (!g_str_has_prefix(listen, "unix:/") && !g_str_has_prefix(listen, "127.") &&
+        !g_str_has_prefix(listen, "[::1]:"))
+        return error_set(
+            error, ERR_INVALID,
+            "[agent] listen: '%s': until agents have mutual TLS only a unix socket or a loopback "
+            "address is accepted",
+            listen);
+    return true;
+}
+
+static bool
+take_state(Setup *s, GError **error)
+{
+    g_autofree char *file = g_build_filename(s->options.state_dir, "lock", NULL);
+
+    if (g_mkdir_with_parents(s->options.state_dir, 0700) < 0)
+        return error_set_errno(error, "creating %s", s->options.state_dir);
+    s->lock = lockfile_take(file, "livemerge-agent", error);
+    return s->lock >= 0;
+}
+
+/* Nobody made the group: then only root may connect, which is safe and works on one host. */
+static const char *
+existing_group(const char *group)
+{
+    if (group == NULL || *group == '\0' || getgrnam(group) != NULL)
+        return group;
+    log_info("there is no group '%s': only root may connect", group);
+    return NULL;
+}
+
+static int
+quit(void *loop)
+{
+    g_main_loop_quit(loop);
+    return G_SOURCE_REMOVE;
+}
+
+static void
+on_signal(GMainContext *context, int number, GMainLoop *loop)
+{
+    g_autoptr(GSource) source = g_unix_signal_source_new(number);
+
+    g_source_set_callback(source, quit, loop, NULL);
+    g_source_attach(source, context);
+}
+
+static bool
+serve(Setup *s, GError **error)
+{
+    /* a context of our own: libvirt's event thread iterates the default one */
+    g_autoptr(GMainContext) context = g_main_context_new();
+    g_autoptr(GMainLoop) loop = g_main_loop_new(context, FALSE);
+    HttpServerOptions options = { .address = config_get(s->config, "agent", "listen"),
+                                  .group = existing_group(config_get(s->config, "agent", "group")),
+                                  .max_connections = 64 };
+    Agent *agent = agent_new(&s->options, error);
+    HttpServer *server;
+
+    if (agent == NULL)
+        return false;
+    agent_attach(agent, hypervisor_libvirt_new(config_get(s->config, "libvirt", "uri"),
+                                               agent_on_hv_event, agent));
+    if (g_str_has_prefix(options.address, "unix:")) {
+        g_autofree char *dir = g_path_get_dirname(options.address + 5);
+        g_mkdir_with_parents(dir, 0755);
+    }
+    server = http_server_start(&options, agent_serve, agent, error);
+    if (server == NULL)
+        return false;
+    log_info("version %s listens on %s, libvirt is %s", LIVEMERGE_VERSION, options.address,
+             config_get(s->config, "libvirt", "uri"));
+    on_signal(context, SIGTERM, loop);
+    on_signal(context, SIGINT, loop);
+    sd_notify(0, "READY=1");
+    g_main_loop_run(loop);
+    sd_notify(0, "STOPPING=1");
+    log_info("ends; guests and jobs go on");
+    agent_stop(agent);
+    http_server_stop(server);
+    return true; /* the process ends right after: threads may still wait inside libvirt */
+}
+
+int
+main(int argc, char **argv)
+{
+    g_autofree char *file = NULL;
+    gboolean check = FALSE, version = FALSE;
+    const GOptionEntry entries[] = {
+        { "config", 0, 0, G_OPTION_ARG_FILENAME, &file, "Configuration file", "FILE" },
+        { "check-config", 0, 0, G_OPTION_ARG_NONE, &check, "Read the configuration and exit",
+          NULL },
+        { "version", 0, 0, G_OPTION_ARG_NONE, &version, "Print the version and exit", NULL },
+        { NULL },
+    };
+    g_autoptr(GOptionContext) options = g_option_context_new("- livemerge's host agent");
+    g_autoptr(GError) error = NULL;
+    Setup setup = { .lock = -1 };
+
+    mallopt(M_ARENA_MAX, 2); /* a few threads, small memory */
+    log_init("livemerge-agent");
+    fault_init();
+    g_option_context_add_main_entries(options, entries, NULL);
+    if (!g_option_context_parse(options, &argc, &argv, &error) || argc > 1) {
+        fprintf(stderr, "livemerge-agent: %s\n",
+                error != NULL ? error->message : "unexpected argument; see --help");
+        return 2;
+    }
+    if (version) {
+        puts("livemerge-agent " LIVEMERGE_VERSION);
+        return 0;
+    }
+    if (!read_setup(&setup, file, &error) ||
+        (!check && (!take_state(&setup, &error) || !serve(&setup, &error)))) {
+        fprintf(stderr, "livemerge-agent: %s\n", error->message);
+        return 1;
+    }
+    if (check)
+        puts("the configuration is fine");
+    /* threads that still wait inside libvirt must not hold up the end: all that matters is in the
+     * journal */
+    fflush(NULL);
+    _exit(0);
+}
