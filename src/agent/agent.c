@@ -2,6 +2,7 @@
 #include "agent/operation.h"
 
 #include "base/log.h"
+#include "base/memory.h"
 
 #include <errno.h>
 #include <glib/gstdio.h>
@@ -94,8 +95,10 @@ refresh_all(Agent *agent)
     event_hub_send(agent->events, json_pack("{s:s, s:b}", "event", "host", "connected", 1));
     g_mutex_unlock(&agent->lock);
     kick_all(agent);
-    if (first)
-        log_info("%u VMs found", g_hash_table_size(agent->vms));
+    if (!first)
+        return;
+    log_info("%u VMs found", g_hash_table_size(agent->vms));
+    memory_trim();
 }
 
 /* Takes ids off the queue; the same id queued several times is looked at once. */

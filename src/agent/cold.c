@@ -156,8 +156,7 @@ look_at_job(Qmp *qmp, char **ret_status, char **ret_error, uint64_t *ret_done, u
     *ret_error = NULL;
     if (!qmp_call(qmp, "query-jobs", NULL, &jobs, error))
         return false;
-    json_array_foreach(jobs, i, job)
-    {
+    json_array_foreach (jobs, i, job) {
         if (g_strcmp0(json_text(job, "id"), JOB) != 0)
             continue;
         *ret_status = g_strdup(json_text(job, "status"));

@@ -24,11 +24,9 @@ delete_volumes_params(const json_t *params, GError **error)
 
     if (!json_is_array(list))
         return error_set(error, ERR_INVALID, "the operation lacks 'volumes'");
-    json_array_foreach(
-        list, i, path) if (json_string_value(path) == NULL ||
-                           !g_path_is_absolute(json_string_value(
-                               path))) return error_set(error, ERR_INVALID,
-                                                        "volume %zu is not an absolute path", i);
+    json_array_foreach (list, i, path)
+        if (json_string_value(path) == NULL || !g_path_is_absolute(json_string_value(path)))
+            return error_set(error, ERR_INVALID, "volume %zu is not an absolute path", i);
     return true;
 }
 
@@ -100,14 +98,14 @@ delete_act(void *self, GError **error)
     g_autoptr(HvDomain) hv = NULL;
     json_t *list = json_object_get(op->row.params, "volumes");
     autofd int lock = -1;
-    size_t i;
-    json_t *path;
 
     if (vm == NULL || (lock = vm_start_lock(home, op->row.vm_id, LOCK_BUDGET_MS, error)) < 0 ||
         (hv = op_hv(op, error)) == NULL)
         return false;
-    json_array_foreach(list, i,
-                       path) if (!delete_one(op, hv, json_string_value(path), error)) return false;
+    /* a run is given base first, and each of its volumes is named by the one above it */
+    for (size_t i = json_array_size(list); i > 0; i--)
+        if (!delete_one(op, hv, json_string_value(json_array_get(list, i - 1)), error))
+            return false;
     op_result(op, "volumes_removed", json_deep_copy(list));
     op_remember(op, "deleted", json_true());
     return true;

@@ -139,6 +139,15 @@ fill_volumes(Disk *disk, const Disk *known, GPtrArray *layers)
     }
 }
 
+/* Operations of ours are under way: they alone write the manifest. */
+static bool
+is_busy(Agent *agent, const AgentVm *entry)
+{
+    WITH_LOCK(&agent->lock);
+
+    return entry->operations->len > 0;
+}
+
 /* The chain of a disk, or the reason why it cannot be managed. Sets *ret_home at the first managed
  * one. */
 static GPtrArray *
@@ -148,7 +157,6 @@ read_chain(Agent *agent, AgentVm *entry, const HvDomain *hv, const HvDisk *disk,
     g_autoptr(GError) error = NULL;
     g_autoptr(GPtrArray) layers = NULL;
     Domain *domain;
-    bool busy;
 
     if ((*ret_why = why_not_managed(disk)) != NULL)
         return NULL;
@@ -163,11 +171,8 @@ read_chain(Agent *agent, AgentVm *entry, const HvDomain *hv, const HvDisk *disk,
         *ret_why = g_strdup(error->message);
         return NULL;
     }
-    g_mutex_lock(&agent->lock);
-    busy = entry->operations->len > 0;
-    g_mutex_unlock(&agent->lock);
     /* while one of our jobs ends, the two change one after the other */
-    if (hv->instance != NULL && disk->mirror_job == NULL && !busy &&
+    if (hv->instance != NULL && disk->mirror_job == NULL && !is_busy(agent, entry) &&
         (*ret_why = compare_chains(disk, layers)) != NULL)
         return NULL;
     for (guint i = 0; i < layers->len; i++) {
@@ -197,7 +202,7 @@ load_stored(AgentVm *entry, Domain *home, GError **error)
 }
 
 static void
-take_over_snapshots(Vm *vm, Vm *stored)
+take_over_snapshots(Vm *vm, Vm *stored, bool busy)
 {
     g_ptr_array_unref(vm->snapshots);
     vm->snapshots = g_ptr_array_ref(stored->snapshots);
@@ -205,6 +210,8 @@ take_over_snapshots(Vm *vm, Vm *stored)
     vm->operations = g_ptr_array_ref(stored->operations);
     vm->generation = stored->generation;
 
+    if (busy)
+        return; /* the operation knows what becomes of its volumes */
     /* a restore point whose volume left the chain, or is written by the VM, restores nothing */
     for (guint i = 0; i < vm->snapshots->len; i++) {
         Snapshot *snapshot = vm->snapshots->pdata[i];
@@ -299,7 +306,7 @@ build_vm(Agent *agent, AgentVm *entry, const HvDomain *hv, Domain **ret_home, GE
     else
         vm->home = g_strdup((*ret_home)->path);
     if (stored != NULL)
-        take_over_snapshots(vm, stored);
+        take_over_snapshots(vm, stored, is_busy(agent, entry));
     return g_steal_pointer(&vm);
 }
 
@@ -356,7 +363,7 @@ agent_look(Agent *agent, AgentVm *entry, GError **error)
         publish(agent, entry, shown_but_unmanaged(hv, problem->message));
         return true;
     }
-    if (home != NULL && !manifest_save(home, vm, &problem)) {
+    if (home != NULL && !is_busy(agent, entry) && !manifest_save(home, vm, &problem)) {
         /* shown as it is; the next look tries again; operations insist on their own save */
         log_vm_warn(entry->id, NULL, "VM %s: its manifest could not be written: %s", hv->name,
                     problem->message);

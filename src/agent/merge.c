@@ -97,8 +97,9 @@ same_paths(char **paths, const json_t *list)
 
     if (g_strv_length(paths) != json_array_size(list))
         return false;
-    json_array_foreach(list, i,
-                       path) if (!g_str_equal(paths[i], json_string_value(path))) return false;
+    json_array_foreach (list, i, path)
+        if (!g_str_equal(paths[i], json_string_value(path)))
+            return false;
     return true;
 }
 
@@ -274,8 +275,7 @@ unmark(Operation *op, Vm *vm)
 
     if (json_object_get(op->row.data, "started") != NULL)
         return;
-    json_array_foreach(json_object_get(op->row.data, "marked"), i, id)
-    {
+    json_array_foreach (json_object_get(op->row.data, "marked"), i, id) {
         Snapshot *snapshot = vm_snapshot(vm, json_string_value(id));
         SnapshotDisk *sd =
             snapshot != NULL ? snapshot_disk(snapshot, op_text(op, "disk_id")) : NULL;

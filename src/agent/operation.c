@@ -291,6 +291,9 @@ retire(Agent *agent, AgentVm *entry)
         log_end(op);
         g_ptr_array_remove_index(entry->operations, i - 1);
         drop_if_done(agent, op);
+        /* while it ran, only operations wrote the manifest: now everything is looked at again */
+        if (entry->operations->len == 0)
+            agent_queue_refresh(agent, entry->id);
     }
 }
 

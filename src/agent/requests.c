@@ -162,13 +162,25 @@ epoch_ok(void *self, int64_t epoch, GError **error)
     return journal_epoch(agent->journal, epoch, error);
 }
 
+static void
+serve_events(Agent *agent, const HttpRequest *request, HttpResponse *response)
+{
+    g_autoptr(GError) error = NULL;
+    int64_t epoch = 0;
+
+    if (!wire_request_epoch(request, &epoch, &error) || !epoch_ok(agent, epoch, &error))
+        wire_answer_error(response, error);
+    else
+        event_hub_stream(agent->events, response);
+}
+
 void
 agent_serve(const HttpRequest *request, HttpResponse *response, void *data)
 {
     Agent *agent = data;
 
     if (g_str_equal(request->path, "/v1/events") && g_str_equal(request->method, "GET")) {
-        event_hub_stream(agent->events, response);
+        serve_events(agent, request, response);
         return;
     }
     wire_serve(routes, agent, epoch_ok, request, response);

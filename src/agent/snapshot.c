@@ -55,8 +55,9 @@ is_wanted(const Operation *op, const Disk *disk)
         return false;
     if (list == NULL)
         return true;
-    json_array_foreach(list, i,
-                       id) if (g_strcmp0(json_string_value(id), disk->id) == 0) return true;
+    json_array_foreach (list, i, id)
+        if (g_strcmp0(json_string_value(id), disk->id) == 0)
+            return true;
     return false;
 }
 
@@ -119,9 +120,9 @@ prepare_check(void *self, GError **error)
 
     if (json_object_get(op->row.data, "prepared") == NULL)
         return STEP_TODO;
-    json_array_foreach(
-        json_object_get(op->row.data, "disks"), i,
-        disk) if (!g_file_test(json_text(disk, "overlay"), G_FILE_TEST_EXISTS)) return STEP_TODO;
+    json_array_foreach (json_object_get(op->row.data, "disks"), i, disk)
+        if (!g_file_test(json_text(disk, "overlay"), G_FILE_TEST_EXISTS))
+            return STEP_TODO;
     return STEP_DONE;
 }
 
@@ -157,8 +158,7 @@ overlays_are_unused(Operation *op, const HvDomain *hv, GError **error)
     size_t i;
     json_t *disk;
 
-    json_array_foreach(json_object_get(op->row.data, "disks"), i, disk)
-    {
+    json_array_foreach (json_object_get(op->row.data, "disks"), i, disk) {
         HvDisk *now = hv_domain_disk(hv, json_text(disk, "target"));
         if (now != NULL && g_strcmp0(now->source, json_text(disk, "overlay")) == 0)
             return error_set(error, ERR_INTERNAL, "overlay %s is in use already",
@@ -197,8 +197,9 @@ prepare_act(void *self, GError **error)
     op_record(op, vm);
     if (!manifest_save(home, vm, error) || !fault_point("agent.snapshot.before-create", error))
         return false;
-    json_array_foreach(json_object_get(op->row.data, "disks"), i,
-                       disk) if (!create_overlay(disk, error)) return false;
+    json_array_foreach (json_object_get(op->row.data, "disks"), i, disk)
+        if (!create_overlay(disk, error))
+            return false;
     op_remember(op, "prepared", json_true());
     return true;
 }
@@ -212,8 +213,7 @@ switched(Operation *op, const HvDomain *hv)
     size_t i, n = 0;
     json_t *disk;
 
-    json_array_foreach(json_object_get(op->row.data, "disks"), i, disk)
-    {
+    json_array_foreach (json_object_get(op->row.data, "disks"), i, disk) {
         HvDisk *now = hv_domain_disk(hv, json_text(disk, "target"));
         n += now != NULL && g_strcmp0(now->source, json_text(disk, "overlay")) == 0;
     }
@@ -302,8 +302,7 @@ switch_running(Operation *op, GError **error)
     size_t i;
     json_t *disk;
 
-    json_array_foreach(disks, i, disk)
-    {
+    json_array_foreach (disks, i, disk) {
         list[i].target = json_text(disk, "target");
         list[i].overlay = json_text(disk, "overlay");
     }
@@ -324,8 +323,7 @@ switch_stopped(Operation *op, GError **error)
     g_autofree const char **formats = g_new0(const char *, n);
     json_t *disk;
 
-    json_array_foreach(disks, i, disk)
-    {
+    json_array_foreach (disks, i, disk) {
         targets[i] = json_text(disk, "target");
         sources[i] = json_text(disk, "overlay");
         formats[i] = "qcow2";
@@ -403,8 +401,7 @@ add_to_tree(Operation *op, Vm *vm, const HvDomain *hv)
         snapshot->memory = g_strdup(memory);
         snapshot->memory_size = stat(memory, &st) == 0 ? (uint64_t)st.st_size : 0;
     }
-    json_array_foreach(json_object_get(op->row.data, "disks"), i, disk)
-    {
+    json_array_foreach (json_object_get(op->row.data, "disks"), i, disk) {
         Disk *d = vm_disk(vm, json_text(disk, "id"));
         const char *overlay = json_text(disk, "overlay");
         vm_add_snapshot_disk(snapshot, json_text(disk, "id"), json_text(disk, "leaf_id"));
@@ -450,9 +447,9 @@ undo_check(void *self, GError **error)
     size_t i;
     json_t *disk;
 
-    json_array_foreach(
-        json_object_get(op->row.data, "disks"), i,
-        disk) if (g_file_test(json_text(disk, "overlay"), G_FILE_TEST_EXISTS)) return STEP_TODO;
+    json_array_foreach (json_object_get(op->row.data, "disks"), i, disk)
+        if (g_file_test(json_text(disk, "overlay"), G_FILE_TEST_EXISTS))
+            return STEP_TODO;
     if (json_object_get(op->row.data, "frozen") != NULL ||
         (memory != NULL && g_file_test(memory, G_FILE_TEST_EXISTS)))
         return STEP_TODO;
@@ -480,11 +477,9 @@ undo_act(void *self, GError **error)
         return error_set(error, ERR_REFUSED,
                          "VM '%s' runs on a volume of this snapshot: it cannot be undone",
                          hv->name);
-    json_array_foreach(json_object_get(op->row.data, "disks"), i,
-                       disk) if (g_unlink(json_text(disk, "overlay")) < 0 &&
-                                 errno !=
-                                     ENOENT) return error_set_errno(error, "removing %s",
-                                                                    json_text(disk, "overlay"));
+    json_array_foreach (json_object_get(op->row.data, "disks"), i, disk)
+        if (g_unlink(json_text(disk, "overlay")) < 0 && errno != ENOENT)
+            return error_set_errno(error, "removing %s", json_text(disk, "overlay"));
     if (memory != NULL && g_unlink(memory) < 0 && errno != ENOENT)
         return error_set_errno(error, "removing %s", memory);
     if ((vm = op_manifest(op, &home, error)) == NULL)

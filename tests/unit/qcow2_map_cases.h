@@ -79,8 +79,7 @@ qemu_map(const char *folder, const char *name, const char *format)
     json_t *row;
 
     g_assert_nonnull(rows);
-    json_array_foreach(rows, i, row)
-    {
+    json_array_foreach (rows, i, row) {
         mark(sectors, (uint64_t)json_integer_value(json_object_get(row, "start")),
              (uint64_t)json_integer_value(json_object_get(row, "length")),
              kind_by_qemu(row, strcmp(format, "raw") == 0),

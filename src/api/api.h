@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * The REST API in oVirt's shapes, on two listeners: a TCP address (TLS by default) and a local
+ * socket whose peers the kernel names.
+ *
+ * Promise: a request is answered by one row of the table in routes.c; what begins something is
+ * answered when it is stored, not when it is done. Bad input gives a fault that names what is
+ * wrong, and changes nothing. There is no sign-in yet: therefore only loopback addresses are
+ * accepted to listen on, the local socket is for root and one group, and requests that a web page
+ * sent (header Origin) are refused.
+ *
+ * Ownership: the Manager is borrowed and must outlive the server. Threads: one caller; requests run
+ * on threads of their own.
+ */
+#pragma once
+
+#include "flow/manager.h"
+
+typedef struct {
+    const char *listen; /* "127.0.0.1:8443", "[::1]:8443", "localhost:0"; "" = no TCP */
+    bool tls;
+    const char *tls_cert; /* PEM files, both or none; none = made in state_dir */
+    const char *tls_key;
+    const char *state_dir;
+    const char *socket; /* path; "" = none */
+    const char *group;  /* may use the socket besides root; unknown = root alone */
+} ApiOptions;
+
+typedef struct ApiServer ApiServer;
+
+/* What --check-config can know without opening anything. */
+bool api_options_check(const ApiOptions *options, GError **error);
+ApiServer *api_server_start(Manager *manager, const ApiOptions *options, GError **error);
+/* "https://127.0.0.1:8443 and unix:/run/livemerge/manager.sock"; borrowed */
+const char *api_server_where(const ApiServer *server);
+/* Long polls end, connections are closed; well under a second. */
+void api_server_stop(ApiServer *server);

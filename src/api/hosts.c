@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Hosts, and what oVirt's clients expect around VMs and we have one of: cluster, data center,
+ * template. A storage domain is a directory in which volumes of VMs lie.
+ */
+#include "api/routes.h"
+
+/* ---- documents ---- */
+
+static const char *
+host_status(const HostInfo *host)
+{
+    if (!host->up)
+        return "non_responsive";
+    return host->connected ? "up" : "non_operational";
+}
+
+json_t *
+host_document(const HostInfo *host, unsigned vms, unsigned running)
+{
+    json_t *doc = doc_new(host->id, "/hosts/%s", host->id);
+    g_autofree char *cluster = cluster_id();
+
+    doc_text(doc, "name", host->name);
+    doc_text(doc, "address", host->address);
+    doc_text(doc, "status", host_status(host));
+    doc_text(doc, "status_detail", host->problem);
+    doc_text(doc, "type", "rhel");
+    json_object_set_new(
+        doc, "summary",
+        json_pack("{s:i, s:i, s:i}", "active", (int)running, "migrating", 0, "total", (int)vms));
+    json_object_set_new(doc, "spm", json_pack("{s:i, s:s}", "priority", 5, "status", "none"));
+    doc_ref(doc, "cluster", cluster, "/clusters/%s", cluster);
+    doc_text(json_object_get(doc, "cluster"), "name", "Default");
+    return doc;
+}
+
+static json_t *
+version_document(void)
+{
+    return json_pack("{s:i, s:i}", "major", 4, "minor", 7);
+}
+
+static json_t *
+cluster_document(void)
+{
+    g_autofree char *id = cluster_id();
+    g_autofree char *center = data_center_id();
+    json_t *doc = doc_new(id, "/clusters/%s", id);
+
+    doc_text(doc, "name", "Default");
+    json_object_set_new(doc, "cpu", json_pack("{s:s}", "architecture", "x86_64"));
+    json_object_set_new(doc, "version", version_document());
+    doc_ref(doc, "data_center", center, "/datacenters/%s", center);
+    return doc;
+}
+
+static json_t *
+data_center_document(void)
+{
+    g_autofree char *id = data_center_id();
+    json_t *doc = doc_new(id, "/datacenters/%s", id);
+
+    doc_text(doc, "name", "Default");
+    doc_link(doc, "storagedomains", "/datacenters/%s/storagedomains", id);
+    doc_flag(doc, "local", false);
+    doc_text(doc, "status", "up");
+    doc_text(doc, "storage_format", "v5");
+    json_object_set_new(doc, "version", version_document());
+    return doc;
+}
+
+static json_t *
+template_document(void)
+{
+    json_t *doc = doc_new(API_NIL_ID, "/templates/" API_NIL_ID);
+    g_autofree char *cluster = cluster_id();
+
+    doc_text(doc, "name", "Blank");
+    doc_text(doc, "status", "ok");
+    json_object_set_new(doc, "version", json_pack("{s:i}", "version_number", 1));
+    doc_ref(doc, "cluster", cluster, "/clusters/%s", cluster);
+    return doc;
+}
+
+static json_t *
+storage_domain_document(const Volume *volume, bool in_data_center)
+{
+    g_autofree char *directory = g_path_get_dirname(volume->path);
+    g_autofree char *id = storage_domain_id(volume);
+    g_autofree char *center = data_center_id();
+    json_t *doc = in_data_center ? doc_new(id, "/datacenters/%s/storagedomains/%s", center, id)
+                                 : doc_new(id, "/storagedomains/%s", id);
+
+    doc_text(doc, "name", directory);
+    if (in_data_center)
+        doc_text(doc, "status", "active");
+    doc_text(doc, "type", "data");
+    doc_flag(doc, "master", false);
+    doc_text(doc, "external_status", "ok");
+    doc_text(doc, "storage_format", "v5");
+    json_object_set_new(doc, "storage",
+                        json_pack("{s:s, s:s}", "type", "localfs", "path", directory));
+    json_t *centers = doc_new(center, "/datacenters/%s", center);
+    if (in_data_center)
+        doc_ref(doc, "data_center", center, "/datacenters/%s", center);
+    json_object_set_new(doc, "data_centers", json_pack("{s:[o]}", "data_center", centers));
+    return doc;
+}
+
+/* ---- handlers ---- */
+
+static json_t *
+counted_host(const HostInfo *host, GPtrArray *vms)
+{
+    unsigned total = 0, running = 0;
+
+    for (guint i = 0; i < vms->len; i++) {
+        const Vm *vm = vms->pdata[i];
+        if (g_strcmp0(vm->host, host->name) != 0)
+            continue;
+        total++;
+        running += vm->instance != NULL ? 1 : 0;
+    }
+    return host_document(host, total, running);
+}
+
+bool
+get_hosts(Call *call, Reply *reply, GError **error)
+{
+    g_autoptr(GPtrArray) hosts = manager_hosts(call->manager);
+    g_autoptr(GPtrArray) vms = manager_vms(call->manager);
+    json_t *list = json_array();
+
+    for (guint i = 0; i < hosts->len; i++)
+        json_array_append_new(list, counted_host(hosts->pdata[i], vms));
+    return reply_list(call, reply, "host", list, error);
+}
+
+bool
+get_host(Call *call, Reply *reply, GError **error)
+{
+    g_autoptr(GPtrArray) hosts = manager_hosts(call->manager);
+    g_autoptr(GPtrArray) vms = manager_vms(call->manager);
+
+    for (guint i = 0; i < hosts->len; i++) {
+        const HostInfo *host = hosts->pdata[i];
+        if (g_strcmp0(host->id, call->id) == 0) {
+            reply->body = counted_host(host, vms);
+            return true;
+        }
+    }
+    return error_set(error, ERR_NOT_FOUND, "there is no host '%s'", call->id);
+}
+
+/* For collections of one. */
+static bool
+reply_single(Call *call, Reply *reply, const char *key, json_t *take_doc, GError **error)
+{
+    return reply_list(call, reply, key, json_pack("[o]", take_doc), error);
+}
+
+static bool
+reply_if_id(Call *call, Reply *reply, const char *what, json_t *take_doc, GError **error)
+{
+    g_autoptr(json_t) doc = take_doc;
+
+    if (g_strcmp0(json_text(doc, "id"), call->id) != 0)
+        return error_set(error, ERR_NOT_FOUND, "there is no %s '%s'", what, call->id);
+    reply->body = g_steal_pointer(&doc);
+    return true;
+}
+
+bool
+get_clusters(Call *call, Reply *reply, GError **error)
+{
+    return reply_single(call, reply, "cluster", cluster_document(), error);
+}
+
+bool
+get_cluster(Call *call, Reply *reply, GError **error)
+{
+    return reply_if_id(call, reply, "cluster", cluster_document(), error);
+}
+
+bool
+get_datacenters(Call *call, Reply *reply, GError **error)
+{
+    return reply_single(call, reply, "data_center", data_center_document(), error);
+}
+
+bool
+get_datacenter(Call *call, Reply *reply, GError **error)
+{
+    return reply_if_id(call, reply, "data center", data_center_document(), error);
+}
+
+bool
+get_templates(Call *call, Reply *reply, GError **error)
+{
+    return reply_single(call, reply, "template", template_document(), error);
+}
+
+bool
+get_template(Call *call, Reply *reply, GError **error)
+{
+    return reply_if_id(call, reply, "template", template_document(), error);
+}
+
+static void
+add_domain(json_t *list, GHashTable *seen, const Volume *volume, bool in_data_center)
+{
+    char *id = storage_domain_id(volume);
+
+    if (g_hash_table_add(seen, id)) /* owns id either way */
+        json_array_append_new(list, storage_domain_document(volume, in_data_center));
+}
+
+static json_t *
+domain_list(Manager *manager, bool in_data_center)
+{
+    g_autoptr(GPtrArray) vms = manager_vms(manager);
+    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    json_t *list = json_array();
+
+    for (guint i = 0; i < vms->len; i++) {
+        const Vm *vm = vms->pdata[i];
+        for (guint j = 0; j < vm->disks->len; j++) {
+            const Disk *disk = vm->disks->pdata[j];
+            for (guint k = 0; k < disk->volumes->len; k++)
+                add_domain(list, seen, disk->volumes->pdata[k], in_data_center);
+        }
+    }
+    return list;
+}
+
+static bool
+find_domain(Call *call, const char *id, bool in_data_center, Reply *reply, GError **error)
+{
+    g_autoptr(json_t) list = domain_list(call->manager, in_data_center);
+    json_t *doc;
+    size_t i;
+
+    json_array_foreach (list, i, doc) {
+        if (g_strcmp0(json_text(doc, "id"), id) == 0) {
+            reply->body = json_incref(doc);
+            return true;
+        }
+    }
+    return error_set(error, ERR_NOT_FOUND, "there is no storage domain '%s'", id);
+}
+
+bool
+get_storagedomains(Call *call, Reply *reply, GError **error)
+{
+    return reply_list(call, reply, "storage_domain", domain_list(call->manager, false), error);
+}
+
+bool
+get_storagedomain(Call *call, Reply *reply, GError **error)
+{
+    return find_domain(call, call->id, false, reply, error);
+}
+
+static bool
+check_data_center(const Call *call, GError **error)
+{
+    g_autofree char *center = data_center_id();
+
+    return g_str_equal(center, call->id) ||
+           error_set(error, ERR_NOT_FOUND, "there is no data center '%s'", call->id);
+}
+
+bool
+get_datacenter_storagedomains(Call *call, Reply *reply, GError **error)
+{
+    if (!check_data_center(call, error))
+        return false;
+    reply->body = doc_list("storage_domain", domain_list(call->manager, true));
+    return true;
+}
+
+bool
+get_datacenter_storagedomain(Call *call, Reply *reply, GError **error)
+{
+    return check_data_center(call, error) && find_domain(call, call->sub_id, true, reply, error);
+}

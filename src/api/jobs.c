@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Jobs and their steps: what runs, how far it is, what came of it.
+ */
+#include "api/routes.h"
+
+#define LONGEST_WAIT_S 60
+#define WAIT_SLICE_MS 200
+
+/* ---- documents ---- */
+
+/* start_time, end_time and last_updated: milliseconds there, dates here */
+static void
+put_times(json_t *doc, const json_t *from)
+{
+    doc_time(doc, "start_time", json_number(from, "start_time"));
+    doc_time(doc, "end_time", json_number(from, "end_time"));
+    doc_time(doc, "last_updated", json_number(from, "last_updated"));
+}
+
+static json_t *
+snapshot_refs(const json_t *ids, const char *vm_id)
+{
+    json_t *list = json_array();
+    json_t *id;
+    size_t i;
+
+    json_array_foreach (ids, i, id) {
+        const char *text = json_string_value(id);
+        if (text != NULL)
+            json_array_append_new(
+                list, doc_new(text, "/vms/%s/snapshots/%s", vm_id != NULL ? vm_id : "-", text));
+    }
+    return doc_list("snapshot", list);
+}
+
+static void
+copy_member(json_t *doc, const json_t *from, const char *key)
+{
+    json_t *value = json_object_get(from, key);
+
+    if (value != NULL && !json_is_null(value))
+        json_object_set(doc, key, value);
+}
+
+static void
+put_subject(json_t *doc, const json_t *job)
+{
+    const char *vm_id = json_text(job, "vm_id");
+    json_t *snapshots = json_object_get(job, "snapshots");
+    json_t *disks = json_object_get(job, "disks");
+
+    if (vm_id != NULL) {
+        doc_ref(doc, "vm", vm_id, "/vms/%s", vm_id);
+        doc_text(json_object_get(doc, "vm"), "name", json_text(job, "vm_name"));
+    }
+    if (json_is_array(snapshots))
+        json_object_set_new(doc, "snapshots", snapshot_refs(snapshots, vm_id));
+    if (json_is_array(disks))
+        json_object_set_new(doc, "disks", doc_list("disk", json_deep_copy(disks)));
+}
+
+json_t *
+job_document(const json_t *job)
+{
+    static const char *const ours[] = { "kind",     "correlation_id", "step", "waiting_for",
+                                        "progress", "error",          "rev" };
+    const char *id = json_text(job, "id");
+    json_t *doc = doc_new(id, "/jobs/%s", id);
+    const char *status = json_text(job, "status");
+
+    if (json_number(job, "end_time") == 0)
+        doc_action(doc, "cancel", "/jobs/%s/cancel", id);
+    doc_text(doc, "description", json_text(job, "description"));
+    doc_link(doc, "steps", "/jobs/%s/steps", id);
+    doc_flag(doc, "auto_cleared", true);
+    doc_flag(doc, "external", false);
+    doc_text(doc, "status", status != NULL ? status : "unknown");
+    put_times(doc, job);
+    put_subject(doc, job);
+    for (size_t i = 0; i < G_N_ELEMENTS(ours); i++)
+        copy_member(doc, job, ours[i]);
+    return doc;
+}
+
+json_t *
+step_document(const json_t *step, const char *job_id)
+{
+    const char *id = json_text(step, "id");
+    json_t *doc = doc_new(id, "/jobs/%s/steps/%s", job_id, id);
+
+    doc_text(doc, "description", json_text(step, "description"));
+    doc_flag(doc, "external", false);
+    copy_member(doc, step, "number");
+    copy_member(doc, step, "progress");
+    doc_text(doc, "status", json_text(step, "status"));
+    doc_text(doc, "type", "executing");
+    put_times(doc, step);
+    doc_ref(doc, "job", job_id, "/jobs/%s", job_id);
+    return doc;
+}
+
+/* ---- handlers ---- */
+
+bool
+get_jobs(Call *call, Reply *reply, GError **error)
+{
+    g_autoptr(json_t) jobs = manager_jobs(call->manager, error);
+    json_t *list, *job;
+    size_t i;
+
+    if (jobs == NULL)
+        return false;
+    list = json_array();
+    json_array_foreach (jobs, i, job) {
+        json_array_append_new(list, job_document(job));
+    }
+    return reply_list(call, reply, "job", list, error);
+}
+
+/* Ends when the document is another than rev, when the job has ended, when the time is up, and when
+ * the manager stops. Short slices, because nothing else could wake us for the last. */
+static json_t *
+wait_for_change(const Call *call, int64_t rev, int64_t wait_s, GError **error)
+{
+    json_t *job = manager_job(call->manager, call->id, error);
+
+    for (int64_t ms = 0; job != NULL && ms < wait_s * 1000 && json_number(job, "rev") == rev &&
+                         json_number(job, "end_time") == 0 && g_atomic_int_get(call->stopping) == 0;
+         ms += WAIT_SLICE_MS) {
+        json_decref(job);
+        job = manager_job_wait(call->manager, call->id, rev, WAIT_SLICE_MS, error);
+    }
+    return job;
+}
+
+bool
+get_job(Call *call, Reply *reply, GError **error)
+{
+    int64_t wait_s, rev;
+
+    if (!call_number(call, "wait", 0, LONGEST_WAIT_S, 0, &wait_s, error) ||
+        !call_number(call, "rev", G_MININT64, G_MAXINT64, -1, &rev, error))
+        return false;
+    g_autoptr(json_t) job = wait_for_change(call, rev, wait_s, error);
+    if (job == NULL)
+        return false;
+    reply->body = job_document(job);
+    return true;
+}
+
+bool
+get_steps(Call *call, Reply *reply, GError **error)
+{
+    g_autoptr(json_t) job = manager_job(call->manager, call->id, error);
+    json_t *list, *step;
+    size_t i;
+
+    if (job == NULL)
+        return false;
+    list = json_array();
+    json_array_foreach (json_object_get(job, "steps"), i, step)
+        json_array_append_new(list, step_document(step, call->id));
+    reply->body = doc_list("step", list);
+    return true;
+}
+
+bool
+get_step(Call *call, Reply *reply, GError **error)
+{
+    g_autoptr(json_t) job = manager_job(call->manager, call->id, error);
+    json_t *step;
+    size_t i;
+
+    if (job == NULL)
+        return false;
+    json_array_foreach (json_object_get(job, "steps"), i, step) {
+        if (g_strcmp0(json_text(step, "id"), call->sub_id) == 0) {
+            reply->body = step_document(step, call->id);
+            return true;
+        }
+    }
+    return error_set(error, ERR_NOT_FOUND, "job '%s' has no step '%s'", call->id, call->sub_id);
+}
+
+bool
+post_job_cancel(Call *call, Reply *reply, GError **error)
+{
+    if (!manager_job_cancel(call->manager, call->id, error))
+        return false;
+    reply_job(reply, call->id);
+    return true;
+}

@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "api/routes.h"
+
+#include "api/media.h"
+#include "api/search.h"
+#include "base/log.h"
+#include "base/text.h"
+
+#include <string.h>
+
+/* clang-format off */
+const Route api_routes[] = {
+    { "GET",    "",                                "api",              get_api },
+    { "GET",    "vms",                             "vms",              get_vms },
+    { "GET",    "vms/*",                           "vm",               get_vm },
+    { "GET",    "vms/*/diskattachments",           "disk_attachments", get_attachments },
+    { "GET",    "vms/*/diskattachments/*",         "disk_attachment",  get_attachment },
+    { "GET",    "vms/*/snapshots",                 "snapshots",        get_snapshots },
+    { "POST",   "vms/*/snapshots",                 "snapshot",         post_snapshots, "snapshot" },
+    { "GET",    "vms/*/snapshots/*",               "snapshot",         get_snapshot },
+    { "PUT",    "vms/*/snapshots/*",               "snapshot",         put_snapshot, "snapshot" },
+    { "DELETE", "vms/*/snapshots/*",               "action",           delete_snapshot },
+    { "GET",    "vms/*/snapshots/*/disks",         "disks",            get_snapshot_disks },
+    { "GET",    "vms/*/snapshots/*/nics",          "nics",             get_nothing },
+    { "GET",    "vms/*/snapshots/*/cdroms",        "cdroms",           get_nothing },
+    { "POST",   "vms/*/removesnapshots",           "action",           post_removesnapshots, "action" },
+    /* what clients ask for on their way and can do without */
+    { "GET",    "vms/*/nics",                      "nics",             get_nothing },
+    { "GET",    "vms/*/graphicsconsoles",          "graphics_consoles", get_nothing },
+    { "GET",    "vms/*/cdroms",                    "cdroms",           get_nothing },
+    { "GET",    "vms/*/numanodes",                 "vm_numa_nodes",    get_nothing },
+    { "GET",    "vms/*/statistics",                "statistics",       get_nothing },
+    { "GET",    "vms/*/tags",                      "tags",             get_nothing },
+    { "GET",    "vms/*/permissions",               "permissions",      get_nothing },
+    { "GET",    "vms/*/applications",              "applications",     get_nothing },
+    { "GET",    "vms/*/watchdogs",                 "watchdogs",        get_nothing },
+    { "GET",    "vms/*/hostdevices",               "host_devices",     get_nothing },
+    { "GET",    "disks",                           "disks",            get_disks },
+    { "GET",    "disks/*",                         "disk",             get_disk },
+    { "GET",    "jobs",                            "jobs",             get_jobs },
+    { "GET",    "jobs/*",                          "job",              get_job },
+    { "GET",    "jobs/*/steps",                    "steps",            get_steps },
+    { "GET",    "jobs/*/steps/*",                  "step",             get_step },
+    { "POST",   "jobs/*/cancel",                   "action",           post_job_cancel, "action" },
+    { "GET",    "events",                          "events",           get_events },
+    { "GET",    "events/*",                        "event",            get_event },
+    { "GET",    "hosts",                           "hosts",            get_hosts },
+    { "GET",    "hosts/*",                         "host",             get_host },
+    { "GET",    "clusters",                        "clusters",         get_clusters },
+    { "GET",    "clusters/*",                      "cluster",          get_cluster },
+    { "GET",    "datacenters",                     "data_centers",     get_datacenters },
+    { "GET",    "datacenters/*",                   "data_center",      get_datacenter },
+    { "GET",    "datacenters/*/storagedomains",    "storage_domains",  get_datacenter_storagedomains },
+    { "GET",    "datacenters/*/storagedomains/*",  "storage_domain",   get_datacenter_storagedomain },
+    { "GET",    "storagedomains",                  "storage_domains",  get_storagedomains },
+    { "GET",    "storagedomains/*",                "storage_domain",   get_storagedomain },
+    { "GET",    "templates",                       "templates",        get_templates },
+    { "GET",    "templates/*",                     "template",         get_template },
+    { NULL },
+};
+/* clang-format on */
+
+/* ---- the request taken apart ---- */
+
+typedef struct {
+    const HttpRequest *http;
+    HttpResponse *response;
+    Media media;     /* of the answer */
+    bool may_action; /* a failure is told as a failed action */
+    char **segments; /* of the path below API_ROOT */
+    GHashTable *query;
+    char *correlation_id;
+    char *user;
+} Exchange;
+
+static void
+exchange_clear(Exchange *x)
+{
+    g_strfreev(x->segments);
+    if (x->query != NULL)
+        g_hash_table_unref(x->query);
+    g_free(x->correlation_id);
+    g_free(x->user);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Exchange, exchange_clear)
+
+static char *
+form_decode(const char *text)
+{
+    g_autofree char *spaced = g_strdelimit(g_strdup(text), "+", ' ');
+    char *plain = g_uri_unescape_string(spaced, NULL);
+
+    return plain != NULL && g_utf8_validate(plain, -1, NULL) ? plain : (g_free(plain), NULL);
+}
+
+/* The first one wins. */
+static void
+take_parameter(GHashTable *into, const char *pair, bool decode)
+{
+    const char *equals = strchr(pair, '=');
+    g_autofree char *raw_name =
+        equals != NULL ? g_strndup(pair, (gsize)(equals - pair)) : g_strdup(pair);
+    const char *raw_value = equals != NULL ? equals + 1 : "";
+    char *name = decode ? form_decode(raw_name) : g_strdup(raw_name);
+    char *value = decode ? form_decode(raw_value) : g_strdup(raw_value);
+
+    if (name != NULL && value != NULL && *name != '\0' && !g_hash_table_contains(into, name)) {
+        g_hash_table_insert(into, name, value);
+        return;
+    }
+    g_free(name);
+    g_free(value);
+}
+
+static void
+take_parameters(GHashTable *into, const char *text, const char *separator, bool decode)
+{
+    g_auto(GStrv) pairs = g_strsplit(text, separator, -1);
+
+    for (char **pair = pairs; *pair != NULL; pair++)
+        take_parameter(into, *pair, decode);
+}
+
+/* Cuts ";max=2" off the last segment. */
+static void
+take_matrix(Exchange *x)
+{
+    guint n = g_strv_length(x->segments);
+    char *matrix = n > 0 ? strchr(x->segments[n - 1], ';') : NULL;
+
+    if (matrix == NULL)
+        return;
+    *matrix = '\0';
+    take_parameters(x->query, matrix + 1, ";", false);
+}
+
+static bool
+is_version(const char *segment)
+{
+    return segment[0] == 'v' && g_ascii_isdigit(segment[1]) &&
+           strspn(segment + 1, "0123456789") == strlen(segment + 1);
+}
+
+/* Fills segments with what stands below API_ROOT[/v4], without empty ones. */
+static bool
+split_path(Exchange *x, GError **error)
+{
+    const char *path = x->http->path;
+    g_autoptr(GPtrArray) segments = g_ptr_array_new_with_free_func(g_free);
+
+    if (!g_str_has_prefix(path, API_ROOT) ||
+        (path[strlen(API_ROOT)] != '\0' && strchr("/;", path[strlen(API_ROOT)]) == NULL))
+        return error_set(error, ERR_NOT_FOUND, "nothing is at %s; the API is at " API_ROOT, path);
+    g_auto(GStrv) words = g_strsplit(path + strlen(API_ROOT), "/", -1);
+    for (char **word = words; *word != NULL; word++)
+        if (**word != '\0')
+            g_ptr_array_add(segments, g_strdup(*word));
+    if (segments->len > 0 && is_version(segments->pdata[0])) {
+        if (!g_str_equal(segments->pdata[0], "v4"))
+            return error_set(error, ERR_INVALID, "API version '%s' is not served; 4 is",
+                             (char *)segments->pdata[0]);
+        g_ptr_array_remove_index(segments, 0);
+    }
+    g_ptr_array_add(segments, NULL);
+    g_strfreev(x->segments);
+    x->segments = (char **)g_ptr_array_steal(segments, NULL);
+    return true;
+}
+
+/* Only characters that are safe in logs, headers and searches; at most 36. */
+static char *
+clean_correlation_id(const char *text)
+{
+    GString *clean = g_string_new(NULL);
+
+    for (const char *p = text != NULL ? text : ""; *p != '\0' && clean->len < 36; p++)
+        if (g_ascii_isalnum(*p) || *p == '_' || *p == '-')
+            g_string_append_c(clean, *p);
+    if (clean->len == 0) {
+        g_autofree char *id = id_new();
+        g_string_assign(clean, id);
+    }
+    return g_string_free(clean, FALSE);
+}
+
+/* No sign-in yet: who it was is what the kernel says of the socket. */
+static char *
+user_of(const HttpRequest *http)
+{
+    if (!http->local)
+        return g_strdup_printf("anonymous@%s", http->peer != NULL ? http->peer : "?");
+    if (http->peer_uid == 0)
+        return g_strdup("root@local");
+    return g_strdup_printf("uid-%u@local", (unsigned)http->peer_uid);
+}
+
+/* ---- the answer ---- */
+
+static void
+put_answer(Exchange *x, int status, const char *root, const json_t *doc)
+{
+    HttpResponse *response = x->response;
+
+    response->status = status;
+    response->body = media_write(x->media, root, doc);
+    response->body_size = strlen(response->body);
+    response->content_type = g_strdup(media_type(x->media));
+}
+
+static void
+put_fault(Exchange *x, int status, const char *reason, const GError *problem)
+{
+    g_autofree char *valid = g_utf8_make_valid(problem->message, -1);
+    g_autofree char *detail = reason != NULL ? g_strdup(valid) : g_strdup_printf("[%s]", valid);
+    json_t *fault =
+        json_pack("{s:s, s:s, s:s}", "detail", detail, "reason",
+                  reason != NULL ? reason : "Operation Failed", "code", error_word(problem));
+    g_autoptr(json_t) doc =
+        x->may_action ? json_pack("{s:o, s:s}", "fault", fault, "status", "failed") : fault;
+
+    if (status >= 500)
+        log_warn("%s %s: %s", x->http->method, x->http->path, problem->message);
+    put_answer(x, status, x->may_action ? "action" : "fault", doc);
+}
+
+/* ---- the table ---- */
+
+/* Fills ids with what the stars stand for. */
+static bool
+path_matches(const char *pattern, char *const *segments, const char *ids[2])
+{
+    g_auto(GStrv) words = g_strsplit(pattern, "/", -1);
+    unsigned n = 0;
+
+    if (*pattern == '\0')
+        return *segments == NULL;
+    for (char **word = words; *word != NULL; word++, segments++) {
+        if (*segments == NULL)
+            return false;
+        if (g_str_equal(*word, "*") && n < 2)
+            ids[n++] = *segments;
+        else if (!g_str_equal(*word, *segments))
+            return false;
+    }
+    return *segments == NULL;
+}
+
+static const char *
+effective_method(const char *method)
+{
+    return g_str_equal(method, "HEAD") ? "GET" : method;
+}
+
+/* NULL with an error: 404, or 405 with the header Allow. */
+static const Route *
+find_route(Exchange *x, const char *ids[2], GError **error)
+{
+    g_autoptr(GString) allow = g_string_new(NULL);
+    const char *method = effective_method(x->http->method);
+
+    for (const Route *route = api_routes; route->method != NULL; route++) {
+        const char *found[2] = { NULL, NULL };
+        if (!path_matches(route->path, x->segments, found))
+            continue;
+        if (g_str_equal(route->method, method)) {
+            ids[0] = found[0];
+            ids[1] = found[1];
+            return route;
+        }
+        g_string_append_printf(allow, "%s%s", allow->len > 0 ? ", " : "", route->method);
+        if (g_str_equal(route->method, "GET"))
+            g_string_append(allow, ", HEAD");
+    }
+    if (allow->len == 0) {
+        error_set(error, ERR_NOT_FOUND, "nothing is at %s", x->http->path);
+        return NULL;
+    }
+    http_response_header(x->response, "Allow", allow->str);
+    error_set(error, ERR_METHOD, "%s is not possible on %s; possible: %s", x->http->method,
+              x->http->path, allow->str);
+    return NULL;
+}
+
+static bool
+is_action(const Route *route)
+{
+    return g_str_equal(route->method, "POST") && g_str_equal(route->root, "action");
+}
+
+static json_t *
+read_body(const Route *route, const HttpRequest *http, GError **error)
+{
+    Media media;
+
+    if (route->body_root == NULL || http->body_size == 0)
+        return json_object(); /* libgovirt sends bodies with GET: nobody looks at them */
+    if (!media_of_body(http_header(http, "Content-Type"), &media, error))
+        return NULL;
+    return media_read(media, route->body_root, http->body, http->body_size, error);
+}
+
+static void
+run_handler(Api *api, Exchange *x, const Route *route, const char *ids[2], const json_t *body)
+{
+    g_autoptr(GError) problem = NULL;
+    Reply reply = { .status = 200 };
+    Call call = { .manager = api->manager,
+                  .stopping = &api->stopping,
+                  .id = ids[0],
+                  .sub_id = ids[1],
+                  .query = x->query,
+                  .body = body,
+                  .user = x->user,
+                  .correlation_id = x->correlation_id };
+
+    if (route->handler(&call, &reply, &problem)) {
+        put_answer(x, reply.status, route->root, reply.body);
+    } else {
+        int status = error_http_status(problem);
+        put_fault(x, status == 404 && call.in_body ? 400 : status, reply.reason, problem);
+    }
+    json_decref(reply.body);
+}
+
+static bool
+check_version(const HttpRequest *http, GError **error)
+{
+    const char *version = http_header(http, "Version");
+
+    if (version == NULL || *version == '\0' || g_str_equal(version, "4"))
+        return true;
+    return error_set(error, ERR_INVALID, "API version '%.20s' is not served; 4 is", version);
+}
+
+void
+api_answer(Api *api, const HttpRequest *request, HttpResponse *response)
+{
+    g_auto(Exchange) x = { .http = request, .response = response };
+    g_autoptr(GError) problem = NULL;
+    g_autoptr(json_t) body = NULL;
+    const Route *route = NULL;
+    const char *ids[2] = { NULL, NULL };
+
+    x.query = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    take_parameters(x.query, request->query != NULL ? request->query : "", "&", true);
+    x.user = user_of(request);
+    const char *sent_id = http_header(request, "Correlation-Id");
+    x.correlation_id = clean_correlation_id(
+        sent_id != NULL ? sent_id : g_hash_table_lookup(x.query, "correlation_id"));
+    http_response_header(response, "Correlation-Id", x.correlation_id);
+
+    if (!media_accept(http_header(request, "Accept"), &x.media)) {
+        error_set(&problem, ERR_MEDIA, "the answer can be application/xml or application/json");
+        put_fault(&x, 406, NULL, problem);
+        return;
+    }
+    if (split_path(&x, &problem)) {
+        take_matrix(&x);
+        route = find_route(&x, ids, &problem);
+    }
+    if (route != NULL) {
+        x.may_action = is_action(route);
+        if (check_version(request, &problem))
+            body = read_body(route, request, &problem);
+    }
+    if (problem != NULL)
+        put_fault(&x, error_http_status(problem), NULL, problem);
+    else if (route != NULL)
+        run_handler(api, &x, route, ids, body);
+}
+
+/* ---- for handlers ---- */
+
+const char *
+call_query(const Call *call, const char *name)
+{
+    const char *value = g_hash_table_lookup(call->query, name);
+
+    return value != NULL && *value != '\0' ? value : NULL;
+}
+
+bool
+call_number(const Call *call, const char *name, int64_t low, int64_t high, int64_t fallback,
+            int64_t *ret_number, GError **error)
+{
+    const char *text = call_query(call, name);
+    gint64 number = fallback;
+
+    if (text != NULL && !g_ascii_string_to_signed(text, 10, low, high, &number, NULL))
+        return error_set(error, ERR_INVALID,
+                         "parameter '%s': '%.40s' is not a whole number from %" G_GINT64_FORMAT
+                         " to %" G_GINT64_FORMAT,
+                         name, text, (gint64)low, (gint64)high);
+    *ret_number = number;
+    return true;
+}
+
+bool
+reply_list(Call *call, Reply *reply, const char *key, json_t *members, GError **error)
+{
+    g_autoptr(json_t) owned = members;
+    const char *text = call_query(call, "search");
+    bool exact = flag_from_text(g_hash_table_lookup(call->query, "case_sensitive"), false);
+    int64_t max = -1;
+
+    if (!call_number(call, "max", G_MININT32, G_MAXINT32, -1, &max, error))
+        return false;
+    g_autoptr(Search) search = search_parse(key, text != NULL ? text : "", exact, error);
+    if (search == NULL)
+        return false;
+    reply->body = doc_list(key, search_apply(search, owned, max));
+    return true;
+}
+
+void
+reply_job(Reply *reply, const char *job_id)
+{
+    reply->body = json_object();
+    doc_ref(reply->body, "job", job_id, "/jobs/%s", job_id);
+    doc_text(reply->body, "status", "complete");
+}

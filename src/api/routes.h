@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * The routes table and what a handler gets and gives.
+ *
+ * A handler fills reply->body (and status, if not 200) and returns true, or returns false with an
+ * error, which becomes a fault. An ERR_NOT_FOUND is 404 as long as it speaks of the URL; once a
+ * handler looks at names inside the body or the query it sets call->in_body, and the same error is
+ * 400, as oVirt has it.
+ *
+ * Threads: handlers run on the threads of their connections, several at a time.
+ */
+#pragma once
+
+#include "api/document.h"
+#include "http/http.h"
+
+typedef struct {
+    Manager *manager;
+    const gint *stopping; /* not 0: long polls end now */
+    const char *id;       /* what the stars of the route's path stand for */
+    const char *sub_id;   /* the second one; NULL */
+    GHashTable *query;    /* name → value, query and matrix parameters */
+    const json_t *body;   /* an object; {} if nothing was sent */
+    const char *user;     /* borrowed, as all strings here */
+    const char *correlation_id;
+    bool in_body;
+} Call;
+
+typedef struct {
+    int status;         /* 200 before the handler runs */
+    json_t *body;       /* owned */
+    const char *reason; /* of a fault, static; NULL = "Operation Failed" */
+} Reply;
+
+typedef bool (*Handler)(Call *call, Reply *reply, GError **error);
+
+typedef struct {
+    const char *method;
+    const char *path; /* below API_ROOT; a segment "*" is an id */
+    const char *root; /* element name of the answer */
+    Handler handler;
+    const char *body_root; /* element name of what is sent; NULL = nothing is */
+} Route;
+extern const Route api_routes[]; /* ends with a row of NULLs */
+
+typedef struct {
+    Manager *manager;
+    gint stopping; /* atomic */
+} Api;
+
+/* The whole of one request. */
+void api_answer(Api *api, const HttpRequest *request, HttpResponse *response);
+
+/* ---- for handlers ---- */
+const char *call_query(const Call *call, const char *name); /* NULL if absent or empty */
+/* A whole number from low to high; fallback if absent. ERR_INVALID names the parameter. */
+bool call_number(const Call *call, const char *name, int64_t low, int64_t high, int64_t fallback,
+                 int64_t *ret_number, GError **error);
+/* Members of a collection (taken) through search=, max=; the reply is {key: [...]}. The
+ * kind of collection says which fields a search may name. */
+bool reply_list(Call *call, Reply *reply, const char *key, json_t *members, GError **error);
+/* An action or DELETE that began a job: {"job":{...},"status":"complete"} */
+void reply_job(Reply *reply, const char *job_id);
+
+/* clang-format off */
+#define HANDLERS(X)                                                                          \
+    X(get_api)                                                                                \
+    X(get_vms) X(get_vm) X(get_attachments) X(get_attachment) X(get_nothing)                   \
+    X(get_snapshots) X(post_snapshots) X(get_snapshot) X(put_snapshot) X(delete_snapshot)      \
+    X(get_snapshot_disks) X(post_removesnapshots)                                             \
+    X(get_disks) X(get_disk)                                                                  \
+    X(get_jobs) X(get_job) X(get_steps) X(get_step) X(post_job_cancel)                        \
+    X(get_events) X(get_event)                                                                \
+    X(get_hosts) X(get_host) X(get_clusters) X(get_cluster) X(get_datacenters)                 \
+    X(get_datacenter) X(get_datacenter_storagedomains) X(get_datacenter_storagedomain)         \
+    X(get_storagedomains) X(get_storagedomain) X(get_templates) X(get_template)
+/* clang-format on */
+#define X(name) bool name(Call *call, Reply *reply, GError **error);
+HANDLERS(X)
+#undef X

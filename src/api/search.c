@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "api/search.h"
+
+#include <string.h>
+
+typedef enum { OP_EQ, OP_NE, OP_LT, OP_GT, OP_LE, OP_GE, OP_ANY } Op;
+
+/* Fields of a search and where the documents have them ("vm.name": member of a member). */
+/* clang-format off */
+static const struct { const char *kind, *field, *path; } fields[] = {
+    { "vm", "name", "name" }, { "vm", "id", "id" }, { "vm", "status", "status" },
+    { "vm", "description", "description" }, { "vm", "comment", "comment" },
+    { "vm", "memory", "memory" }, { "vm", "type", "type" }, { "vm", "host", "host.name" },
+    { "vm", "host.name", "host.name" }, { "vm", "cluster", "cluster.name" },
+    { "vm", "has_illegal_images", "has_illegal_images" },
+    { "disk", "name", "name" }, { "disk", "alias", "alias" }, { "disk", "id", "id" },
+    { "disk", "status", "status" }, { "disk", "format", "format" },
+    { "disk", "provisioned_size", "provisioned_size" }, { "disk", "vm_names", "vms.vm.name" },
+    { "disk", "disk_type", "storage_type" }, { "disk", "storage.name", "storage_domains.storage_domain.name" },
+    { "job", "correlation_id", "correlation_id" }, { "job", "status", "status" },
+    { "job", "kind", "kind" }, { "job", "id", "id" },
+    { "event", "severity", "severity" }, { "event", "code", "code" }, { "event", "type", "code" },
+    { "event", "message", "description" }, { "event", "time", "time" },
+    { "event", "correlation_id", "correlation_id" }, { "event", "vm", "vm.name" },
+    { "event", "vm.name", "vm.name" }, { "event", "event_vm", "vm.name" },
+    { "host", "name", "name" }, { "host", "id", "id" }, { "host", "status", "status" },
+    { "host", "address", "address" }, { "host", "cluster", "cluster.name" },
+    { "cluster", "name", "name" }, { "cluster", "id", "id" },
+    { "data_center", "name", "name" }, { "data_center", "id", "id" },
+    { "data_center", "status", "status" },
+    { "storage_domain", "name", "name" }, { "storage_domain", "id", "id" },
+    { "template", "name", "name" }, { "template", "id", "id" },
+};
+/* clang-format on */
+
+typedef struct {
+    const char *path; /* NULL = any text */
+    Op op;
+    char *value;             /* as compared: in lower case unless case matters */
+    bool starts_alternative; /* an "or" stood before it */
+} Term;
+
+struct Search {
+    GPtrArray *terms;
+    const char *sort; /* path; NULL = as they come */
+    bool descending;
+    int64_t page; /* from 1; 0 = not given */
+    bool case_sensitive;
+    const char *kind;
+};
+
+static void
+term_free(Term *term)
+{
+    g_free(term->value);
+    g_free(term);
+}
+
+void
+search_free(Search *search)
+{
+    if (search == NULL)
+        return;
+    g_ptr_array_free(search->terms, TRUE);
+    g_free(search);
+}
+
+/* ---- words ---- */
+
+typedef struct {
+    const char *at;
+    char *text; /* NULL = the end */
+    bool quoted;
+    bool op;
+} Word;
+
+static bool
+is_op_char(char c)
+{
+    return c != '\0' && strchr("=!<>", c) != NULL;
+}
+
+static bool
+word_next(Word *word, GError **error)
+{
+    const char *p = word->at + strspn(word->at, " \t\r\n");
+    const char *end = p;
+
+    g_clear_pointer(&word->text, g_free);
+    word->quoted = *p == '"';
+    word->op = is_op_char(*p);
+    if (*p == '\0')
+        return true;
+    if (word->quoted) {
+        end = strchr(++p, '"');
+        if (end == NULL)
+            return error_set(error, ERR_INVALID, "search: the closing quote is missing");
+        word->at = end + 1;
+    } else {
+        while (*end != '\0' && !g_ascii_isspace(*end) && *end != '"' &&
+               is_op_char(*end) == word->op)
+            end++;
+        word->at = end;
+    }
+    word->text = g_strndup(p, (gsize)(end - p));
+    return true;
+}
+
+static bool
+word_is(const Word *word, const char *keyword)
+{
+    return word->text != NULL && !word->quoted && !word->op &&
+           g_ascii_strcasecmp(word->text, keyword) == 0;
+}
+
+/* ---- parsing ---- */
+
+static bool
+field_path(const char *kind, const char *field, const char **ret_path, GError **error)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(fields); i++) {
+        if (g_str_equal(fields[i].kind, kind) && g_ascii_strcasecmp(fields[i].field, field) == 0) {
+            *ret_path = fields[i].path;
+            return true;
+        }
+    }
+    return error_set(error, ERR_INVALID, "search: a %s has no field '%.60s' to search by", kind,
+                     field);
+}
+
+static bool
+op_from_word(const char *text, Op *ret_op, GError **error)
+{
+    static const char *const words[] = { "=", "!=", "<", ">", "<=", ">=" };
+
+    for (unsigned op = 0; op < G_N_ELEMENTS(words); op++) {
+        if (g_str_equal(words[op], text)) {
+            *ret_op = (Op)op;
+            return true;
+        }
+    }
+    return error_set(error, ERR_INVALID, "search: unknown operator '%.10s'", text);
+}
+
+static char *
+folded(const Search *search, const char *text)
+{
+    return search->case_sensitive ? g_strdup(text) : g_utf8_strdown(text, -1);
+}
+
+static bool
+parse_term(Search *search, Word *word, bool alternative, GError **error)
+{
+    g_autofree char *first = g_steal_pointer(&word->text);
+    bool quoted = word->quoted;
+    Term *term = g_new0(Term, 1);
+
+    g_ptr_array_add(search->terms, term);
+    term->starts_alternative = alternative;
+    if (!word_next(word, error))
+        return false;
+    if (quoted || word->text == NULL || !word->op) { /* a bare word */
+        term->op = OP_ANY;
+        term->value = folded(search, first);
+        return true;
+    }
+    if (!field_path(search->kind, first, &term->path, error) ||
+        !op_from_word(word->text, &term->op, error) || !word_next(word, error))
+        return false;
+    if (word->text == NULL || word->op)
+        return error_set(error, ERR_INVALID, "search: a value is missing after '%.60s'", first);
+    term->value = folded(search, word->text);
+    return word_next(word, error);
+}
+
+static bool
+parse_sort(Search *search, Word *word, GError **error)
+{
+    if (!word_next(word, error))
+        return false;
+    if (word->text == NULL)
+        return error_set(error, ERR_INVALID, "search: a field is missing after sortby");
+    if (!field_path(search->kind, word->text, &search->sort, error) || !word_next(word, error))
+        return false;
+    search->descending = word_is(word, "desc");
+    return (!word_is(word, "asc") && !search->descending) || word_next(word, error);
+}
+
+static bool
+parse_page(Search *search, Word *word, GError **error)
+{
+    if (!word_next(word, error))
+        return false;
+    if (word->text == NULL ||
+        !g_ascii_string_to_signed(word->text, 10, 1, 1000000, &search->page, NULL))
+        return error_set(error, ERR_INVALID, "search: a number from 1 is missing after page");
+    return word_next(word, error);
+}
+
+static bool
+parse_all(Search *search, Word *word, GError **error)
+{
+    bool joined = true, alternative = false; /* what stood before the next term */
+
+    while (word->text != NULL) {
+        if (word_is(word, "sortby") || word_is(word, "page")) {
+            bool sort = word_is(word, "sortby");
+            if (!(sort ? parse_sort : parse_page)(search, word, error))
+                return false;
+        } else if (word_is(word, "and") || word_is(word, "or")) {
+            if (joined)
+                return error_set(error, ERR_INVALID, "search: a term is missing before '%s'",
+                                 word->text);
+            joined = true;
+            alternative = word_is(word, "or");
+            if (!word_next(word, error))
+                return false;
+            if (word->text == NULL)
+                return error_set(error, ERR_INVALID, "search: it ends in 'and' or 'or'");
+        } else if (word->op) {
+            return error_set(error, ERR_INVALID, "search: a field is missing before '%.10s'",
+                             word->text);
+        } else { /* terms without a word between them are joined by "and" */
+            if (!parse_term(search, word, alternative, error))
+                return false;
+            joined = alternative = false;
+        }
+    }
+    return true;
+}
+
+/* "Vms: name=x" */
+static const char *
+skip_prefix(const char *text)
+{
+    const char *p = text + strspn(text, " \t");
+    size_t letters = strspn(p, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_");
+
+    return letters > 0 && p[letters] == ':' ? p + letters + 1 : text;
+}
+
+Search *
+search_parse(const char *kind, const char *text, bool case_sensitive, GError **error)
+{
+    Search *search = g_new0(Search, 1);
+    Word word = { .at = skip_prefix(text) };
+
+    search->terms = g_ptr_array_new_with_free_func((GDestroyNotify)term_free);
+    search->kind = kind;
+    search->case_sensitive = case_sensitive;
+    if (!g_utf8_validate(text, -1, NULL)) {
+        error_set(error, ERR_INVALID, "search: it is not valid UTF-8");
+        search_free(search);
+        return NULL;
+    }
+    bool good = word_next(&word, error) && parse_all(search, &word, error);
+    g_free(word.text);
+    if (good)
+        return search;
+    search_free(search);
+    return NULL;
+}
+
+/* ---- matching ---- */
+
+/* The value as text (NULL = the document has none); the caller frees it. */
+static char *
+value_at(const json_t *document, const char *path)
+{
+    g_auto(GStrv) names = g_strsplit(path, ".", -1);
+    const json_t *value = document;
+
+    for (char **name = names; *name != NULL; name++) {
+        if (json_is_array(value)) /* our disks belong to one VM and lie in one domain */
+            value = json_array_get(value, 0);
+        value = json_object_get(value, *name);
+    }
+    if (json_is_string(value))
+        return g_strdup(json_string_value(value));
+    if (json_is_integer(value))
+        return g_strdup_printf("%" JSON_INTEGER_FORMAT, json_integer_value(value));
+    if (json_is_boolean(value))
+        return g_strdup(json_is_true(value) ? "true" : "false");
+    return NULL;
+}
+
+/* "*" stands for any text. Not recursive: the pattern is the user's. */
+static bool
+glob_match(const char *pattern, const char *text)
+{
+    const char *star = NULL, *retry = NULL;
+
+    while (*text != '\0') {
+        if (*pattern == '*') {
+            star = ++pattern;
+            retry = text;
+        } else if (*pattern == *text) {
+            pattern++;
+            text++;
+        } else if (star != NULL) {
+            pattern = star;
+            text = ++retry;
+        } else {
+            return false;
+        }
+    }
+    return pattern[strspn(pattern, "*")] == '\0';
+}
+
+static int
+severity_rank(const char *text)
+{
+    static const char *const words[] = { "normal", "warning", "error", "alert" };
+
+    for (int i = 0; i < (int)G_N_ELEMENTS(words); i++)
+        if (g_ascii_strcasecmp(words[i], text) == 0)
+            return i;
+    return -1;
+}
+
+/* Numbers by size, severities by weight, all else as texts. */
+static int
+compare_values(const char *a, const char *b)
+{
+    gint64 x, y;
+
+    if (g_ascii_string_to_signed(a, 10, G_MININT64, G_MAXINT64, &x, NULL) &&
+        g_ascii_string_to_signed(b, 10, G_MININT64, G_MAXINT64, &y, NULL))
+        return (x > y) - (x < y);
+    if (severity_rank(a) >= 0 && severity_rank(b) >= 0)
+        return severity_rank(a) - severity_rank(b);
+    return strcmp(a, b);
+}
+
+static bool
+any_text_matches(const Search *search, const Term *term, const json_t *document)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(fields); i++) {
+        if (!g_str_equal(fields[i].kind, search->kind))
+            continue;
+        g_autofree char *raw = value_at(document, fields[i].path);
+        g_autofree char *text = raw != NULL ? folded(search, raw) : NULL;
+        if (text != NULL && glob_match(term->value, text))
+            return true;
+    }
+    return false;
+}
+
+static bool
+term_matches(const Search *search, const Term *term, const json_t *document)
+{
+    if (term->op == OP_ANY)
+        return any_text_matches(search, term, document);
+
+    g_autofree char *raw = value_at(document, term->path);
+    g_autofree char *text = raw != NULL ? folded(search, raw) : NULL;
+    if (text == NULL)
+        return term->op == OP_NE;
+    if (term->op == OP_EQ || term->op == OP_NE)
+        return glob_match(term->value, text) == (term->op == OP_EQ);
+    int order = compare_values(text, term->value);
+    return (term->op == OP_LT && order < 0) || (term->op == OP_GT && order > 0) ||
+           (term->op == OP_LE && order <= 0) || (term->op == OP_GE && order >= 0);
+}
+
+bool
+search_match(const Search *search, const json_t *document)
+{
+    bool all = true;
+
+    for (guint i = 0; i < search->terms->len; i++) {
+        const Term *term = search->terms->pdata[i];
+        if (term->starts_alternative) {
+            if (all)
+                return true;
+            all = true;
+        }
+        all = all && term_matches(search, term, document);
+    }
+    return all;
+}
+
+static int
+compare_documents(const void *a, const void *b, void *data)
+{
+    const Search *search = data;
+    g_autofree char *x = value_at(*(json_t *const *)a, search->sort);
+    g_autofree char *y = value_at(*(json_t *const *)b, search->sort);
+    int order = compare_values(x != NULL ? x : "", y != NULL ? y : "");
+
+    return search->descending ? -order : order;
+}
+
+json_t *
+search_apply(const Search *search, const json_t *documents, int64_t max)
+{
+    g_autoptr(GPtrArray) found = g_ptr_array_new(); /* borrowed from documents */
+    json_t *result = json_array();
+    json_t *document;
+    size_t i;
+
+    json_array_foreach (documents, i, document) {
+        if (search_match(search, document))
+            g_ptr_array_add(found, document);
+    }
+    if (search->sort != NULL)
+        g_ptr_array_sort_with_data(found, compare_documents, (void *)search);
+
+    /* a page without max holds a hundred, as in oVirt */
+    int64_t size = max >= 0 ? max : search->page > 0 ? 100 : (int64_t)found->len;
+    int64_t first = search->page > 1 ? (search->page - 1) * size : 0;
+    for (int64_t n = first; n < first + size && n < found->len; n++)
+        json_array_append(result, found->pdata[n]);
+    return result;
+}

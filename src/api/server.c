@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "api/api.h"
+
+#include "api/routes.h"
+#include "api/xml.h"
+#include "base/log.h"
+
+#include <arpa/inet.h>
+#include <grp.h>
+#include <pwd.h>
+#include <string.h>
+
+struct ApiServer {
+    Api api;
+    HttpServer *tcp;   /* NULL = none */
+    HttpServer *local; /* NULL = none */
+    bool has_group;
+    gid_t group;
+    char *where;
+};
+
+/* ---- what may be listened on ---- */
+
+/* "[::1]:8443" → "::1" and 8443 */
+static bool
+split_address(const char *listen, char **ret_host, int64_t *ret_port, GError **error)
+{
+    const char *colon = strrchr(listen, ':');
+    gint64 port;
+
+    if (colon == NULL || colon == listen ||
+        !g_ascii_string_to_signed(colon + 1, 10, 0, 65535, &port, NULL)) {
+        error_set(error, ERR_INVALID,
+                  "[manager] listen: '%s' is no ADDRESS:PORT, as 127.0.0.1:8443", listen);
+        return false;
+    }
+    bool brackets = *listen == '[' && colon[-1] == ']';
+    *ret_host = brackets ? g_strndup(listen + 1, (gsize)(colon - listen - 2))
+                         : g_strndup(listen, (gsize)(colon - listen));
+    *ret_port = port;
+    return true;
+}
+
+static bool
+is_loopback(const char *host)
+{
+    struct in_addr v4;
+    struct in6_addr v6;
+
+    if (inet_pton(AF_INET, host, &v4) == 1)
+        return (ntohl(v4.s_addr) >> 24) == 127;
+    if (inet_pton(AF_INET6, host, &v6) == 1)
+        return IN6_IS_ADDR_LOOPBACK(&v6);
+    return g_str_equal(host, "localhost");
+}
+
+static bool
+check_listen(const char *listen, GError **error)
+{
+    g_autofree char *host = NULL;
+    int64_t port;
+
+    if (*listen == '\0')
+        return true;
+    if (!split_address(listen, &host, &port, error))
+        return false;
+    return is_loopback(host) ||
+           error_set(error, ERR_INVALID,
+                     "[manager] listen: '%s' can be reached from other machines, and this version "
+                     "has no sign-in; use 127.0.0.1:PORT or [::1]:PORT, and ssh -L from elsewhere",
+                     listen);
+}
+
+static bool
+given(const char *text)
+{
+    return text != NULL && *text != '\0';
+}
+
+bool
+api_options_check(const ApiOptions *options, GError **error)
+{
+    if (!check_listen(options->listen, error))
+        return false;
+    if (given(options->tls_cert) != given(options->tls_key))
+        return error_set(error, ERR_INVALID,
+                         "[manager] tls_cert and tls_key: set both or none of them");
+    if (given(options->tls_cert) && !options->tls)
+        return error_set(error, ERR_INVALID, "[manager] tls_cert is set, but tls = no");
+    if (given(options->socket) && *options->socket != '/')
+        return error_set(error, ERR_INVALID, "[manager] socket: '%s' is no absolute path",
+                         options->socket);
+    if (!given(options->listen) && !given(options->socket))
+        return error_set(error, ERR_INVALID,
+                         "[manager] neither listen nor socket is set: nobody could reach it");
+    return true;
+}
+
+/* ---- who may use the socket ---- */
+
+static bool
+in_group(uid_t uid, gid_t primary, gid_t wanted)
+{
+    gid_t groups[256];
+    int n = G_N_ELEMENTS(groups);
+    struct passwd entry, *found = NULL;
+    char buffer[16384];
+
+    if (primary == wanted)
+        return true;
+    if (getpwuid_r(uid, &entry, buffer, sizeof buffer, &found) != 0 || found == NULL ||
+        getgrouplist(found->pw_name, found->pw_gid, groups, &n) < 0)
+        return false;
+    for (int i = 0; i < n; i++)
+        if (groups[i] == wanted)
+            return true;
+    return false;
+}
+
+static bool
+peer_allowed(const ApiServer *server, const HttpRequest *request)
+{
+    if (!request->local || request->peer_uid == 0 || request->peer_uid == geteuid())
+        return true;
+    return server->has_group && in_group(request->peer_uid, request->peer_gid, server->group);
+}
+
+static void
+say_forbidden(HttpResponse *response, const char *why)
+{
+    g_autoptr(json_t) fault = json_pack("{s:s, s:s, s:s}", "detail", why, "reason",
+                                        "Operation Failed", "code", "forbidden");
+
+    response->status = 403;
+    response->body = xml_write("fault", fault);
+    response->body_size = strlen(response->body);
+    response->content_type = g_strdup("application/xml;charset=UTF-8");
+}
+
+static void
+answer(const HttpRequest *request, HttpResponse *response, void *data)
+{
+    ApiServer *server = data;
+
+    if (!peer_allowed(server, request))
+        say_forbidden(response, "[only root and the configured group may use this socket]");
+    else if (http_header(request, "Origin") != NULL)
+        say_forbidden(response, "[web pages may not use this API]");
+    else
+        api_answer(&server->api, request, response);
+}
+
+/* ---- start and stop ---- */
+
+static bool
+load_pem(const ApiOptions *options, char **ret_cert, char **ret_key, GError **error)
+{
+    bool own = !given(options->tls_cert);
+    g_autofree char *cert_file =
+        own ? g_build_filename(options->state_dir, "cert.pem", NULL) : g_strdup(options->tls_cert);
+    g_autofree char *key_file =
+        own ? g_build_filename(options->state_dir, "key.pem", NULL) : g_strdup(options->tls_key);
+    g_autoptr(GError) problem = NULL;
+
+    if (own && !http_make_certificate(options->state_dir, error))
+        return false;
+    if (!g_file_get_contents(cert_file, ret_cert, NULL, &problem) ||
+        !g_file_get_contents(key_file, ret_key, NULL, &problem))
+        return error_set(error, ERR_STORAGE, "the TLS certificate: %s", problem->message);
+    return true;
+}
+
+static bool
+start_tcp(ApiServer *server, const ApiOptions *options, GError **error)
+{
+    g_autofree char *cert = NULL, *key = NULL, *host = NULL;
+    int64_t port;
+
+    if (!given(options->listen))
+        return true;
+    if (!split_address(options->listen, &host, &port, error) ||
+        (options->tls && !load_pem(options, &cert, &key, error)))
+        return false;
+    /* "localhost" may mean more to the resolver than we have checked */
+    const char *numeric = g_str_equal(host, "localhost") ? "127.0.0.1" : host;
+    bool v6 = strchr(numeric, ':') != NULL;
+    g_autofree char *address = g_strdup_printf(v6 ? "[%s]:%d" : "%s:%d", numeric, (int)port);
+    HttpServerOptions http = { .address = address, .tls_cert = cert, .tls_key = key };
+    server->tcp = http_server_start(&http, answer, server, error);
+    if (server->tcp == NULL)
+        return false;
+    g_free(server->where);
+    server->where =
+        g_strdup_printf(v6 ? "%s://[%s]:%u" : "%s://%s:%u", options->tls ? "https" : "http",
+                        numeric, http_server_port(server->tcp));
+    return true;
+}
+
+static void
+find_group(ApiServer *server, const char *name)
+{
+    struct group entry, *found = NULL;
+    char buffer[16384];
+
+    if (!given(name))
+        return;
+    if (getgrnam_r(name, &entry, buffer, sizeof buffer, &found) == 0 && found != NULL) {
+        server->has_group = true;
+        server->group = found->gr_gid;
+    }
+}
+
+static bool
+start_local(ApiServer *server, const ApiOptions *options, GError **error)
+{
+    if (!given(options->socket))
+        return true;
+    find_group(server, options->group);
+    g_autofree char *directory = g_path_get_dirname(options->socket);
+    if (g_mkdir_with_parents(directory, 0755) < 0)
+        return error_set_errno(error, "making the directory %s", directory);
+    g_autofree char *address = g_strconcat("unix:", options->socket, NULL);
+    HttpServerOptions http = { .address = address,
+                               .group = server->has_group ? options->group : NULL };
+    server->local = http_server_start(&http, answer, server, error);
+    if (server->local == NULL)
+        return false;
+    char *where = g_strconcat(server->where, *server->where != '\0' ? " and " : "", address, NULL);
+    g_free(server->where);
+    server->where = where;
+    return true;
+}
+
+ApiServer *
+api_server_start(Manager *manager, const ApiOptions *options, GError **error)
+{
+    ApiServer *server;
+
+    if (!api_options_check(options, error))
+        return NULL;
+    xml_init();
+    server = g_new0(ApiServer, 1);
+    server->api.manager = manager;
+    server->where = g_strdup("");
+    if (!start_tcp(server, options, error) || !start_local(server, options, error)) {
+        api_server_stop(server);
+        return NULL;
+    }
+    return server;
+}
+
+const char *
+api_server_where(const ApiServer *server)
+{
+    return server->where;
+}
+
+void
+api_server_stop(ApiServer *server)
+{
+    if (server == NULL)
+        return;
+    g_atomic_int_set(&server->api.stopping, 1);
+    if (server->tcp != NULL)
+        http_server_stop(server->tcp);
+    if (server->local != NULL)
+        http_server_stop(server->local);
+    g_free(server->where);
+    g_free(server);
+}

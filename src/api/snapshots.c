@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Snapshots of a VM: list and show.
+ *
+ * The list begins with the active one, which is what the VM runs on: it is no snapshot that could
+ * be deleted, and its id changes when a snapshot is taken. A snapshot that is being taken is
+ * listed as locked from the answer to its POST on.
+ */
+#include "api/snapshots.h"
+
+#include "base/clock.h"
+
+/* ---- documents ---- */
+
+static uint64_t
+snapshot_size(const Vm *vm, const Snapshot *snapshot)
+{
+    uint64_t size = snapshot->memory != NULL ? snapshot->memory_size : 0;
+
+    for (guint i = 0; i < snapshot->disks->len; i++) {
+        const SnapshotDisk *part = snapshot->disks->pdata[i];
+        const Disk *disk = vm_disk(vm, part->disk_id);
+        const Volume *volume = disk != NULL ? disk_volume(disk, part->volume_id) : NULL;
+        size += volume != NULL ? volume->allocated : 0;
+    }
+    return size;
+}
+
+static bool
+is_unusable(const Snapshot *snapshot)
+{
+    for (guint i = 0; i < snapshot->disks->len; i++)
+        if (((const SnapshotDisk *)snapshot->disks->pdata[i])->unusable)
+            return true;
+    return false;
+}
+
+static void
+put_parent(json_t *doc, const Vm *vm, const char *parent)
+{
+    if (parent != NULL)
+        doc_ref(doc, "parent", parent, "/vms/%s/snapshots/%s", vm->id, parent);
+}
+
+json_t *
+snapshot_document(const Vm *vm, const Snapshot *snapshot, bool locked)
+{
+    static const char *const links[] = { "disks", "nics", "cdroms" };
+    json_t *doc = doc_new(snapshot->id, "/vms/%s/snapshots/%s", vm->id, snapshot->id);
+
+    doc_text(doc, "description", snapshot->name);
+    for (size_t i = 0; i < G_N_ELEMENTS(links); i++)
+        doc_link(doc, links[i], "/vms/%s/snapshots/%s/%s", vm->id, snapshot->id, links[i]);
+    doc_time(doc, "date", snapshot->date);
+    doc_flag(doc, "persist_memorystate", snapshot->memory != NULL);
+    doc_text(doc, "snapshot_status", locked ? "locked" : "ok");
+    doc_text(doc, "snapshot_type", "regular");
+    doc_ref(doc, "vm", vm->id, "/vms/%s", vm->id);
+    doc_text(json_object_get(doc, "vm"), "name", vm->name);
+    put_parent(doc, vm, snapshot->parent);
+    doc_number(doc, "size", snapshot_size(vm, snapshot));
+    if (snapshot->quiesced)
+        doc_flag(doc, "quiesced", true);
+    if (is_unusable(snapshot))
+        doc_flag(doc, "unusable", true);
+    return doc;
+}
+
+/* The first disk that is a chain: its leaf changes with every snapshot. */
+static const Disk *
+first_chain(const Vm *vm)
+{
+    for (guint i = 0; i < vm->disks->len; i++) {
+        const Disk *disk = vm->disks->pdata[i];
+        if (disk_is_managed(disk) && disk->volumes->len > 0)
+            return disk;
+    }
+    return NULL;
+}
+
+char *
+active_snapshot_id(const Vm *vm)
+{
+    const Disk *disk = first_chain(vm);
+    g_autofree char *words =
+        g_strconcat(vm->id, ":", disk != NULL ? disk_leaf(disk)->id : "", NULL);
+
+    return derived_id("active-snapshot", words);
+}
+
+static uint64_t
+leaves_size(const Vm *vm)
+{
+    uint64_t size = 0;
+
+    for (guint i = 0; i < vm->disks->len; i++) {
+        const Volume *leaf = disk_leaf(vm->disks->pdata[i]);
+        size += leaf != NULL ? leaf->allocated : 0;
+    }
+    return size;
+}
+
+/* Clients tell it from the others by its type, and by what it does not have: a VM and links. */
+json_t *
+active_snapshot_document(const Vm *vm)
+{
+    g_autofree char *id = active_snapshot_id(vm);
+    json_t *doc = doc_new(id, "/vms/%s/snapshots/%s", vm->id, id);
+    const Snapshot *first = vm->snapshots->len > 0 ? vm->snapshots->pdata[0] : NULL;
+    const Snapshot *newest =
+        vm->snapshots->len > 0 ? vm->snapshots->pdata[vm->snapshots->len - 1] : NULL;
+
+    doc_text(doc, "description", "Active VM");
+    /* lists are in the order of dates, and this one comes first */
+    doc_time(doc, "date", first != NULL ? first->date - 1 : clock_wall_ms());
+    doc_flag(doc, "persist_memorystate", false);
+    doc_text(doc, "snapshot_status", "ok");
+    doc_text(doc, "snapshot_type", "active");
+    put_parent(doc, vm, newest != NULL ? newest->id : NULL);
+    doc_number(doc, "size", leaves_size(vm));
+    return doc;
+}
+
+/* ---- what the manager knows, with the snapshots that are being taken ---- */
+
+void
+snapshot_list_clear(SnapshotList *list)
+{
+    vm_free(list->vm);
+}
+
+static Snapshot *
+pending_snapshot(Manager *manager, const FlowRow *row)
+{
+    const char *id = json_text(row->params, "snapshot_id");
+
+    if (!g_str_equal(row->kind, "create-snapshot") || id == NULL ||
+        !manager_snapshot_locked(manager, row->vm_id, id))
+        return NULL;
+    const char *name = json_text(row->params, "name");
+    Snapshot *snapshot = snapshot_new(id, name != NULL ? name : row->description, row->created);
+    if (json_flag(row->params, "memory"))
+        snapshot->memory = g_strdup(""); /* it will have one */
+    return snapshot;
+}
+
+/* Those that are being taken are asked for before the VM: one that gets ready in between is then
+ * found there, and never in neither place. */
+bool
+snapshot_list_load(Manager *manager, const char *vm_id, SnapshotList *loaded, GError **error)
+{
+    g_autoptr(Vm) first = manager_vm(manager, vm_id, error);
+    g_autoptr(GPtrArray) rows = NULL;
+    g_autoptr(GPtrArray) pending = g_ptr_array_new_with_free_func((GDestroyNotify)snapshot_free);
+
+    if (first == NULL)
+        return false;
+    rows = store_flow_list(manager_store(manager), true, NULL, first->id, error);
+    if (rows == NULL)
+        return false;
+    for (guint i = 0; i < rows->len; i++) {
+        Snapshot *snapshot = pending_snapshot(manager, rows->pdata[i]);
+        if (snapshot != NULL)
+            g_ptr_array_add(pending, snapshot);
+    }
+    loaded->vm = manager_vm(manager, first->id, error);
+    if (loaded->vm == NULL)
+        return false;
+    loaded->n_real = loaded->vm->snapshots->len;
+    while (pending->len > 0) {
+        Snapshot *snapshot = g_ptr_array_steal_index(pending, 0);
+        if (vm_snapshot(loaded->vm, snapshot->id) == NULL)
+            g_ptr_array_add(loaded->vm->snapshots, snapshot);
+        else
+            snapshot_free(snapshot);
+    }
+    return true;
+}
+
+bool
+snapshot_list_locked(const SnapshotList *loaded, Manager *manager, guint i)
+{
+    const Snapshot *snapshot = loaded->vm->snapshots->pdata[i];
+
+    return i >= loaded->n_real || manager_snapshot_locked(manager, loaded->vm->id, snapshot->id);
+}
+
+int
+snapshot_list_index(const SnapshotList *loaded, const char *snapshot_id)
+{
+    const Vm *vm = loaded->vm;
+
+    for (guint i = 0; i < vm->snapshots->len; i++)
+        if (g_str_equal(((const Snapshot *)vm->snapshots->pdata[i])->id, snapshot_id))
+            return (int)i;
+    return -1;
+}
+
+bool
+snapshot_list_unknown(const SnapshotList *loaded, const char *snapshot_id, GError **error)
+{
+    return error_set(error, ERR_NOT_FOUND, "VM '%s' has no snapshot '%s'", loaded->vm->name,
+                     snapshot_id);
+}
+
+/* The VM as loaded without those that are being taken: what the active one stands on. */
+static json_t *
+active_document(const SnapshotList *loaded)
+{
+    g_autoptr(Vm) real = vm_copy(loaded->vm);
+
+    g_ptr_array_set_size(real->snapshots, (gint)loaded->n_real);
+    return active_snapshot_document(real);
+}
+
+static json_t *
+all_documents(Manager *manager, const SnapshotList *loaded)
+{
+    json_t *list = json_array();
+
+    json_array_append_new(list, active_document(loaded));
+    for (guint i = 0; i < loaded->vm->snapshots->len; i++)
+        json_array_append_new(list, snapshot_document(loaded->vm, loaded->vm->snapshots->pdata[i],
+                                                      snapshot_list_locked(loaded, manager, i)));
+    return list;
+}
+
+json_t *
+snapshot_documents(Manager *manager, const char *vm_id)
+{
+    g_auto(SnapshotList) loaded = { 0 };
+
+    return snapshot_list_load(manager, vm_id, &loaded, NULL) ? all_documents(manager, &loaded)
+                                                             : json_array();
+}
+
+bool
+get_snapshots(Call *call, Reply *reply, GError **error)
+{
+    g_auto(SnapshotList) loaded = { 0 };
+
+    if (!snapshot_list_load(call->manager, call->id, &loaded, error))
+        return false;
+    reply->body = doc_list("snapshot", all_documents(call->manager, &loaded));
+    return true;
+}
+
+bool
+get_snapshot(Call *call, Reply *reply, GError **error)
+{
+    g_auto(SnapshotList) loaded = { 0 };
+
+    if (!snapshot_list_load(call->manager, call->id, &loaded, error))
+        return false;
+    g_autofree char *active = active_snapshot_id(loaded.vm);
+    int i = snapshot_list_index(&loaded, call->sub_id);
+    if (g_str_equal(active, call->sub_id))
+        reply->body = active_document(&loaded);
+    else if (i < 0)
+        return snapshot_list_unknown(&loaded, call->sub_id, error);
+    else
+        reply->body = snapshot_document(loaded.vm, loaded.vm->snapshots->pdata[i],
+                                        snapshot_list_locked(&loaded, call->manager, (guint)i));
+    return true;
+}
+
+bool
+get_snapshot_disks(Call *call, Reply *reply, GError **error)
+{
+    g_auto(SnapshotList) loaded = { 0 };
+    json_t *list;
+
+    if (!snapshot_list_load(call->manager, call->id, &loaded, error))
+        return false;
+    int i = snapshot_list_index(&loaded, call->sub_id);
+    if (i < 0)
+        return snapshot_list_unknown(&loaded, call->sub_id, error);
+    const Snapshot *snapshot = loaded.vm->snapshots->pdata[i];
+    list = json_array();
+    for (guint d = 0; d < snapshot->disks->len; d++) {
+        json_t *doc = snapshot_disk_document(loaded.vm, snapshot, snapshot->disks->pdata[d]);
+        if (doc != NULL)
+            json_array_append_new(list, doc);
+    }
+    reply->body = doc_list("disk", list);
+    return true;
+}

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cli/remote.h"
+#include "base/clock.h"
+#include "cli/doc.h"
+
+#include <string.h>
+
+#define API "/ovirt-engine/api"
+#define CALL_TIMEOUT_MS 60000
+
+static bool
+connect_client(Cli *cli, GError **error)
+{
+    const Options *o = cli->options;
+
+    if (cli->client != NULL)
+        return true;
+    cli->client =
+        http_client_new(cli->address, option_text(o, OPT_CA), option_given(o, OPT_INSECURE), error);
+    return cli->client != NULL;
+}
+
+static ErrorCode
+code_of_status(int status)
+{
+    switch (status) {
+    case 400:
+        return ERR_INVALID;
+    case 401:
+    case 403:
+        return ERR_FORBIDDEN;
+    case 404:
+        return ERR_NOT_FOUND;
+    case 409:
+        return ERR_REFUSED;
+    case 410:
+        return ERR_GONE;
+    case 413:
+        return ERR_TOO_LARGE;
+    case 501:
+        return ERR_UNSUPPORTED;
+    case 502:
+    case 503:
+    case 504:
+        return ERR_HYPERVISOR; /* behind the manager; the manager itself did answer */
+    case 507:
+        return ERR_NO_SPACE;
+    default:
+        return ERR_INTERNAL;
+    }
+}
+
+/* "[a, b]" is how oVirt writes a detail */
+static char *
+without_brackets(const char *text)
+{
+    size_t n = strlen(text);
+
+    if (n > 2 && text[0] == '[' && text[n - 1] == ']')
+        return g_strndup(text + 1, n - 2);
+    return g_strdup(text);
+}
+
+static bool
+set_fault(const char *path, int status, const json_t *doc, GError **error)
+{
+    const json_t *fault = doc_at(doc, "fault") != NULL ? doc_at(doc, "fault") : doc;
+    g_autofree char *detail = without_brackets(doc_text(fault, "detail"));
+    const char *reason = doc_text(fault, "reason");
+
+    if (*detail == '\0' && *reason == '\0')
+        return error_set(error, code_of_status(status),
+                         "the manager answered %s with HTTP status %d and no reason", path, status);
+    return error_set(error, code_of_status(status), "%s", *detail != '\0' ? detail : reason);
+}
+
+static json_t *
+read_answer(const char *path, const HttpAnswer *answer, GError **error)
+{
+    g_autoptr(json_t) doc = json_loadb(answer->body != NULL ? answer->body : "", answer->body_size,
+                                       JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
+
+    if (answer->status < 200 || answer->status > 299) {
+        set_fault(path, answer->status, doc, error);
+        return NULL;
+    }
+    if (answer->body_size == 0)
+        return json_null();
+    if (doc == NULL) {
+        error_set(error, ERR_INTERNAL,
+                  "the answer to %s is not JSON; is this a livemerge manager? It says it is '%s'",
+                  path, answer->content_type != NULL ? answer->content_type : "nothing");
+        return NULL;
+    }
+    return g_steal_pointer(&doc);
+}
+
+static json_t *
+call(Cli *cli, const char *method, const char *path, const json_t *body, unsigned timeout_ms,
+     GError **error)
+{
+    static const char *const headers[] = { "Accept: application/json",
+                                           "Content-Type: application/json", NULL };
+    g_autofree char *full = g_strconcat(API, *path != '\0' ? "/" : "", path, NULL);
+    autolibc char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
+    g_auto(HttpAnswer) answer = { 0 };
+
+    if (!connect_client(cli, error) ||
+        !http_call(cli->client, method, full, headers, text, text != NULL ? strlen(text) : 0,
+                   timeout_ms, &answer, error))
+        return NULL;
+    return read_answer(full, &answer, error);
+}
+
+static bool
+no_answer(const GError *error)
+{
+    return g_error_matches(error, ERR, ERR_UNREACHABLE) || g_error_matches(error, ERR, ERR_TIMEOUT);
+}
+
+json_t *
+remote_get(Cli *cli, const char *path, GError **error)
+{
+    json_t *doc = call(cli, "GET", path, NULL, CALL_TIMEOUT_MS, error);
+
+    if (doc == NULL && error != NULL && no_answer(*error))
+        g_prefix_error(
+            error,
+            "livemerge-manager does not answer (is it running? --connect names another address): ");
+    return doc;
+}
+
+json_t *
+remote_get_quick(Cli *cli, const char *path, unsigned timeout_ms, GError **error)
+{
+    return call(cli, "GET", path, NULL, timeout_ms, error);
+}
+
+json_t *
+remote_send(Cli *cli, const char *method, const char *path, const json_t *body, GError **error)
+{
+    json_t *doc = call(cli, method, path, body, CALL_TIMEOUT_MS, error);
+
+    if (doc == NULL && error != NULL && no_answer(*error))
+        g_prefix_error(error, "no answer from the manager; it may have accepted the request all "
+                              "the same, 'livemerge job list' tells: ");
+    return doc;
+}
+
+json_t *
+remote_get_patiently(Cli *cli, const char *path, unsigned timeout_ms, int64_t deadline_us,
+                     GError **error)
+{
+    unsigned patience_s = cli->io->patience_s > 0 ? cli->io->patience_s : 30;
+    int64_t give_up_us = 0;
+
+    for (unsigned pause_ms = 100;; pause_ms = MIN(pause_ms * 2, 2000)) {
+        g_autoptr(GError) problem = NULL;
+        json_t *doc = call(cli, "GET", path, NULL, timeout_ms, &problem);
+        int64_t now = clock_mono_us();
+
+        if (doc != NULL && give_up_us > 0)
+            cli_say(cli, "The manager answers again.");
+        if (doc != NULL)
+            return doc;
+        if (no_answer(problem) && give_up_us == 0) {
+            give_up_us = MIN(now + (int64_t)patience_s * 1000000, deadline_us);
+            cli_say(cli, "The manager does not answer (%s); trying again for up to %u s.",
+                    problem->message, patience_s);
+        }
+        if (!no_answer(problem) || now >= give_up_us) {
+            g_propagate_error(error, g_steal_pointer(&problem));
+            return NULL;
+        }
+        g_usleep(MIN((int64_t)pause_ms * 1000, give_up_us - now));
+    }
+}
+
+char *
+remote_path(const char *format, ...)
+{
+    GString *path = g_string_new(NULL);
+    va_list list;
+
+    va_start(list, format);
+    for (const char *p = format; *p != '\0'; p++) {
+        if (p[0] != '%' || p[1] != 's') {
+            g_string_append_c(path, *p);
+            continue;
+        }
+        g_string_append_uri_escaped(path, va_arg(list, const char *), NULL, FALSE);
+        p++;
+    }
+    va_end(list);
+    return g_string_free(path, FALSE);
+}

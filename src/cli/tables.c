@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cli/options.h"
+#include "model/plan.h"
+
+static const char *const quiesce_words[] = { "no", "auto", "require", NULL };
+#define X(strategy, word) word,
+static const char *const strategy_words[] = { STRATEGY_TABLE(X) NULL };
+#undef X
+
+/* clang-format off */
+const OptionRow option_rows[OPT_LAST] = {
+    [OPT_CONNECT]   = { "connect",   0,   VALUE_TEXT,   "ADDRESS", NULL,
+                        "the manager: unix:PATH, https://HOST:PORT or http://HOST:PORT" },
+    [OPT_CA]        = { "ca",        0,   VALUE_FILE,   "FILE",    NULL,
+                        "PEM file of the authority to trust for https besides the system's" },
+    [OPT_INSECURE]  = { "insecure",  0,   VALUE_NONE,   NULL,      NULL,
+                        "do not verify the manager's certificate" },
+    [OPT_JSON]      = { "json",      0,   VALUE_NONE,   NULL,      NULL,
+                        "print the API's JSON document instead of text" },
+    [OPT_WAIT]      = { "wait",      0,   VALUE_NONE,   NULL,      NULL,
+                        "wait until the job has ended (creating and deleting do by default)" },
+    [OPT_NO_WAIT]   = { "no-wait",   0,   VALUE_NONE,   NULL,      NULL,
+                        "return once the job was accepted, and print its id" },
+    [OPT_TIMEOUT]   = { "timeout",   0,   VALUE_NUMBER, "SECONDS", NULL,
+                        "stop waiting after this time (exit code 5); the job goes on" },
+    [OPT_YES]       = { "yes",       'y', VALUE_NONE,   NULL,      NULL,
+                        "do not ask before deleting" },
+    [OPT_HELP]      = { "help",      'h', VALUE_NONE,   NULL,      NULL,
+                        "show help for the command" },
+    [OPT_VERSION]   = { "version",   0,   VALUE_NONE,   NULL,      NULL,
+                        "show the version" },
+    [OPT_MEMORY]    = { "memory",    0,   VALUE_NONE,   NULL,      NULL,
+                        "save the memory of the running VM as well" },
+    [OPT_QUIESCE]   = { "quiesce",   0,   VALUE_CHOICE, "MODE",    quiesce_words,
+                        "freeze the guest's file systems: no, auto (if its agent answers), require" },
+    [OPT_DISK]      = { "disk",      0,   VALUE_DISK,   "DISK",    NULL,
+                        "only this disk (id, name or target like vda); create: may be repeated" },
+    [OPT_STRATEGY]  = { "strategy",  0,   VALUE_CHOICE, "WORD",    strategy_words,
+                        "how to merge; the default auto takes the cheapest safe way" },
+    [OPT_BANDWIDTH] = { "bandwidth", 0,   VALUE_NUMBER, "MIB",     NULL,
+                        "at most this many MiB a second for each disk" },
+    [OPT_MAX]       = { "max",       0,   VALUE_NUMBER, "COUNT",   NULL,
+                        "at most this many events, the newest ones (50)" },
+    [OPT_FROM]      = { "from",      0,   VALUE_NUMBER, "ID",      NULL,
+                        "only events after the one with this id" },
+};
+
+#define CREATE_OPTIONS (OPTION(OPT_MEMORY) | OPTION(OPT_QUIESCE) | OPTION(OPT_DISK))
+#define DELETE_OPTIONS (OPTION(OPT_STRATEGY) | OPTION(OPT_BANDWIDTH) | OPTION(OPT_DISK))
+
+const Command commands[] = {
+    { "vm", "list", "", 0, vm_list, "list the virtual machines",
+      "VMs whose disks cannot be managed are listed with the reason." },
+    { "vm", "show", "v", 0, vm_show, "show a VM, its disks and their volumes", NULL },
+    { "snapshot", "create", "vn", CREATE_OPTIONS, snapshot_create,
+      "take a snapshot of a running, paused or stopped VM",
+      "Prints the id of the snapshot (with --no-wait: of the job)." },
+    { "snapshot", "list", "v", 0, snapshot_list, "show the snapshots of a VM as a tree",
+      "Each line grew out of the one above it on the same level; an indented group\n"
+      "branches off the line above the group. \"you are here\" is what the VM writes to." },
+    { "snapshot", "show", "vs", 0, snapshot_show, "show one snapshot", NULL },
+    { "snapshot", "delete", "vS", DELETE_OPTIONS, snapshot_delete,
+      "delete snapshots, merging their data, while the VM runs",
+      "The VM's present state and all other snapshots keep their content. Several snapshots\n"
+      "are deleted in one operation. Asks first; without a terminal -y is needed." },
+    { "snapshot", "rename", "vsn", 0, snapshot_rename, "give a snapshot another name", NULL },
+    { "job", "list", "", 0, job_list, "list the jobs, newest first", NULL },
+    { "job", "show", "j", 0, job_show, "show a job, its disks and its steps", NULL },
+    { "job", "watch", "j", 0, job_watch, "show a job's progress until it has ended",
+      "Exits 0 if the job finished, 1 if it failed or was cancelled." },
+    { "job", "cancel", "j", 0, job_cancel, "cancel a job",
+      "What is past its point of no return is finished all the same." },
+    { "event", "list", "", OPTION(OPT_MAX) | OPTION(OPT_FROM), event_list,
+      "list what happened, oldest first", NULL },
+    { "event", "follow", "", OPTION(OPT_FROM), event_follow, "print events as they happen",
+      "With --json each event is one line. Ends with Ctrl-C or after --timeout." },
+    { "version", NULL, "", 0, version_show, "show the version of this program and of the manager",
+      NULL },
+    { "help", NULL, "w", 0, help_show, "show help: help [NOUN [VERB]]", NULL },
+    { NULL },
+};
+/* clang-format on */

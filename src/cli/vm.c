@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * livemerge vm list|show
+ */
+#include "base/text.h"
+#include "cli/cli.h"
+#include "cli/doc.h"
+#include "cli/remote.h"
+#include "cli/resolve.h"
+#include "cli/table.h"
+
+static const char *
+host_of(const json_t *vm)
+{
+    const char *host = doc_text(vm, "host.name");
+
+    return *host != '\0'              ? host
+           : *doc_text(vm, "host.id") ? doc_text(vm, "host.id")
+                                      : doc_text(vm, "host");
+}
+
+bool
+vm_list(Cli *cli, GError **error)
+{
+    g_autoptr(json_t) doc = remote_get(cli, "vms", error);
+    g_autoptr(Table) table =
+        table_new("NAME", "STATUS", "HOST", ">SNAPSHOTS", "ID", "NOT MANAGED BECAUSE", NULL);
+    size_t i;
+    json_t *vm;
+
+    if (doc == NULL)
+        return false;
+    if (option_given(cli->options, OPT_JSON)) {
+        cli_print_json(cli, doc);
+        return true;
+    }
+    json_array_foreach ((json_t *)doc_items(doc, NULL, "vm"), i, vm) {
+        double count = doc_number(vm, "snapshots_count", -1);
+        g_autofree char *snapshots = count >= 0 ? g_strdup_printf("%.0f", count) : g_strdup("");
+        table_row(table, doc_text(vm, "name"), doc_text(vm, "status"), host_of(vm), snapshots,
+                  doc_text(vm, "id"), doc_text(vm, "unmanaged"));
+    }
+    if (table_rows(table) == 0)
+        cli_say(cli, "There are no virtual machines.");
+    else {
+        g_autofree char *text = table_text(table, cli->io->out_width);
+        fputs(text, cli->io->out);
+    }
+    return true;
+}
+
+static void
+print_volumes(Cli *cli, const json_t *disks)
+{
+    g_autoptr(Table) table =
+        table_new("DISK", "VOLUME", "FORMAT", ">SIZE", ">ALLOCATED", "PATH", NULL);
+    size_t i, j;
+    json_t *disk, *volume;
+
+    json_array_foreach ((json_t *)disks, i, disk) {
+        const char *target = doc_text(disk, "logical_name");
+        json_array_foreach ((json_t *)doc_items(disk, "volumes", "volume"), j, volume) {
+            g_autofree char *id = short_id(doc_text(volume, "id"));
+            g_autofree char *size = size_text(doc_bytes(volume, "virtual_size"));
+            g_autofree char *used = size_text(doc_bytes(volume, "allocated"));
+            table_row(table, *target != '\0' ? target : doc_text(disk, "name"), id,
+                      doc_text(volume, "format"), size, used, doc_text(volume, "path"));
+        }
+    }
+    if (table_rows(table) == 0)
+        return;
+    g_autofree char *text = table_text(table, cli->io->out_width);
+    fprintf(cli->io->out, "\nVolumes, base first:\n%s", text);
+}
+
+static void
+print_disks(Cli *cli, const json_t *disks)
+{
+    g_autoptr(Table) table =
+        table_new("DISK", "NAME", ">SIZE", ">ALLOCATED", ">VOLUMES", "STATUS", "ID", NULL);
+    size_t i;
+    json_t *disk;
+
+    json_array_foreach ((json_t *)disks, i, disk) {
+        g_autofree char *size = size_text(doc_bytes(disk, "provisioned_size"));
+        g_autofree char *used =
+            size_text(doc_bytes(disk, "total_size") > 0 ? doc_bytes(disk, "total_size")
+                                                        : doc_bytes(disk, "actual_size"));
+        g_autofree char *volumes =
+            g_strdup_printf("%zu", json_array_size(doc_items(disk, "volumes", "volume")));
+        table_row(table, doc_text(disk, "logical_name"), doc_text(disk, "name"), size, used,
+                  volumes, doc_text(disk, "status"), doc_text(disk, "id"));
+    }
+    if (table_rows(table) == 0)
+        return;
+    g_autofree char *text = table_text(table, cli->io->out_width);
+    fprintf(cli->io->out, "\n%s", text);
+}
+
+static void
+print_vm(Cli *cli, const json_t *vm)
+{
+    g_autoptr(Table) table = table_new("", "", NULL);
+    double count = doc_number(vm, "snapshots_count", -1);
+
+    table_row(table, "Name", doc_text(vm, "name"));
+    table_row(table, "Id", doc_text(vm, "id"));
+    table_row(table, "Status", doc_text(vm, "status"));
+    if (*host_of(vm) != '\0')
+        table_row(table, "Host", host_of(vm));
+    if (count >= 0) {
+        g_autofree char *text = g_strdup_printf("%.0f", count);
+        table_row(table, "Snapshots", text);
+    }
+    if (*doc_text(vm, "unmanaged") != '\0')
+        table_row(table, "Not managed because", doc_text(vm, "unmanaged"));
+    g_autofree char *text = table_text(table, cli->io->out_width);
+    fputs(text, cli->io->out);
+}
+
+bool
+vm_show(Cli *cli, GError **error)
+{
+    g_autoptr(json_t) found = resolve_vm(cli, option_arg(cli->options, 0), error);
+
+    if (found == NULL)
+        return false;
+    g_autofree char *path = remote_path("vms/%s", doc_text(found, "id"));
+    g_autoptr(json_t) vm = remote_get(cli, path, error);
+    if (vm == NULL)
+        return false;
+    if (option_given(cli->options, OPT_JSON)) {
+        cli_print_json(cli, vm);
+        return true;
+    }
+    g_autoptr(json_t) disks = vm_disks(cli, vm, error);
+    if (disks == NULL)
+        return false;
+    print_vm(cli, vm);
+    print_disks(cli, disks);
+    print_volumes(cli, disks);
+    return true;
+}

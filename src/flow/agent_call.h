@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * One operation of the agent, asked for by a flow, exactly once however often either side dies.
+ *
+ * The flow's data holds under a key {"op": id, "host": name, "result": ...}. The id is minted in
+ * check(), saved by the engine before act() sends it, and asked for after a restart:
+ *
+ *   known    the agent has it in its journal: wait for its outcome
+ *   404      the agent never began it and wrote down never to do: mint another id
+ *   silence  not knowing: wait and ask again
+ *
+ * Two steps use it: one with call_begin_check()/call_begin_act(), the next one with call_wait().
+ * Neither may be cancelled by the engine, which would forget an operation that runs: both look at
+ * the cancel themselves.
+ */
+#pragma once
+
+#include "flow/core.h"
+
+StepState call_begin_check(Flow *flow, const char *key, GError **error);
+/* take_body: "kind" and parameters; id and vm_id are added. An answer that does not surely mean
+ * "not begun" is turned into one that is asked about again. */
+bool call_begin_act(Flow *flow, const char *key, json_t *take_body, GError **error);
+/* Waits for the outcome; forwards a cancel. Done: the result is in data. ERR_GONE: the agent
+ * has lost it, which says nothing about the deed. */
+StepState call_wait(Flow *flow, const char *key, GError **error);
+const char *call_operation(const json_t *data, const char *key); /* its id; NULL = none */
+const json_t *call_result(const json_t *data, const char *key);  /* NULL = none */
+/* Tells the agent that it may forget them all. What it does not hear now it is told when the
+ * host connects again. Only after the outcome is saved. */
+void calls_acknowledge(Flow *flow);
+
+/* ---- what was heard of operations: progress, and the way from an event to its flow ---- */
+typedef struct {
+    char *flow_id;
+    json_t *doc; /* the last one heard; NULL = none */
+} Seen;
+void seen_free(void *seen);
+void seen_add_row(Manager *m, const FlowRow *row); /* lock held: all operations of a row */
+void seen_remove_row(Manager *m, const FlowRow *row);
+/* Keeps the document; kick: and wakes the flow if it is over. False = not one of ours. */
+bool seen_operation(Manager *m, const json_t *operation, bool kick);
+/* The last document (new reference), NULL = none */
+json_t *seen_doc(Manager *m, const char *operation_id);

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Inside of flow/: the manager's parts and how they see each other.
+ *
+ * Locks: manager->door is taken first (deeds are begun one at a time), then manager->lock, and
+ * nothing that blocks (agents, the database) is called with manager->lock held. The gate is a
+ * read lock around the database, closed when the manager stops.
+ */
+#pragma once
+
+#include "flow/manager.h"
+#include "wire/wire.h"
+
+#define POLL_MS 10000       /* behind the events */
+#define CANCEL_POLL_MS 1000 /* while a cancel is on its way */
+
+typedef struct Flow Flow;
+
+typedef struct {
+    Manager *manager;
+    char *name;
+    char *address;
+    WireClient *client;
+    /* under manager->lock */
+    GCond wake; /* for its two threads */
+    char *agent_id;
+    bool up, connected;
+    char *problem;       /* NULL = none */
+    GHashTable *look_at; /* ids of VMs that changed */
+    bool look_at_all;
+} Host;
+
+struct Manager {
+    Store *store; /* only between gate_enter() and gate_leave() */
+    int64_t epoch;
+    GPtrArray *hosts; /* of Host; fixed */
+    GThreadPool *pool;
+    GRWLock gate;
+    bool closed; /* under the gate */
+    GMutex door;
+
+    GMutex lock;   /* all below */
+    GCond changed; /* a job, an event, or we stop */
+    GCond timer;   /* the scheduler's */
+    GCond quiet;   /* users fell to 0 */
+    bool stopping;
+    unsigned users;         /* threads and queued turns that still use this struct */
+    bool orphan;            /* the last user frees it */
+    GHashTable *flows;      /* id → Flow: the open ones */
+    GHashTable *operations; /* agent's operation id → Seen */
+    GHashTable *vms;        /* id → Entry */
+    int64_t tickets;
+    int64_t
+        changes; /* counts changes of jobs; begins at the wall clock, so that it never repeats */
+    int64_t last_event;
+};
+
+void manager_use(Manager *m);   /* one user more; lock held */
+void manager_leave(Manager *m); /* lock not held; may free it */
+bool manager_stopping(Manager *m);
+bool gate_enter(Manager *m, GError **error);
+void gate_leave(Manager *m);
+
+/* ---- kinds of flows ---- */
+
+typedef struct {
+    const char *name;
+    const Step *steps;
+    int code_started, code_done, code_failed, code_refused; /* events; 0 = no such event */
+    const char *const *cancel_steps; /* where a cancel still does something; NULL = nowhere */
+} FlowKind;
+
+extern const FlowKind flow_kinds[]; /* ends with a NULL name */
+const FlowKind *flow_kind(const char *name);
+extern const Step create_snapshot_steps[], remove_snapshots_steps[], merge_run_steps[],
+    rename_snapshot_steps[];
+
+/* ---- one flow ---- */
+
+/* A row and the machine that turns it. id, kind, vm_id, parent, description and params of the row
+ * never change and may be read by whoever holds manager->lock; all else of row and machine belongs
+ * to the thread that turns the flow. */
+struct Flow {
+    Manager *manager;
+    const FlowKind *kind;
+    FlowRow *row;
+    Machine machine;
+    char *unsent; /* id of the operation that was minted and surely never sent */
+
+    /* under manager->lock */
+    bool turning;   /* queued or being turned */
+    bool again;     /* kicked meanwhile */
+    bool cancel;    /* asked for */
+    bool released;  /* nothing more will touch the VM: it and its snapshots are free */
+    bool stuck;     /* written by a version that knew more: never turned */
+    int64_t due_us; /* 0 = not waiting for the clock */
+    int64_t change; /* of the job's document */
+    char *step;     /* a copy for readers */
+    char *waiting_for;
+};
+
+Flow *flow_new(Manager *m, FlowRow *take_row);
+void flow_free(Flow *flow);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Flow, flow_free)
+/* A row for a new flow with a fresh id; parent may be NULL. */
+FlowRow *flow_row_new(const char *kind, const char *vm_id, const char *parent, json_t *take_params);
+/* Stores it, then it is scheduled. The row is consumed. */
+bool flow_begin(Manager *m, FlowRow *take_row, GError **error);
+/* The intent to cancel, durable. */
+bool flow_cancel(Manager *m, const char *id, GError **error);
+/* In the pool: turns it until it waits or ends. */
+void flow_run(Flow *flow);
+void flow_release(Flow *flow);
+const char *flow_param(const Flow *flow, const char *key);
+GPtrArray *flow_children(Manager *m, const char *id, GError **error); /* rows */
+/* The VM as its host sees it now; also put into the inventory. ERR_NOT_FOUND: it is gone. */
+Vm *flow_look_at_vm(Flow *flow, GError **error);
+/* The last step of every job: the inventory is made fresh, the VM released, the event written and
+ * the agent's operations acknowledged. */
+StepState job_end_check(void *self, GError **error);
+
+/* ---- scheduler.c; lock held where _locked ---- */
+void flow_kick_locked(Flow *flow);
+void flow_kick(Manager *m, const char *flow_id);
+void flows_kick_all(Manager *m);
+void flows_kick_vm(Manager *m, const char *vm_id);
+void job_changed_locked(Manager *m, const Flow *flow);
+void *scheduler_thread(void *manager);
+
+/* ---- host.c ---- */
+Host *host_new(Manager *m, const HostConfig *config, GError **error);
+void host_free(Host *host);
+void host_start(Host *host); /* lock held */
+Host *host_by_name(Manager *m, const char *name);
+/* One call; a host that is known to be down is not asked. A newer manager that took over reads as
+ * ERR_UNREACHABLE: wait, never fail. */
+bool host_call(Host *host, const char *method, const char *path, const json_t *body,
+               json_t **ret_json, GError **error);
+
+/* ---- inventory.c ---- */
+/* Taken before asking, shown when putting: an answer to an older question never replaces a newer
+ * one's. */
+int64_t inventory_ticket(Manager *m);
+/* Returns a copy of what was put. */
+Vm *inventory_put(Host *host, const json_t *doc, int64_t ticket, GError **error);
+void inventory_remove(Host *host, const char *vm_id, int64_t ticket);
+bool inventory_put_all(Host *host, const json_t *docs, int64_t ticket, GError **error);
+bool inventory_load(Manager *m, GError **error);
+void inventory_entry_free(void *entry);
+char *inventory_host_of(Manager *m, const char *vm_id); /* NULL = nowhere */
+
+/* ---- events.c ---- */
+bool event_job_started(Manager *m, const FlowRow *row, GError **error);
+bool event_job_ended(Flow *flow, GError **error);
+void event_refused(Manager *m, const FlowKind *kind, const Vm *vm, const char *snapshot_name,
+                   const char *correlation_id, const char *user, const GError *why);

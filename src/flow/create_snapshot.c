@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "flow/agent_call.h"
+
+#define CALL "create"
+
+static StepState
+begin_check(void *self, GError **error)
+{
+    return call_begin_check(self, CALL, error);
+}
+
+static bool
+begin_act(void *self, GError **error)
+{
+    Flow *flow = self;
+    json_t *body =
+        json_pack("{s:s, s:s, s:s, s:b, s:s}", "kind", "snapshot-create", "snapshot_id",
+                  flow_param(flow, "snapshot_id"), "name", flow_param(flow, "name"), "memory",
+                  json_flag(flow->row->params, "memory"), "quiesce", flow_param(flow, "quiesce"));
+    json_t *disks = json_object_get(flow->row->params, "disks");
+
+    if (disks != NULL)
+        json_object_set(body, "disks", disks);
+    return call_begin_act(flow, CALL, body, error);
+}
+
+/* The agent lost its journal: the VM's list of snapshots says whether it was made. */
+static StepState
+look_for_snapshot(Flow *flow, GError **error)
+{
+    g_autoptr(Vm) vm = flow_look_at_vm(flow, error);
+
+    if (vm == NULL || vm->state == VM_UNKNOWN)
+        return STEP_UNKNOWN;
+    if (vm_snapshot(vm, flow_param(flow, "snapshot_id")) != NULL)
+        return STEP_DONE;
+    error_set(error, ERR_GONE,
+              "the agent of VM '%s' lost its journal and the snapshot was not made: nothing was "
+              "changed that is known of; try again",
+              vm->name);
+    return STEP_FAILED;
+}
+
+static StepState
+wait_check(void *self, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    StepState state = call_wait(self, CALL, &why);
+
+    if (g_error_matches(why, ERR, ERR_GONE))
+        return look_for_snapshot(self, error);
+    if (why != NULL)
+        g_propagate_error(error, g_steal_pointer(&why));
+    return state;
+}
+
+/* Make a snapshot: one operation of the agent.
+ *
+ *   begin ─► wait ─► end
+ *     └────────┴──────┘
+ */
+/* clang-format off */
+const Step create_snapshot_steps[] = {
+    /* step     check          act        tries cancel if it failed next */
+    { "begin",  begin_check,   begin_act, 0,    false, "end",       NULL     },
+    { "wait",   wait_check,    NULL,      0,    false, "end",       NULL     },
+    { "end",    job_end_check, NULL,      0,    false, NULL,        STEP_END },
+    { NULL },
+};
+/* clang-format on */

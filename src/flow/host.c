@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * A host. One thread follows the agent's event stream, another asks again for VMs that an event
+ * named, so that a slow look at one VM does not hold up the news of another.
+ */
+#include "flow/agent_call.h"
+
+#include "base/log.h"
+#include "base/text.h"
+
+#define BACKOFF_LOW_MS 50
+#define BACKOFF_HIGH_MS 2000
+#define STALE_MS 10000 /* between looks at an agent that obeys somebody else */
+
+Host *
+host_new(Manager *m, const HostConfig *config, GError **error)
+{
+    g_autofree Host *host = g_new0(Host, 1);
+
+    host->client = wire_client_new(config->address, config->ca_file, error);
+    if (host->client == NULL) {
+        g_prefix_error(error, "host '%s': ", config->name);
+        return NULL;
+    }
+    wire_client_set_epoch(host->client, m->epoch);
+    host->manager = m;
+    host->name = g_strdup(config->name);
+    host->address = g_strdup(config->address);
+    host->problem = g_strdup("not asked yet");
+    host->look_at = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_cond_init(&host->wake);
+    return g_steal_pointer(&host);
+}
+
+void
+host_free(Host *host)
+{
+    if (host == NULL)
+        return;
+    wire_client_free(host->client);
+    g_hash_table_unref(host->look_at);
+    g_cond_clear(&host->wake);
+    g_free(host->name);
+    g_free(host->address);
+    g_free(host->agent_id);
+    g_free(host->problem);
+    g_free(host);
+}
+
+Host *
+host_by_name(Manager *m, const char *name)
+{
+    for (guint i = 0; name != NULL && i < m->hosts->len; i++) {
+        Host *host = m->hosts->pdata[i];
+        if (g_str_equal(host->name, name))
+            return host;
+    }
+    return NULL;
+}
+
+static bool
+mark_down(Host *host, const char *problem)
+{
+    Manager *m = host->manager;
+    WITH_LOCK(&m->lock);
+    bool was_up = host->up;
+
+    host->up = host->connected = false;
+    g_free(host->problem);
+    host->problem = g_strdup(problem);
+    return was_up;
+}
+
+/* Another manager with a higher epoch gives the orders: ours must not be carried out. */
+static bool
+taken_over(Host *host, const GError *why, GError **error)
+{
+    g_autofree char *problem = g_strdup_printf("another manager has taken over: %s", why->message);
+
+    if (mark_down(host, problem))
+        log_warn("host %s: %s; this manager does nothing there any more", host->name, problem);
+    return error_set(error, ERR_UNREACHABLE, "host '%s': %s", host->name, problem);
+}
+
+bool
+host_call(Host *host, const char *method, const char *path, const json_t *body, json_t **ret_json,
+          GError **error)
+{
+    Manager *m = host->manager;
+    g_autoptr(GError) why = NULL;
+
+    g_mutex_lock(&m->lock);
+    if (m->stopping)
+        error_set(&why, ERR_UNREACHABLE, "the manager is stopping");
+    else if (!host->up)
+        error_set(&why, ERR_UNREACHABLE, "host '%s' does not answer: %s", host->name,
+                  host->problem);
+    g_mutex_unlock(&m->lock);
+    if (why == NULL && wire_call(host->client, method, path, body, ret_json, &why))
+        return true;
+    if (g_error_matches(why, ERR, ERR_STALE_EPOCH))
+        return taken_over(host, why, error);
+    g_propagate_error(error, g_steal_pointer(&why));
+    return false;
+}
+
+static bool
+look_at_all(Host *host, GError **error)
+{
+    int64_t ticket = inventory_ticket(host->manager);
+    g_autoptr(json_t) answer = NULL;
+
+    return wire_call(host->client, "GET", "/v1/vms", NULL, &answer, error) &&
+           inventory_put_all(host, json_object_get(answer, "vms"), ticket, error);
+}
+
+/* Outcomes that were heard of while nobody listened; those of flows that have ended are
+ * acknowledged: nobody is left who would ask for them. */
+static bool
+look_at_operations(Host *host, GError **error)
+{
+    g_autoptr(json_t) answer = NULL;
+    size_t i;
+    json_t *operation;
+
+    if (!wire_call(host->client, "GET", "/v1/operations", NULL, &answer, error))
+        return false;
+    json_array_foreach (json_object_get(answer, "operations"), i, operation) {
+        const char *id = json_text(operation, "id");
+        g_autofree char *path = g_strdup_printf("/v1/operations/%s/ack", id);
+        g_autoptr(json_t) nothing = NULL;
+
+        if (!id_is_valid(id) || seen_operation(host->manager, operation, true) ||
+            g_strcmp0(json_text(operation, "state"), "running") == 0)
+            continue;
+        wire_call(host->client, "POST", path, NULL, &nothing, NULL);
+    }
+    return true;
+}
+
+static bool
+say_hello(Host *host, GError **error)
+{
+    g_autoptr(json_t) hello = NULL;
+    Manager *m = host->manager;
+
+    if (!wire_call(host->client, "GET", "/v1/hello", NULL, &hello, error))
+        return false;
+    if (json_number(hello, "epoch") > m->epoch)
+        return error_set(error, ERR_STALE_EPOCH,
+                         "its agent obeys a manager of epoch %" G_GINT64_FORMAT
+                         ", this one has %" G_GINT64_FORMAT,
+                         json_number(hello, "epoch"), m->epoch);
+    WITH_LOCK(&m->lock);
+    g_free(host->agent_id);
+    host->agent_id = g_strdup(json_text(hello, "agent_id"));
+    host->connected = json_flag(hello, "connected");
+    return true;
+}
+
+static void
+mark_up(Host *host)
+{
+    Manager *m = host->manager;
+
+    g_mutex_lock(&m->lock);
+    host->up = true;
+    g_clear_pointer(&host->problem, g_free);
+    if (!host->connected)
+        host->problem = g_strdup("its libvirt does not answer");
+    g_mutex_unlock(&m->lock);
+    log_info("host %s answers", host->name);
+}
+
+static void
+wish_look(Host *host, const char *vm_id)
+{
+    WITH_LOCK(&host->manager->lock);
+
+    if (vm_id != NULL)
+        g_hash_table_add(host->look_at, g_strdup(vm_id));
+    else
+        host->look_at_all = true;
+    g_cond_broadcast(&host->wake);
+}
+
+static void
+note_connected(Host *host, bool connected)
+{
+    WITH_LOCK(&host->manager->lock);
+
+    host->connected = connected;
+    g_free(host->problem);
+    host->problem = connected ? NULL : g_strdup("its libvirt does not answer");
+}
+
+static bool
+on_event(const json_t *event, void *data)
+{
+    Host *host = data;
+    const char *what = json_text(event, "event");
+
+    if (manager_stopping(host->manager))
+        return false;
+    if (g_strcmp0(what, "operation") == 0) {
+        seen_operation(host->manager, json_object_get(event, "operation"), true);
+    } else if (g_strcmp0(what, "vm") == 0 && json_text(event, "vm_id") != NULL) {
+        wish_look(host, json_text(event, "vm_id"));
+    } else if (g_strcmp0(what, "host") == 0) {
+        note_connected(host, json_flag(event, "connected"));
+        wish_look(host, NULL);
+    }
+    return true;
+}
+
+typedef struct {
+    Host *host;
+    bool begun; /* the first line came */
+} Stream;
+
+static bool
+on_line(const json_t *event, void *data)
+{
+    Stream *stream = data;
+
+    /* Whatever changed between the first look and the begin of the stream had no listener. */
+    if (!stream->begun)
+        wish_look(stream->host, NULL);
+    stream->begun = true;
+    return on_event(event, stream->host);
+}
+
+/* From hello to the end of the stream. */
+static bool
+follow(Host *host, bool *ret_was_up, GError **error)
+{
+    Stream stream = { .host = host };
+
+    if (!say_hello(host, error) || !look_at_all(host, error))
+        return false;
+    mark_up(host);
+    *ret_was_up = true;
+    if (!look_at_operations(host, error))
+        return false;
+    flows_kick_all(host->manager);
+    return wire_events(host->client, on_line, &stream, error);
+}
+
+static void
+nap(Host *host, unsigned ms)
+{
+    Manager *m = host->manager;
+    int64_t until = g_get_monotonic_time() + ms * G_TIME_SPAN_MILLISECOND;
+    WITH_LOCK(&m->lock);
+
+    while (!m->stopping && g_cond_wait_until(&host->wake, &m->lock, until))
+        ;
+}
+
+static void *
+follow_thread(void *data)
+{
+    Host *host = data;
+    Manager *m = host->manager;
+    unsigned backoff = BACKOFF_LOW_MS;
+
+    while (!manager_stopping(m)) {
+        g_autoptr(GError) error = NULL;
+        bool was_up = false;
+
+        follow(host, &was_up, &error);
+        if (manager_stopping(m))
+            break;
+        if (g_error_matches(error, ERR, ERR_STALE_EPOCH)) {
+            taken_over(host, error, NULL);
+            nap(host, STALE_MS);
+            continue;
+        }
+        const char *why = error != NULL ? error->message : "its event stream ended";
+        if (mark_down(host, why))
+            log_warn("host %s does not answer any more: %s; trying again", host->name, why);
+        backoff = was_up ? BACKOFF_LOW_MS : MIN(backoff * 2, BACKOFF_HIGH_MS);
+        nap(host, backoff);
+    }
+    manager_leave(m);
+    return NULL;
+}
+
+static void
+look_at_vm(Host *host, const char *vm_id)
+{
+    Manager *m = host->manager;
+    int64_t ticket = inventory_ticket(m);
+    g_autofree char *path = g_strdup_printf("/v1/vms/%s", vm_id);
+    g_autoptr(json_t) doc = NULL;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Vm) vm = NULL;
+
+    if (host_call(host, "GET", path, NULL, &doc, &error))
+        vm = inventory_put(host, doc, ticket, &error);
+    else if (g_error_matches(error, ERR, ERR_NOT_FOUND))
+        inventory_remove(host, vm_id, ticket);
+    if (error != NULL && !g_error_matches(error, ERR, ERR_NOT_FOUND))
+        log_debug("host %s: VM %s: %s", host->name, vm_id, error->message);
+    flows_kick_vm(m, vm_id);
+}
+
+/* Takes one wish; NULL = all VMs. False = the manager stops. */
+static bool
+next_wish(Host *host, char **ret_vm_id)
+{
+    Manager *m = host->manager;
+    WITH_LOCK(&m->lock);
+    GHashTableIter iter;
+    char *id;
+
+    while (!m->stopping && !host->look_at_all && g_hash_table_size(host->look_at) == 0)
+        g_cond_wait(&host->wake, &m->lock);
+    if (m->stopping)
+        return false;
+    *ret_vm_id = NULL;
+    if (host->look_at_all) {
+        host->look_at_all = false;
+        g_hash_table_remove_all(host->look_at);
+        return true;
+    }
+    g_hash_table_iter_init(&iter, host->look_at);
+    g_hash_table_iter_next(&iter, (void **)&id, NULL);
+    *ret_vm_id = id;
+    g_hash_table_iter_steal(&iter);
+    return true;
+}
+
+static void *
+look_thread(void *data)
+{
+    Host *host = data;
+    char *id;
+
+    while (next_wish(host, &id)) {
+        g_autofree char *vm_id = id;
+        g_autoptr(GError) error = NULL;
+
+        if (vm_id != NULL) {
+            look_at_vm(host, vm_id);
+            continue;
+        }
+        if (!look_at_all(host, &error))
+            log_debug("host %s: %s", host->name, error->message);
+        flows_kick_all(host->manager);
+    }
+    manager_leave(host->manager);
+    return NULL;
+}
+
+/* The threads are not joined: one may sit in a read of up to 10 s when the manager stops. Each
+ * counts as a user of the manager and leaves when it wakes. */
+void
+host_start(Host *host)
+{
+    manager_use(host->manager);
+    g_thread_unref(g_thread_new("host", follow_thread, host));
+    manager_use(host->manager);
+    g_thread_unref(g_thread_new("look", look_thread, host));
+}

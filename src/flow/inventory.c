@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * What hosts told about their VMs. The database keeps a copy, so that a manager that starts
+ * knows the VMs (in state unknown) before their hosts answer.
+ */
+#include "flow/core.h"
+
+#include "base/log.h"
+
+typedef struct {
+    Vm *vm;         /* NULL = it is gone */
+    json_t *doc;    /* as told */
+    int64_t ticket; /* of the question that this answers */
+} Entry;
+
+void
+inventory_entry_free(void *entry_)
+{
+    Entry *entry = entry_;
+
+    vm_free(entry->vm);
+    json_decref(entry->doc);
+    g_free(entry);
+}
+
+int64_t
+inventory_ticket(Manager *m)
+{
+    WITH_LOCK(&m->lock);
+    return ++m->tickets;
+}
+
+char *
+inventory_host_of(Manager *m, const char *vm_id)
+{
+    WITH_LOCK(&m->lock);
+    Entry *entry = g_hash_table_lookup(m->vms, vm_id);
+
+    return entry != NULL && entry->vm != NULL ? g_strdup(entry->vm->host) : NULL;
+}
+
+static bool
+host_is_up(Manager *m, const char *name)
+{
+    const Host *host = host_by_name(m, name);
+
+    return host != NULL && host->up;
+}
+
+/* A VM that two hosts know (it moved, or is defined on both) belongs to the one that runs it. */
+static bool
+belongs(Manager *m, const Entry *entry, const Vm *vm)
+{
+    return entry->vm == NULL || g_strcmp0(entry->vm->host, vm->host) == 0 || vm->instance != NULL ||
+           entry->vm->instance == NULL || !host_is_up(m, entry->vm->host);
+}
+
+/* What was told by a host that does not answer now says nothing about the VM's state. */
+static Vm *
+copy_locked(Manager *m, const Entry *entry)
+{
+    Vm *vm = vm_copy(entry->vm);
+
+    if (!host_is_up(m, vm->host))
+        vm->state = VM_UNKNOWN;
+    return vm;
+}
+
+typedef enum { PUT_OLD, PUT_SAME, PUT_NEW } Put;
+
+static Put
+put_locked(Manager *m, Vm *take_vm, const json_t *doc, int64_t ticket)
+{
+    g_autoptr(Vm) vm = take_vm;
+    Entry *entry = g_hash_table_lookup(m->vms, vm->id);
+    Put put;
+
+    if (entry == NULL) {
+        entry = g_new0(Entry, 1);
+        g_hash_table_insert(m->vms, g_strdup(vm->id), entry);
+    }
+    if (ticket < entry->ticket || !belongs(m, entry, vm))
+        return PUT_OLD;
+    entry->ticket = ticket;
+    put = entry->doc != NULL && json_equal(entry->doc, doc) ? PUT_SAME : PUT_NEW;
+    vm_free(entry->vm);
+    entry->vm = g_steal_pointer(&vm);
+    json_decref(entry->doc);
+    entry->doc = json_deep_copy(doc);
+    return put;
+}
+
+static void
+remember(Manager *m, const char *vm_id, const char *host, const json_t *doc)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!gate_enter(m, NULL))
+        return;
+    if (!(doc != NULL ? store_vm_put(m->store, vm_id, host, doc, &error)
+                      : store_vm_remove(m->store, vm_id, &error)))
+        log_vm_warn(vm_id, NULL, "what host %s told of VM %s was not kept: %s; it will tell again",
+                    host, vm_id, error->message);
+    gate_leave(m);
+}
+
+Vm *
+inventory_put(Host *host, const json_t *doc, int64_t ticket, GError **error)
+{
+    Manager *m = host->manager;
+    g_autoptr(Vm) vm = vm_from_json(doc, error);
+    Put put;
+
+    if (vm == NULL)
+        return NULL;
+    g_free(vm->host);
+    vm->host = g_strdup(host->name);
+    g_mutex_lock(&m->lock);
+    put = put_locked(m, vm_copy(vm), doc, ticket);
+    g_mutex_unlock(&m->lock);
+    if (put == PUT_NEW)
+        remember(m, vm->id, host->name, doc);
+    return g_steal_pointer(&vm);
+}
+
+void
+inventory_remove(Host *host, const char *vm_id, int64_t ticket)
+{
+    Manager *m = host->manager;
+
+    g_mutex_lock(&m->lock);
+    Entry *entry = g_hash_table_lookup(m->vms, vm_id);
+    bool ours = entry != NULL && entry->vm != NULL && ticket >= entry->ticket &&
+                g_strcmp0(entry->vm->host, host->name) == 0;
+    if (ours) {
+        entry->ticket = ticket; /* the entry stays: an older answer must not bring the VM back */
+        g_clear_pointer(&entry->vm, vm_free);
+        g_clear_pointer(&entry->doc, json_decref);
+    }
+    g_mutex_unlock(&m->lock);
+    if (ours)
+        remember(m, vm_id, host->name, NULL);
+}
+
+static GPtrArray *
+ids_of_host(Host *host)
+{
+    Manager *m = host->manager;
+    GPtrArray *ids = g_ptr_array_new_with_free_func(g_free);
+    WITH_LOCK(&m->lock);
+    GHashTableIter iter;
+    Entry *entry;
+
+    g_hash_table_iter_init(&iter, m->vms);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&entry))
+        if (entry->vm != NULL && g_strcmp0(entry->vm->host, host->name) == 0)
+            g_ptr_array_add(ids, g_strdup(entry->vm->id));
+    return ids;
+}
+
+bool
+inventory_put_all(Host *host, const json_t *docs, int64_t ticket, GError **error)
+{
+    g_autoptr(GPtrArray) known = ids_of_host(host);
+    g_autoptr(GHashTable) told = g_hash_table_new(g_str_hash, g_str_equal);
+    size_t i;
+    json_t *doc;
+
+    json_array_foreach (docs, i, doc) {
+        g_autoptr(GError) why = NULL;
+        g_autoptr(Vm) vm = inventory_put(host, doc, ticket, &why);
+
+        /* one VM that cannot be read must not hide the others */
+        if (vm == NULL)
+            log_warn("host %s tells of a VM what cannot be understood: %s, ignoring", host->name,
+                     why->message);
+        if (json_text(doc, "id") != NULL)
+            g_hash_table_add(told, (void *)json_text(doc, "id"));
+    }
+    for (guint k = 0; k < known->len; k++)
+        if (!g_hash_table_contains(told, known->pdata[k]))
+            inventory_remove(host, known->pdata[k], ticket);
+    return json_is_array(docs) ||
+           error_set(error, ERR_CORRUPT, "host %s does not answer with a list of VMs", host->name);
+}
+
+static void
+load_one(const char *vm_id, const char *host, const json_t *doc, void *data)
+{
+    Manager *m = data;
+    g_autoptr(GError) error = NULL;
+    Vm *vm = vm_from_json(doc, &error);
+
+    if (vm == NULL) {
+        log_vm_warn(vm_id, NULL, "VM %s of the database: %s, ignoring", vm_id, error->message);
+        return;
+    }
+    g_free(vm->host);
+    vm->host = g_strdup(host);
+    put_locked(m, vm, doc, 0);
+}
+
+bool
+inventory_load(Manager *m, GError **error)
+{
+    return store_vm_each(m->store, load_one, m, error);
+}
+
+static int
+by_name(const void *a, const void *b)
+{
+    const Vm *const *x = a, *const *y = b;
+    int order = g_strcmp0((*x)->name, (*y)->name);
+
+    return order != 0 ? order : g_strcmp0((*x)->id, (*y)->id);
+}
+
+GPtrArray *
+manager_vms(Manager *m)
+{
+    GPtrArray *vms = g_ptr_array_new_with_free_func((GDestroyNotify)vm_free);
+    WITH_LOCK(&m->lock);
+    GHashTableIter iter;
+    Entry *entry;
+
+    g_hash_table_iter_init(&iter, m->vms);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&entry))
+        if (entry->vm != NULL)
+            g_ptr_array_add(vms, copy_locked(m, entry));
+    g_ptr_array_sort(vms, by_name);
+    return vms;
+}
+
+Vm *
+manager_vm(Manager *m, const char *id_or_name, GError **error)
+{
+    WITH_LOCK(&m->lock);
+    Entry *entry = g_hash_table_lookup(m->vms, id_or_name);
+    GHashTableIter iter;
+
+    if (entry != NULL && entry->vm != NULL)
+        return copy_locked(m, entry);
+    g_hash_table_iter_init(&iter, m->vms);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&entry))
+        if (entry->vm != NULL && g_str_equal(entry->vm->name, id_or_name))
+            return copy_locked(m, entry);
+    error_set(error, ERR_NOT_FOUND, "there is no VM '%s'", id_or_name);
+    return NULL;
+}

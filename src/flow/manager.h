@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * The manager's core: hosts, what they told about their VMs, flows and events. The API
+ * and nothing else stands above it.
+ *
+ * Promise: every call that begins something stores the intent before it returns, so the work is
+ * done even if the manager dies the next instant. Nothing here waits for an agent but where the
+ * comment says so.
+ *
+ * How: one thread a host follows its event stream and keeps the inventory; one scheduler
+ * thread hands flows that are due (kicked by events, or by their back-off, or by a slow poll of 10
+ * s behind it) to a small pool; a flow is turned by one thread at a time.
+ *
+ * Ownership: results belong to the caller. Threads: all functions from any thread.
+ */
+#pragma once
+
+#include "base/steps.h"
+#include "model/plan.h"
+#include "model/verbs.h"
+#include "model/vm.h"
+#include "store/store.h"
+
+typedef struct Manager Manager;
+
+typedef struct {
+    const char *name;
+    const char *address; /* "unix:PATH" or "https://..." */
+    const char *ca_file; /* NULL */
+} HostConfig;
+
+/* Opens nothing but takes the store (borrowed, must outlive it); starts threads; resumes every open
+ * flow. */
+Manager *manager_new(Store *store, const HostConfig *hosts, unsigned n_hosts, GError **error);
+void manager_free(Manager *manager); /* stops threads within 0.5 s; flows stay where they are */
+
+/* ---- what is there ---- */
+GPtrArray *manager_vms(Manager *manager); /* of Vm (copies), by name */
+Vm *manager_vm(Manager *manager, const char *id_or_name, GError **error); /* ERR_NOT_FOUND */
+typedef struct {
+    char *id; /* of the agent; a UUID derived from the name until it was seen */
+    char *name;
+    char *address;
+    bool up;        /* the agent answers */
+    bool connected; /* and its libvirt too */
+    char *problem;  /* why not */
+} HostInfo;
+GPtrArray *manager_hosts(Manager *manager); /* of HostInfo */
+void host_info_free(HostInfo *info);
+/* Does an open job name this snapshot? */
+bool manager_snapshot_locked(Manager *manager, const char *vm_id, const char *snapshot_id);
+/* Snapshots that open jobs are creating and that manager_vm() may not list yet: GPtrArray of
+ * Snapshot with id, name and date only. */
+GPtrArray *manager_snapshots_creating(Manager *manager, const char *vm_id);
+
+/* ---- deeds: each returns the new flow's id (g_free), NULL = refused with the reason ---- */
+typedef struct {
+    const char *vm_id;
+    const char *name;
+    const char *const *disks; /* ids or targets; NULL = all */
+    bool memory;
+    const char *quiesce; /* "no", "auto", "require"; NULL = "auto" */
+    const char *correlation_id;
+    const char *user;
+    const char *snapshot_id; /* minted by the caller of the API layer; NULL = mint */
+} SnapshotCreate;
+char *manager_snapshot_create(Manager *manager, const SnapshotCreate *what, char **ret_snapshot_id,
+                              GError **error);
+
+typedef struct {
+    const char *vm_id;
+    const char *const *snapshot_ids;
+    const char *disk; /* NULL = all */
+    Strategy strategy;
+    uint64_t bandwidth; /* bytes a second for each disk, 0 = none */
+    const char *correlation_id;
+    const char *user;
+} SnapshotsRemove;
+char *manager_snapshots_remove(Manager *manager, const SnapshotsRemove *what, GError **error);
+char *manager_snapshot_rename(Manager *manager, const char *vm_id, const char *snapshot_id,
+                              const char *name, const char *correlation_id, const char *user,
+                              GError **error);
+
+/* ---- jobs: a job is a flow without parent; its steps are its children ---- */
+/* {"id","kind","description","vm_id","vm_name","snapshots":[id..],"correlation_id","status":"started|finished|failed|aborted",
+ *  "names":[name..],"user","cancel":bool,"error_code":word,"result":{} of a create's operation,
+ *  "step","waiting_for","error","start_time"(ms),"end_time"(ms or 0),"last_updated"(ms),
+ *  "progress":{"percent","bytes_done","bytes_total","rate","eta"},
+ *  "disks":[{"id","name","strategy","status","phase","bytes_copied","bytes_total","seconds","pauses":[{"kind","milliseconds"}],"volumes_removed":[..],"error"}],
+ *  "steps":[{"id","description","status","start_time","end_time","progress"(percent),"number"}],
+ * "rev": N } A disk's status may also be "waiting". Members without a value are left out.
+ */
+json_t *manager_job(Manager *manager, const char *id, GError **error);
+json_t *manager_jobs(Manager *manager, GError **error); /* array, newest first */
+/* Blocks up to timeout_ms until the job's document changes from rev or it has ended. */
+json_t *manager_job_wait(Manager *manager, const char *id, int64_t rev, unsigned timeout_ms,
+                         GError **error);
+bool manager_job_cancel(Manager *manager, const char *id, GError **error);
+
+/* ---- events ---- */
+bool manager_event(Manager *manager, int code, const char *severity, const char *vm_id,
+                   const char *snapshot_id, const char *job_id, const char *correlation_id,
+                   const char *user, const char *format, ...) G_GNUC_PRINTF(9, 10);
+/* Blocks up to timeout_ms until there is an event with id > from. */
+bool manager_event_wait(Manager *manager, int64_t from, unsigned timeout_ms);
+Store *manager_store(Manager *manager);

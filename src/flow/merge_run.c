@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * One run of one disk: its volumes become one, the others are deleted.
+ *
+ * params: disk_id, target, base, top, strategy, bandwidth, volumes: [{id, path}] (the run before
+ * the merge, base first), host, number. data: the calls "merge" and "delete", instance,
+ * volumes_left.
+ */
+#include "flow/agent_call.h"
+
+#include <string.h>
+
+#define MERGE "merge"
+#define DELETE "delete"
+
+static StepState
+begin_check(void *self, GError **error)
+{
+    return call_begin_check(self, MERGE, error);
+}
+
+static bool
+begin_act(void *self, GError **error)
+{
+    Flow *flow = self;
+    const json_t *params = flow->row->params;
+
+    return call_begin_act(flow, MERGE,
+                          json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "kind", "merge", "disk_id",
+                                    json_text(params, "disk_id"), "base", json_text(params, "base"),
+                                    "top", json_text(params, "top"), "strategy",
+                                    json_text(params, "strategy"), "bandwidth",
+                                    (json_int_t)json_number(params, "bandwidth")),
+                          error);
+}
+
+static StepState
+wait_check(void *self, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    StepState state = call_wait(self, MERGE, &why);
+
+    if (g_error_matches(why, ERR, ERR_GONE))
+        return STEP_DONE; /* the deed is lost, the chain is not: the next step reads it */
+    if (why != NULL)
+        g_propagate_error(error, g_steal_pointer(&why));
+    return state;
+}
+
+static bool
+is_copy(const Flow *flow)
+{
+    const char *strategy = json_text(call_result(flow->row->data, MERGE), "strategy");
+
+    if (strategy == NULL)
+        strategy = flow_param(flow, "strategy");
+    return g_str_equal(strategy, "copy");
+}
+
+/* The first volume of the run that should be gone from the chain and is not; NULL = merged. */
+static const char *
+still_there(const Flow *flow, const Disk *disk)
+{
+    size_t i;
+    json_t *volume;
+
+    json_array_foreach (json_object_get(flow->row->params, "volumes"), i, volume) {
+        if (i == 0 && !is_copy(flow))
+            continue; /* a backward merge keeps the base */
+        if (disk_volume(disk, json_text(volume, "id")) != NULL)
+            return json_text(volume, "path");
+    }
+    return NULL;
+}
+
+/* Files to delete: what the agent said, or if that was lost, those of the run that are gone from
+ * the chain. The agent looks again before it deletes any. */
+static json_t *
+volumes_left(const Flow *flow)
+{
+    json_t *told = json_object_get(call_result(flow->row->data, MERGE), "volumes_left");
+    json_t *paths = json_array(), *volume;
+    size_t i;
+
+    if (json_is_array(told)) {
+        json_decref(paths);
+        return json_deep_copy(told);
+    }
+    json_array_foreach (json_object_get(flow->row->params, "volumes"), i, volume)
+        if (i > 0 || is_copy(flow))
+            json_array_append(paths, json_object_get(volume, "path"));
+    return paths;
+}
+
+static StepState
+resolve_check(void *self, GError **error)
+{
+    Flow *flow = self;
+    bool lost = call_result(flow->row->data, MERGE) == NULL;
+    g_autoptr(GError) why = NULL;
+    g_autoptr(Vm) vm = flow_look_at_vm(flow, &why);
+    const Disk *disk;
+    const char *left;
+
+    if (vm == NULL) {
+        bool gone = g_error_matches(why, ERR, ERR_NOT_FOUND);
+        g_propagate_error(error, g_steal_pointer(&why));
+        return gone ? STEP_FAILED : STEP_UNKNOWN;
+    }
+    disk = vm_disk(vm, flow_param(flow, "disk_id"));
+    if (vm->state == VM_UNKNOWN || disk == NULL || disk->volumes->len == 0) {
+        error_set(error, ERR_UNREACHABLE, "the chain of disk %s of VM '%s' cannot be read now",
+                  flow_param(flow, "target"), vm->name);
+        return STEP_UNKNOWN;
+    }
+    left = still_there(flow, disk);
+    if (left != NULL) {
+        error_set(error, lost ? ERR_GONE : ERR_CORRUPT,
+                  "%s, but %s is still in the chain of disk %s of VM '%s': nothing was deleted; "
+                  "delete the snapshot again to retry",
+                  lost ? "the agent lost its journal" : "the agent says that the merge is done",
+                  left, flow_param(flow, "target"), vm->name);
+        return STEP_FAILED;
+    }
+    /* the chain was read from this QEMU; the agent compares before it deletes */
+    json_object_set_new(flow->row->data, "instance",
+                        vm->instance != NULL ? json_string(vm->instance) : json_null());
+    json_object_set_new(flow->row->data, "volumes_left", volumes_left(flow));
+    return STEP_DONE;
+}
+
+static bool
+nothing_left(const Flow *flow)
+{
+    return json_array_size(json_object_get(flow->row->data, "volumes_left")) == 0;
+}
+
+static StepState
+delete_check(void *self, GError **error)
+{
+    Flow *flow = self;
+
+    if (nothing_left(flow))
+        return STEP_DONE;
+    flow->machine.cancel = false; /* too late for it: the merge is done */
+    return call_begin_check(flow, DELETE, error);
+}
+
+static bool
+delete_act(void *self, GError **error)
+{
+    Flow *flow = self;
+    json_t *body = json_pack("{s:s, s:s, s:O}", "kind", "delete-volumes", "disk_id",
+                             flow_param(flow, "disk_id"), "volumes",
+                             json_object_get(flow->row->data, "volumes_left"));
+
+    json_put_text(body, "instance", json_text(flow->row->data, "instance"));
+    return call_begin_act(flow, DELETE, body, error);
+}
+
+static StepState
+deleted_check(void *self, GError **error)
+{
+    Flow *flow = self;
+
+    if (nothing_left(flow))
+        return STEP_DONE;
+    flow->machine.cancel = false;
+    return call_wait(flow, DELETE, error);
+}
+
+/* Asking the agent to forget repeats without harm: nothing needs to be saved before it. */
+static StepState
+acknowledge_check(void *self, GError **error)
+{
+    (void)error;
+    calls_acknowledge(self);
+    return STEP_DONE;
+}
+
+/* Merge one run. Once the merge is done there is no way back; if the files then cannot be
+ * deleted the run has failed with them left over, and the chain is whole.
+ *
+ *   begin ─► wait ─► resolve ─► delete ─► deleted ─► acknowledge ─► (end)
+ *     │        │        │          │         │
+ *     └────────┴────────┴──────────┴─────────┴─────► give-up ─────► (end)
+ */
+/* clang-format off */
+const Step merge_run_steps[] = {
+    /* step           check              act         tries cancel if it failed next */
+    { "begin",        begin_check,       begin_act,  0,    false, "give-up",   NULL     },
+    { "wait",         wait_check,        NULL,       0,    false, "give-up",   NULL     },
+    { "resolve",      resolve_check,     NULL,       0,    false, "give-up",   NULL     },
+    { "delete",       delete_check,      delete_act, 0,    false, "give-up",   NULL     },
+    { "deleted",      deleted_check,     NULL,       0,    false, "give-up",   NULL     },
+    { "acknowledge",  acknowledge_check, NULL,       0,    false, NULL,        STEP_END },
+    { "give-up",      acknowledge_check, NULL,       0,    false, NULL,        STEP_END },
+    { NULL },
+};
+/* clang-format on */

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * The tables, as a list of changes: schema N is what the first N texts made. Texts that
+ * have been released never change; a new schema is a new text at the end.
+ */
+#include "store/sql.h"
+
+const char *const store_schema[] = {
+    "CREATE TABLE note ("
+    "  name TEXT PRIMARY KEY,"
+    "  value NOT NULL"
+    ") WITHOUT ROWID;"
+
+    "CREATE TABLE flow ("
+    "  number INTEGER PRIMARY KEY AUTOINCREMENT," /* the order of insertion */
+    "  id TEXT NOT NULL UNIQUE,"
+    "  kind TEXT NOT NULL,"
+    "  vm_id TEXT NOT NULL,"
+    "  parent TEXT,"
+    "  step TEXT NOT NULL,"
+    "  tried INTEGER NOT NULL,"
+    "  cancel INTEGER NOT NULL,"
+    "  error_word TEXT,"
+    "  error_text TEXT,"
+    "  params TEXT NOT NULL,"
+    "  data TEXT NOT NULL,"
+    "  correlation_id TEXT,"
+    "  description TEXT,"
+    "  created INTEGER NOT NULL,"
+    "  updated INTEGER NOT NULL,"
+    "  ended INTEGER NOT NULL,"
+    "  rev INTEGER NOT NULL"
+    ");"
+    "CREATE INDEX flow_open ON flow(number) WHERE ended = 0;"
+    "CREATE INDEX flow_parent ON flow(parent) WHERE parent IS NOT NULL;"
+    "CREATE INDEX flow_vm ON flow(vm_id);"
+
+    "CREATE TABLE event ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT," /* never used twice, even after a prune */
+    "  time INTEGER NOT NULL,"
+    "  code INTEGER NOT NULL,"
+    "  severity TEXT NOT NULL,"
+    "  text TEXT NOT NULL,"
+    "  vm_id TEXT, vm_name TEXT, snapshot_id TEXT, job_id TEXT, correlation_id TEXT, user TEXT"
+    ");"
+    /* A flow that is repeated after a crash tells the same thing again: it is kept once. */
+    "CREATE UNIQUE INDEX event_job ON event(job_id, code, ifnull(snapshot_id, ''))"
+    "  WHERE job_id IS NOT NULL;"
+
+    "CREATE TABLE vm ("
+    "  id TEXT PRIMARY KEY,"
+    "  host TEXT NOT NULL,"
+    "  doc TEXT NOT NULL"
+    ") WITHOUT ROWID;",
+    NULL,
+};

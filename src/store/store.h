@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * The manager's database: flows (intent), events, and an index of what agents told about VMs.
+ *
+ * Promise: a call that returned true is durable (SQLite WAL, synchronous=FULL; one connection,
+ * BEGIN IMMEDIATE). A full disk gives ERR_NO_SPACE and leaves everything as it was. Unknown newer
+ * schema: refused. A second manager on the same file: refused (the caller holds the lockfile).
+ * Every flow write names the revision it read; a lost race is ERR_STALE_EPOCH.
+ * Threads: any (a mutex inside).
+ */
+#pragma once
+
+#include "base/cleanup.h"
+#include "base/error.h"
+
+#include <stdint.h>
+
+typedef struct Store Store;
+
+Store *store_open(const char *file, GError **error);
+void store_close(Store *store);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Store, store_close)
+/* A number higher than any before, also higher than those of an older database that was lost (it
+ * is at least the time in seconds); 0 = error. Called once at start. */
+int64_t store_next_epoch(Store *store, GError **error);
+/* A stable id of this installation. */
+const char *store_instance(Store *store);
+
+typedef struct {
+    char *id;
+    char *kind; /* "create-snapshot", "remove-snapshots", "merge-run", "rename-snapshot" */
+    char *vm_id;
+    char *parent; /* flow id; NULL = none */
+    char *step;   /* "" = ended */
+    unsigned tried;
+    bool cancel;
+    char *error_word; /* NULL = none */
+    char *error_text;
+    json_t *params; /* never changes after insert */
+    json_t *data;   /* what the flow remembers; at its end its result */
+    char *correlation_id;
+    char *description;
+    int64_t created, updated, ended; /* ms; ended 0 = runs */
+    int64_t rev;
+} FlowRow;
+void flow_row_free(FlowRow *row);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(FlowRow, flow_row_free)
+FlowRow *flow_row_copy(const FlowRow *row);
+
+bool store_flow_insert(Store *store, FlowRow *row, GError **error); /* sets created, updated, rev */
+bool store_flow_update(Store *store, FlowRow *row,
+                       GError **error); /* sets updated, rev (and ended when step is "") */
+/* Asks an open flow to end early: durable, never taken back, and without a new revision, so it
+ * does not disturb whoever turns the flow. ERR_REFUSED: it has ended, or is not there. */
+bool store_flow_cancel(Store *store, const char *id, GError **error);
+FlowRow *store_flow_get(Store *store, const char *id, GError **error); /* ERR_NOT_FOUND */
+/* only_open: without the ended ones; parent/vm_id may be NULL = any. Oldest first. GPtrArray of
+ * FlowRow. */
+GPtrArray *store_flow_list(Store *store, bool only_open, const char *parent, const char *vm_id,
+                           GError **error);
+/* Ended flows older than before_ms are dropped, with their children. */
+bool store_flow_prune(Store *store, int64_t before_ms, GError **error);
+
+typedef struct {
+    int64_t id;     /* strictly increasing */
+    int64_t time;   /* ms */
+    int code;       /* oVirt's code where it has one */
+    char *severity; /* "normal", "warning", "error", "alert" */
+    char *text;
+    char *vm_id; /* may be NULL, as all below */
+    char *vm_name;
+    char *snapshot_id;
+    char *job_id;
+    char *correlation_id;
+    char *user;
+} EventRow;
+void event_row_free(EventRow *row);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(EventRow, event_row_free)
+/* Sets id and time. A job tells each thing (code, snapshot) once: a second one is dropped, and
+ * its id is 0. */
+bool store_event_add(Store *store, EventRow *row, GError **error);
+/* id > from, newest first unless oldest_first; max < 0 = all (bounded at 10,000) */
+GPtrArray *store_event_list(Store *store, int64_t from, int max, bool oldest_first, GError **error);
+/* Events older than before_ms are dropped, but never the newest one. */
+bool store_event_prune(Store *store, int64_t before_ms, GError **error);
+
+/* The last document that a host told of a VM (JSON text of model/vm.h). */
+bool store_vm_put(Store *store, const char *vm_id, const char *host, const json_t *doc,
+                  GError **error);
+bool store_vm_remove(Store *store, const char *vm_id, GError **error);
+/* each(vm_id, host, doc, data) with the store locked: it must not call the store */
+bool store_vm_each(Store *store,
+                   void (*each)(const char *vm_id, const char *host, const json_t *doc, void *data),
+                   void *data, GError **error);

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * An agent for api_test.c: one VM, and operations that run until the test ends them.
+ */
+#pragma once
+
+#include "http/http.h"
+#include "model/vm.h"
+#include "wire/wire.h"
+
+typedef struct {
+    HttpServer *server;
+    GMutex lock;
+    GCond changed;
+    bool stopping;
+    bool connected; /* a stream is open */
+    json_t *vm;
+    json_t *operations; /* id → Operation */
+    GQueue lines;       /* of char *: events to be sent */
+} Agent;
+
+static bool
+agent_hello(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
+            GError **error)
+{
+    *ret_json = json_pack("{s:s, s:s, s:s, s:i, s:b}", "name", "fake", "version", "0", "agent_id",
+                          "aaaaaaaa-0000-4000-8000-000000000001", "epoch", 0, "connected", 1);
+    return true;
+}
+
+static bool
+agent_vms(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
+          GError **error)
+{
+    Agent *agent = self;
+    WITH_LOCK(&agent->lock);
+    json_t *copy = json_deep_copy(agent->vm);
+
+    *ret_json = id == NULL ? json_pack("{s:[o]}", "vms", copy) : copy;
+    return true;
+}
+
+static bool
+agent_begin(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
+            GError **error)
+{
+    Agent *agent = self;
+    WITH_LOCK(&agent->lock);
+    const char *op_id = json_text(body, "id");
+
+    if (json_object_get(agent->operations, op_id) == NULL) {
+        json_t *op = json_deep_copy(body);
+        json_object_set_new(op, "state", json_string("running"));
+        json_object_set_new(op, "step", json_string("work"));
+        json_object_set_new(agent->operations, op_id, op);
+        g_cond_broadcast(&agent->changed);
+    }
+    *ret_json = json_deep_copy(json_object_get(agent->operations, op_id));
+    return true;
+}
+
+static bool
+agent_operation(void *self, const HttpRequest *request, const char *id, json_t *body,
+                json_t **ret_json, GError **error)
+{
+    Agent *agent = self;
+    WITH_LOCK(&agent->lock);
+
+    *ret_json = json_deep_copy(json_object_get(agent->operations, id));
+    return *ret_json != NULL || error_set(error, ERR_NOT_FOUND, "no operation %s", id);
+}
+
+static bool
+agent_operations(void *self, const HttpRequest *request, const char *id, json_t *body,
+                 json_t **ret_json, GError **error)
+{
+    *ret_json = json_pack("{s:[]}", "operations");
+    return true;
+}
+
+static bool
+agent_nothing(void *self, const HttpRequest *request, const char *id, json_t *body,
+              json_t **ret_json, GError **error)
+{
+    return true;
+}
+
+/* clang-format off */
+static const WireRoute agent_routes[] = {
+    { "GET",  "/v1/hello",             agent_hello },
+    { "GET",  "/v1/vms",               agent_vms },
+    { "GET",  "/v1/vms/ID",            agent_vms },
+    { "POST", "/v1/operations",        agent_begin },
+    { "GET",  "/v1/operations",        agent_operations },
+    { "GET",  "/v1/operations/ID",     agent_operation },
+    { "POST", "/v1/operations/ID/ack", agent_nothing },
+    { NULL },
+};
+/* clang-format on */
+
+static ssize_t
+agent_stream(void *data, char *buf, size_t max)
+{
+    Agent *agent = data;
+    int64_t until = g_get_monotonic_time() + G_TIME_SPAN_SECOND;
+    WITH_LOCK(&agent->lock);
+
+    if (!agent->connected) {
+        agent->connected = true;
+        g_cond_broadcast(&agent->changed);
+        return g_snprintf(buf, max, "{\"event\": \"alive\"}\n");
+    }
+    while (!agent->stopping && g_queue_is_empty(&agent->lines))
+        if (!g_cond_wait_until(&agent->changed, &agent->lock, until))
+            return g_snprintf(buf, max, "{\"event\": \"alive\"}\n");
+    if (agent->stopping)
+        return 0;
+    g_autofree char *line = g_queue_pop_head(&agent->lines);
+    return g_snprintf(buf, max, "%s\n", line);
+}
+
+static void
+agent_answer(const HttpRequest *request, HttpResponse *response, void *data)
+{
+    if (g_str_equal(request->path, "/v1/events")) {
+        response->status = 200;
+        response->content_type = g_strdup("application/json");
+        response->stream = agent_stream;
+        response->stream_data = data;
+        return;
+    }
+    wire_serve(agent_routes, data, NULL, request, response);
+}
+
+static Agent *
+agent_start(const char *address, const Vm *vm)
+{
+    Agent *agent = g_new0(Agent, 1);
+    HttpServerOptions options = { .address = address };
+    g_autoptr(GError) error = NULL;
+
+    agent->vm = vm_to_json(vm);
+    agent->operations = json_object();
+    g_queue_init(&agent->lines);
+    agent->server = http_server_start(&options, agent_answer, agent, &error);
+    g_assert_no_error(error);
+    return agent;
+}
+
+/* The operation that was begun by the test's request; waits for it. */
+static char *
+agent_wait_operation(Agent *agent, const char *kind)
+{
+    int64_t until = g_get_monotonic_time() + 20 * G_TIME_SPAN_SECOND;
+    WITH_LOCK(&agent->lock);
+
+    for (;;) {
+        const char *id;
+        json_t *op;
+        json_object_foreach(
+            agent->operations, id,
+            op) if (g_str_equal(json_text(op, "kind"), kind) &&
+                    g_str_equal(json_text(op, "state"), "running")) return g_strdup(id);
+        if (!g_cond_wait_until(&agent->changed, &agent->lock, until))
+            g_error("no operation of kind %s was begun within 20 s", kind);
+    }
+}
+
+/* The VM is now like this, and the operation is done. */
+static void
+agent_end_operation(Agent *agent, const char *op_id, const Vm *vm)
+{
+    WITH_LOCK(&agent->lock);
+    json_t *op = json_object_get(agent->operations, op_id);
+
+    json_decref(agent->vm);
+    agent->vm = vm_to_json(vm);
+    json_object_set_new(op, "state", json_string("done"));
+    json_object_set_new(op, "result", json_object());
+    g_autoptr(json_t) event = json_pack("{s:s, s:O}", "event", "operation", "operation", op);
+    autolibc char *line = json_dumps(event, JSON_COMPACT);
+    g_queue_push_tail(&agent->lines, g_strdup(line));
+    g_cond_broadcast(&agent->changed);
+}
+
+static void
+agent_stop(Agent *agent)
+{
+    g_mutex_lock(&agent->lock);
+    agent->stopping = true;
+    g_cond_broadcast(&agent->changed);
+    g_mutex_unlock(&agent->lock);
+    http_server_stop(agent->server);
+    json_decref(agent->vm);
+    json_decref(agent->operations);
+    g_queue_clear_full(&agent->lines, g_free);
+    g_free(agent);
+}

@@ -1,0 +1,537 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * An agent without a hypervisor, for tests of the manager: one VM in memory behind the real wire
+ * on a unix socket. It keeps the protocol (idempotent ids, tombstones, outcomes until they are
+ * acknowledged, epochs), counts what it is asked, and can be told to misbehave.
+ */
+#pragma once
+
+#include "base/cleanup.h"
+#include "model/vm.h"
+#include "wire/wire.h"
+
+#include <glib/gstdio.h>
+#include <string.h>
+
+#define FAKE_VM "11111111-1111-4111-8111-111111111111"
+
+typedef struct {
+    char *id;
+    json_t *body;
+    const char *state; /* "running", "done", "failed", "cancelled" */
+    const char *error_word;
+    char *error_text;
+    json_t *result;
+    int64_t bytes_done, bytes_total;
+} FakeOperation;
+
+typedef struct {
+    char *dir;
+    char *address;
+    HttpServer *server;
+    GMutex lock;
+    GCond changed;
+    Vm *vm;
+    GPtrArray *operations; /* of FakeOperation */
+    GHashTable *tombstones;
+    GPtrArray *lines; /* every event line since the begin */
+    int64_t highest_epoch;
+    /* how to misbehave */
+    const char *hold;      /* operations of this kind do not end by themselves */
+    const char *fail_disk; /* merges of this disk (target) fail */
+    int lose_answers;      /* so many POST /operations are done, but answered with 500 */
+    int drop_requests;     /* so many are not done, and answered with 500 */
+    int busy_answers;      /* so many are refused as busy */
+    bool refuse;           /* all are refused */
+    bool deaf;             /* no events */
+    /* what it saw */
+    unsigned begun, acknowledged, cancels, hellos;
+    GString *log; /* "merge vda 1..2;" for each deed, in order */
+} FakeAgent;
+
+static void G_GNUC_UNUSED
+fake_say(FakeAgent *a, json_t *take_event)
+{
+    char *text = json_dumps(take_event, JSON_COMPACT);
+
+    if (!a->deaf)
+        g_ptr_array_add(a->lines, g_strconcat(text, "\n", NULL));
+    free(text);
+    json_decref(take_event);
+    g_cond_broadcast(&a->changed);
+}
+
+static json_t *
+fake_operation_json(const FakeOperation *op)
+{
+    json_t *doc =
+        json_pack("{s:s, s:O, s:O, s:s, s:s, s:{s:s, s:I, s:I, s:i, s:i}}", "id", op->id, "kind",
+                  json_object_get(op->body, "kind"), "vm_id", json_object_get(op->body, "vm_id"),
+                  "state", op->state, "step", "x", "progress", "phase", "copying", "bytes_done",
+                  (json_int_t)op->bytes_done, "bytes_total", (json_int_t)op->bytes_total, "rate",
+                  10, "eta", 5);
+
+    if (op->error_word != NULL)
+        json_object_set_new(
+            doc, "error",
+            json_pack("{s:s, s:s}", "code", op->error_word, "message", op->error_text));
+    if (op->result != NULL)
+        json_object_set(doc, "result", op->result);
+    return doc;
+}
+
+static void
+fake_operation_free(void *op_)
+{
+    FakeOperation *op = op_;
+
+    g_free(op->id);
+    g_free(op->error_text);
+    json_decref(op->body);
+    json_decref(op->result);
+    g_free(op);
+}
+
+static FakeOperation *
+fake_find(FakeAgent *a, const char *id)
+{
+    for (guint i = 0; i < a->operations->len; i++)
+        if (g_str_equal(((FakeOperation *)a->operations->pdata[i])->id, id))
+            return a->operations->pdata[i];
+    return NULL;
+}
+
+/* ---- the deeds ---- */
+
+static json_t *
+fake_merge(FakeAgent *a, const FakeOperation *op)
+{
+    Disk *disk = vm_disk(a->vm, json_text(op->body, "disk_id"));
+    const char *base = json_text(op->body, "base"), *top = json_text(op->body, "top");
+    int low = disk_volume_index(disk, base), high = disk_volume_index(disk, top);
+    json_t *left = json_array();
+    g_autoptr(GError) error = NULL;
+
+    g_assert_cmpint(low, >=, 0); /* a run is merged once only */
+    g_assert_cmpint(high, >, low);
+    for (int i = low + 1; i <= high; i++)
+        json_array_append_new(left, json_string(((Volume *)disk->volumes->pdata[i])->path));
+    g_string_append_printf(a->log, "merge %s %s..%s;", disk->target, base, top);
+    g_assert_true(vm_apply_merge(a->vm, disk->id, base, top, NULL, &error));
+    g_assert_no_error(error);
+    return json_pack("{s:O, s:i, s:f, s:[{s:s, s:i}], s:o, s:s}", "strategy",
+                     json_object_get(op->body, "strategy"), "bytes_copied", 1000, "seconds", 0.5,
+                     "pauses", "kind", "pivot", "milliseconds", 20, "volumes_left", left,
+                     "instance", a->vm->instance);
+}
+
+static json_t *
+fake_delete_volumes(FakeAgent *a, const FakeOperation *op)
+{
+    Disk *disk = vm_disk(a->vm, json_text(op->body, "disk_id"));
+    json_t *volumes = json_object_get(op->body, "volumes"), *path;
+    size_t i;
+
+    g_assert_cmpstr(json_text(op->body, "instance"), ==, a->vm->instance);
+    g_assert_cmpuint(json_array_size(volumes), >, 0);
+    g_string_append_printf(a->log, "delete %s", disk->target);
+    json_array_foreach (volumes, i, path) {
+        /* never one that the chain needs */
+        g_assert_null(disk_volume_by_path(disk, json_string_value(path)));
+        g_string_append_printf(a->log, " %s", json_string_value(path));
+    }
+    g_string_append(a->log, ";");
+    return json_pack("{s:O}", "volumes_removed", volumes);
+}
+
+static json_t *
+fake_create(FakeAgent *a, const FakeOperation *op)
+{
+    Snapshot *snapshot =
+        snapshot_new(json_text(op->body, "snapshot_id"), json_text(op->body, "name"), 1000);
+
+    g_assert_null(vm_snapshot(a->vm, snapshot->id));
+    g_string_append_printf(a->log, "create %s;", snapshot->name);
+    for (guint i = 0; i < a->vm->disks->len; i++) {
+        Disk *disk = a->vm->disks->pdata[i];
+        g_autofree char *id = g_strdup_printf("%s-%u", disk->target, disk->volumes->len);
+        g_autofree char *path = g_strdup_printf("/%s.qcow2", id);
+        vm_add_snapshot_disk(snapshot, disk->id, disk_leaf(disk)->id);
+        g_ptr_array_add(disk->volumes, volume_new(id, path, "qcow2", 1 << 20));
+    }
+    g_ptr_array_add(a->vm->snapshots, snapshot);
+    return json_pack("{s:b, s:i, s:[]}", "quiesced", 1, "memory_size", 0, "pauses");
+}
+
+static json_t *
+fake_edit(FakeAgent *a, const FakeOperation *op)
+{
+    Snapshot *snapshot = vm_snapshot(a->vm, json_text(op->body, "snapshot_id"));
+    const char *name = json_text(op->body, "name");
+
+    g_assert_nonnull(snapshot);
+    g_string_append_printf(a->log, "%s %s;", name != NULL ? "rename" : "forget", snapshot->name);
+    if (name != NULL) {
+        g_free(snapshot->name);
+        snapshot->name = g_strdup(name);
+    } else {
+        g_assert_cmpuint(snapshot->disks->len, ==, 0);
+        g_ptr_array_remove(a->vm->snapshots, snapshot);
+    }
+    return json_object();
+}
+
+static bool
+fake_fails(const FakeAgent *a, const FakeOperation *op)
+{
+    const Disk *disk = json_text(op->body, "disk_id") != NULL
+                           ? vm_disk(a->vm, json_text(op->body, "disk_id"))
+                           : NULL;
+
+    return a->fail_disk != NULL && disk != NULL && g_str_equal(disk->target, a->fail_disk) &&
+           g_str_equal(json_text(op->body, "kind"), "merge");
+}
+
+static void
+fake_execute(FakeAgent *a, FakeOperation *op)
+{
+    const char *kind = json_text(op->body, "kind");
+
+    if (fake_fails(a, op)) {
+        op->state = "failed";
+        op->error_word = "storage";
+        op->error_text = g_strdup("input/output error on the mirror");
+    } else {
+        op->state = "done";
+        op->bytes_done = op->bytes_total;
+        op->result = g_str_equal(kind, "merge")             ? fake_merge(a, op)
+                     : g_str_equal(kind, "delete-volumes")  ? fake_delete_volumes(a, op)
+                     : g_str_equal(kind, "snapshot-create") ? fake_create(a, op)
+                                                            : fake_edit(a, op);
+    }
+    fake_say(a, json_pack("{s:s, s:s}", "event", "vm", "vm_id", FAKE_VM));
+    fake_say(a,
+             json_pack("{s:s, s:o}", "event", "operation", "operation", fake_operation_json(op)));
+}
+
+/* Ends what was held; returns how many. */
+static unsigned G_GNUC_UNUSED
+fake_finish_held(FakeAgent *a)
+{
+    WITH_LOCK(&a->lock);
+    unsigned n = 0;
+
+    a->hold = NULL;
+    for (guint i = 0; i < a->operations->len; i++) {
+        FakeOperation *op = a->operations->pdata[i];
+        if (!g_str_equal(op->state, "running"))
+            continue;
+        fake_execute(a, op);
+        n++;
+    }
+    return n;
+}
+
+/* ---- the calls ---- */
+
+static bool
+fake_hello(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret,
+           GError **error)
+{
+    FakeAgent *a = self;
+    WITH_LOCK(&a->lock);
+
+    a->hellos++;
+    *ret = json_pack("{s:s, s:s, s:s, s:I, s:b}", "name", "fake", "version", "1", "agent_id",
+                     "99999999-9999-4999-8999-999999999999", "epoch", (json_int_t)a->highest_epoch,
+                     "connected", 1);
+    return true;
+}
+
+static bool
+fake_vms(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret,
+         GError **error)
+{
+    FakeAgent *a = self;
+    WITH_LOCK(&a->lock);
+
+    *ret =
+        a->vm != NULL ? json_pack("{s:[o]}", "vms", vm_to_json(a->vm)) : json_pack("{s:[]}", "vms");
+    return true;
+}
+
+static bool
+fake_vm(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret,
+        GError **error)
+{
+    FakeAgent *a = self;
+    WITH_LOCK(&a->lock);
+
+    if (a->vm == NULL || !g_str_equal(id, FAKE_VM))
+        return error_set(error, ERR_NOT_FOUND, "no VM %s", id);
+    *ret = vm_to_json(a->vm);
+    return true;
+}
+
+static bool
+fake_begin(void *self, const HttpRequest *request, const char *no_id, json_t *body, json_t **ret,
+           GError **error)
+{
+    FakeAgent *a = self;
+    WITH_LOCK(&a->lock);
+    const char *id = json_text(body, "id"), *kind = json_text(body, "kind");
+    FakeOperation *op = fake_find(a, id);
+
+    if (a->drop_requests > 0 && a->drop_requests-- > 0)
+        return error_set(error, ERR_INTERNAL, "the request fell on the floor");
+    if (a->busy_answers > 0 && a->busy_answers-- > 0)
+        return error_set(error, ERR_BUSY, "the VM is held");
+    if (a->refuse)
+        return error_set(error, ERR_REFUSED, "the volume is used by somebody else");
+    if (g_hash_table_contains(a->tombstones, id))
+        return error_set(error, ERR_GONE, "operation %s was given up", id);
+    if (op == NULL) {
+        op = g_new0(FakeOperation, 1);
+        op->id = g_strdup(id);
+        op->body = json_deep_copy(body);
+        op->state = "running";
+        op->bytes_total = 1000;
+        g_ptr_array_add(a->operations, op);
+        a->begun++;
+        if (g_strcmp0(a->hold, kind) != 0)
+            fake_execute(a, op);
+    }
+    *ret = fake_operation_json(op);
+    if (a->lose_answers > 0 && a->lose_answers-- > 0) {
+        g_clear_pointer(ret, json_decref);
+        return error_set(error, ERR_INTERNAL, "it is done, but nobody will know");
+    }
+    return true;
+}
+
+static bool
+fake_get(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret,
+         GError **error)
+{
+    FakeAgent *a = self;
+    WITH_LOCK(&a->lock);
+    FakeOperation *op = fake_find(a, id);
+
+    if (op == NULL) {
+        g_hash_table_add(a->tombstones, g_strdup(id));
+        return error_set(error, ERR_NOT_FOUND, "no operation %s", id);
+    }
+    *ret = fake_operation_json(op);
+    return true;
+}
+
+static bool
+fake_list(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret,
+          GError **error)
+{
+    FakeAgent *a = self;
+    WITH_LOCK(&a->lock);
+    json_t *list = json_array();
+
+    for (guint i = 0; i < a->operations->len; i++)
+        json_array_append_new(list, fake_operation_json(a->operations->pdata[i]));
+    *ret = json_pack("{s:o}", "operations", list);
+    return true;
+}
+
+static bool
+fake_cancel(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret,
+            GError **error)
+{
+    FakeAgent *a = self;
+    WITH_LOCK(&a->lock);
+    FakeOperation *op = fake_find(a, id);
+
+    if (op == NULL)
+        return error_set(error, ERR_NOT_FOUND, "no operation %s", id);
+    a->cancels++;
+    if (g_str_equal(op->state, "running")) {
+        op->state = "cancelled";
+        fake_say(
+            a, json_pack("{s:s, s:o}", "event", "operation", "operation", fake_operation_json(op)));
+    }
+    *ret = fake_operation_json(op);
+    return true;
+}
+
+static bool
+fake_ack(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret,
+         GError **error)
+{
+    FakeAgent *a = self;
+    WITH_LOCK(&a->lock);
+    FakeOperation *op = fake_find(a, id);
+
+    if (op != NULL) {
+        g_assert_cmpstr(op->state, !=, "running");
+        a->acknowledged++;
+        g_ptr_array_remove(a->operations, op);
+    }
+    *ret = json_object();
+    return true;
+}
+
+static bool
+fake_epoch_ok(void *self, int64_t epoch, GError **error)
+{
+    FakeAgent *a = self;
+    WITH_LOCK(&a->lock);
+
+    if (epoch < a->highest_epoch)
+        return error_set(error, ERR_STALE_EPOCH, "epoch %" G_GINT64_FORMAT " is over", epoch);
+    a->highest_epoch = epoch;
+    return true;
+}
+
+static const WireRoute fake_routes[] = {
+    { "GET", "/v1/hello", fake_hello },
+    { "GET", "/v1/vms", fake_vms },
+    { "GET", "/v1/vms/ID", fake_vm },
+    { "POST", "/v1/operations", fake_begin },
+    { "GET", "/v1/operations", fake_list },
+    { "GET", "/v1/operations/ID", fake_get },
+    { "POST", "/v1/operations/ID/cancel", fake_cancel },
+    { "POST", "/v1/operations/ID/ack", fake_ack },
+    { NULL, NULL, NULL },
+};
+
+/* ---- the stream ---- */
+
+typedef struct {
+    FakeAgent *agent;
+    HttpServer *server;
+    guint next;
+    bool begun;
+} FakeStream;
+
+static ssize_t
+fake_stream(void *data, char *buf, size_t max)
+{
+    FakeStream *stream = data;
+    FakeAgent *a = stream->agent;
+    WITH_LOCK(&a->lock);
+    const char *line = "{\"event\":\"alive\"}\n";
+
+    while (stream->begun && stream->next >= a->lines->len) {
+        if (http_server_stopping(stream->server))
+            return 0;
+        g_cond_wait_until(&a->changed, &a->lock, g_get_monotonic_time() + 50000);
+    }
+    if (stream->begun)
+        line = a->lines->pdata[stream->next++];
+    stream->begun = true;
+    g_assert_cmpuint(strlen(line), <=, max);
+    memcpy(buf, line, strlen(line));
+    return (ssize_t)strlen(line);
+}
+
+static void
+fake_handle(const HttpRequest *request, HttpResponse *response, void *data)
+{
+    FakeAgent *a = data;
+    FakeStream *stream;
+
+    if (!g_str_equal(request->path, "/v1/events")) {
+        wire_serve(fake_routes, a, fake_epoch_ok, request, response);
+        return;
+    }
+    stream = g_new0(FakeStream, 1);
+    stream->agent = a;
+    stream->server = request->server;
+    g_mutex_lock(&a->lock);
+    stream->next = a->lines->len;
+    g_mutex_unlock(&a->lock);
+    response->status = 200;
+    response->stream = fake_stream;
+    response->stream_data = stream;
+    response->stream_free = g_free;
+}
+
+/* ---- life ---- */
+
+/* Two disks of five volumes vda-0 ... vda-4 (the leaf) and four snapshots s0 ... s3 that own
+ * the volumes below it. */
+static Vm *
+fake_vm_new(void)
+{
+    Vm *vm = vm_new(FAKE_VM, "web1");
+
+    vm->state = VM_UP;
+    vm->instance = g_strdup("42.4711");
+    vm->home = g_strdup("/");
+    for (int i = 0; i < 4; i++) {
+        g_autofree char *id = g_strdup_printf("00000000-0000-4000-8000-00000000000%d", i);
+        g_autofree char *name = g_strdup_printf("s%d", i);
+        g_ptr_array_add(vm->snapshots, snapshot_new(id, name, 1000 + i));
+    }
+    for (int d = 0; d < 2; d++) {
+        g_autofree char *id = g_strdup_printf("d%d", d);
+        Disk *disk = disk_new(id, d == 0 ? "vda" : "vdb");
+        for (int i = 0; i < 5; i++) {
+            g_autofree char *volume = g_strdup_printf("%s-%d", disk->target, i);
+            g_autofree char *path = g_strdup_printf("/%s.qcow2", volume);
+            Volume *v = volume_new(volume, path, "qcow2", 1 << 20);
+            v->allocated = 1 << 16;
+            g_ptr_array_add(disk->volumes, v);
+            if (i < 4)
+                vm_add_snapshot_disk(vm->snapshots->pdata[i], disk->id, volume);
+        }
+        g_ptr_array_add(vm->disks, disk);
+    }
+    return vm;
+}
+
+static void
+fake_start(FakeAgent *a)
+{
+    HttpServerOptions options = { .address = a->address };
+    g_autoptr(GError) error = NULL;
+
+    a->server = http_server_start(&options, fake_handle, a, &error);
+    g_assert_no_error(error);
+}
+
+static void
+fake_stop(FakeAgent *a)
+{
+    g_clear_pointer(&a->server, http_server_stop);
+}
+
+static FakeAgent *G_GNUC_UNUSED
+fake_new(const char *dir)
+{
+    FakeAgent *a = g_new0(FakeAgent, 1);
+
+    a->dir = g_strdup(dir);
+    a->address = g_strdup_printf("unix:%s/agent.sock", dir);
+    g_mutex_init(&a->lock);
+    g_cond_init(&a->changed);
+    a->vm = fake_vm_new();
+    a->operations = g_ptr_array_new_with_free_func(fake_operation_free);
+    a->tombstones = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    a->lines = g_ptr_array_new_with_free_func(g_free);
+    a->log = g_string_new(NULL);
+    fake_start(a);
+    return a;
+}
+
+static void G_GNUC_UNUSED
+fake_free(FakeAgent *a)
+{
+    fake_stop(a);
+    vm_free(a->vm);
+    g_ptr_array_unref(a->operations);
+    g_hash_table_unref(a->tombstones);
+    g_ptr_array_unref(a->lines);
+    g_string_free(a->log, TRUE);
+    g_mutex_clear(&a->lock);
+    g_cond_clear(&a->changed);
+    g_free(a->address);
+    g_free(a->dir);
+    g_free(a);
+}

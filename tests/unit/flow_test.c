@@ -1,0 +1,680 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * The manager's core against an agent without a hypervisor (fake_agent.h), over the real wire.
+ */
+#include "flow_fixture.h"
+
+static void
+test_tables_are_sound(void)
+{
+    for (const FlowKind *kind = flow_kinds; kind->name != NULL; kind++) {
+        g_autoptr(GError) error = NULL;
+
+        steps_check(kind->steps, &error);
+        g_assert_no_error(error);
+        for (int i = 0; kind->cancel_steps != NULL && kind->cancel_steps[i] != NULL; i++) {
+            bool found = false;
+            for (const Step *step = kind->steps; step->name != NULL; step++)
+                found = found || g_str_equal(step->name, kind->cancel_steps[i]);
+            if (!found)
+                g_error("%s can be cancelled at unknown step %s", kind->name,
+                        kind->cancel_steps[i]);
+        }
+    }
+}
+
+static void
+test_inventory(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GPtrArray) vms = manager_vms(f->manager), hosts = manager_hosts(f->manager);
+    g_autoptr(Vm) vm = manager_vm(f->manager, "web1", &error);
+    const HostInfo *info = hosts->pdata[0];
+
+    g_assert_no_error(error);
+    g_assert_cmpuint(vms->len, ==, 1);
+    g_assert_cmpstr(vm->id, ==, FAKE_VM);
+    g_assert_cmpstr(vm->host, ==, "host1");
+    g_assert_cmpint(vm->state, ==, VM_UP);
+    g_assert_cmpstr(info->id, ==, "99999999-9999-4999-8999-999999999999");
+    g_assert_true(info->connected);
+    g_assert_null(info->problem);
+    g_assert_null(manager_vm(f->manager, "web2", &error));
+    g_assert_error(error, ERR, ERR_NOT_FOUND);
+    ASSERT_EVENTS(f, "1");
+}
+
+static void
+test_unknown_while_host_is_down(Fixture *f, gconstpointer data)
+{
+    g_autoptr(Vm) vm = NULL, later = NULL;
+    g_autoptr(GError) error = NULL;
+
+    fake_stop(f->agent);
+    wait_for_host(f, false);
+    vm = manager_vm(f->manager, FAKE_VM, NULL);
+    g_assert_cmpint(vm->state, ==, VM_UNKNOWN);
+    g_assert_null(begin_create(f, "x", &error));
+    g_assert_error(error, ERR, ERR_UNREACHABLE);
+    g_assert_nonnull(strstr(error->message, "host1"));
+
+    restart_manager(f); /* the VM is known from the database */
+    later = manager_vm(f->manager, FAKE_VM, NULL);
+    g_assert_cmpint(later->state, ==, VM_UNKNOWN);
+    g_assert_cmpuint(later->snapshots->len, ==, 4);
+
+    fake_start(f->agent);
+    wait_for_host(f, true);
+    g_clear_pointer(&later, vm_free);
+    later = manager_vm(f->manager, FAKE_VM, NULL);
+    g_assert_cmpint(later->state, ==, VM_UP);
+}
+
+static void
+test_vm_goes_away(Fixture *f, gconstpointer data)
+{
+    int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
+
+    g_mutex_lock(&f->agent->lock);
+    g_clear_pointer(&f->agent->vm, vm_free);
+    fake_say(f->agent, json_pack("{s:s, s:s}", "event", "vm", "vm_id", FAKE_VM));
+    g_mutex_unlock(&f->agent->lock);
+    for (;;) {
+        g_autoptr(Vm) vm = manager_vm(f->manager, FAKE_VM, NULL);
+        if (vm == NULL)
+            break;
+        g_assert_cmpint(g_get_monotonic_time(), <, until);
+        g_usleep(1000);
+    }
+}
+
+static void
+test_create(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *job = NULL;
+    g_autoptr(json_t) doc = NULL;
+    g_autoptr(Vm) vm = NULL;
+    g_autoptr(GPtrArray) creating = NULL;
+
+    f->agent->hold = "snapshot-create";
+    job = begin_create(f, "before the upgrade", &error);
+    g_assert_no_error(error);
+    g_assert_true(manager_snapshot_locked(f->manager, FAKE_VM, S(9)));
+    creating = manager_snapshots_creating(f->manager, FAKE_VM);
+    g_assert_cmpuint(creating->len, ==, 1);
+    g_assert_cmpstr(((Snapshot *)creating->pdata[0])->name, ==, "before the upgrade");
+    wait_for_begun(f, 1);
+    int64_t begin = g_get_monotonic_time();
+    g_assert_cmpuint(fake_finish_held(f->agent), ==, 1);
+    doc = wait_for_end(f, job);
+    g_test_message("from the agent's event to the ended job: %d us",
+                   (int)(g_get_monotonic_time() - begin));
+
+    g_assert_cmpstr(json_text(doc, "status"), ==, "finished");
+    g_assert_cmpstr(json_text(doc, "kind"), ==, "create-snapshot");
+    g_assert_cmpint(json_number(json_object_get(doc, "progress"), "percent"), ==, 100);
+    g_assert_cmpint(json_number(doc, "end_time"), >=, json_number(doc, "start_time"));
+    g_assert_true(json_flag(json_object_get(doc, "result"), "quiesced"));
+    g_assert_cmpuint(json_array_size(json_object_get(doc, "steps")), ==, 1);
+    /* whoever sees the end finds the list fresh and the snapshot free */
+    vm = manager_vm(f->manager, FAKE_VM, NULL);
+    g_assert_nonnull(vm_snapshot(vm, S(9)));
+    g_assert_false(manager_snapshot_locked(f->manager, FAKE_VM, S(9)));
+    g_assert_cmpuint(open_operations(f), ==, 0);
+    ASSERT_EVENTS(f, "1 45 68");
+    ASSERT_EVENT_TEXT(f, 45,
+                      "Snapshot 'before the upgrade' creation for VM 'web1' was initiated by "
+                      "admin.");
+    ASSERT_EVENT_TEXT(f, 68,
+                      "Snapshot 'before the upgrade' creation for VM 'web1' has been completed.");
+}
+
+static void
+test_rename(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *job =
+        manager_snapshot_rename(f->manager, FAKE_VM, S(1), "new", NULL, NULL, &error);
+    g_autoptr(json_t) doc = NULL;
+    g_autoptr(Vm) vm = NULL;
+
+    g_assert_no_error(error);
+    doc = wait_for_end(f, job);
+    g_assert_cmpstr(json_text(doc, "status"), ==, "finished");
+    vm = manager_vm(f->manager, FAKE_VM, NULL);
+    g_assert_cmpstr(vm_snapshot(vm, S(1))->name, ==, "new");
+    assert_log_has(f, "rename s1;", 1);
+}
+
+/* s1 is in the middle, s3 below the leaf: two runs on each of two disks. */
+static void
+test_remove(Fixture *f, gconstpointer data)
+{
+    g_autofree char *job = begin_remove(f, S(1), S(3));
+    g_autoptr(json_t) doc = wait_for_end(f, job);
+    const json_t *disk = json_array_get(json_object_get(doc, "disks"), 0);
+    g_autoptr(Vm) vm = manager_vm(f->manager, FAKE_VM, NULL);
+
+    g_assert_cmpstr(json_text(doc, "status"), ==, "finished");
+    g_assert_null(json_text(doc, "error"));
+    assert_log_has(f, "merge vda vda-1..vda-2;", 1);
+    assert_log_has(f, "merge vda vda-3..vda-4;", 1);
+    assert_log_has(f, "merge vdb vdb-1..vdb-2;", 1);
+    assert_log_has(f, "merge vdb vdb-3..vdb-4;", 1);
+    assert_log_has(f, "delete vda /vda-2.qcow2;", 1);
+    assert_log_has(f, "delete vda /vda-4.qcow2;", 1);
+    assert_log_has(f, "merge", 4);
+    assert_log_has(f, "delete", 4);
+    assert_log_has(f, "forget s1;forget s3;", 1);
+    g_assert_cmpuint(vm->snapshots->len, ==, 2);
+    g_assert_cmpuint(vm_disk(vm, "vda")->volumes->len, ==, 3);
+    g_assert_cmpuint(open_operations(f), ==, 0);
+
+    g_assert_cmpuint(json_array_size(json_object_get(doc, "disks")), ==, 2);
+    g_assert_cmpuint(json_array_size(json_object_get(doc, "steps")), ==, 4);
+    g_assert_cmpstr(json_text(disk, "name"), ==, "vda");
+    g_assert_cmpstr(json_text(disk, "status"), ==, "finished");
+    g_assert_cmpstr(json_text(disk, "strategy"), ==, "commit, commit-active");
+    g_assert_cmpint(json_number(disk, "bytes_copied"), ==, 2000);
+    g_assert_cmpuint(json_array_size(json_object_get(disk, "pauses")), ==, 2);
+    g_assert_cmpuint(json_array_size(json_object_get(disk, "volumes_removed")), ==, 2);
+    g_assert_cmpfloat(json_number_value(json_object_get(disk, "seconds")), ==, 1.0);
+    ASSERT_EVENTS(f, "1 342 356");
+    ASSERT_EVENT_TEXT(f, 356, "Snapshot 's1', 's3' deletion for VM 'web1' has been completed.");
+}
+
+/* Of one disk: the snapshot keeps the other one and stays. */
+static void
+test_remove_from_one_disk(Fixture *f, gconstpointer data)
+{
+    const char *ids[] = { S(1), NULL };
+    g_autoptr(GError) error = NULL;
+    g_autofree char *job = begin_remove_of(f, ids, "vdb", &error);
+    g_autoptr(json_t) doc = NULL;
+    g_autoptr(Vm) vm = NULL;
+
+    g_assert_no_error(error);
+    doc = wait_for_end(f, job);
+    g_assert_cmpstr(json_text(doc, "status"), ==, "finished");
+    assert_log_has(f, "merge", 1);
+    assert_log_has(f, "forget", 0);
+    vm = manager_vm(f->manager, FAKE_VM, NULL);
+    g_assert_nonnull(vm_snapshot(vm, S(1)));
+    g_assert_cmpuint(vm_snapshot(vm, S(1))->disks->len, ==, 1);
+}
+
+static void
+test_one_disk_fails(Fixture *f, gconstpointer data)
+{
+    g_autofree char *job = NULL, *again = NULL, *text = NULL;
+    g_autoptr(json_t) doc = NULL, retried = NULL;
+    g_autoptr(Vm) vm = NULL;
+
+    f->agent->fail_disk = "vdb";
+    job = begin_remove(f, S(1), S(3));
+    doc = wait_for_end(f, job);
+    g_assert_cmpstr(json_text(doc, "status"), ==, "failed");
+    g_assert_cmpstr(json_text(doc, "error_code"), ==, "storage");
+    g_assert_nonnull(strstr(json_text(doc, "error"), "disk vdb: input/output error"));
+    g_assert_nonnull(strstr(json_text(doc, "error"), "delete it again to retry"));
+    assert_log_has(f, "merge vda", 2); /* a disk that fails does not stop the other one */
+    assert_log_has(f, "forget", 0);
+    g_assert_cmpstr(json_text(json_array_get(json_object_get(doc, "disks"), 0), "status"), ==,
+                    "finished");
+    g_assert_cmpstr(json_text(json_array_get(json_object_get(doc, "disks"), 1), "status"), ==,
+                    "failed");
+    vm = manager_vm(f->manager, FAKE_VM, NULL);
+    g_assert_cmpuint(vm_snapshot(vm, S(1))->disks->len, ==, 1);
+    g_assert_false(manager_snapshot_locked(f->manager, FAKE_VM, S(1)));
+    ASSERT_EVENTS(f, "1 342 359");
+    text = event_text(f, 359);
+    g_assert_nonnull(strstr(text, "Due to partial snapshot removal"));
+
+    f->agent->fail_disk = NULL;
+    again = begin_remove(f, S(1), S(3));
+    retried = wait_for_end(f, again);
+    g_assert_cmpstr(json_text(retried, "status"), ==, "finished");
+    assert_log_has(f, "merge vda", 2);
+    assert_log_has(f, "merge vdb", 2);
+    assert_log_has(f, "forget", 2);
+}
+
+static void
+test_create_fails(Fixture *f, gconstpointer data)
+{
+    g_autofree char *job = NULL;
+    g_autoptr(json_t) doc = NULL;
+
+    f->agent->refuse = true;
+    job = begin_create(f, "x", NULL);
+    doc = wait_for_end(f, job);
+    g_assert_cmpstr(json_text(doc, "status"), ==, "failed");
+    g_assert_cmpstr(json_text(doc, "error"), ==, "the volume is used by somebody else");
+    ASSERT_EVENTS(f, "1 45 69");
+}
+
+static void
+test_cancel(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *job = NULL;
+    g_autoptr(json_t) doc = NULL;
+
+    f->agent->hold = "merge";
+    job = begin_remove(f, S(1), S(3));
+    wait_for_begun(f, 2);
+    g_assert_true(manager_job_cancel(f->manager, job, &error));
+    doc = wait_for_end(f, job);
+    g_assert_cmpstr(json_text(doc, "status"), ==, "aborted");
+    assert_log_has(f, "merge", 0);
+    g_assert_cmpuint(f->agent->cancels, >=, 2);
+    g_assert_cmpuint(f->agent->begun, ==, 2); /* the upper runs never began */
+    g_assert_cmpuint(open_operations(f), ==, 0);
+    g_assert_false(manager_job_cancel(f->manager, job, &error));
+    g_assert_error(error, ERR, ERR_REFUSED);
+}
+
+/* The cancel is stored: a manager that dies before it could forward it does not forget. */
+static void
+test_cancel_survives_restart(Fixture *f, gconstpointer data)
+{
+    g_autofree char *job = NULL;
+    g_autoptr(json_t) doc = NULL;
+
+    f->agent->hold = "merge";
+    job = begin_remove(f, S(1), NULL);
+    wait_for_begun(f, 2);
+    fake_stop(f->agent);
+    wait_for_host(f, false);
+    g_assert_true(manager_job_cancel(f->manager, job, NULL));
+    restart_manager(f);
+    fake_start(f->agent);
+    doc = wait_for_end(f, job);
+    g_assert_cmpstr(json_text(doc, "status"), ==, "aborted");
+}
+
+static void
+test_progress(Fixture *f, gconstpointer data)
+{
+    g_autofree char *job = NULL;
+    g_autoptr(json_t) doc = NULL;
+    const json_t *progress;
+    int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
+
+    f->agent->hold = "merge";
+    job = begin_remove(f, S(1), NULL);
+    wait_for_begun(f, 2);
+    g_mutex_lock(&f->agent->lock);
+    for (guint i = 0; i < 2; i++) {
+        FakeOperation *op = f->agent->operations->pdata[i];
+        op->bytes_done = 250 + 250 * i;
+        fake_say(f->agent, json_pack("{s:s, s:o}", "event", "operation", "operation",
+                                     fake_operation_json(op)));
+    }
+    g_mutex_unlock(&f->agent->lock);
+    do {
+        int64_t rev = doc != NULL ? json_number(doc, "rev") : 0;
+        g_clear_pointer(&doc, json_decref);
+        doc = manager_job_wait(f->manager, job, rev, 1000, NULL);
+        progress = json_object_get(doc, "progress");
+        g_assert_cmpint(g_get_monotonic_time(), <, until);
+    } while (json_number(progress, "bytes_done") != 750);
+    g_assert_cmpint(json_number(progress, "bytes_total"), ==, 2000);
+    g_assert_cmpint(json_number(progress, "percent"), ==, 37);
+    g_assert_cmpint(json_number(progress, "rate"), ==, 20); /* summed */
+    g_assert_cmpint(json_number(progress, "eta"), ==, 5);   /* the longest */
+    g_assert_cmpstr(json_text(json_array_get(json_object_get(doc, "disks"), 0), "phase"), ==,
+                    "copying");
+    fake_finish_held(f->agent);
+    g_clear_pointer(&doc, json_decref);
+    doc = wait_for_end(f, job);
+    g_assert_cmpstr(json_text(doc, "status"), ==, "finished");
+}
+
+/* Answers that are lost: the deed is done once all the same. */
+static void
+test_lost_answers(Fixture *f, gconstpointer data)
+{
+    g_autofree char *job = NULL;
+    g_autoptr(json_t) doc = NULL;
+
+    f->agent->lose_answers = 5;
+    job = begin_remove(f, S(1), S(3));
+    doc = wait_for_end(f, job);
+    g_assert_cmpstr(json_text(doc, "status"), ==, "finished");
+    assert_log_has(f, "merge", 4);
+    g_assert_cmpuint(g_hash_table_size(f->agent->tombstones), ==, 0);
+}
+
+/* Requests that are lost: the agent promises never to begin them, and they get new ids. */
+static void
+test_lost_requests(Fixture *f, gconstpointer data)
+{
+    g_autofree char *job = NULL;
+    g_autoptr(json_t) doc = NULL;
+
+    f->agent->drop_requests = 3;
+    job = begin_remove(f, S(1), NULL);
+    doc = wait_for_end(f, job);
+    g_assert_cmpstr(json_text(doc, "status"), ==, "finished");
+    assert_log_has(f, "merge", 2);
+    g_assert_cmpuint(g_hash_table_size(f->agent->tombstones), ==, 3);
+}
+
+static void
+test_busy_agent(Fixture *f, gconstpointer data)
+{
+    g_autofree char *job = NULL;
+    g_autoptr(json_t) doc = NULL;
+
+    f->agent->busy_answers = 3;
+    job = begin_create(f, "x", NULL);
+    doc = wait_for_end(f, job);
+    g_assert_cmpstr(json_text(doc, "status"), ==, "finished");
+}
+
+/* Nothing but the answers to questions: the slow poll is not needed where a look is enough. */
+static void
+test_agent_restarts(Fixture *f, gconstpointer data)
+{
+    g_autofree char *job = NULL;
+    g_autoptr(json_t) doc = NULL;
+
+    f->agent->hold = "merge";
+    job = begin_remove(f, S(1), S(3));
+    wait_for_begun(f, 2);
+    fake_stop(f->agent);
+    wait_for_host(f, false);
+    fake_finish_held(f->agent); /* nobody hears it */
+    fake_start(f->agent);
+    doc = wait_for_end(f, job);
+    g_assert_cmpstr(json_text(doc, "status"), ==, "finished");
+    assert_log_has(f, "merge", 4);
+}
+
+static void
+test_manager_restarts(Fixture *f, gconstpointer data)
+{
+    g_autofree char *job = NULL;
+    g_autoptr(json_t) doc = NULL;
+
+    f->agent->hold = "merge";
+    job = begin_remove(f, S(1), S(3));
+    wait_for_begun(f, 2);
+    restart_manager(f);
+    g_assert_true(manager_snapshot_locked(f->manager, FAKE_VM, S(1)));
+    fake_finish_held(f->agent);
+    doc = wait_for_end(f, job);
+    g_assert_cmpstr(json_text(doc, "status"), ==, "finished");
+    assert_log_has(f, "merge", 4);
+    ASSERT_EVENTS(f, "1 342 1 356");
+}
+
+/* The agent lost its journal while it merged: the chain says what was done. */
+static void
+test_journal_is_lost(Fixture *f, gconstpointer data)
+{
+    bool merged = data != NULL;
+    g_autofree char *job = NULL;
+    g_autoptr(json_t) doc = NULL;
+
+    f->agent->hold = "merge";
+    job = begin_remove(f, S(1), NULL);
+    wait_for_copying(f, job);
+    fake_stop(f->agent);
+    wait_for_host(f, false);
+    if (merged)
+        fake_finish_held(f->agent);
+    g_ptr_array_set_size(f->agent->operations, 0);
+    fake_start(f->agent);
+    doc = wait_for_end(f, job);
+    g_assert_cmpstr(json_text(doc, "status"), ==, merged ? "finished" : "failed");
+    assert_log_has(f, "delete", merged ? 2 : 0);
+    if (!merged)
+        g_assert_nonnull(strstr(json_text(doc, "error"), "nothing was deleted"));
+}
+
+static void
+test_taken_over(Fixture *f, gconstpointer data)
+{
+    g_autofree char *job = NULL;
+    g_autoptr(json_t) doc = NULL;
+
+    f->agent->hold = "merge";
+    job = begin_remove(f, S(1), NULL);
+    wait_for_begun(f, 2);
+    g_mutex_lock(&f->agent->lock);
+    f->agent->highest_epoch = INT64_C(1) << 40;
+    g_mutex_unlock(&f->agent->lock);
+    flows_kick_all(f->manager); /* the next question finds out */
+    wait_for_host(f, false);
+    doc = job_document(f, job);
+    g_assert_cmpstr(json_text(doc, "status"), ==, "started"); /* not failed: it is not ours now */
+}
+
+static void
+test_leftovers_are_acknowledged(Fixture *f, gconstpointer data)
+{
+    int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
+    FakeOperation *op = g_new0(FakeOperation, 1);
+
+    op->id = g_strdup("22222222-2222-4222-8222-222222222222");
+    op->body = json_pack("{s:s, s:s}", "kind", "merge", "vm_id", FAKE_VM);
+    op->state = "done";
+    g_ptr_array_add(f->agent->operations, op);
+    start_manager(f);
+    while (open_operations(f) > 0) {
+        g_assert_cmpint(g_get_monotonic_time(), <, until);
+        g_usleep(1000);
+    }
+}
+
+/* What the door refuses, before there is a job. */
+static void
+test_refused_removals(Fixture *f, gconstpointer data)
+{
+    static const struct {
+        const char *ids[3];
+        const char *disk;
+        int wanted;
+        const char *text;
+    } cases[] = {
+        { { NULL }, NULL, ERR_INVALID, "web1" },
+        { { "nobody" }, NULL, ERR_NOT_FOUND, "nobody" },
+        { { S(1), S(1) }, NULL, ERR_INVALID, "twice" },
+        { { S(1) }, "vdz", ERR_NOT_FOUND, "vdz" },
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GError) error = NULL;
+        g_assert_null(begin_remove_of(f, cases[i].ids, cases[i].disk, &error));
+        g_assert_error(error, ERR, cases[i].wanted);
+        g_assert_nonnull(strstr(error->message, cases[i].text));
+    }
+    ASSERT_EVENTS(f, "1"); /* a mistake is no news */
+}
+
+static void
+test_refused_creations(Fixture *f, gconstpointer data)
+{
+    static const char *const two[] = { "vda", "d0", NULL }, *const unknown[] = { "vdz", NULL };
+    static const struct {
+        SnapshotCreate what;
+        int wanted;
+    } cases[] = {
+        { { .vm_id = "nobody", .name = "x" }, ERR_NOT_FOUND },
+        { { .vm_id = FAKE_VM, .name = "" }, ERR_INVALID },
+        { { .vm_id = FAKE_VM, .name = "x", .quiesce = "maybe" }, ERR_INVALID },
+        { { .vm_id = FAKE_VM, .name = "x", .disks = two }, ERR_INVALID },
+        { { .vm_id = FAKE_VM, .name = "x", .disks = unknown }, ERR_NOT_FOUND },
+        { { .vm_id = FAKE_VM, .name = "x", .snapshot_id = "y" }, ERR_INVALID },
+        { { .vm_id = FAKE_VM, .name = "x", .snapshot_id = S(1) }, ERR_EXISTS },
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GError) error = NULL;
+        g_assert_null(manager_snapshot_create(f->manager, &cases[i].what, NULL, &error));
+        g_assert_error(error, ERR, cases[i].wanted);
+    }
+}
+
+static void
+test_one_job_a_vm(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *job = NULL;
+    g_autoptr(json_t) doc = NULL;
+
+    f->agent->hold = "merge";
+    job = begin_remove(f, S(1), NULL);
+    g_assert_null(begin_create(f, "x", &error));
+    g_assert_error(error, ERR, ERR_BUSY);
+    g_assert_nonnull(strstr(error->message, job));
+    wait_for_begun(f, 2);
+    fake_finish_held(f->agent);
+    doc = wait_for_end(f, job);
+    ASSERT_EVENTS(f, "1 342 117 356");
+}
+
+static void
+test_jobs_list(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *first = begin_create(f, "x", NULL), *second = NULL;
+    g_autoptr(json_t) one = wait_for_end(f, first), two = NULL, jobs = NULL;
+
+    second = begin_remove(f, S(1), NULL);
+    two = wait_for_end(f, second);
+    jobs = manager_jobs(f->manager, &error);
+    g_assert_cmpuint(json_array_size(jobs), ==, 2);
+    g_assert_cmpstr(json_text(json_array_get(jobs, 0), "id"), ==, second);
+    g_assert_true(json_equal(json_array_get(jobs, 0), two));
+    g_assert_true(json_equal(json_array_get(jobs, 1), one));
+    g_assert_null(manager_job(f->manager, "nobody", &error));
+    g_assert_error(error, ERR, ERR_NOT_FOUND);
+}
+
+static void
+test_waits(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GPtrArray) rows = store_event_list(f->store, 0, 1, false, NULL);
+    int64_t newest = ((EventRow *)rows->pdata[0])->id;
+
+    g_assert_true(manager_event_wait(f->manager, newest - 1, 10000));
+    g_assert_false(manager_event_wait(f->manager, newest, 10));
+    manager_event(f->manager, 30, "normal", NULL, NULL, NULL, NULL, "admin", "User %s logged in.",
+                  "admin");
+    g_assert_true(manager_event_wait(f->manager, newest, 10000));
+}
+
+/* With one disk only the points come in one order. */
+static void
+set_up_one_disk(Fixture *f)
+{
+    set_up_quiet(f, NULL);
+    g_ptr_array_remove_index(f->agent->vm->disks, 1);
+    for (guint i = 0; i < f->agent->vm->snapshots->len; i++) {
+        Snapshot *snapshot = f->agent->vm->snapshots->pdata[i];
+        g_ptr_array_remove_index(snapshot->disks, 1);
+    }
+    start_manager(f);
+    wait_for_host(f, true);
+}
+
+/* Stop the manager at every fault point in turn: a new one on the same database finishes the
+ * job, and every deed is done exactly once. The loop ends when a run passes no more points. */
+static void
+sweep(const char *what)
+{
+    for (int n = 0;; n++) {
+        Fixture f = { 0 };
+        g_autofree char *job = NULL;
+        g_autoptr(json_t) doc = NULL;
+        const char *ids[] = { S(1), NULL };
+        int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
+        bool fired = false;
+
+        set_up_one_disk(&f);
+        fault_arm(n);
+        job = g_str_equal(what, "create") ? begin_create(&f, "x", NULL)
+                                          : begin_remove_of(&f, ids, NULL, NULL);
+        g_assert_nonnull(job);
+        while (!fired) {
+            g_autoptr(json_t) now = job_document(&f, job);
+            fired = fault_fired();
+            if (!g_str_equal(json_text(now, "status"), "started"))
+                break;
+            g_assert_cmpint(g_get_monotonic_time(), <, until);
+            g_usleep(200);
+        }
+        fired = fired || fault_fired();
+        fault_arm(-1);
+        if (fired)
+            restart_manager(&f);
+        doc = wait_for_end(&f, job);
+        g_assert_cmpstr(json_text(doc, "status"), ==, "finished");
+        if (g_str_equal(what, "create")) {
+            assert_log_has(&f, "create", 1);
+        } else {
+            assert_log_has(&f, "merge vda vda-1..vda-2;", 1);
+            assert_log_has(&f, "delete vda /vda-2.qcow2;", 1);
+            assert_log_has(&f, "forget s1;", 1);
+        }
+        if (!fired) /* else they may be acknowledged a moment later */
+            g_assert_cmpuint(open_operations(&f), ==, 0);
+        tear_down(&f, NULL);
+        if (!fired) {
+            g_test_message("%s: stopped at each of %d points", what, n);
+            g_assert_cmpint(n, >, 5);
+            return;
+        }
+    }
+}
+
+static void
+test_stop_anywhere(gconstpointer what)
+{
+    sweep(what);
+}
+
+#define ADD(name, function) g_test_add(name, Fixture, NULL, set_up, function, tear_down)
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/flow/tables-are-sound", test_tables_are_sound);
+    ADD("/flow/inventory", test_inventory);
+    ADD("/flow/unknown-while-host-is-down", test_unknown_while_host_is_down);
+    ADD("/flow/vm-goes-away", test_vm_goes_away);
+    ADD("/flow/create", test_create);
+    ADD("/flow/create-fails", test_create_fails);
+    ADD("/flow/rename", test_rename);
+    ADD("/flow/remove", test_remove);
+    ADD("/flow/remove-from-one-disk", test_remove_from_one_disk);
+    ADD("/flow/one-disk-fails", test_one_disk_fails);
+    ADD("/flow/cancel", test_cancel);
+    ADD("/flow/cancel-survives-restart", test_cancel_survives_restart);
+    ADD("/flow/progress", test_progress);
+    ADD("/flow/lost-answers", test_lost_answers);
+    ADD("/flow/lost-requests", test_lost_requests);
+    ADD("/flow/busy-agent", test_busy_agent);
+    ADD("/flow/agent-restarts", test_agent_restarts);
+    ADD("/flow/manager-restarts", test_manager_restarts);
+    g_test_add("/flow/journal-is-lost/merged", Fixture, "merged", set_up, test_journal_is_lost,
+               tear_down);
+    g_test_add("/flow/journal-is-lost/not-merged", Fixture, NULL, set_up, test_journal_is_lost,
+               tear_down);
+    ADD("/flow/taken-over", test_taken_over);
+    g_test_add("/flow/leftovers-are-acknowledged", Fixture, NULL, set_up_quiet,
+               test_leftovers_are_acknowledged, tear_down);
+    ADD("/flow/refused-removals", test_refused_removals);
+    ADD("/flow/refused-creations", test_refused_creations);
+    ADD("/flow/one-job-a-vm", test_one_job_a_vm);
+    ADD("/flow/jobs-list", test_jobs_list);
+    ADD("/flow/waits", test_waits);
+    g_test_add_data_func("/flow/stop-anywhere/create", "create", test_stop_anywhere);
+    g_test_add_data_func("/flow/stop-anywhere/remove", "remove", test_stop_anywhere);
+    return g_test_run();
+}
