@@ -44,6 +44,20 @@ disk_name(const json_t *disk)
     return *name != '\0' ? name : doc_text(disk, "id");
 }
 
+/* The phases that mean something to a person; the steps in between are one word. */
+static const char *
+phase_word(const char *phase)
+{
+    static const char *const begin[] = { "plan", "begin", "waiting", "wait", NULL };
+    static const char *const end[] = {
+        "merged", "resolve", "delete", "deleted", "acknowledge", NULL
+    };
+
+    if (g_strv_contains(begin, phase))
+        return "starting";
+    return g_strv_contains(end, phase) ? "finishing" : phase;
+}
+
 char *
 progress_phases(const json_t *job)
 {
@@ -57,7 +71,7 @@ progress_phases(const json_t *job)
             phase = doc_text(disk, "status");
         if (*phase != '\0')
             g_string_append_printf(text, "%s%s: %s", text->len > 0 ? ", " : "", disk_name(disk),
-                                   phase);
+                                   phase_word(phase));
     }
     return escape_text(text->str, false);
 }
@@ -155,7 +169,10 @@ progress_show(Cli *cli, Progress *progress, const json_t *job)
         cli->bar_drawn = true;
         return;
     }
-    if (g_strcmp0(phases, progress->phases) == 0 && now - progress->shown_us < LINE_EVERY_US)
+    if (*phases == '\0' && progress->shown_us == 0)
+        progress->shown_us = now; /* nothing to say of it yet; most such jobs end at once */
+    if (g_strcmp0(phases, progress->phases != NULL ? progress->phases : "") == 0 &&
+        now - progress->shown_us < LINE_EVERY_US)
         return;
     g_autofree char *line = progress_line(job);
     cli_say(cli, "%s", line);
