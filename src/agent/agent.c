@@ -58,7 +58,7 @@ look_at_all(Agent *agent)
         g_hash_table_add(gone, g_strdup(key));
     g_mutex_unlock(&agent->lock);
 
-    for (char **id = ids; *id != NULL && !agent->stopping; id++) {
+    for (char **id = ids; *id != NULL && !agent_stopping(agent); id++) {
         look_at_one(agent, *id);
         g_hash_table_remove(gone, *id);
     }
@@ -84,11 +84,12 @@ kick_all(Agent *agent)
         agent_kick(agent, ids->pdata[i]);
 }
 
-static void
+/* False: to be tried again. */
+static bool
 refresh_all(Agent *agent)
 {
     if (!look_at_all(agent))
-        return;
+        return !agent->hv->ops->is_connected(agent->hv); /* then CONNECTED asks for it again */
     g_mutex_lock(&agent->lock);
     bool first = !agent->loaded;
     agent->loaded = true;
@@ -96,9 +97,10 @@ refresh_all(Agent *agent)
     g_mutex_unlock(&agent->lock);
     kick_all(agent);
     if (!first)
-        return;
+        return true;
     log_info("%u VMs found", g_hash_table_size(agent->vms));
     memory_trim();
+    return true;
 }
 
 /* Takes ids off the queue; the same id queued several times is looked at once. */
@@ -106,19 +108,21 @@ static void *
 refresher(void *data)
 {
     Agent *agent = data;
+    bool again = false;
 
     for (;;) {
         g_autoptr(GHashTable) due = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-        char *id = g_async_queue_pop(agent->refresh);
+        char *id = again ? g_async_queue_timeout_pop(agent->refresh, G_TIME_SPAN_SECOND)
+                         : g_async_queue_pop(agent->refresh);
         GHashTableIter it;
         void *key;
 
         for (; id != NULL; id = g_async_queue_try_pop(agent->refresh))
             g_hash_table_add(due, id);
-        if (agent->stopping)
+        if (agent_stopping(agent))
             return NULL;
-        if (g_hash_table_contains(due, "")) {
-            refresh_all(agent);
+        if (again || g_hash_table_contains(due, "")) {
+            again = !refresh_all(agent);
             continue;
         }
         g_hash_table_iter_init(&it, due);
@@ -225,12 +229,12 @@ agent_attach(Agent *agent, Hypervisor *take_hv)
 void
 agent_stop(Agent *agent)
 {
-    int64_t until = g_get_monotonic_time() + 400 * 1000;
+    int64_t until = g_get_monotonic_time() + 800 * 1000;
     GHashTableIter it;
     void *entry;
 
     g_mutex_lock(&agent->lock);
-    agent->stopping = true;
+    g_atomic_int_set(&agent->stopping, 1);
     g_hash_table_iter_init(&it, agent->vms);
     while (g_hash_table_iter_next(&it, NULL, &entry))
         g_cond_broadcast(&((AgentVm *)entry)->wake);

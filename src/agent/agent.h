@@ -47,10 +47,10 @@ struct Agent {
     GHashTable *operations; /* id → Operation, until acknowledged */
     GPtrArray *domains;     /* of Domain, configured and found */
     bool loaded;            /* journal and first inventory are there: requests may be answered */
-    bool stopping;
-    unsigned workers;     /* running worker threads */
-    GCond idle;           /* workers became 0 */
-    GAsyncQueue *refresh; /* of char *vm_id, "" = all */
+    int stopping;           /* atomic */
+    unsigned workers;       /* running worker threads */
+    GCond idle;             /* workers became 0 */
+    GAsyncQueue *refresh;   /* of char *vm_id, "" = all */
     GThread *refresher;
     struct EventHub *events;
     char *run_dir; /* sockets of our storage daemons */
@@ -70,8 +70,14 @@ typedef struct {
  * after, because its events need the agent. */
 Agent *agent_new(const AgentOptions *options, GError **error);
 void agent_attach(Agent *agent, Hypervisor *take_hv);
-/* Lets every thread end where it stands (at most 0.4 s); operations stay in the journal. */
+/* Lets every thread end where it stands (at most 0.8 s, mostly at once); operations stay in the
+ * journal. A VM that is suspended for a pivot runs again before its thread ends. */
 void agent_stop(Agent *agent);
+static inline bool
+agent_stopping(Agent *agent)
+{
+    return g_atomic_int_get(&agent->stopping) != 0;
+}
 void agent_free(Agent *agent);
 void agent_on_hv_event(const HvEvent *event, void *agent);
 
@@ -85,6 +91,8 @@ bool agent_look(Agent *agent, AgentVm *entry, GError **error);
 AgentVm *agent_entry(Agent *agent, const char *vm_id, bool create);
 /* A copy of what is published, with used_by filled in; NULL = unknown VM. */
 Vm *agent_vm_copy(Agent *agent, const char *vm_id);
+/* The name of another VM whose chain holds this file; NULL = none. */
+char *agent_user_of(Agent *agent, const char *vm_id, const char *path);
 /* The storage domain that holds a path (the longest one); with create, the file's own directory
  * becomes one. Borrowed for ever: domains are never freed while the agent lives. */
 Domain *agent_domain(Agent *agent, const char *path, bool create, GError **error);

@@ -36,12 +36,26 @@ connect_daemon(const Operation *op, GError **error)
     return qmp_open(path, error);
 }
 
+/* True if it is known: then *ret_qmp is NULL if there is no daemon. One that does not answer may
+ * still be merging. */
+static bool
+find_daemon(const Operation *op, Qmp **ret_qmp, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+
+    *ret_qmp = connect_daemon(op, &problem);
+    if (*ret_qmp != NULL || g_error_matches(problem, ERR, ERR_NOT_FOUND))
+        return true;
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return false;
+}
+
 bool
 cold_is_running(Operation *op)
 {
-    g_autoptr(Qmp) qmp = connect_daemon(op, NULL);
+    g_autoptr(Qmp) qmp = NULL;
 
-    return qmp != NULL;
+    return !find_daemon(op, &qmp, NULL) || qmp != NULL;
 }
 
 /* ---- start ---- */
@@ -124,7 +138,9 @@ cold_start(Operation *op, GError **error)
     g_autoptr(Qmp) qmp = NULL;
     g_autoptr(HvDomain) hv = NULL;
 
-    if (layers == NULL || !spawn(op, error) || (qmp = connect_daemon(op, error)) == NULL)
+    /* a daemon without a job, of an agent that died on the way here, goes first */
+    if (layers == NULL || !cold_stop(op, error) || !spawn(op, error) ||
+        (qmp = connect_daemon(op, error)) == NULL)
         return false;
     bool ok = true;
     for (guint i = 0; ok && i < layers->len; i++)
@@ -136,6 +152,7 @@ cold_start(Operation *op, GError **error)
     if (ok && hv->instance != NULL)
         ok = error_set(error, ERR_REFUSED, "VM '%s' has started: nothing was merged, delete again",
                        hv->name);
+    g_clear_pointer(&qmp, qmp_close); /* the monitor serves one at a time */
     if (!ok)
         cold_stop(op, NULL);
     return ok;
@@ -198,13 +215,29 @@ daemon_is_gone(Operation *op, GError **error)
 }
 
 StepState
-cold_look(Operation *op, GError **error)
+cold_has_job(Operation *op, GError **error)
 {
-    g_autoptr(Qmp) qmp = connect_daemon(op, NULL);
+    g_autoptr(Qmp) qmp = NULL;
     g_autofree char *status = NULL;
     g_autofree char *problem = NULL;
     uint64_t done = 0, total = 0;
 
+    if (!find_daemon(op, &qmp, error) ||
+        (qmp != NULL && !look_at_job(qmp, &status, &problem, &done, &total, error)))
+        return STEP_UNKNOWN;
+    return status != NULL ? STEP_DONE : STEP_TODO;
+}
+
+StepState
+cold_look(Operation *op, GError **error)
+{
+    g_autoptr(Qmp) qmp = NULL;
+    g_autofree char *status = NULL;
+    g_autofree char *problem = NULL;
+    uint64_t done = 0, total = 0;
+
+    if (!find_daemon(op, &qmp, error))
+        return STEP_UNKNOWN;
     if (qmp == NULL)
         return daemon_is_gone(op, error);
     if (!look_at_job(qmp, &status, &problem, &done, &total, error))
@@ -264,10 +297,26 @@ end_job(Operation *op, Qmp *qmp, GError **error)
 static bool
 complete(Operation *op, GError **error)
 {
-    g_autoptr(Qmp) qmp = connect_daemon(op, error);
+    g_autoptr(Qmp) qmp = NULL;
     int64_t until = g_get_monotonic_time() + 30 * G_TIME_SPAN_SECOND;
     bool asked = false;
 
+    /* the daemon died, or had ended its job and nobody wrote that down: the same once more, which
+     * finds everything copied */
+    switch (cold_has_job(op, error)) {
+    case STEP_TODO:
+        if (!cold_start(op, error))
+            return false;
+        break;
+    case STEP_DONE:
+        break;
+    case STEP_RUNNING:
+    case STEP_FAILED:
+    case STEP_UNKNOWN:
+    default:
+        return false;
+    }
+    qmp = connect_daemon(op, error);
     while (qmp != NULL) {
         g_autofree char *status = NULL;
         g_autofree char *problem = NULL;
@@ -346,9 +395,11 @@ cold_pivot(Operation *op, GError **error)
 bool
 cold_stop(Operation *op, GError **error)
 {
-    g_autoptr(Qmp) qmp = connect_daemon(op, NULL);
+    g_autoptr(Qmp) qmp = NULL;
     g_autofree char *path = socket_path(op);
 
+    if (!find_daemon(op, &qmp, error))
+        return false;
     if (qmp == NULL) {
         g_unlink(path);
         return true;

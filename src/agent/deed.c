@@ -8,6 +8,7 @@
 #include "model/verbs.h"
 #include "qcow2/qcow2.h"
 
+#include <fcntl.h>
 #include <string.h>
 
 bool
@@ -17,6 +18,13 @@ required_texts(const json_t *params, const char *const *keys, GError **error)
         if (json_text(params, *keys) == NULL)
             return error_set(error, ERR_INVALID, "the operation lacks '%s'", *keys);
     return true;
+}
+
+bool
+op_connected(Operation *op, GError **error)
+{
+    return op->agent->hv->ops->is_connected(op->agent->hv) ||
+           error_set(error, ERR_UNREACHABLE, "libvirt is not connected; it is tried again");
 }
 
 HvDomain *
@@ -126,19 +134,29 @@ op_unrecord(Operation *op, Vm *vm)
         g_ptr_array_remove(vm->operations, record);
 }
 
+static bool
+names_backing(const HvDisk *disk)
+{
+    return disk->backing != NULL && disk->backing->len > 0;
+}
+
 bool
 op_definition_is_right(const HvDomain *hv)
 {
-    if (hv->inactive == NULL || hv->instance == NULL)
-        return true; /* transient, or off: then the definition is all there is */
+    if (hv->inactive == NULL)
+        return true; /* transient */
+    for (guint i = 0; i < hv->inactive->len; i++)
+        if (names_backing(hv->inactive->pdata[i]))
+            return false; /* it would beat the qcow2 header one day (H4) */
+    if (hv->instance == NULL)
+        return true; /* off: the definition is all there is */
     for (guint i = 0; i < hv->disks->len; i++) {
         const HvDisk *live = hv->disks->pdata[i];
         for (guint k = 0; k < hv->inactive->len; k++) {
             const HvDisk *stored = hv->inactive->pdata[k];
             if (!g_str_equal(live->target, stored->target))
                 continue;
-            if (g_strcmp0(live->source, stored->source) != 0 ||
-                (stored->backing != NULL && stored->backing->len > 0))
+            if (g_strcmp0(live->source, stored->source) != 0)
                 return false;
         }
     }
@@ -170,6 +188,17 @@ op_mend_definition(Operation *op, GError **error)
     return hv->ops->redefine(hv, op->row.vm_id, (const char *const *)targets->pdata,
                              (const char *const *)sources->pdata,
                              (const char *const *)formats->pdata, targets->len, error);
+}
+
+/* QEMU locks single bytes of its images from offset 100 on (block/file-posix.c): an open file
+ * description of anybody else shows whether some process has the image open. */
+bool
+volume_is_open(const char *path)
+{
+    autofd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 200 };
+
+    return fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
 char *

@@ -77,13 +77,26 @@ vm_does_not_name(Operation *op, const HvDomain *hv, const char *path, GError **e
     return true;
 }
 
+/* Another VM's disk, or a QEMU that has the file open though no definition names it. */
+static bool
+nobody_has_it(Operation *op, const char *path, GError **error)
+{
+    g_autofree char *vm = agent_user_of(op->agent, op->row.vm_id, path);
+
+    if (vm != NULL)
+        return error_set(error, ERR_REFUSED, "volume %s belongs to VM '%s'; it was not deleted",
+                         path, vm);
+    return !volume_is_open(path) ||
+           error_set(error, ERR_BUSY, "volume %s is open in a QEMU; it was not deleted", path);
+}
+
 static bool
 delete_one(Operation *op, const HvDomain *hv, const char *path, GError **error)
 {
     Domain *domain = agent_domain(op->agent, path, false, error);
 
     if (domain == NULL || !vm_does_not_name(op, hv, path, error) ||
-        !fault_point("agent.delete.before-unlink", error))
+        !nobody_has_it(op, path, error) || !fault_point("agent.delete.before-unlink", error))
         return false;
     return volume_delete(domain, op->row.id, path, false, error) &&
            fault_point("agent.delete.after-unlink", error);

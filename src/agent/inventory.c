@@ -112,14 +112,28 @@ compare_chains(const HvDisk *disk, GPtrArray *layers)
     return NULL;
 }
 
-static Disk *
-known_disk(const Vm *stored, GPtrArray *layers)
+static bool
+shares_volume(const Disk *disk, GPtrArray *layers)
 {
+    for (guint k = 0; k < layers->len; k++)
+        if (disk_volume_by_path(disk, ((Qcow2Layer *)layers->pdata[k])->path) != NULL)
+            return true;
+    return false;
+}
+
+/* Which disk of the manifest is this? Two disks may stand on one template: first the one of the
+ * same name, and none twice. */
+static Disk *
+known_disk(const Vm *stored, const char *target, GPtrArray *layers, const Vm *built)
+{
+    Disk *same = stored != NULL ? vm_disk(stored, target) : NULL;
+
+    if (same != NULL && shares_volume(same, layers) && vm_disk(built, same->id) == NULL)
+        return same;
     for (guint i = 0; stored != NULL && i < stored->disks->len; i++) {
         Disk *disk = stored->disks->pdata[i];
-        for (guint k = 0; k < layers->len; k++)
-            if (disk_volume_by_path(disk, ((Qcow2Layer *)layers->pdata[k])->path) != NULL)
-                return disk;
+        if (shares_volume(disk, layers) && vm_disk(built, disk->id) == NULL)
+            return disk;
     }
     return NULL;
 }
@@ -177,6 +191,10 @@ read_chain(Agent *agent, AgentVm *entry, const HvDomain *hv, const HvDisk *disk,
         return NULL;
     for (guint i = 0; i < layers->len; i++) {
         Qcow2Layer *layer = layers->pdata[i];
+        if (!g_utf8_validate(layer->path, -1, NULL)) { /* it could be put into no journal */
+            *ret_why = g_strdup("the name of one of its volumes is not UTF-8");
+            return NULL;
+        }
         if (layer->header != NULL &&
             (layer->header->features & (QCOW2_CORRUPT | QCOW2_UNKNOWN_INCOMPATIBLE)) != 0) {
             *ret_why = g_strdup_printf("%s is marked corrupt or has unknown features", layer->path);
@@ -241,17 +259,18 @@ disk_view_free(void *p)
 }
 
 static Disk *
-build_disk(const HvDisk *hv_disk, DiskView *view, const Vm *stored, bool first)
+build_disk(const HvDisk *hv_disk, DiskView *view, const Vm *stored, const Vm *built)
 {
-    const Disk *known = view->layers != NULL ? known_disk(stored, view->layers)
-                        : stored != NULL     ? vm_disk(stored, hv_disk->target)
-                                             : NULL;
+    const Disk *known = view->layers != NULL
+                            ? known_disk(stored, hv_disk->target, view->layers, built)
+                        : stored != NULL ? vm_disk(stored, hv_disk->target)
+                                         : NULL;
     g_autofree char *fresh = known == NULL ? id_new() : NULL;
     Disk *disk = disk_new(known != NULL ? known->id : fresh, hv_disk->target);
 
     disk->bus = g_strdup(hv_disk->bus);
     disk->read_only = hv_disk->read_only;
-    disk->boot = first;
+    disk->boot = built->disks->len == 0;
     if (view->layers != NULL) {
         fill_volumes(disk, known, view->layers);
         return disk;
@@ -296,8 +315,7 @@ build_vm(Agent *agent, AgentVm *entry, const HvDomain *hv, Domain **ret_home, GE
     for (guint i = 0; i < hv->disks->len; i++) {
         const HvDisk *disk = hv->disks->pdata[i];
         if (g_strcmp0(disk->device, "disk") == 0)
-            g_ptr_array_add(vm->disks,
-                            build_disk(disk, views->pdata[i], stored, vm->disks->len == 0));
+            g_ptr_array_add(vm->disks, build_disk(disk, views->pdata[i], stored, vm));
     }
     if (*ret_home == NULL)
         vm->unmanaged = *all_reasons != '\0'
@@ -406,6 +424,14 @@ other_user(Agent *agent, const char *vm_id, const char *path)
                 return entry->vm->name;
     }
     return NULL;
+}
+
+char *
+agent_user_of(Agent *agent, const char *vm_id, const char *path)
+{
+    WITH_LOCK(&agent->lock);
+
+    return g_strdup(other_user(agent, vm_id, path));
 }
 
 Vm *

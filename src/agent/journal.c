@@ -72,12 +72,13 @@ column_text(Statement *s, int at)
     return g_strdup((const char *)sqlite3_column_text(s, at));
 }
 
+/* NULL = damaged */
 static json_t *
 column_json(Statement *s, int at)
 {
-    json_t *json = json_loads((const char *)sqlite3_column_text(s, at), 0, NULL);
+    const char *text = (const char *)sqlite3_column_text(s, at);
 
-    return json != NULL ? json : json_object();
+    return text != NULL ? json_loads(text, 0, NULL) : NULL;
 }
 
 static bool
@@ -94,15 +95,20 @@ finish(Journal *j, Statement *s, const char *doing, GError **error)
     return sqlite3_step(s) == SQLITE_DONE || fail(j, doing, error);
 }
 
-static char *
-meta_get(Journal *j, const char *key)
+/* *ret_value is NULL if there is none; not being able to read is an error. */
+static bool
+meta_get(Journal *j, const char *key, char **ret_value, GError **error)
 {
-    g_autoptr(Statement) s = prepare(j, "SELECT value FROM meta WHERE key=?", NULL);
+    g_autoptr(Statement) s = prepare(j, "SELECT value FROM meta WHERE key=?", error);
 
     if (s == NULL)
-        return NULL;
+        return false;
     bind_text(s, 1, key);
-    return sqlite3_step(s) == SQLITE_ROW ? column_text(s, 0) : NULL;
+    int code = sqlite3_step(s);
+    if (code != SQLITE_ROW && code != SQLITE_DONE)
+        return fail(j, "reading", error);
+    *ret_value = code == SQLITE_ROW ? column_text(s, 0) : NULL;
+    return true;
 }
 
 static bool
@@ -127,11 +133,11 @@ set_up(Journal *j, GError **error)
                  error) ||
         !execute(j, schema, error))
         return false;
-    format = meta_get(j, "format");
+    if (!meta_get(j, "format", &format, error) || !meta_get(j, "agent-id", &j->agent_id, error))
+        return false;
     if (format != NULL && g_ascii_strtoll(format, NULL, 10) > JOURNAL_FORMAT)
         return error_set(error, ERR_CORRUPT,
                          "the agent's journal is of format %s, written by a newer version", format);
-    j->agent_id = meta_get(j, "agent-id");
     if (j->agent_id == NULL) {
         j->agent_id = id_new();
         return meta_set(j, "agent-id", j->agent_id, error) && meta_set(j, "format", "1", error);
@@ -240,22 +246,31 @@ bool
 journal_update(Journal *j, const JournalRow *row, GError **error)
 {
     WITH_LOCK(&j->lock);
-    g_autoptr(Statement) s =
-        prepare(j,
-                "UPDATE operations SET step=?,tried=?,cancel=?,error_word=?,error_text=?,data=? "
-                "WHERE id=?",
-                error);
+    g_autoptr(Statement) s = prepare(
+        j, "UPDATE operations SET step=?,tried=?,error_word=?,error_text=?,data=? WHERE id=?",
+        error);
 
     if (s == NULL)
         return false;
     bind_text(s, 1, row->step);
     sqlite3_bind_int(s, 2, (int)row->tried);
-    sqlite3_bind_int(s, 3, row->cancel);
-    bind_text(s, 4, row->error_word);
-    bind_text(s, 5, row->error_text);
-    bind_json(s, 6, row->data);
-    bind_text(s, 7, row->id);
+    bind_text(s, 3, row->error_word);
+    bind_text(s, 4, row->error_text);
+    bind_json(s, 5, row->data);
+    bind_text(s, 6, row->id);
     return finish(j, s, "saving an operation", error);
+}
+
+bool
+journal_cancel(Journal *j, const char *id, GError **error)
+{
+    WITH_LOCK(&j->lock);
+    g_autoptr(Statement) s = prepare(j, "UPDATE operations SET cancel=1 WHERE id=?", error);
+
+    if (s == NULL)
+        return false;
+    bind_text(s, 1, id);
+    return finish(j, s, "saving a cancel", error);
 }
 
 static void
@@ -292,6 +307,13 @@ journal_load(Journal *j, GError **error)
         row->data = column_json(s, 9);
         row->created = sqlite3_column_int64(s, 10);
         g_ptr_array_add(rows, row);
+        if (row->params == NULL || row->data == NULL) {
+            error_set(error, ERR_CORRUPT,
+                      "the agent's journal: what it holds of operation %s is damaged; nothing was "
+                      "changed",
+                      row->id);
+            return NULL;
+        }
     }
     if (code != SQLITE_DONE) {
         fail(j, "reading", error);
@@ -335,7 +357,10 @@ bool
 journal_epoch(Journal *j, int64_t epoch, GError **error)
 {
     WITH_LOCK(&j->lock);
-    g_autofree char *old = meta_get(j, "epoch");
+    g_autofree char *old = NULL;
+
+    if (!meta_get(j, "epoch", &old, error))
+        return false;
     int64_t highest = old != NULL ? g_ascii_strtoll(old, NULL, 10) : 0;
 
     if (epoch < highest)

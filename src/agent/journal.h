@@ -38,9 +38,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Journal, journal_close)
 
 /* Insert (created is set); ERR_EXISTS if the id is there, ERR_GONE if it has a tombstone. */
 bool journal_begin(Journal *journal, JournalRow *row, GError **error);
-/* Saves step, tried, cancel, error and data. */
+/* Saves step, tried, error and data. */
 bool journal_update(Journal *journal, const JournalRow *row, GError **error);
-/* GPtrArray of JournalRow*, oldest first */
+/* Somebody asked for it to be cancelled; that never goes back, and touches nothing else. */
+bool journal_cancel(Journal *journal, const char *id, GError **error);
+/* GPtrArray of JournalRow*, oldest first. ERR_CORRUPT if one of them is damaged. */
 GPtrArray *journal_load(Journal *journal, GError **error);
 bool journal_forget(Journal *journal, const char *id, GError **error);
 /* A promise never to begin this id. Safe to repeat. ERR_EXISTS if it is an operation. */

@@ -3,14 +3,15 @@
  * Merging one run of volumes of one disk into one.
  *
  *   record ─► prefill ─► start ─► transfer ─► pivot ─► settle ─► (end)
- *      │         │         │         │          │
- *      └─────────┴─────────┴─────────┴──────────┴─► undo ─► (end, failed)
+ *      │         │         │         │         │ ▲
+ *      └─────────┴─────────┴─────────┴─────────┴─┴─ stop ─► undo ─► (end, failed)
  *
  * record    the restore points that a commit will change are marked unusable, durably, before it
  * begins prefill   copy only: the new volume takes all that lies below the leaf start     the block
  * job (or the storage daemon's, if the VM is off) transfer  until an internal commit is over, or an
  * active one is ready pivot     only if the leaf takes part; merge.md section 4 settle    the
- * manifest and libvirt's definition say what the headers say
+ * manifest and libvirt's definition say what the headers say stop      ends the job; if it was
+ * faster, and the chain is the merged one, the merge goes on and has not failed
  *
  * A job that is gone says nothing; the chain does. Sources of facts: facts of libvirt 9.0 and
  * QEMU 7.2, tried: an internal commit has no READY and its "current" is the guest offset reached;
@@ -103,18 +104,41 @@ same_paths(char **paths, const json_t *list)
     return true;
 }
 
+/* The merged chain, perhaps with volumes on top that somebody else's snapshot has added since. */
+static bool
+is_merged_chain(const Operation *op, char **paths)
+{
+    json_t *after = json_object_get(op->row.data, "after"),
+           *before = json_object_get(op->row.data, "before");
+    size_t n = g_strv_length(paths), n_after = json_array_size(after), i;
+    json_t *path;
+
+    if (n_after == 0 || n < n_after)
+        return false;
+    for (i = 0; i < n_after; i++)
+        if (g_strcmp0(paths[i], json_string_value(json_array_get(after, i))) != 0)
+            return false;
+    json_array_foreach (before, i, path) {
+        if (g_strv_contains((const char *const *)paths + n_after, json_string_value(path)))
+            return false;
+    }
+    return true;
+}
+
 bool
 merge_chain_state(Operation *op, const HvDomain *hv, ChainState *ret_state, GError **error)
 {
-    g_auto(GStrv) now = op_chain(op, hv, op_data(op, "target"), error);
+    g_auto(GStrv) now = NULL;
 
+    *ret_state = CHAIN_UNKNOWN;
+    now = op_chain(op, hv, op_data(op, "target"), error);
     if (now == NULL)
         return false;
     if (same_paths(now, json_object_get(op->row.data, "before"))) {
         *ret_state = CHAIN_BEFORE;
         return true;
     }
-    if (same_paths(now, json_object_get(op->row.data, "after"))) {
+    if (is_merged_chain(op, now)) {
         *ret_state = CHAIN_AFTER;
         return true;
     }
@@ -291,7 +315,7 @@ record_check(void *self, GError **error)
     Domain *home = NULL;
     g_autoptr(Vm) vm = op_manifest(op, &home, error);
 
-    if (vm == NULL)
+    if (vm == NULL || !op_connected(op, error))
         return STEP_UNKNOWN;
     return op_is_recorded(op, vm) && op_data(op, "target") != NULL ? STEP_DONE : STEP_TODO;
 }
@@ -369,20 +393,58 @@ same_instance(const Operation *op, const HvDomain *hv)
     return g_strcmp0(hv->instance, op_data(op, "instance")) == 0;
 }
 
+bool
+merge_owns_job(const Operation *op, const HvDomain *hv, const HvJob *job)
+{
+    const HvDisk *disk = hv_domain_disk(hv, op_data(op, "target"));
+
+    if (job->type != wanted_job(op) || json_object_get(op->row.data, "started") == NULL ||
+        !same_instance(op, hv))
+        return false;
+    /* an active job shows where it goes; of an internal one nothing more can be known */
+    return disk == NULL || disk->mirror_path == NULL || !merge_has_leaf(op) ||
+           g_str_equal(disk->mirror_path, merge_new_leaf(op));
+}
+
+bool
+merge_leaf_is_settled(const Operation *op, const HvDomain *hv)
+{
+    const HvDisk *disk = hv_domain_disk(hv, op_data(op, "target"));
+
+    if (disk == NULL || hv->instance == NULL)
+        return true;
+    if (disk->mirror_path == NULL && disk->mirror_job == NULL)
+        return true;
+    return g_strcmp0(disk->mirror_job, "") != 0 && g_strcmp0(disk->mirror_ready, "pivot") != 0;
+}
+
+/* First the job, then the chain: if the job is gone by then, the chain tells what became of it. The
+ * other way round it could end in between, merged, and look as if it had never run. */
+static bool
+look_job_first(Operation *op, HvJob *ret_job, HvDomain **ret_hv, ChainState *ret_state,
+               GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+
+    *ret_state = CHAIN_UNKNOWN;
+    return hv->ops->job_look(hv, op->row.vm_id, op_data(op, "target"), ret_job, error) &&
+           (*ret_hv = op_hv(op, error)) != NULL && merge_chain_state(op, *ret_hv, ret_state, error);
+}
+
 static StepState
 start_check(void *self, GError **error)
 {
     Operation *op = self;
-    g_autoptr(HvDomain) hv = op_hv(op, error);
+    g_autoptr(HvDomain) hv = NULL;
     ChainState state;
     HvJob job = { 0 };
 
-    if (hv == NULL || !merge_chain_state(op, hv, &state, error))
+    if (!look_job_first(op, &job, &hv, &state, error))
         return STEP_UNKNOWN;
     if (state == CHAIN_AFTER)
         return STEP_DONE;
     if (merge_is(op, "cold-commit"))
-        return cold_is_running(op) ? STEP_DONE : STEP_TODO;
+        return cold_has_job(op, error);
     if (!same_instance(op, hv)) {
         error_set(error, ERR_REFUSED,
                   "VM '%s' stopped before the merge of disk %s began; nothing was changed, "
@@ -390,10 +452,7 @@ start_check(void *self, GError **error)
                   hv->name, op_data(op, "target"));
         return STEP_FAILED;
     }
-    if (!op->agent->hv->ops->job_look(op->agent->hv, op->row.vm_id, op_data(op, "target"), &job,
-                                      error))
-        return STEP_UNKNOWN;
-    if (job.type == wanted_job(op))
+    if (merge_owns_job(op, hv, &job))
         return STEP_DONE; /* begun by an earlier try */
     if (job.type != HV_JOB_NONE) {
         error_set(error, ERR_BUSY,
@@ -426,32 +485,49 @@ make_work_map(Operation *op)
     }
 }
 
+/* An error that leaves no doubt: not a byte was written, the restore points are as before. */
+static bool
+start_live(Operation *op, const char *base, const char *top, bool first, GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+    const char *target = op_data(op, "target");
+    g_autoptr(GError) problem = NULL;
+    bool ok =
+        merge_is(op, "copy")
+            ? hv->ops->copy_start(hv, op->row.vm_id, target, op_data(op, "dest"), true,
+                                  bandwidth(op), &problem)
+            : hv->ops->commit_start(hv, op->row.vm_id, target, base, top, bandwidth(op), &problem);
+
+    if (ok)
+        return true;
+    if (first &&
+        (g_error_matches(problem, ERR, ERR_HYPERVISOR) || g_error_matches(problem, ERR, ERR_BUSY)))
+        op_remember(op, "started", NULL);
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return false;
+}
+
 static bool
 start_act(void *self, GError **error)
 {
     Operation *op = self;
-    Hypervisor *hv = op->agent->hv;
     json_t *run = json_object_get(op->row.data, "run");
     const char *base = json_string_value(json_array_get(run, 0)),
-               *top = json_string_value(json_array_get(run, json_array_size(run) - 1)),
-               *target = op_data(op, "target");
+               *top = json_string_value(json_array_get(run, json_array_size(run) - 1));
 
+    g_mutex_lock(&op->agent->lock);
     op->job_event = false;
+    g_clear_pointer(&op->job_reason, g_free);
+    g_mutex_unlock(&op->agent->lock);
     make_work_map(op);
+    bool first = json_object_get(op->row.data, "started") == NULL;
     op_remember(op, "started", json_true());
     if (!operation_save(op, error) || !fault_point("agent.merge.before-start", error))
         return false;
-    if (merge_is(op, "cold-commit")) {
-        if (!cold_start(op, error))
-            return false;
-    } else if (merge_is(op, "copy")) {
-        if (!hv->ops->copy_start(hv, op->row.vm_id, target, op_data(op, "dest"), true,
-                                 bandwidth(op), error))
-            return false;
-    } else if (!hv->ops->commit_start(hv, op->row.vm_id, target, base,
-                                      merge_is(op, "commit") ? top : NULL, bandwidth(op), error)) {
+    if (merge_is(op, "cold-commit")
+            ? !cold_start(op, error)
+            : !start_live(op, base, merge_is(op, "commit") ? top : NULL, first, error))
         return false;
-    }
     return fault_point("agent.merge.after-start", error);
 }
 
@@ -561,6 +637,11 @@ transfer_check(void *self, GError **error)
         return STEP_UNKNOWN;
     if (job.type == HV_JOB_NONE)
         return job_is_gone(op, hv, error);
+    if (!merge_owns_job(op, hv, &job)) {
+        error_set(error, ERR_BUSY, "VM '%s': disk %s has a block job that is not ours", hv->name,
+                  op_data(op, "target"));
+        return STEP_FAILED;
+    }
     merge_scratch(op)->job_gone_us = 0;
     show_progress(op, &job);
     return job_runs(op, hv, &job);
@@ -578,7 +659,41 @@ settle_check(void *self, GError **error)
 
     if (vm == NULL || hv == NULL)
         return STEP_UNKNOWN;
-    return op_is_recorded(op, vm) || !op_definition_is_right(hv) ? STEP_TODO : STEP_DONE;
+    if (op_is_recorded(op, vm) || !op_definition_is_right(hv) ||
+        json_object_get(json_object_get(op->row.data, "result"), "volumes_left") == NULL)
+        return STEP_TODO;
+    return STEP_DONE;
+}
+
+/* Nothing is called merged that is not. A host that lost power after the pivot can come back with a
+ * definition that names the old leaf: the VM is off then, and the manifest is the truth. */
+static bool
+chain_is_merged(Operation *op, const HvDomain *hv, GError **error)
+{
+    Hypervisor *ops = op->agent->hv;
+    ChainState state;
+
+    if (!merge_chain_state(op, hv, &state, error))
+        return false;
+    if (state == CHAIN_AFTER)
+        return true;
+    if (hv->instance != NULL || json_object_get(op->row.data, "pivoted") == NULL)
+        return error_set(error, ERR_BUSY,
+                         "VM '%s', disk %s: the merge has ended, but the VM shows the chain as it "
+                         "was before%s",
+                         hv->name, op_data(op, "target"),
+                         hv->instance != NULL && merge_has_leaf(op)
+                             ? "; if it was started on its old leaf, power it off: what it wrote "
+                               "since is not in the merged one"
+                             : "");
+    const char *targets[] = { op_data(op, "target") }, *sources[] = { merge_new_leaf(op) },
+               *formats[] = { merge_is(op, "copy") ? "qcow2" : op_data(op, "base_format") };
+    g_autoptr(HvDomain) now = NULL;
+    return ops->ops->redefine(ops, op->row.vm_id, targets, sources, formats, 1, error) &&
+           (now = op_hv(op, error)) != NULL && merge_chain_state(op, now, &state, error) &&
+           (state == CHAIN_AFTER ||
+            error_set(error, ERR_BUSY, "VM '%s': its definition still names the old leaf",
+                      now->name));
 }
 
 static json_t *
@@ -610,7 +725,8 @@ keep_used_base(Operation *op, json_t *left, GError **error)
     g_ptr_array_add(own, NULL);
     if (!volume_find_user(domain, base, (const char *const *)own->pdata, &user, error))
         return false;
-    if (user != NULL)
+    g_autofree char *vm = agent_user_of(op->agent, op->row.vm_id, base);
+    if (user != NULL || vm != NULL)
         json_array_remove(left, 0);
     return true;
 }
@@ -624,7 +740,7 @@ settle_act(void *self, GError **error)
     Domain *home = NULL;
     g_autoptr(Vm) vm = NULL;
 
-    if (hv == NULL)
+    if (hv == NULL || !chain_is_merged(op, hv, error))
         return false;
     /* what the merged volume holds must be durable before anybody deletes another */
     for (size_t i = 0; i < json_array_size(json_object_get(op->row.data, "after")); i++)
@@ -653,6 +769,49 @@ settle_act(void *self, GError **error)
     return agent_look(op->agent, op->entry, error);
 }
 
+/* ---- stop ---- */
+
+/* Whatever an error or a cancel says, the chain tells whether it was too late. */
+static StepState
+stop_check(void *self, GError **error)
+{
+    Operation *op = self;
+    g_autoptr(HvDomain) hv = NULL;
+    ChainState state;
+    HvJob job = { 0 };
+
+    if (json_object_get(op->row.data, "started") == NULL)
+        return STEP_FAILED; /* nothing to stop; the failure is noted already */
+    /* asked before the chain, as in look_job_first() */
+    bool cold = merge_is(op, "cold-commit"), cold_runs = cold && cold_is_running(op);
+    if (!look_job_first(op, &job, &hv, &state, error))
+        return state == CHAIN_OTHER || g_error_matches(*error, ERR, ERR_NOT_FOUND) ? STEP_FAILED
+                                                                                   : STEP_UNKNOWN;
+    if (state == CHAIN_AFTER) {
+        machine_forgive(&op->machine);
+        return STEP_DONE;
+    }
+    if (cold)
+        return cold_runs ? STEP_TODO : STEP_FAILED;
+    if (!merge_leaf_is_settled(op, hv)) {
+        error_set(error, ERR_BUSY, "VM '%s', disk %s: libvirt does not yet say how its job ended",
+                  hv->name, op_data(op, "target"));
+        return STEP_UNKNOWN;
+    }
+    return merge_owns_job(op, hv, &job) ? STEP_TODO : STEP_FAILED;
+}
+
+static bool
+stop_act(void *self, GError **error)
+{
+    Operation *op = self;
+    Hypervisor *hv = op->agent->hv;
+
+    if (merge_is(op, "cold-commit"))
+        return cold_stop(op, error);
+    return hv->ops->job_cancel(hv, op->row.vm_id, op_data(op, "target"), error);
+}
+
 /* ---- undo ---- */
 
 static bool
@@ -667,7 +826,7 @@ job_is_ours_to_end(Operation *op, const HvDomain *hv, bool *ret_ours, GError **e
     if (!op->agent->hv->ops->job_look(op->agent->hv, op->row.vm_id, op_data(op, "target"), &job,
                                       error))
         return false;
-    *ret_ours = job.type == wanted_job(op);
+    *ret_ours = merge_owns_job(op, hv, &job);
     return true;
 }
 
@@ -721,12 +880,11 @@ undo_act(void *self, GError **error)
     g_autoptr(Vm) vm = NULL;
     bool job = false;
 
-    if (hv == NULL || !job_is_ours_to_end(op, hv, &job, error))
+    if (hv == NULL || !pivot_unsuspend(op, hv, error) || !job_is_ours_to_end(op, hv, &job, error))
         return false;
     if (job && !ops->ops->job_cancel(ops, op->row.vm_id, op_data(op, "target"), error))
         return false;
-    if (!pivot_unsuspend(op, hv, error) ||
-        (op_data(op, "target") != NULL && merge_is(op, "cold-commit") && !cold_stop(op, error)) ||
+    if ((op_data(op, "target") != NULL && merge_is(op, "cold-commit") && !cold_stop(op, error)) ||
         !remove_dest(op, hv, error) || (vm = op_manifest(op, &home, error)) == NULL)
         return false;
     unmark(op, vm);
@@ -747,12 +905,13 @@ merge_scratch_free(void *data)
 /* clang-format off */
 const Step merge_steps[] = {
     /* name        check           act          tries  cancel  if it failed  next     */
-    { "record",    record_check,   record_act,  3,     true,   "undo",       NULL     },
-    { "prefill",   prefill_check,  prefill_act, 2,     true,   "undo",       NULL     },
-    { "start",     start_check,    start_act,   3,     true,   "undo",       NULL     },
-    { "transfer",  transfer_check, NULL,        0,     true,   "undo",       NULL     },
-    { "pivot",     pivot_check,    pivot_act,   0,     false,  "undo",       NULL     },
+    { "record",    record_check,   record_act,  3,     true,   "stop",       NULL     },
+    { "prefill",   prefill_check,  prefill_act, 2,     true,   "stop",       NULL     },
+    { "start",     start_check,    start_act,   3,     true,   "stop",       NULL     },
+    { "transfer",  transfer_check, NULL,        0,     true,   "stop",       NULL     },
+    { "pivot",     pivot_check,    pivot_act,   0,     false,  "stop",       NULL     },
     { "settle",    settle_check,   settle_act,  0,     false,  NULL,         STEP_END },
+    { "stop",      stop_check,     stop_act,    0,     false,  "undo",       "pivot"  },
     { "undo",      undo_check,     undo_act,    0,     false,  NULL,         STEP_END },
     { NULL },
 };

@@ -32,11 +32,20 @@ bool merge_is(const Operation *op, const char *strategy);
 bool merge_has_leaf(const Operation *op);
 const char *merge_new_leaf(const Operation *op); /* the path the VM must run on afterwards */
 
-typedef enum { CHAIN_BEFORE, CHAIN_AFTER, CHAIN_OTHER } ChainState;
-/* Which of the two the headers and libvirt tell now; OTHER is an error that shows both. */
+typedef enum { CHAIN_UNKNOWN, CHAIN_BEFORE, CHAIN_AFTER, CHAIN_OTHER } ChainState;
+/* Which of the two the headers and libvirt tell now; OTHER is an error that shows it, and UNKNOWN
+ * one that it could not be asked. */
 bool merge_chain_state(Operation *op, const HvDomain *hv, ChainState *ret_state, GError **error);
 /* Writes the merged chain, with the new leaf, into the manifest. Safe to repeat. */
 bool merge_save_chain(Operation *op, GError **error);
+
+/* A block job of the disk that this merge has begun, and nobody else. */
+bool merge_owns_job(const Operation *op, const HvDomain *hv, const HvJob *job);
+/* Nothing can be changing the leaf now: libvirt knows of no mirror, or of one that waits for a
+ * pivot. After a restart libvirt shows the old leaf for some milliseconds although QEMU has
+ * pivoted.
+ */
+bool merge_leaf_is_settled(const Operation *op, const HvDomain *hv);
 
 /* pivot.c: merge.md section 4 */
 StepState pivot_check(void *op, GError **error);
@@ -56,4 +65,6 @@ StepState cold_pivot_check(Operation *op, GError **error);
 bool cold_pivot(Operation *op, GError **error);
 /* Ends the storage daemon; cancel: its job first. True when it is gone. */
 bool cold_stop(Operation *op, GError **error);
-bool cold_is_running(Operation *op);
+bool cold_is_running(Operation *op); /* or might: it does not answer */
+/* DONE if its job was begun, TODO if not */
+StepState cold_has_job(Operation *op, GError **error);

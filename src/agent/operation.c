@@ -41,6 +41,7 @@ operation_free(void *p)
     machine_clear(&op->machine);
     journal_row_clear(&op->row);
     g_free(op->job_reason);
+    g_free(op->waiting_for);
     g_free(op);
 }
 
@@ -106,11 +107,11 @@ op_add_pause(Operation *op, const char *kind, double milliseconds)
 static const char *
 state_of(const Operation *op)
 {
-    if (!machine_ended(&op->machine))
+    if (!operation_ended(op))
         return "running";
-    if (!machine_failed(&op->machine))
+    if (op->row.error_word == NULL)
         return "done";
-    return g_strcmp0(op->machine.error_word, "cancelled") == 0 ? "cancelled" : "failed";
+    return g_strcmp0(op->row.error_word, "cancelled") == 0 ? "cancelled" : "failed";
 }
 
 static json_t *
@@ -134,7 +135,7 @@ operation_to_json(Operation *op)
     json_t *result = json_object_get(op->row.data, "result");
 
     json_object_set_new(json, "progress", progress_to_json(op));
-    json_put_text(json, "waiting_for", op->machine.waiting_for);
+    json_put_text(json, "waiting_for", op->waiting_for);
     if (op->row.error_word != NULL)
         json_object_set_new(
             json, "error",
@@ -193,35 +194,45 @@ replace_text(char **at, const char *text)
     g_free(old);
 }
 
-/* The engine's save(): the row follows the machine; if the journal refuses, the row goes back. */
+/* agent->lock held. Others never read the machine: the row and this are what they see of it. */
+static void
+tell_waiting(Operation *op)
+{
+    replace_text(&op->waiting_for, op->machine.waiting_for);
+}
+
+/* The engine's save(): the row follows the machine, and shows nothing that is not durable. The
+ * wish to cancel is not the machine's: it may come at any time (operation_cancel()). */
 static bool
 save_machine(void *self, GError **error)
 {
     Operation *op = self;
     Machine *m = &op->machine;
-    g_autofree char *old_step = g_strdup(op->row.step);
-    unsigned old_tried = op->row.tried;
+    JournalRow row = op->row;
 
     if (*m->step == '\0' && json_object_get(op->row.data, "result") == NULL)
         op_remember(op, "result", json_object());
-    g_mutex_lock(&op->agent->lock);
+    row.step = m->step;
+    row.tried = m->tried;
+    row.error_word = m->error_word;
+    row.error_text = m->error_text;
+    if (!journal_update(op->agent->journal, &row, error))
+        return false;
+
+    WITH_LOCK(&op->agent->lock);
     replace_text(&op->row.step, m->step);
     replace_text(&op->row.error_word, m->error_word);
     replace_text(&op->row.error_text, m->error_text);
     op->row.tried = m->tried;
-    op->row.cancel = m->cancel;
-    g_mutex_unlock(&op->agent->lock);
-
-    if (!journal_update(op->agent->journal, &op->row, error)) {
-        g_mutex_lock(&op->agent->lock);
-        replace_text(&op->row.step, old_step);
-        op->row.tried = old_tried;
-        g_mutex_unlock(&op->agent->lock);
-        return false;
-    }
-    WITH_LOCK(&op->agent->lock);
+    tell_waiting(op);
     tell(op);
     return true;
+}
+
+bool
+operation_ended(const Operation *op)
+{
+    return *op->row.step == '\0';
 }
 
 /* ---- the worker of a VM ---- */
@@ -231,7 +242,7 @@ drop_if_done(Agent *agent, Operation *op)
 {
     g_autoptr(GError) error = NULL;
 
-    if (!op->acked || !machine_ended(&op->machine))
+    if (!op->acked || !operation_ended(op))
         return false;
     if (!journal_forget(agent->journal, op->row.id, &error)) {
         log_vm_warn(op->row.vm_id, op->row.id, "%s; it will be tried at the next acknowledgement",
@@ -248,9 +259,9 @@ log_end(const Operation *op)
 {
     const char *name = op->entry->vm != NULL ? op->entry->vm->name : op->row.vm_id;
 
-    if (machine_failed(&op->machine))
+    if (op->row.error_word != NULL)
         log_vm_warn(op->row.vm_id, op->row.id, "%s of VM %s ended: %s: %s", op->row.kind, name,
-                    state_of(op), op->machine.error_text);
+                    state_of(op), op->row.error_text);
     else
         log_vm_info(op->row.vm_id, op->row.id, "%s of VM %s is done", op->row.kind, name);
 }
@@ -261,9 +272,11 @@ turn_operation(Operation *op)
 {
     Turn turn = TURN_AGAIN;
 
-    op->machine.cancel = op->row.cancel;
-    while (turn == TURN_AGAIN && !op->agent->stopping) {
+    while (turn == TURN_AGAIN && !agent_stopping(op->agent)) {
         WITH_LOCK(&op->entry->lock);
+        g_mutex_lock(&op->agent->lock);
+        op->machine.cancel = op->row.cancel;
+        g_mutex_unlock(&op->agent->lock);
         op->poll_ms = SLOW_POLL_MS;
         turn = machine_turn(&op->machine);
     }
@@ -272,6 +285,7 @@ turn_operation(Operation *op)
     unsigned backoff = machine_backoff_ms(&op->machine);
     if (backoff > 0) {
         WITH_LOCK(&op->agent->lock);
+        tell_waiting(op);
         tell(op);
         if (op->machine.misses == 5)
             log_vm_warn(op->row.vm_id, op->row.id, "%s of VM %s waits at step '%s': %s",
@@ -305,19 +319,21 @@ worker(void *data)
     g_free(data);
 
     g_mutex_lock(&agent->lock);
-    while (entry->operations->len > 0 && !agent->stopping) {
+    while (entry->operations->len > 0 && !agent_stopping(agent)) {
         g_autoptr(GPtrArray) ops = g_ptr_array_copy(entry->operations, NULL, NULL);
         unsigned wait = SLOW_POLL_MS;
 
         entry->kicked = false;
         g_mutex_unlock(&agent->lock);
-        for (guint i = 0; i < ops->len; i++)
-            wait = MIN(wait, turn_operation(ops->pdata[i]));
+        for (guint i = 0; i < ops->len; i++) {
+            unsigned next = turn_operation(ops->pdata[i]); /* MIN() would call it twice */
+            wait = MIN(wait, next);
+        }
         g_mutex_lock(&agent->lock);
         retire(agent, entry);
 
         int64_t until = g_get_monotonic_time() + (int64_t)wait * 1000;
-        while (!entry->kicked && !agent->stopping && entry->operations->len > 0)
+        while (!entry->kicked && !agent_stopping(agent) && entry->operations->len > 0)
             if (!g_cond_wait_until(&entry->wake, &agent->lock, until))
                 break;
     }
@@ -334,7 +350,8 @@ kick(Agent *agent, AgentVm *entry)
 {
     entry->kicked = true;
     g_cond_broadcast(&entry->wake);
-    if (entry->worker || entry->operations->len == 0 || agent->stopping)
+    /* not before every VM is known: who uses which volume is asked of all of them */
+    if (entry->worker || entry->operations->len == 0 || agent_stopping(agent) || !agent->loaded)
         return;
     entry->worker = true;
     agent->workers++;
@@ -391,6 +408,8 @@ no_conflict(AgentVm *entry, const OperationKind *kind, const json_t *params, GEr
     for (guint i = 0; i < entry->operations->len; i++) {
         Operation *other = entry->operations->pdata[i];
         const char *other_disk = json_text(other->row.params, "disk_id");
+        if (operation_ended(other))
+            continue; /* ended: its outcome is told already, its worker is about to drop it */
         if (kind->whole_vm || other->kind->whole_vm ||
             (disk != NULL && g_strcmp0(disk, other_disk) == 0))
             return error_set(error, ERR_BUSY,
@@ -517,12 +536,10 @@ operation_cancel(Agent *agent, const char *id, json_t **ret_json, GError **error
 
     if (op == NULL)
         return error_set(error, ERR_NOT_FOUND, "no operation %s", id);
-    if (!machine_ended(&op->machine) && !op->row.cancel) {
-        op->row.cancel = true;
-        if (!journal_update(agent->journal, &op->row, error)) {
-            op->row.cancel = false;
+    if (!operation_ended(op) && !op->row.cancel) {
+        if (!journal_cancel(agent->journal, id, error))
             return false;
-        }
+        op->row.cancel = true;
         kick(agent, op->entry);
     }
     *ret_json = operation_to_json(op);
@@ -537,7 +554,7 @@ operation_ack(Agent *agent, const char *id, GError **error)
 
     if (op == NULL) /* a repeat */
         return true;
-    if (!machine_ended(&op->machine))
+    if (!operation_ended(op))
         return error_set(error, ERR_BUSY, "operation %s has not ended (step '%s')", id,
                          op->row.step);
     if (g_ptr_array_find(op->entry->operations, op, NULL)) {

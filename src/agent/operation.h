@@ -2,8 +2,8 @@
  *
  * An operation: one deed that the manager asked for, with its place in the journal.
  *
- * Ownership: the agent's table owns it until it is acknowledged. Threads: its VM's worker turns it,
- * others read it under agent->lock through operation_to_json().
+ * Ownership: the agent's table owns it until it is acknowledged. Threads: its VM's worker turns it
+ * and alone touches machine and scratch; it changes row under agent->lock, where others read it.
  */
 #pragma once
 
@@ -25,9 +25,10 @@ struct Operation {
     const OperationKind *kind;
     JournalRow row;
     Machine machine;
-    void *scratch;    /* of the kind; not saved */
-    unsigned poll_ms; /* how soon to look again while it waits; 0 = the slow poll */
-    bool acked;       /* dropped when it ends */
+    void *scratch;     /* of the kind; not saved */
+    unsigned poll_ms;  /* how soon to look again while it waits; 0 = the slow poll */
+    bool acked;        /* dropped when it ends */
+    char *waiting_for; /* the machine's, as last told; guarded by agent->lock like row */
     /* progress, guarded by agent->lock */
     const char *phase; /* a static string */
     uint64_t bytes_done, bytes_total;
@@ -45,7 +46,8 @@ struct Operation {
 bool operation_begin(Agent *agent, json_t *body, json_t **ret_json, GError **error);
 /* Loads all from the journal and starts their workers. */
 bool operations_resume(Agent *agent, GError **error);
-json_t *operation_to_json(Operation *op); /* agent->lock held */
+json_t *operation_to_json(Operation *op);  /* agent->lock held */
+bool operation_ended(const Operation *op); /* durably; agent->lock held, or by its worker */
 bool operation_cancel(Agent *agent, const char *id, json_t **ret_json, GError **error);
 bool operation_ack(Agent *agent, const char *id, GError **error);
 /* Unknown: writes a tombstone, then ERR_NOT_FOUND. */
@@ -76,6 +78,8 @@ void merge_scratch_free(void *scratch);
 
 /* The manifest as stored, to change and save; home is borrowed. */
 Vm *op_manifest(Operation *op, Domain **ret_home, GError **error);
+/* Is libvirt there to be asked? Else ERR_UNREACHABLE: no reason to use up a try. */
+bool op_connected(Operation *op, GError **error);
 /* Looks at the VM at libvirt. */
 HvDomain *op_hv(Operation *op, GError **error);
 /* The paths of a disk's chain as the headers tell it from the leaf that libvirt names, base first.
@@ -91,6 +95,8 @@ void op_unrecord(Operation *op, Vm *vm);
  * (H2..H4). */
 bool op_mend_definition(Operation *op, GError **error);
 bool op_definition_is_right(const HvDomain *hv);
+/* Does a QEMU have this image open, whatever libvirt says of it? */
+bool volume_is_open(const char *path);
 /* The relative name of "path" as seen from the directory of "from"; the caller frees it. */
 /* A path for a new file of ours beside another: "web.qcow2" → "web.1a2b3c4d.qcow2", where no file
  * is yet. Asked once, and journaled before the file is made: afterwards a file of that name is

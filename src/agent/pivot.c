@@ -17,10 +17,22 @@
 #include "base/fault.h"
 #include "base/log.h"
 
+#define MANIFEST_ROOM (4 * 1024 * 1024) /* bytes */
+
 static bool
 we_suspended(const Operation *op)
 {
     return json_flag(json_object_get(op->row.data, "pivoting"), "suspended");
+}
+
+/* Too late to cancel it? */
+static bool
+is_done_already(Operation *op)
+{
+    g_autoptr(HvDomain) hv = op_hv(op, NULL);
+    ChainState state;
+
+    return hv != NULL && merge_chain_state(op, hv, &state, NULL) && state == CHAIN_AFTER;
 }
 
 StepState
@@ -32,7 +44,8 @@ pivot_check(void *self, GError **error)
         return cold_pivot_check(op, error);
     if (!merge_has_leaf(op) || json_object_get(op->row.data, "pivoted") != NULL)
         return STEP_DONE;
-    if (op->machine.cancel && json_object_get(op->row.data, "pivoting") == NULL) {
+    if (op->machine.cancel && json_object_get(op->row.data, "pivoting") == NULL &&
+        !is_done_already(op)) {
         error_set(error, ERR_CANCELLED, "cancelled by the user");
         return STEP_FAILED;
     }
@@ -53,7 +66,7 @@ wait_caught_up(Operation *op, int64_t until_us, GError **error)
             return error_set(error, ERR_BUSY, "the block job is gone");
         if (job.end > 0 && job.current == job.end)
             return true;
-        if (clock_mono_us() > until_us)
+        if (clock_mono_us() > until_us || agent_stopping(op->agent))
             return error_set(
                 error, ERR_TIMEOUT,
                 "disk %s: the mirror did not catch up within the pivot's budget of %u ms; the "
@@ -73,7 +86,8 @@ pivot_job(Operation *op, int64_t until_us, GError **error)
         g_autoptr(GError) problem = NULL;
         if (hv->ops->job_pivot(hv, op->row.vm_id, op_data(op, "target"), &problem))
             return true;
-        if (!g_error_matches(problem, ERR, ERR_BUSY) || clock_mono_us() > until_us) {
+        if (!g_error_matches(problem, ERR, ERR_BUSY) || clock_mono_us() > until_us ||
+            agent_stopping(op->agent)) {
             g_propagate_error(error, g_steal_pointer(&problem));
             return false;
         }
@@ -101,6 +115,11 @@ pivot_unsuspend(Operation *op, const HvDomain *hv, GError **error)
         op_remember(op, "pivoting", NULL); /* it runs already, or is another instance */
         return true;
     }
+    if (!merge_leaf_is_settled(op, hv))
+        return error_set(error, ERR_BUSY,
+                         "VM '%s' stays suspended: libvirt does not yet say whether disk %s has "
+                         "pivoted",
+                         hv->name, op_data(op, "target"));
     return resume(op, error) && operation_save(op, error);
 }
 
@@ -177,8 +196,10 @@ pick_up(Operation *op, const HvDomain *domain, ChainState state, bool *ret_go_on
 {
     *ret_go_on = false;
     if (state == CHAIN_AFTER) {
-        if (json_object_get(op->row.data, "pivoting") != NULL && domain->state != VM_PAUSED)
-            op_remember(op, "pivoting", NULL); /* resumed already */
+        if (json_object_get(op->row.data, "pivoting") != NULL &&
+            (domain->state != VM_PAUSED ||
+             g_strcmp0(domain->instance, op_data(op, "instance")) != 0))
+            op_remember(op, "pivoting", NULL); /* resumed already, or another instance */
         /* the pause began in an earlier life, which is gone with its clock */
         int64_t since = json_number(json_object_get(op->row.data, "pivoting"), "since");
         return conclude(op, clock_mono_us() - (clock_wall_ms() - since) * 1000, error);
@@ -207,20 +228,43 @@ look_again_later(GError **error)
 
 /* A mirror that failed since it was ready leaves nothing to pivot to. */
 static bool
-job_is_there(Operation *op, GError **error)
+job_is_there(Operation *op, const HvDomain *domain, GError **error)
 {
     Hypervisor *hv = op->agent->hv;
+    const HvDisk *disk = hv_domain_disk(domain, op_data(op, "target"));
     HvJob job = { 0 };
 
     if (!hv->ops->job_look(hv, op->row.vm_id, op_data(op, "target"), &job, error))
         return false;
-    if (job.type != HV_JOB_NONE)
+    if (merge_owns_job(op, domain, &job))
         return true;
+    if (job.type == HV_JOB_NONE && disk != NULL && disk->mirror_path != NULL)
+        return error_set(error, ERR_BUSY, "disk %s: libvirt has not found its job again yet",
+                         disk->target);
+    WITH_LOCK(&op->agent->lock);
     return error_set(
         error, ERR_HYPERVISOR,
         "disk %s: the merge failed just before the pivot: %s. No data were lost: the VM runs on "
         "its old chain; delete the snapshot again",
         op_data(op, "target"), op->job_reason != NULL ? op->job_reason : "QEMU gave no reason");
+}
+
+/* The manifest is written in the pause, and the guest stands still until it is: a full storage is
+ * found before. */
+static bool
+manifest_has_room(Operation *op, GError **error)
+{
+    Domain *home = NULL;
+    g_autoptr(Vm) vm = op_manifest(op, &home, error);
+    uint64_t room = 0;
+
+    if (vm == NULL || !domain_space(home, &room, NULL, error))
+        return false;
+    return room >= MANIFEST_ROOM ||
+           error_set(error, ERR_NO_SPACE,
+                     "storage domain %s is full: the pivot of disk %s could not be recorded. The "
+                     "VM runs on its old chain; free some space and delete the snapshot again",
+                     home->path, op_data(op, "target"));
 }
 
 /* The guest stands still from here to the end, at most for the budget. */
@@ -235,7 +279,8 @@ pivot_in_pause(Operation *op, int64_t t0, GError **error)
     if (!pivot_job(op, until, error)) {
         g_autoptr(HvDomain) now = op_hv(op, NULL);
         /* only a chain seen unchanged lets the guest run */
-        if (now == NULL || !merge_chain_state(op, now, &state, NULL) || state != CHAIN_BEFORE)
+        if (now == NULL || !merge_chain_state(op, now, &state, NULL) || state != CHAIN_BEFORE ||
+            !merge_leaf_is_settled(op, now))
             return false;
         return give_up_this_try(op, error);
     }
@@ -260,17 +305,25 @@ pivot_act(void *self, GError **error)
     if (merge_is(op, "cold-commit"))
         return cold_pivot(op, error);
     domain = op_hv(op, error);
-    if (domain == NULL || !merge_chain_state(op, domain, &state, error))
+    if (domain == NULL) /* a VM that is gone for good is not waited for */
+        return g_error_matches(*error, ERR, ERR_NOT_FOUND) ? false : look_again_later(error);
+    if (!merge_chain_state(op, domain, &state, error)) {
+        /* somebody else changed the chain: that ends the merge, but never leaves the VM suspended
+         */
+        if (state == CHAIN_OTHER && pivot_unsuspend(op, domain, NULL))
+            return false;
         return look_again_later(error);
+    }
 
     if (!pick_up(op, domain, state, &go_on, error))
         return state == CHAIN_AFTER ? look_again_later(error) : false;
     if (!go_on)
         return true;
     operation_progress(op, "pivoting", op->bytes_done, op->bytes_total);
+    if (!job_is_there(op, domain, error) || !manifest_has_room(op, error))
+        return false;
     g_clear_pointer(&domain, hv_domain_free);
-    if (!job_is_there(op, error) ||
-        !hv->ops->job_set_bandwidth(hv, op->row.vm_id, op_data(op, "target"), 0, error) ||
+    if (!hv->ops->job_set_bandwidth(hv, op->row.vm_id, op_data(op, "target"), 0, error) ||
         !sync_new_chain(op, false, error) || (domain = op_hv(op, error)) == NULL ||
         !fault_point("agent.pivot.before-suspend", error))
         return false;

@@ -13,6 +13,8 @@
 #include <errno.h>
 #include <gio/gio.h>
 #include <glib/gstdio.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 static uint64_t
@@ -63,6 +65,15 @@ prefill_check(void *self, GError **error)
     return STEP_RUNNING;
 }
 
+/* In the child. The copy is begun again by the next agent: one that goes on alone only costs. It
+ * follows the thread that started it, which is the VM's worker and lives as long as the operation.
+ */
+static void
+die_with_agent(void *unused)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
 static GSubprocess *
 run_convert(Operation *op, const char *source, const char *backing, const char *backing_format,
             GError **error)
@@ -71,6 +82,7 @@ run_convert(Operation *op, const char *source, const char *backing, const char *
     g_autofree char *rate = g_strdup_printf("%" G_GUINT64_FORMAT, limit);
     g_autoptr(GPtrArray) argv = g_ptr_array_new();
     g_autoptr(GError) problem = NULL;
+    g_autoptr(GSubprocessLauncher) launcher = NULL;
     GSubprocess *process;
 
 #define ARG(text) g_ptr_array_add(argv, (char *)(text))
@@ -97,8 +109,9 @@ run_convert(Operation *op, const char *source, const char *backing, const char *
     ARG(op_data(op, "dest"));
     ARG(NULL);
 #undef ARG
-    process = g_subprocess_newv((const char *const *)argv->pdata, G_SUBPROCESS_FLAGS_STDOUT_SILENCE,
-                                &problem);
+    launcher = g_subprocess_launcher_new(G_SUBPROCESS_FLAGS_STDOUT_SILENCE);
+    g_subprocess_launcher_set_child_setup(launcher, die_with_agent, NULL, NULL);
+    process = g_subprocess_launcher_spawnv(launcher, (const char *const *)argv->pdata, &problem);
     if (process == NULL)
         error_set(error, ERR_STORAGE, "qemu-img could not be started: %s", problem->message);
     return process;

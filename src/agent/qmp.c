@@ -2,6 +2,7 @@
 #include "agent/qmp.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -74,9 +75,14 @@ qmp_open(const char *socket_path, GError **error)
     qmp->process = -1;
     qmp->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     g_strlcpy(address.sun_path, socket_path, sizeof address.sun_path);
-    if (qmp->fd < 0 || strlen(socket_path) >= sizeof address.sun_path ||
-        connect(qmp->fd, (struct sockaddr *)&address, sizeof address) < 0) {
-        error_set(error, ERR_UNREACHABLE, "no qemu-storage-daemon at %s", socket_path);
+    if (strlen(socket_path) >= sizeof address.sun_path) {
+        error_set(error, ERR_INVALID, "the socket's path %s is too long", socket_path);
+        return NULL;
+    }
+    if (qmp->fd < 0 || connect(qmp->fd, (struct sockaddr *)&address, sizeof address) < 0) {
+        bool none = errno == ECONNREFUSED || errno == ENOENT;
+        error_set(error, none ? ERR_NOT_FOUND : ERR_UNREACHABLE, "no qemu-storage-daemon at %s",
+                  socket_path);
         return NULL;
     }
     struct ucred peer = { 0 };
@@ -84,7 +90,7 @@ qmp_open(const char *socket_path, GError **error)
     if (getsockopt(qmp->fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid > 0)
         qmp->process = (int)syscall(SYS_pidfd_open, peer.pid, 0);
     setsockopt(qmp->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    qmp->in = fdopen(dup(qmp->fd), "r");
+    qmp->in = fdopen(fcntl(qmp->fd, F_DUPFD_CLOEXEC, 0), "r");
     if (qmp->in == NULL || (greeting = read_message(qmp, error)) == NULL ||
         !qmp_call(qmp, "qmp_capabilities", NULL, NULL, error))
         return NULL;

@@ -22,7 +22,14 @@ snapshot_rename_params(const json_t *params, GError **error)
 bool
 snapshot_forget_params(const json_t *params, GError **error)
 {
-    return required_texts(params, id_key, error);
+    json_t *list = json_object_get(params, "snapshots");
+
+    if (!json_is_array(list))
+        return error_set(error, ERR_INVALID, "the operation lacks 'snapshots'");
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (!id_is_valid(json_string_value(json_array_get(list, i))))
+            return error_set(error, ERR_INVALID, "member %zu of 'snapshots' is not a UUID", i);
+    return true;
 }
 
 static StepState
@@ -61,42 +68,58 @@ rename_act(void *self, GError **error)
     return manifest_save(home, vm, error) && agent_look(op->agent, op->entry, error);
 }
 
+/* The i-th snapshot to forget; NULL = it is forgotten already. */
+static Snapshot *
+to_forget(const Operation *op, const Vm *vm, size_t i)
+{
+    json_t *list = json_object_get(op->row.params, "snapshots");
+
+    return vm_snapshot(vm, json_string_value(json_array_get(list, i)));
+}
+
+static size_t
+how_many(const Operation *op)
+{
+    return json_array_size(json_object_get(op->row.params, "snapshots"));
+}
+
+/* Not while a volume of it is still in a chain: that would hide a restore point, not delete it. */
+static bool
+has_nothing_left(const Vm *vm, const Snapshot *snapshot, GError **error)
+{
+    for (guint i = 0; i < snapshot->disks->len; i++) {
+        SnapshotDisk *sd = snapshot->disks->pdata[i];
+        Disk *disk = vm_disk(vm, sd->disk_id);
+        if (disk != NULL && disk_volume_index(disk, sd->volume_id) >= 0)
+            return error_set(error, ERR_REFUSED,
+                             "snapshot '%s' of VM '%s' still has a volume of disk %s",
+                             snapshot->name, vm->name, disk->target);
+    }
+    return true;
+}
+
 static StepState
 forget_check(void *self, GError **error)
 {
     Operation *op = self;
     Domain *home = NULL;
     g_autoptr(Vm) vm = op_manifest(op, &home, error);
+    bool any = false;
 
     if (vm == NULL)
         return STEP_UNKNOWN;
-    Snapshot *snapshot = vm_snapshot(vm, op_text(op, "snapshot_id"));
-    if (snapshot == NULL)
-        return STEP_DONE;
-    for (guint i = 0; i < snapshot->disks->len; i++) {
-        SnapshotDisk *sd = snapshot->disks->pdata[i];
-        Disk *disk = vm_disk(vm, sd->disk_id);
-        if (disk == NULL || disk_volume_index(disk, sd->volume_id) < 0)
-            continue; /* its volume is gone: nothing to merge */
-        error_set(error, ERR_REFUSED, "snapshot '%s' of VM '%s' still has a volume of disk %s",
-                  snapshot->name, vm->name, disk->target);
-        return STEP_FAILED;
+    for (size_t i = 0; i < how_many(op); i++) {
+        Snapshot *snapshot = to_forget(op, vm, i);
+        if (snapshot != NULL && !has_nothing_left(vm, snapshot, error))
+            return STEP_FAILED;
+        any = any || snapshot != NULL;
     }
-    return STEP_TODO;
+    return any ? STEP_TODO : STEP_DONE;
 }
 
 static bool
-forget_act(void *self, GError **error)
+forget_one(Vm *vm, Snapshot *snapshot, GError **error)
 {
-    Operation *op = self;
-    Domain *home = NULL;
-    g_autoptr(Vm) vm = op_manifest(op, &home, error);
-    Snapshot *snapshot = vm != NULL ? vm_snapshot(vm, op_text(op, "snapshot_id")) : NULL;
-
-    if (vm == NULL)
-        return false;
-    if (snapshot == NULL)
-        return true;
     if (snapshot->memory != NULL && g_unlink(snapshot->memory) < 0 && errno != ENOENT)
         return error_set_errno(error, "removing the memory volume %s", snapshot->memory);
     for (guint i = 0; i < vm->snapshots->len; i++) {
@@ -107,6 +130,23 @@ forget_act(void *self, GError **error)
         }
     }
     g_ptr_array_remove(vm->snapshots, snapshot);
+    return true;
+}
+
+static bool
+forget_act(void *self, GError **error)
+{
+    Operation *op = self;
+    Domain *home = NULL;
+    g_autoptr(Vm) vm = op_manifest(op, &home, error);
+
+    if (vm == NULL)
+        return false;
+    for (size_t i = 0; i < how_many(op); i++) {
+        Snapshot *snapshot = to_forget(op, vm, i);
+        if (snapshot != NULL && !forget_one(vm, snapshot, error))
+            return false;
+    }
     return manifest_save(home, vm, error) && agent_look(op->agent, op->entry, error);
 }
 

@@ -65,6 +65,13 @@ machine_note_failure(Machine *m, const GError *error)
     m->error_text = g_strdup(error->message);
 }
 
+void
+machine_forgive(Machine *m)
+{
+    g_clear_pointer(&m->error_word, g_free);
+    g_clear_pointer(&m->error_text, g_free);
+}
+
 unsigned
 machine_backoff_ms(const Machine *m)
 {
@@ -116,8 +123,12 @@ fail(Machine *m, const Step *step, const GError *error)
 {
     if (step->on_failed == NULL)
         return wait_because(m, error); /* no way back: an operator must see it */
+    bool first = !machine_failed(m);
     machine_note_failure(m, error);
-    return enter(m, step->on_failed);
+    Turn turn = enter(m, step->on_failed);
+    if (first && m->step != NULL && g_str_equal(m->step, step->name))
+        machine_forgive(m); /* not saved, so not failed yet: the next turn asks the world again */
+    return turn;
 }
 
 static Turn

@@ -78,6 +78,8 @@ bool machine_ended(const Machine *m);
 bool machine_failed(const Machine *m);
 /* Records the first failure; later ones are dropped. */
 void machine_note_failure(Machine *m, const GError *error);
+/* The world shows that the deed was done after all: it has not failed. Not saved by itself. */
+void machine_forgive(Machine *m);
 /* How long to wait after a turn that could not go on: 50 ms doubling to 10 s; 0 if nothing is
  * wrong. */
 unsigned machine_backoff_ms(const Machine *m);

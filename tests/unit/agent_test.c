@@ -1,0 +1,856 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Tests of src/agent: the journal, the step tables, names of new files, and whole operations on a
+ * hypervisor in memory with real qcow2 files, stopped at every fault point they pass: whoever comes
+ * after must finish or undo them, lose nothing, and leave no VM suspended.
+ */
+#include "agent/operation.h"
+#include "base/fault.h"
+#include "base/text.h"
+#include "fake_hypervisor.h"
+
+#include <glib/gstdio.h>
+#include <sched.h>
+#include <sqlite3.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+
+#define OP "aaaaaaaa-0000-4000-8000-000000000001"
+#define OP2 "bbbbbbbb-0000-4000-8000-000000000002"
+#define PATIENCE_US (30 * G_TIME_SPAN_SECOND)
+
+/* ---- the journal ---- */
+
+static JournalRow
+row_make(const char *id)
+{
+    return (JournalRow){ .id = g_strdup(id),
+                         .kind = g_strdup("merge"),
+                         .vm_id = g_strdup(FAKE_VM),
+                         .step = g_strdup("record"),
+                         .params = json_pack("{s:s}", "disk_id", "d"),
+                         .data = json_object() };
+}
+
+static Journal *
+journal_in(const char *folder)
+{
+    g_autofree char *file = in(folder, "journal.db");
+    g_autoptr(GError) error = NULL;
+    Journal *journal = journal_open(file, &error);
+
+    g_assert_no_error(error);
+    return journal;
+}
+
+static void
+test_journal(void)
+{
+    FOLDER(folder);
+    g_autoptr(Journal) journal = journal_in(folder);
+    g_autofree char *agent_id = g_strdup(journal_agent_id(journal));
+    JournalRow row = row_make(OP), other = row_make(OP2);
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(journal_begin(journal, &row, &error));
+    g_assert_cmpint(row.created, >, 0);
+    g_assert_false(journal_begin(journal, &row, &error));
+    g_assert_error(error, ERR, ERR_EXISTS);
+    g_clear_error(&error);
+    g_assert_false(journal_tombstone(journal, OP, &error));
+    g_assert_error(error, ERR, ERR_EXISTS);
+    g_clear_error(&error);
+
+    g_assert_true(journal_tombstone(journal, OP2, &error));
+    g_assert_true(journal_tombstone(journal, OP2, &error));
+    g_assert_false(journal_begin(journal, &other, &error));
+    g_assert_error(error, ERR, ERR_GONE);
+    g_clear_error(&error);
+
+    /* a cancel is kept, whatever the machine saves afterwards */
+    g_assert_true(journal_cancel(journal, OP, &error));
+    g_free(row.step);
+    row.step = g_strdup("settle");
+    row.tried = 2;
+    row.error_word = g_strdup("refused");
+    row.error_text = g_strdup("because");
+    json_object_set_new(row.data, "strategy", json_string("commit"));
+    g_assert_true(journal_update(journal, &row, &error));
+    journal_close(g_steal_pointer(&journal));
+
+    journal = journal_in(folder);
+    g_assert_cmpstr(journal_agent_id(journal), ==, agent_id);
+    g_autoptr(GPtrArray) rows = journal_load(journal, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(rows->len, ==, 1);
+    JournalRow *back = rows->pdata[0];
+    g_assert_cmpstr(back->step, ==, "settle");
+    g_assert_cmpuint(back->tried, ==, 2);
+    g_assert_true(back->cancel);
+    g_assert_cmpstr(back->error_word, ==, "refused");
+    g_assert_cmpstr(back->error_text, ==, "because");
+    g_assert_cmpstr(json_text(back->data, "strategy"), ==, "commit");
+    g_assert_cmpstr(json_text(back->params, "disk_id"), ==, "d");
+    g_assert_true(journal_forget(journal, OP, &error));
+    g_ptr_array_unref(g_steal_pointer(&rows));
+    rows = journal_load(journal, &error);
+    g_assert_cmpuint(rows->len, ==, 0);
+    journal_row_clear(&row);
+    journal_row_clear(&other);
+}
+
+static void
+test_journal_epoch(void)
+{
+    FOLDER(folder);
+    Journal *journal = journal_in(folder);
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(journal_epoch(journal, 3, &error));
+    g_assert_true(journal_epoch(journal, 3, &error));
+    g_assert_true(journal_epoch(journal, 7, &error));
+    journal_close(journal);
+    journal = journal_in(folder);
+    g_assert_false(journal_epoch(journal, 6, &error));
+    g_assert_error(error, ERR, ERR_STALE_EPOCH);
+    g_clear_error(&error);
+    g_assert_true(journal_epoch(journal, 7, &error));
+    journal_close(journal);
+}
+
+/* What cannot be read is never guessed, and never replaced. */
+static void
+test_journal_damaged(void)
+{
+    FOLDER(folder);
+    g_autoptr(Journal) journal = journal_in(folder);
+    g_autofree char *file = in(folder, "journal.db");
+    JournalRow row = row_make(OP);
+    g_autoptr(GError) error = NULL;
+    sqlite3 *db = NULL;
+
+    g_assert_true(journal_begin(journal, &row, &error));
+    g_assert_cmpint(sqlite3_open(file, &db), ==, SQLITE_OK);
+    g_assert_cmpint(sqlite3_exec(db, "UPDATE operations SET data='{'", NULL, NULL, NULL), ==,
+                    SQLITE_OK);
+    sqlite3_close(db);
+    g_assert_null(journal_load(journal, &error));
+    assert_refused(error, ERR_CORRUPT, OP);
+    journal_row_clear(&row);
+}
+
+/* In a child with mounts of its own: 0 = as promised. */
+static int
+fill_and_begin(const char *folder)
+{
+    g_autoptr(GError) error = NULL;
+    JournalRow row = row_make(OP), second = row_make(OP2);
+    g_autofree char *ballast = in(folder, "ballast");
+
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        mount("tmpfs", folder, "tmpfs", 0, "size=2m") != 0)
+        return 77;
+    Journal *journal = journal_in(folder);
+    if (!journal_begin(journal, &row, &error))
+        return 1;
+    autofd int fd = open(ballast, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    static const char block[4096];
+    while (write(fd, block, sizeof block) > 0)
+        ;
+    for (int i = 0; i < 2000; i++) {
+        g_autofree char *key = g_strdup_printf("key%d", i);
+        json_object_set_new(second.data, key, json_string("a value that takes some space"));
+    }
+    if (journal_begin(journal, &second, &error))
+        return 2;
+    if (!g_error_matches(error, ERR, ERR_NO_SPACE) && !g_error_matches(error, ERR, ERR_STORAGE))
+        return 3;
+    if (ftruncate(fd, 0) != 0)
+        return 6;
+    g_clear_error(&error);
+    g_autoptr(GPtrArray) rows = journal_load(journal, &error);
+    if (rows == NULL || rows->len != 1)
+        return 4;
+    if (!journal_begin(journal, &second, &error)) {
+        fprintf(stderr, "# %s\n", error->message);
+        return 5;
+    }
+    return 0;
+}
+
+static void
+test_journal_full(void)
+{
+    FOLDER(folder);
+    pid_t child = fork();
+    int status = 0;
+
+    if (child == 0)
+        _exit(fill_and_begin(folder));
+    g_assert_cmpint(waitpid(child, &status, 0), ==, child);
+    g_assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77)
+        g_test_skip("no right to mount");
+    else
+        g_assert_cmpint(WEXITSTATUS(status), ==, 0);
+}
+
+/* ---- tables and names ---- */
+
+static void
+test_tables(void)
+{
+    for (const OperationKind *kind = operation_kinds; kind->kind != NULL; kind++) {
+        g_autoptr(GError) error = NULL;
+        steps_check(kind->steps, &error);
+        g_assert_no_error(error);
+    }
+}
+
+static void
+test_relative_name(void)
+{
+    static const struct {
+        const char *from, *path, *name;
+    } rows[] = {
+        { "/a/b/leaf.q", "/a/b/base.q", "base.q" },
+        { "/a/b/leaf.q", "/a/base.q", "../base.q" },
+        { "/a/b/leaf.q", "/a/c/base.q", "../c/base.q" },
+        { "/a/leaf.q", "/a/b/c/base.q", "b/c/base.q" },
+        { "/leaf.q", "/base.q", "base.q" },
+        { "/leaf.q", "/a/base.q", "a/base.q" },
+        { "/a/b/leaf.q", "/x", "../../x" },
+        { "/a/b/leaf.q", "/a/b", "../b" },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree char *name = relative_name(rows[i].from, rows[i].path);
+        g_autoptr(GError) error = NULL;
+        g_assert_cmpstr(name, ==, rows[i].name);
+        g_autofree char *back = qcow2_backing_path(rows[i].from, name, &error);
+        g_assert_no_error(error);
+        g_assert_cmpstr(back, ==, rows[i].path);
+    }
+}
+
+static void
+test_new_file_name(void)
+{
+    static const struct {
+        const char *beside, *name;
+    } rows[] = {
+        { "web.qcow2", "web.aaaaaaaa.qcow2" },
+        { "web.12345678.qcow2", "web.aaaaaaaa.qcow2" },
+        { "web.img", "web.aaaaaaaa.qcow2" },
+        { "web", "web.aaaaaaaa.qcow2" },
+        { "web.v2", "web.v2.aaaaaaaa.qcow2" },
+        { "web.1234567g.raw", "web.1234567g.aaaaaaaa.qcow2" },
+    };
+    FOLDER(folder);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree char *beside = in(folder, rows[i].beside);
+        g_autofree char *wanted = in(folder, rows[i].name);
+        g_autofree char *path = new_file_name(beside, OP, "qcow2");
+        g_assert_cmpstr(path, ==, wanted);
+    }
+    g_autofree char *taken = in(folder, "web.aaaaaaaa.qcow2");
+    g_assert_true(g_file_set_contents(taken, "x", 1, NULL));
+    g_autofree char *beside = in(folder, "web.qcow2");
+    g_autofree char *path = new_file_name(beside, OP, "qcow2");
+    g_autofree char *wanted = in(folder, "web." OP ".qcow2");
+    g_assert_cmpstr(path, ==, wanted);
+}
+
+/* ---- operations on a hypervisor in memory ---- */
+
+/* A host: its disks (a.q <- a.1.q <- a.2.q <- a.3.q, and b likewise), the state of its agent, and
+ * what the guest sees on each disk. */
+typedef struct {
+    char *folder, *disks, *state;
+    Fake fake;
+    Agent *agent;
+    const char *disk_id; /* of vda, owned by vm */
+    Vm *vm;              /* as at the beginning */
+} Host;
+
+static const char *const layers[] = { "%c.q", "%c.1.q", "%c.2.q", "%c.3.q" };
+static char *template;
+
+static char *
+folder_make(void)
+{
+    g_autoptr(GError) error = NULL;
+    char *folder = g_dir_make_tmp("livemerge-agent-XXXXXX", &error);
+
+    g_assert_no_error(error);
+    return folder;
+}
+
+/* Each layer writes 64 KiB of its own, and all of them the first 64 KiB. */
+static void
+template_make(void)
+{
+    template = folder_make();
+    for (char disk = 'a'; disk <= 'b'; disk++) {
+        g_autofree char *below = NULL;
+        for (unsigned i = 0; i < G_N_ELEMENTS(layers); i++) {
+            char name[16];
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+            g_snprintf(name, sizeof name, layers[i], disk);
+#pragma GCC diagnostic pop
+            g_autofree char *path =
+                image(template, name, MIB, below, below != NULL ? "qcow2" : NULL);
+            MUST(template, "qemu-io -f qcow2 -c 'write -P %u 0 64k' -c 'write -P %u %uk 64k' %s",
+                 i + 1, i + 11, (i + 1) * 64, path);
+            g_free(below);
+            below = g_strdup(name);
+        }
+        MUST(template, "qemu-img convert -f qcow2 -O raw %s %c.gold", below, disk);
+    }
+}
+
+static void
+agent_begin(Host *host)
+{
+    const AgentOptions options = { .state_dir = host->state,
+                                   .pivot_budget_ms = 1000,
+                                   .quiesce_budget_s = 1 };
+    const HvEvent connected = { .kind = HV_EVENT_CONNECTED };
+    g_autoptr(GError) error = NULL;
+    int64_t until = g_get_monotonic_time() + PATIENCE_US;
+    bool loaded = false;
+
+    host->fake.away = false;
+    host->agent = agent_new(&options, &error);
+    g_assert_no_error(error);
+    agent_attach(host->agent, &host->fake.hv);
+    agent_on_hv_event(&connected, host->agent);
+    while (!loaded && g_get_monotonic_time() < until) {
+        g_usleep(1000);
+        WITH_LOCK(&host->agent->lock);
+        loaded = host->agent->loaded;
+    }
+    g_assert_true(loaded);
+}
+
+/* As if it were killed: from now on nothing answers it. */
+static void
+agent_end(Host *host)
+{
+    g_mutex_lock(&host->fake.lock);
+    host->fake.away = true;
+    g_mutex_unlock(&host->fake.lock);
+    agent_stop(host->agent);
+    g_assert_cmpuint(host->agent->workers, ==, 0);
+    agent_free(g_steal_pointer(&host->agent));
+}
+
+static void
+host_clear(Host *host)
+{
+    fault_arm(-1);
+    if (host->agent != NULL)
+        agent_end(host);
+    for (unsigned i = 0; i < FAKE_DISKS; i++) {
+        fake_job_clear(&host->fake.disks[i]);
+        g_free(host->fake.disks[i].live);
+        g_free(host->fake.disks[i].stored);
+    }
+    g_mutex_clear(&host->fake.lock);
+    vm_free(host->vm);
+    g_free(host->disks);
+    g_free(host->state);
+    folder_remove(&host->folder);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Host, host_clear)
+
+static void
+host_make(Host *host, bool running)
+{
+    host->folder = folder_make();
+    host->disks = in(host->folder, "d");
+    host->state = in(host->folder, "s");
+    MUST("/", "cp -r %s %s", template, host->disks);
+    g_assert_cmpint(g_mkdir(host->state, 0700), ==, 0);
+    host->fake.hv.ops = &fake_ops;
+    g_mutex_init(&host->fake.lock);
+    for (unsigned i = 0; i < FAKE_DISKS; i++) {
+        FakeDisk *disk = &host->fake.disks[i];
+        strcpy(disk->target, i == 0 ? "vda" : "vdb");
+        disk->stored = in(host->disks, i == 0 ? "a.3.q" : "b.3.q");
+        disk->live = g_strdup(disk->stored);
+    }
+    host->fake.running = running;
+    agent_begin(host);
+    host->vm = agent_vm_copy(host->agent, FAKE_VM);
+    g_assert_nonnull(host->vm);
+    g_assert_cmpstr(host->vm->unmanaged, ==, NULL);
+    host->disk_id = vm_disk(host->vm, "vda")->id;
+}
+
+static json_t *
+operation_now(Host *host)
+{
+    json_t *json = NULL;
+    g_autoptr(GError) error = NULL;
+
+    operation_get(host->agent, OP, &json, &error);
+    return json;
+}
+
+/* The operation once it has ended; if it does not, the test fails with what it waits for. */
+static json_t *
+operation_end(Host *host)
+{
+    int64_t until = g_get_monotonic_time() + PATIENCE_US;
+
+    for (;;) {
+        json_t *json = operation_now(host);
+        if (json == NULL || !g_str_equal(json_text(json, "state"), "running"))
+            return json;
+        if (g_get_monotonic_time() > until)
+            g_error("the operation stands at '%s' and waits for: %s", json_text(json, "step"),
+                    json_text(json, "waiting_for"));
+        json_decref(json);
+        g_usleep(2000);
+    }
+}
+
+typedef struct {
+    const char *name;
+    const char *kind;
+    bool off;           /* the VM is */
+    unsigned base, top; /* indexes, of a merge */
+    const char *strategy;
+    const char *chain; /* of vda, when it is done; '+' = a new volume */
+    const char *left;  /* volumes_left */
+} Case;
+
+static const Case cases[] = {
+    { "snapshot", "snapshot-create", false, 0, 0, NULL, "a.q a.1.q a.2.q a.3.q +", NULL },
+    { "snapshot-off", "snapshot-create", true, 0, 0, NULL, "a.q a.1.q a.2.q a.3.q +", NULL },
+    { "commit", "merge", false, 1, 2, "commit", "a.q a.1.q a.3.q", "a.2.q" },
+    { "commit-active", "merge", false, 2, 3, "commit-active", "a.q a.1.q a.2.q", "a.3.q" },
+    { "copy", "merge", false, 2, 3, "copy", "a.q a.1.q +", "a.2.q a.3.q" },
+    { "cold", "merge", true, 1, 2, "auto", "a.q a.1.q a.3.q", "a.2.q" },
+    { "cold-active", "merge", true, 2, 3, "auto", "a.q a.1.q a.2.q", "a.3.q" },
+};
+
+static void
+operation_start(Host *host, const Case *c)
+{
+    Disk *disk = vm_disk(host->vm, "vda");
+    g_autoptr(json_t) body =
+        json_pack("{s:s, s:s, s:s}", "id", OP, "kind", c->kind, "vm_id", FAKE_VM);
+    g_autoptr(json_t) answer = NULL;
+    g_autoptr(GError) error = NULL;
+
+    if (c->strategy != NULL) {
+        json_object_set_new(body, "disk_id", json_string(disk->id));
+        json_object_set_new(body, "base",
+                            json_string(((Volume *)disk->volumes->pdata[c->base])->id));
+        json_object_set_new(body, "top", json_string(((Volume *)disk->volumes->pdata[c->top])->id));
+        json_object_set_new(body, "strategy", json_string(c->strategy));
+    } else {
+        json_object_set_new(body, "snapshot_id", json_string(OP2));
+        json_object_set_new(body, "name", json_string("one"));
+    }
+    operation_begin(host->agent, body, &answer, &error);
+    g_assert_no_error(error);
+}
+
+static char *
+short_names(const char *const *paths)
+{
+    GString *text = g_string_new(NULL);
+
+    for (; *paths != NULL; paths++) {
+        g_autofree char *name = g_path_get_basename(*paths);
+        bool known = name[1] == '.' && strlen(name) <= 5;
+        g_string_append_printf(text, "%s%s", text->len > 0 ? " " : "", known ? name : "+");
+    }
+    return g_string_free(text, FALSE);
+}
+
+/* The chain of vda by the headers, from the leaf that the VM has (or would start with). */
+static char *
+chain_now(Host *host)
+{
+    FakeDisk *disk = &host->fake.disks[0];
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GPtrArray) chain =
+        qcow2_chain_walk(host->fake.running ? disk->live : disk->stored, "qcow2", NULL, &error);
+    g_autoptr(GPtrArray) paths = g_ptr_array_new();
+
+    g_assert_no_error(error);
+    for (guint i = 0; i < chain->len; i++)
+        g_ptr_array_add(paths, ((Qcow2Layer *)chain->pdata[i])->path);
+    g_ptr_array_add(paths, NULL);
+    return short_names((const char *const *)paths->pdata);
+}
+
+static char *
+chain_in_manifest(Host *host, const Vm *vm)
+{
+    g_autoptr(GPtrArray) paths = g_ptr_array_new();
+    Disk *disk = vm_disk(vm, "vda");
+
+    for (guint i = 0; i < disk->volumes->len; i++)
+        g_ptr_array_add(paths, ((Volume *)disk->volumes->pdata[i])->path);
+    g_ptr_array_add(paths, NULL);
+    return short_names((const char *const *)paths->pdata);
+}
+
+/* Nothing that the guest wrote is gone, whether it runs or is started from its definition. */
+static void
+assert_data(Host *host)
+{
+    for (unsigned i = 0; i < FAKE_DISKS; i++) {
+        FakeDisk *disk = &host->fake.disks[i];
+        if (host->fake.running) {
+            MUST(host->disks, "qemu-img compare -q -f qcow2 -F raw %s %c.gold", disk->live,
+                 i == 0 ? 'a' : 'b');
+            g_assert_cmpstr(disk->live, ==, disk->stored);
+        }
+        MUST(host->disks, "qemu-img compare -q -f qcow2 -F raw %s %c.gold", disk->stored,
+             i == 0 ? 'a' : 'b');
+    }
+}
+
+static unsigned
+files_of(Host *host)
+{
+    g_autoptr(GDir) dir = g_dir_open(host->disks, 0, NULL);
+    const char *name;
+    unsigned n = 0;
+
+    while ((name = g_dir_read_name(dir)) != NULL)
+        n += !g_str_has_prefix(name, ".") && !g_str_has_suffix(name, ".gold");
+    return n;
+}
+
+static void
+assert_done(Host *host, const Case *c, const json_t *op, const Vm *stored)
+{
+    const json_t *left = json_object_get(json_object_get(op, "result"), "volumes_left");
+    g_autofree char *chain = chain_now(host);
+    g_autofree char *manifest = chain_in_manifest(host, stored);
+
+    g_assert_cmpstr(chain, ==, c->chain);
+    g_assert_cmpstr(manifest, ==, c->chain);
+    if (c->left == NULL) {
+        g_assert_cmpuint(stored->snapshots->len, ==, 1);
+        g_assert_cmpuint(files_of(host), ==, 10);
+        return;
+    }
+    g_autoptr(GPtrArray) paths = g_ptr_array_new();
+    for (size_t i = 0; i < json_array_size(left); i++)
+        g_ptr_array_add(paths, (void *)json_string_value(json_array_get(left, i)));
+    g_ptr_array_add(paths, NULL);
+    g_autofree char *names = short_names((const char *const *)paths->pdata);
+    g_assert_cmpstr(names, ==, c->left);
+}
+
+static void
+assert_undone(Host *host, const Case *c, const Vm *stored)
+{
+    g_autofree char *chain = chain_now(host);
+    g_autofree char *manifest = chain_in_manifest(host, stored);
+
+    g_assert_cmpstr(chain, ==, "a.q a.1.q a.2.q a.3.q");
+    g_assert_cmpstr(manifest, ==, chain);
+    g_assert_cmpuint(stored->snapshots->len, ==, 0);
+    g_assert_cmpuint(files_of(host), ==, 8);
+}
+
+/* Whatever happened: it has ended, and the world is whole. Returns its state. */
+static char *
+assert_whole(Host *host, const Case *c)
+{
+    g_autoptr(json_t) op = operation_end(host);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Domain) domain = domain_open(host->disks, NULL, &error);
+    g_autoptr(Vm) stored = manifest_load(domain, FAKE_VM, &error);
+
+    g_assert_no_error(error);
+    if (op == NULL) { /* it never began: the manager begins it again */
+        assert_undone(host, c, stored);
+        return g_strdup("unknown");
+    }
+    g_assert_false(host->fake.paused);
+    g_assert_cmpuint(stored->operations->len, ==, 0);
+    g_assert_cmpint(host->fake.disks[0].job, ==, HV_JOB_NONE);
+    assert_data(host);
+    if (g_str_equal(json_text(op, "state"), "done"))
+        assert_done(host, c, op, stored);
+    else
+        assert_undone(host, c, stored);
+    return g_strdup(json_text(op, "state"));
+}
+
+typedef enum { RESTART, RESTART_AND_CANCEL, POWER_OFF, POWER_CYCLE, SWEEPS } Sweep;
+
+static void
+wait_for_fault_or_end(Host *host)
+{
+    int64_t until = g_get_monotonic_time() + PATIENCE_US;
+    bool running = true;
+
+    while (running && !fault_fired() && g_get_monotonic_time() < until) {
+        g_autoptr(json_t) json = operation_now(host);
+        running = json != NULL && g_str_equal(json_text(json, "state"), "running");
+        g_usleep(200);
+    }
+}
+
+/* Stops the agent at its n-th fault point. False when there is none any more. */
+static bool
+stop_at(const Case *c, Sweep sweep, int n)
+{
+    g_auto(Host) host = { 0 };
+    g_autoptr(json_t) answer = NULL;
+
+    host_make(&host, !c->off);
+    fault_arm(n);
+    operation_start(&host, c);
+    wait_for_fault_or_end(&host);
+    bool fired = fault_fired();
+    agent_end(&host);
+    fault_arm(-1);
+    if ((sweep == POWER_OFF || sweep == POWER_CYCLE) && !c->off)
+        fake_power_off(&host.fake);
+    if (sweep == POWER_CYCLE)
+        fake_power_on(&host.fake);
+    agent_begin(&host);
+    if (sweep == RESTART_AND_CANCEL)
+        operation_cancel(host.agent, OP, &answer, NULL);
+    g_autofree char *state = assert_whole(&host, c);
+    g_test_message("%s, stopped at point %d: %s", c->name, n, state);
+    if (sweep == RESTART)
+        g_assert_cmpstr(state, ==, "done");
+    return fired;
+}
+
+static void
+test_sweep(const void *data)
+{
+    size_t number = GPOINTER_TO_SIZE(data);
+    const Case *c = &cases[number / SWEEPS];
+    int n = 0;
+
+    /* -m slow tries every point in every way */
+    int stride = g_test_slow() || number % SWEEPS == RESTART ? 1 : 2;
+
+    while (stop_at(c, (Sweep)(number % SWEEPS), n))
+        n += stride;
+    g_assert_cmpint(n, >, 5);
+}
+
+static Host *
+host_new(bool running)
+{
+    Host *host = g_new0(Host, 1);
+
+    host_make(host, running);
+    return host;
+}
+
+static void
+host_free(Host *host)
+{
+    host_clear(host);
+    g_free(host);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Host, host_free)
+
+/* A VM that a person suspended is neither suspended nor resumed. */
+static void
+test_paused_by_user(void)
+{
+    g_autoptr(Host) host = host_new(true);
+
+    host->fake.paused = true;
+    operation_start(host, &cases[3]);
+    g_autoptr(json_t) op = operation_end(host);
+    g_assert_cmpstr(json_text(op, "state"), ==, "done");
+    g_assert_true(host->fake.paused);
+    g_assert_cmpuint(host->fake.suspends + host->fake.resumes, ==, 0);
+    g_assert_cmpuint(host->fake.pivots, ==, 1);
+}
+
+static json_t *
+wait_for_step(Host *host, const char *step)
+{
+    int64_t until = g_get_monotonic_time() + PATIENCE_US;
+
+    for (;;) {
+        json_t *json = operation_now(host);
+        if (g_str_equal(json_text(json, "step"), step) && json_text(json, "waiting_for") != NULL)
+            return json;
+        if (g_get_monotonic_time() > until)
+            g_error("the operation stands at '%s', not at '%s'", json_text(json, "step"), step);
+        json_decref(json);
+        g_usleep(2000);
+    }
+}
+
+/* libvirtd was killed between QEMU's switch and writing it down: it names the old leaf, and refuses
+ * to do it again. The overlay holds what the guest wrote since. */
+static void
+test_snapshot_that_libvirt_lost(void)
+{
+    g_autoptr(Host) host = host_new(true);
+
+    fault_arm(-1);
+    host->fake.dies_in_snapshot = true;
+    operation_start(host, &cases[0]);
+    json_decref(wait_for_step(host, "switch"));
+    agent_end(host);
+    for (char disk = 'a'; disk <= 'b'; disk++)
+        MUST(host->disks,
+             "sh -c 'qemu-io -f qcow2 -c \"write -P 99 512k 64k\" %c.3.bbbbbbbb.qcow2; "
+             "qemu-img convert -f qcow2 -O raw %c.3.bbbbbbbb.qcow2 %c.gold'",
+             disk, disk, disk);
+    host->fake.dies_in_snapshot = false;
+    host->fake.refuse_snapshot = ERR_HYPERVISOR;
+    agent_begin(host);
+    g_autoptr(json_t) op = wait_for_step(host, "verify");
+    g_assert_nonnull(strstr(json_text(op, "waiting_for"), "bbbbbbbb"));
+    g_assert_cmpuint(files_of(host), ==, 10);
+
+    fake_power_off(&host->fake);
+    agent_queue_refresh(host->agent, FAKE_VM);
+    g_autofree char *state = assert_whole(host, &cases[0]);
+    g_assert_cmpstr(state, ==, "done");
+}
+
+/* A snapshot that is refused leaves nothing behind. */
+static void
+test_snapshot_refused(void)
+{
+    g_autoptr(Host) host = host_new(true);
+
+    host->fake.refuse_snapshot = ERR_HYPERVISOR;
+    operation_start(host, &cases[0]);
+    g_autofree char *state = assert_whole(host, &cases[0]);
+    g_assert_cmpstr(state, ==, "failed");
+}
+
+/* After a restart libvirt shows for a while the old leaf and a mirror that is asked to pivot: the
+ * VM that we suspended stays so until it is known which leaf QEMU writes. */
+static void
+test_pivot_in_doubt(void)
+{
+    g_autoptr(Host) host = host_new(true);
+    FakeDisk *disk = &host->fake.disks[0];
+
+    fault_arm(-1);
+    host->fake.dies_in_pivot = true;
+    operation_start(host, &cases[3]);
+    json_decref(wait_for_step(host, "pivot"));
+    agent_end(host);
+    g_assert_true(host->fake.paused);
+    host->fake.dies_in_pivot = false;
+    disk->mirror_ready = "pivot";
+    agent_begin(host);
+    g_autoptr(json_t) op = wait_for_step(host, "pivot");
+    g_assert_true(host->fake.paused);
+    g_assert_cmpuint(host->fake.resumes, ==, 0);
+
+    g_assert_true(fake_job_pivot(&host->fake.hv, FAKE_VM, "vda", NULL));
+    agent_kick(host->agent, FAKE_VM);
+    g_autofree char *state = assert_whole(host, &cases[3]);
+    g_assert_cmpstr(state, ==, "done");
+}
+
+/* Somebody else's job on the disk is not taken for ours, and not touched. */
+static void
+test_foreign_job(void)
+{
+    g_autoptr(Host) host = host_new(true);
+    FakeDisk *disk = &host->fake.disks[0];
+
+    disk->job = HV_JOB_ACTIVE_COMMIT;
+    disk->base = in(host->disks, "a.q");
+    disk->mirror_ready = "yes";
+    operation_start(host, &cases[3]);
+    g_autoptr(json_t) op = operation_end(host);
+    g_assert_cmpstr(json_text(op, "state"), ==, "failed");
+    g_assert_cmpint(disk->job, ==, HV_JOB_ACTIVE_COMMIT);
+    g_assert_cmpuint(host->fake.cancels + host->fake.pivots, ==, 0);
+}
+
+static void
+test_cancel_a_running_job(void)
+{
+    g_autoptr(Host) host = host_new(true);
+    g_autoptr(json_t) answer = NULL;
+    g_autoptr(GError) error = NULL;
+
+    host->fake.endless = true;
+    operation_start(host, &cases[2]);
+    while (host->fake.disks[0].looks < 2)
+        g_usleep(1000);
+    g_assert_true(operation_cancel(host->agent, OP, &answer, &error));
+    g_autofree char *state = assert_whole(host, &cases[2]);
+    g_assert_cmpstr(state, ==, "cancelled");
+    g_assert_cmpuint(host->fake.cancels, ==, 1);
+}
+
+/* Two disks of one VM on one template are two disks. */
+static void
+test_shared_template(void)
+{
+    g_autoptr(Host) host = host_new(false);
+    g_autoptr(GError) error = NULL;
+
+    agent_end(host);
+    g_autofree char *dot = in(host->disks, ".livemerge/vms/" FAKE_VM ".json");
+    g_assert_cmpint(g_unlink(dot), ==, 0);
+    MUST(host->disks, "qemu-img create -q -f qcow2 -b a.q -F qcow2 c.q");
+    g_autofree char *c = in(host->disks, "c.q");
+    fake_set(&host->fake.disks[1].stored, c);
+    for (unsigned i = 0; i < 2; i++) { /* the second look has the manifest of the first */
+        agent_begin(host);
+        g_autoptr(Vm) vm = agent_vm_copy(host->agent, FAKE_VM);
+        g_assert_cmpstr(vm_disk(vm, "vda")->id, !=, vm_disk(vm, "vdb")->id);
+        agent_end(host);
+    }
+}
+
+int
+main(int argc, char **argv)
+{
+    static const char *const sweeps[] = { "restart", "cancel", "power-off", "power-cycle" };
+
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/journal/rows", test_journal);
+    g_test_add_func("/journal/epoch", test_journal_epoch);
+    g_test_add_func("/journal/damaged", test_journal_damaged);
+    g_test_add_func("/journal/full", test_journal_full);
+    g_test_add_func("/tables", test_tables);
+    g_test_add_func("/names/relative", test_relative_name);
+    g_test_add_func("/names/new-file", test_new_file_name);
+    if (!have_qemu())
+        return g_test_run();
+    template_make();
+    for (size_t i = 0; i < G_N_ELEMENTS(cases) * SWEEPS; i++) {
+        if (cases[i / SWEEPS].off && i % SWEEPS == POWER_OFF)
+            continue;
+        g_autofree char *name =
+            g_strdup_printf("/stopped/%s/%s", cases[i / SWEEPS].name, sweeps[i % SWEEPS]);
+        g_test_add_data_func(name, GSIZE_TO_POINTER(i), test_sweep);
+    }
+    g_test_add_func("/merge/paused-by-user", test_paused_by_user);
+    g_test_add_func("/merge/pivot-in-doubt", test_pivot_in_doubt);
+    g_test_add_func("/merge/foreign-job", test_foreign_job);
+    g_test_add_func("/merge/cancel", test_cancel_a_running_job);
+    g_test_add_func("/snapshot/refused", test_snapshot_refused);
+    g_test_add_func("/snapshot/lost-by-libvirt", test_snapshot_that_libvirt_lost);
+    g_test_add_func("/inventory/shared-template", test_shared_template);
+    int result = g_test_run();
+    folder_remove(&template);
+    return result;
+}

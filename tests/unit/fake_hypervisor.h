@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * A hypervisor in memory with one VM, whose disks are real qcow2 files: for tests of the agent. It
+ * survives the agents that use it. While "away" is set every call is ERR_UNREACHABLE, which is how
+ * a test keeps an agent that it is about to end from going on.
+ */
+#pragma once
+
+#include "../lib/image_tools.h"
+#include "hypervisor/hypervisor.h"
+
+#define FAKE_VM "11111111-2222-3333-4444-555555555555"
+#define FAKE_DISKS 2
+
+typedef struct {
+    char target[4];
+    char *live;   /* the leaf of the running VM */
+    char *stored; /* the leaf in the definition */
+    HvJobType job;
+    char *base, *top, *dest; /* of the job; paths */
+    unsigned looks;
+    const char *mirror_ready; /* of an active job: "yes", or what a test wants libvirt to show */
+} FakeDisk;
+
+typedef struct {
+    Hypervisor hv;
+    GMutex lock;
+    bool running, paused, away, transient;
+    bool gone; /* no such VM */
+    unsigned instance, suspends, resumes, pivots, cancels, snapshots, redefines;
+    ErrorCode refuse_snapshot; /* the switch is refused; 0 = not */
+    bool dies_in_pivot;
+    bool dies_in_snapshot; /* libvirtd goes away in the call */
+    bool endless;          /* internal jobs do not end */
+    FakeDisk disks[FAKE_DISKS];
+} Fake;
+
+static inline FakeDisk *
+fake_disk(Fake *fake, const char *target)
+{
+    for (unsigned i = 0; i < FAKE_DISKS; i++)
+        if (strcmp(fake->disks[i].target, target) == 0)
+            return &fake->disks[i];
+    g_assert_not_reached();
+}
+
+static inline void
+fake_set(char **at, const char *text)
+{
+    g_free(*at);
+    *at = g_strdup(text);
+}
+
+static inline void
+fake_job_clear(FakeDisk *disk)
+{
+    disk->job = HV_JOB_NONE;
+    g_clear_pointer(&disk->base, g_free);
+    g_clear_pointer(&disk->top, g_free);
+    g_clear_pointer(&disk->dest, g_free);
+    disk->mirror_ready = NULL;
+}
+
+/* The power goes, or the QEMU does. */
+static inline void
+fake_power_off(Fake *fake)
+{
+    fake->running = fake->paused = false;
+    for (unsigned i = 0; i < FAKE_DISKS; i++)
+        fake_job_clear(&fake->disks[i]);
+}
+
+static inline void
+fake_power_on(Fake *fake)
+{
+    fake->running = true;
+    fake->instance++;
+    for (unsigned i = 0; i < FAKE_DISKS; i++)
+        fake_set(&fake->disks[i].live, fake->disks[i].stored);
+}
+
+#define FAKE_ENTER(result)                                               \
+    Fake *fake = (Fake *)hv;                                             \
+    WITH_LOCK(&fake->lock);                                              \
+    if (fake->away) {                                                    \
+        error_set(error, ERR_UNREACHABLE, "the test's libvirt is away"); \
+        return result;                                                   \
+    }                                                                    \
+    if (fake->gone) {                                                    \
+        error_set(error, ERR_NOT_FOUND, "no domain");                    \
+        return result;                                                   \
+    }
+
+static inline void
+fake_free(Hypervisor *hv)
+{
+}
+
+static inline bool
+fake_is_connected(Hypervisor *hv)
+{
+    Fake *fake = (Fake *)hv;
+    WITH_LOCK(&fake->lock);
+
+    return !fake->away;
+}
+
+static inline char **
+fake_list(Hypervisor *hv, GError **error)
+{
+    FAKE_ENTER(NULL)
+    const char *const ids[] = { FAKE_VM, NULL };
+
+    return g_strdupv((char **)ids);
+}
+
+static inline HvDisk *
+fake_hv_disk(const FakeDisk *disk, const char *source, bool live)
+{
+    HvDisk *d = g_new0(HvDisk, 1);
+
+    d->target = g_strdup(disk->target);
+    d->bus = g_strdup("virtio");
+    d->device = g_strdup("disk");
+    d->type = g_strdup("file");
+    d->format = g_strdup("qcow2");
+    d->source = g_strdup(source);
+    if (live && (disk->job == HV_JOB_ACTIVE_COMMIT || disk->job == HV_JOB_COPY)) {
+        d->mirror_job = g_strdup(disk->job == HV_JOB_COPY ? "copy" : "active-commit");
+        d->mirror_path = g_strdup(disk->dest != NULL ? disk->dest : disk->base);
+        d->mirror_ready = g_strdup(disk->mirror_ready);
+    }
+    return d;
+}
+
+static inline HvDomain *
+fake_look(Hypervisor *hv, const char *vm_id, GError **error)
+{
+    FAKE_ENTER(NULL)
+    HvDomain *domain = hv_domain_new();
+
+    domain->id = g_strdup(vm_id);
+    domain->name = g_strdup("web1");
+    domain->state = !fake->running ? VM_DOWN : fake->paused ? VM_PAUSED : VM_UP;
+    domain->persistent = true;
+    if (fake->running)
+        domain->instance = g_strdup_printf("%u.7", 1000 + fake->instance);
+    domain->xml = g_strdup("<domain/>");
+    domain->inactive_xml = g_strdup("<domain/>");
+    g_clear_pointer(&domain->disks, g_ptr_array_unref);
+    g_clear_pointer(&domain->inactive, g_ptr_array_unref);
+    domain->disks = g_ptr_array_new_with_free_func((GDestroyNotify)hv_disk_free);
+    domain->inactive = g_ptr_array_new_with_free_func((GDestroyNotify)hv_disk_free);
+    for (unsigned i = 0; i < FAKE_DISKS; i++) {
+        FakeDisk *disk = &fake->disks[i];
+        g_ptr_array_add(domain->disks, fake_hv_disk(disk, fake->running ? disk->live : disk->stored,
+                                                    fake->running));
+        g_ptr_array_add(domain->inactive, fake_hv_disk(disk, disk->stored, false));
+    }
+    return domain;
+}
+
+static inline bool
+fake_foreign_job(Hypervisor *hv, const char *vm_id, char **ret_job, GError **error)
+{
+    FAKE_ENTER(false)
+    *ret_job = NULL;
+    return true;
+}
+
+static inline bool
+fake_snapshot(Hypervisor *hv, const char *vm_id, const HvSnapshotDisk *disks, unsigned n_disks,
+              const char *memory, GError **error)
+{
+    FAKE_ENTER(false)
+    if (fake->refuse_snapshot != 0)
+        return error_set(error, fake->refuse_snapshot, "the test refuses the snapshot");
+    if (fake->dies_in_snapshot) {
+        fake->away = true;
+        return error_set(error, ERR_UNREACHABLE, "the connection is lost");
+    }
+    fake->snapshots++;
+    for (unsigned i = 0; i < n_disks; i++) {
+        FakeDisk *disk = fake_disk(fake, disks[i].target);
+        g_assert_true(g_file_test(disks[i].overlay, G_FILE_TEST_EXISTS));
+        fake_set(&disk->live, disks[i].overlay);
+        fake_set(&disk->stored, disks[i].overlay);
+    }
+    return true;
+}
+
+static inline bool
+fake_freeze(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error)
+{
+    return error_set(error, ERR_HYPERVISOR, "no guest agent");
+}
+
+static inline bool
+fake_commit_start(Hypervisor *hv, const char *vm_id, const char *target, const char *base,
+                  const char *top, uint64_t bandwidth, GError **error)
+{
+    FAKE_ENTER(false)
+    FakeDisk *disk = fake_disk(fake, target);
+
+    if (!fake->running)
+        return error_set(error, ERR_HYPERVISOR, "the domain is not running");
+    if (disk->job != HV_JOB_NONE)
+        return error_set(error, ERR_BUSY, "disk %s has a job", target);
+    disk->job = top != NULL ? HV_JOB_COMMIT : HV_JOB_ACTIVE_COMMIT;
+    disk->mirror_ready = "yes";
+    disk->looks = 0;
+    fake_set(&disk->base, base);
+    fake_set(&disk->top, top != NULL ? top : disk->live);
+    return true;
+}
+
+static inline bool
+fake_copy_start(Hypervisor *hv, const char *vm_id, const char *target, const char *dest,
+                bool shallow, uint64_t bandwidth, GError **error)
+{
+    FAKE_ENTER(false)
+    FakeDisk *disk = fake_disk(fake, target);
+
+    if (disk->job != HV_JOB_NONE)
+        return error_set(error, ERR_BUSY, "disk %s has a job", target);
+    disk->job = HV_JOB_COPY;
+    disk->mirror_ready = "yes";
+    fake_set(&disk->dest, dest);
+    return true;
+}
+
+/* The volume above top gets base as its backing file, as QEMU does at the end of an internal job.
+ */
+static inline void
+fake_end_commit(FakeDisk *disk)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GPtrArray) layers = qcow2_chain_walk(disk->live, "qcow2", NULL, &error);
+    g_autofree char *name = g_path_get_basename(disk->base);
+
+    g_assert_no_error(error);
+    MUST("/", "qemu-img commit -q -d -b %s %s", disk->base, disk->top);
+    for (guint i = 1; i < layers->len; i++)
+        if (strcmp(((Qcow2Layer *)layers->pdata[i - 1])->path, disk->top) == 0)
+            MUST("/", "qemu-img rebase -q -u -b %s -F qcow2 %s", name,
+                 ((Qcow2Layer *)layers->pdata[i])->path);
+    fake_job_clear(disk);
+}
+
+static inline bool
+fake_job_look(Hypervisor *hv, const char *vm_id, const char *target, HvJob *ret_job, GError **error)
+{
+    FAKE_ENTER(false)
+    FakeDisk *disk = fake_disk(fake, target);
+
+    if (disk->job == HV_JOB_COMMIT && disk->looks++ > 0 && !fake->endless)
+        fake_end_commit(disk);
+    *ret_job = (HvJob){ .type = disk->job, .current = 65536, .end = 65536 };
+    return true;
+}
+
+static inline bool
+fake_job_set_bandwidth(Hypervisor *hv, const char *vm_id, const char *disk, uint64_t bandwidth,
+                       GError **error)
+{
+    FAKE_ENTER(false)
+    return true;
+}
+
+static inline bool
+fake_job_cancel(Hypervisor *hv, const char *vm_id, const char *target, GError **error)
+{
+    FAKE_ENTER(false)
+    fake->cancels++;
+    fake_job_clear(fake_disk(fake, target));
+    return true;
+}
+
+static inline bool
+fake_job_pivot(Hypervisor *hv, const char *vm_id, const char *target, GError **error)
+{
+    FAKE_ENTER(false)
+    FakeDisk *disk = fake_disk(fake, target);
+
+    if (disk->job != HV_JOB_ACTIVE_COMMIT && disk->job != HV_JOB_COPY)
+        return error_set(error, ERR_HYPERVISOR, "no job to pivot");
+    if (fake->dies_in_pivot) {
+        fake->away = true;
+        return error_set(error, ERR_UNREACHABLE, "the connection is lost");
+    }
+    fake->pivots++;
+    if (disk->job == HV_JOB_COPY)
+        MUST("/", "qemu-img convert -n -f qcow2 -O qcow2 %s %s", disk->live, disk->dest);
+    else
+        MUST("/", "qemu-img commit -q -d -b %s %s", disk->base, disk->live);
+    fake_set(&disk->live, disk->job == HV_JOB_COPY ? disk->dest : disk->base);
+    fake_set(&disk->stored, disk->live);
+    fake_job_clear(disk);
+    return true;
+}
+
+static inline bool
+fake_suspend(Hypervisor *hv, const char *vm_id, GError **error)
+{
+    FAKE_ENTER(false)
+    if (!fake->running)
+        return error_set(error, ERR_HYPERVISOR, "the domain is not running");
+    fake->suspends++;
+    fake->paused = true;
+    return true;
+}
+
+static inline bool
+fake_resume(Hypervisor *hv, const char *vm_id, GError **error)
+{
+    FAKE_ENTER(false)
+    if (!fake->running)
+        return error_set(error, ERR_HYPERVISOR, "the domain is not running");
+    fake->resumes++;
+    fake->paused = false;
+    return true;
+}
+
+static inline bool
+fake_redefine(Hypervisor *hv, const char *vm_id, const char *const *targets,
+              const char *const *sources, const char *const *formats, unsigned n, GError **error)
+{
+    FAKE_ENTER(false)
+    fake->redefines++;
+    for (unsigned i = 0; i < n; i++)
+        fake_set(&fake_disk(fake, targets[i])->stored, sources[i]);
+    return true;
+}
+
+static const HypervisorOps fake_ops = {
+    .free = fake_free,
+    .is_connected = fake_is_connected,
+    .list = fake_list,
+    .look = fake_look,
+    .foreign_job = fake_foreign_job,
+    .snapshot = fake_snapshot,
+    .freeze = fake_freeze,
+    .thaw = fake_freeze,
+    .commit_start = fake_commit_start,
+    .copy_start = fake_copy_start,
+    .job_look = fake_job_look,
+    .job_set_bandwidth = fake_job_set_bandwidth,
+    .job_cancel = fake_job_cancel,
+    .job_pivot = fake_job_pivot,
+    .suspend = fake_suspend,
+    .resume = fake_resume,
+    .redefine = fake_redefine,
+};
