@@ -239,6 +239,7 @@ call_begin_act(Flow *flow, const char *key, json_t *take_body, GError **error)
     g_clear_pointer(&flow->unsent, g_free);
     if (host_call(host, "POST", "/v1/operations", body, &doc, &why)) {
         seen_operation(flow->manager, doc, false);
+        flow->just_sent = true;
         return fault_point("flow.after-call", error);
     }
     if (is_clear_no(why)) {
@@ -307,6 +308,10 @@ call_wait(Flow *flow, const char *key, GError **error)
     doc = seen_doc(flow->manager, id);
     if (doc != NULL && is_over(doc))
         return outcome(flow, key, doc, error);
+    if (doc != NULL && flow->just_sent && !flow->machine.cancel) {
+        flow->just_sent = false;
+        return outcome(flow, key, doc, error); /* the answer to the call has told it */
+    }
     if (flow->machine.cancel)
         forward_cancel(flow, key);
     g_clear_pointer(&doc, json_decref);

@@ -85,7 +85,8 @@ struct Flow {
     const FlowKind *kind;
     FlowRow *row;
     Machine machine;
-    char *unsent; /* id of the operation that was minted and surely never sent */
+    char *unsent;   /* id of the operation that was minted and surely never sent */
+    bool just_sent; /* the agent has answered a call a moment ago: no need to ask it again */
 
     /* under manager->lock */
     bool turning;   /* queued or being turned */
@@ -115,6 +116,9 @@ const char *flow_param(const Flow *flow, const char *key);
 GPtrArray *flow_children(Manager *m, const char *id, GError **error); /* rows */
 /* The VM as its host sees it now; also put into the inventory. ERR_NOT_FOUND: it is gone. */
 Vm *flow_look_at_vm(Flow *flow, GError **error);
+/* The same as the agent published it last, without another look at libvirt: enough right after an
+ * operation, which ends with a look. */
+Vm *flow_last_seen_vm(Flow *flow, GError **error);
 /* The last step of every job: the inventory is made fresh, the VM released, the event written and
  * the agent's operations acknowledged. */
 StepState job_end_check(void *self, GError **error);

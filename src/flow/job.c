@@ -62,12 +62,14 @@ typedef struct {
     double rate;
     int64_t eta; /* s; -1 = unknown */
     char *phase;
+    char *waiting_for; /* why the agent cannot go on just now */
 } Progress;
 
 static void
 progress_clear(Progress *progress)
 {
     g_free(progress->phase);
+    g_free(progress->waiting_for);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Progress, progress_clear)
 
@@ -94,6 +96,7 @@ read_progress(Manager *m, const FlowRow *row, const char *key, Progress *progres
     if (json_object_get(told, "eta") != NULL)
         progress->eta = (int64_t)json_real_or_int(told, "eta");
     progress->phase = g_strdup(json_text(told, "phase"));
+    progress->waiting_for = g_strdup(json_text(doc, "waiting_for"));
 }
 
 static int
@@ -123,6 +126,8 @@ progress_add(Progress *sum, const Progress *part)
     sum->total += part->total;
     sum->rate += part->rate;
     sum->eta = MAX(sum->eta, part->eta); /* disks go side by side */
+    if (sum->waiting_for == NULL)
+        sum->waiting_for = g_strdup(part->waiting_for);
 }
 
 /* ---- disks of a removal ---- */
@@ -321,7 +326,8 @@ job_to_json(const View *view)
     json_put_text(job, "user", json_text(row->params, "user"));
     json_put_text(job, "description", row->description);
     json_put_text(job, "correlation_id", row->correlation_id);
-    json_put_text(job, "waiting_for", view->waiting_for);
+    json_put_text(job, "waiting_for",
+                  view->waiting_for != NULL ? view->waiting_for : sum.waiting_for);
     json_put_text(job, "error", row->error_text);
     json_put_text(job, "error_code", row->error_word);
     json_object_set_new(job, "rev", json_integer(view->open ? view->change : row->updated));

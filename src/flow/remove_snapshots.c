@@ -3,8 +3,8 @@
  * Delete snapshots: merge the runs that the planner found, then let the agent forget them.
  *
  * params: snapshots, names, disk, strategy, bandwidth, host, vm_name, user. data: runs (the plan:
- * each is the params of a child of kind merge-run), forget: [snapshot ids], a call for each of
- * these.
+ * each is the params of a child of kind merge-run), chosen: [snapshot ids] to forget, and the call
+ * "forget".
  */
 #include "flow/agent_call.h"
 
@@ -241,11 +241,13 @@ merge_act(void *self, GError **error)
 
 /* ---- forget: the entries and the memory volumes ---- */
 
+#define FORGET "forget"
+
 /* Which snapshots have nothing left to keep. */
 static bool
 choose_forgotten(Flow *flow, GError **error)
 {
-    g_autoptr(Vm) vm = flow_look_at_vm(flow, error);
+    g_autoptr(Vm) vm = flow_last_seen_vm(flow, error);
     json_t *chosen, *id;
     size_t i;
 
@@ -259,87 +261,46 @@ choose_forgotten(Flow *flow, GError **error)
         if (snapshot != NULL && !other_disks)
             json_array_append(chosen, id);
     }
-    json_object_set_new(flow->row->data, "forget", chosen);
+    json_object_set_new(flow->row->data, "chosen", chosen);
     return true;
-}
-
-static char *
-forget_key(const char *snapshot_id)
-{
-    return g_strconcat("forget:", snapshot_id, NULL);
-}
-
-/* DONE: this one is forgotten. */
-static StepState
-forget_one(Flow *flow, const char *snapshot_id, GError **error)
-{
-    g_autofree char *key = forget_key(snapshot_id);
-    g_autoptr(GError) why = NULL;
-    StepState state;
-
-    if (call_result(flow->row->data, key) != NULL)
-        return STEP_DONE;
-    state = call_begin_check(flow, key, error);
-    if (state != STEP_DONE)
-        return state;
-    state = call_wait(flow, key, &why);
-    if (g_error_matches(why, ERR, ERR_GONE)) {
-        /* the agent lost its journal: forgetting twice does no harm */
-        json_object_del(flow->row->data, key);
-        return call_begin_check(flow, key, error);
-    }
-    if (g_error_matches(why, ERR, ERR_NOT_FOUND)) {
-        json_object_set_new(json_object_get(flow->row->data, key), "result", json_object());
-        return STEP_DONE;
-    }
-    if (why != NULL)
-        g_propagate_error(error, g_steal_pointer(&why));
-    return state;
 }
 
 static StepState
 forget_check(void *self, GError **error)
 {
     Flow *flow = self;
-    json_t *id;
-    size_t i;
+    g_autoptr(GError) why = NULL;
+    StepState state;
 
-    flow->machine.cancel = false; /* all is merged: only the entry remains */
-    if (json_object_get(flow->row->data, "forget") == NULL && !choose_forgotten(flow, error))
+    flow->machine.cancel = false; /* all is merged: only the entries remain */
+    if (json_object_get(flow->row->data, "chosen") == NULL && !choose_forgotten(flow, error))
         return STEP_UNKNOWN;
-    json_array_foreach (json_object_get(flow->row->data, "forget"), i, id) {
-        StepState state = forget_one(flow, json_string_value(id), error);
-        if (state != STEP_DONE)
-            return state;
+    if (json_array_size(json_object_get(flow->row->data, "chosen")) == 0 ||
+        call_result(flow->row->data, FORGET) != NULL)
+        return STEP_DONE;
+    state = call_begin_check(flow, FORGET, error);
+    if (state != STEP_DONE)
+        return state;
+    state = call_wait(flow, FORGET, &why);
+    if (g_error_matches(why, ERR, ERR_GONE)) {
+        /* the agent lost its journal: forgetting twice does no harm */
+        json_object_del(flow->row->data, FORGET);
+        return call_begin_check(flow, FORGET, error);
     }
-    return STEP_DONE;
+    if (why != NULL)
+        g_propagate_error(error, g_steal_pointer(&why));
+    return state;
 }
 
 static bool
 forget_act(void *self, GError **error)
 {
     Flow *flow = self;
-    json_t *id;
-    size_t i;
 
-    json_array_foreach (json_object_get(flow->row->data, "forget"), i, id) {
-        g_autofree char *key = forget_key(json_string_value(id));
-        g_autoptr(GError) why = NULL;
-
-        if (call_result(flow->row->data, key) != NULL)
-            continue;
-        if (call_begin_act(flow, key,
-                           json_pack("{s:s, s:O}", "kind", "snapshot-forget", "snapshot_id", id),
-                           &why))
-            return true;
-        if (g_error_matches(why, ERR, ERR_NOT_FOUND)) {
-            json_object_set_new(json_object_get(flow->row->data, key), "result", json_object());
-            return true; /* somebody forgot it before */
-        }
-        g_propagate_error(error, g_steal_pointer(&why));
-        return false;
-    }
-    return true;
+    return call_begin_act(flow, FORGET,
+                          json_pack("{s:s, s:O}", "kind", "snapshot-forget", "snapshots",
+                                    json_object_get(flow->row->data, "chosen")),
+                          error);
 }
 
 /* Delete snapshots of a VM. The plan is saved before anything begins; each run of each disk is

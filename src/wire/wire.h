@@ -28,7 +28,7 @@
  *   snapshot-create   snapshot_id, name, disks: [disk_id...] (absent = all managed), memory: bool,
  *                     quiesce: "no"|"auto"|"require"              → {quiesced, memory_size, pauses}
  *   snapshot-rename   snapshot_id, name
- *   snapshot-forget   snapshot_id        entry (with no disks left) and memory volume go
+ *   snapshot-forget   snapshots: [id...]   entries (with no disks left) and memory volumes go
  *   merge             disk_id, base, top (volume ids), strategy (word), bandwidth (bytes/s, 0 = none)
  *                     → {strategy, bytes_copied, seconds, pauses: [{kind, milliseconds}],
  *                        volumes_left: [path...] (merged-away files, to be deleted), instance}

@@ -164,17 +164,27 @@ fake_create(FakeAgent *a, const FakeOperation *op)
 }
 
 static json_t *
-fake_edit(FakeAgent *a, const FakeOperation *op)
+fake_rename(FakeAgent *a, const FakeOperation *op)
 {
     Snapshot *snapshot = vm_snapshot(a->vm, json_text(op->body, "snapshot_id"));
-    const char *name = json_text(op->body, "name");
 
     g_assert_nonnull(snapshot);
-    g_string_append_printf(a->log, "%s %s;", name != NULL ? "rename" : "forget", snapshot->name);
-    if (name != NULL) {
-        g_free(snapshot->name);
-        snapshot->name = g_strdup(name);
-    } else {
+    g_string_append_printf(a->log, "rename %s;", snapshot->name);
+    g_free(snapshot->name);
+    snapshot->name = g_strdup(json_text(op->body, "name"));
+    return json_object();
+}
+
+static json_t *
+fake_forget(FakeAgent *a, const FakeOperation *op)
+{
+    json_t *list = json_object_get(op->body, "snapshots");
+
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        Snapshot *snapshot = vm_snapshot(a->vm, json_string_value(json_array_get(list, i)));
+        if (snapshot == NULL)
+            continue;
+        g_string_append_printf(a->log, "forget %s;", snapshot->name);
         g_assert_cmpuint(snapshot->disks->len, ==, 0);
         g_ptr_array_remove(a->vm->snapshots, snapshot);
     }
@@ -207,7 +217,8 @@ fake_execute(FakeAgent *a, FakeOperation *op)
         op->result = g_str_equal(kind, "merge")             ? fake_merge(a, op)
                      : g_str_equal(kind, "delete-volumes")  ? fake_delete_volumes(a, op)
                      : g_str_equal(kind, "snapshot-create") ? fake_create(a, op)
-                                                            : fake_edit(a, op);
+                     : g_str_equal(kind, "snapshot-rename") ? fake_rename(a, op)
+                                                            : fake_forget(a, op);
     }
     fake_say(a, json_pack("{s:s, s:s}", "event", "vm", "vm_id", FAKE_VM));
     fake_say(a,

@@ -268,3 +268,17 @@ open_operations(Fixture *f)
     WITH_LOCK(&f->agent->lock);
     return f->agent->operations->len;
 }
+
+/* The agent is told to forget the outcomes a moment after the job has ended. */
+static void
+wait_for_acknowledged(Fixture *f)
+{
+    int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
+
+    while (open_operations(f) > 0) {
+        if (g_get_monotonic_time() > until)
+            g_error("%u operations were never acknowledged: %s", open_operations(f),
+                    f->agent->log->str);
+        g_usleep(1000);
+    }
+}
