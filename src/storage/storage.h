@@ -22,10 +22,13 @@
 
 #define DOMAIN_FORMAT 1
 
+typedef enum { SHARING_UNKNOWN, SHARING_YES, SHARING_NO } Sharing;
+
 typedef struct {
-    char *id;   /* UUID */
-    char *name; /* last component of the path, or as configured */
-    char *path; /* absolute, realpath */
+    char *id;        /* UUID */
+    char *name;      /* last component of the path, or as configured */
+    char *path;      /* absolute, realpath */
+    Sharing sharing; /* ask domain_can_share() */
 } Domain;
 
 void domain_free(Domain *domain);
@@ -36,6 +39,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Domain, domain_free)
 Domain *domain_open(const char *path, const char *name, GError **error);
 /* bytes; both may be NULL */
 bool domain_space(const Domain *domain, uint64_t *ret_free, uint64_t *ret_total, GError **error);
+/* Can its files share blocks (FICLONERANGE: XFS, btrfs, NFS 4.2 ...)? Tried once with temporary
+ * files. */
+bool domain_can_share(Domain *domain);
 /* Does the file lie under the domain, symlinks resolved (of its directory, if the file is not
  * there)? */
 bool domain_holds(const Domain *domain, const char *path);
