@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# A few words in front of meson. On a fresh Debian 12, as root, each of them installs what it needs.
+#
+#   make            build into build/
+#   make demo       watch snapshots being deleted under a guest that writes (KEEP=1: leave it running)
+#   make install    DESTDIR= PREFIX=/usr/local
+#   make test       everything; TESTS="tests/e2e/test_delete.py -k leaf" for a part of the end to end tests
+#   make check      formatting, include direction, static analysis, spelling
+#   make bench      against virsh and libvirt's own delete; writes build/bench.json
+PREFIX ?= /usr/local
+TESTS ?= tests/e2e
+PYTHON = /usr/bin/python3
+JOBS ?= $(shell nproc)
+
+.PHONY: all configure unit test e2e check demo bench fuzz install clean
+
+all: configure
+	@ninja -C build -j $(JOBS)
+
+# Meson looks which source files exist when it sets up: again whenever there are others.
+configure:
+	@tools/install-deps.sh build
+	@mkdir -p build
+	@ls meson.build src/*/*.c src/*.c tests/unit/*.c packaging/*/* 2>/dev/null >build/.files.new; \
+	    if [ -f build/build.ninja ] && cmp -s build/.files build/.files.new; then rm build/.files.new; \
+	    else meson setup $$([ ! -f build/build.ninja ] || echo --reconfigure) build . >build/meson-setup.log \
+	        || { cat build/meson-setup.log; exit 1; }; mv build/.files.new build/.files; fi
+
+install: all
+	@meson configure build -Dprefix=$(PREFIX)
+	@meson install -C build $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
+
+unit: all
+	@tests/unit/run build
+
+e2e: all
+	@tools/install-deps.sh test
+	@tests/lib/guest/build.sh build/guest
+	@$(PYTHON) -B -m pytest -p no:cacheprovider -q -ra -n 2 --dist loadfile $(TESTS)
+
+test:
+	@tools/install-deps.sh test
+	@$(MAKE) --no-print-directory unit e2e
+
+check: configure
+	@tools/install-deps.sh check
+	@tools/check.sh
+
+demo:
+	@tools/install-deps.sh demo
+	@$(MAKE) --no-print-directory all
+	@tests/lib/guest/build.sh build/guest
+	@KEEP=$(KEEP) $(PYTHON) -B tests/demo/demo.py
+
+bench:
+	@tools/install-deps.sh test
+	@$(MAKE) --no-print-directory all
+	@tests/lib/guest/build.sh build/guest
+	@$(PYTHON) -B tests/bench/bench.py
+
+fuzz:
+	@tools/install-deps.sh check
+	@tests/fuzz/run
+
+clean:
+	rm -rf build

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""End to end: the three real programs, a real libvirtd, real QEMUs. One installation a module, one VM
+a test in its own directory, so modules may run in processes beside each other."""
+
+import itertools
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
+
+from lm import Site  # noqa: E402  pylint: disable=wrong-import-position
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def site():
+    """A private host with agent and manager."""
+    whole = Site()
+    try:
+        yield whole.up()
+    finally:
+        whole.down()
+
+
+@pytest.fixture
+def vm(site):  # pylint: disable=redefined-outer-name
+    """Makes VMs: vm(), vm(disks=2, guest=True) ... They go away after the test."""
+    made = []
+
+    def make(disks=1, **options):
+        made.append(site.vm(f"vm{next(_numbers)}", disks, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.remove()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failure shows what the daemons said last."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed and "site" in item.funcargs:
+        report.sections.append(("daemons", item.funcargs["site"].logs()))

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What happens to VMs behind our back is seen by events, within two seconds."""
+
+import time
+
+from lm import wait_for
+
+SOON = 2.0
+
+
+def seen_within(what, predicate):
+    began = time.monotonic()
+    wait_for(predicate, SOON, what)
+    return time.monotonic() - began
+
+
+def test_define_start_stop_undefine(site, vm):
+    one = vm(start=False)  # returns when it is shown; here is how long each change takes
+    host = site.host
+
+    def shows(status):
+        return lambda: one.document()["status"] == status
+
+    host.virsh("start", one.name)
+    seen_within("a started VM is shown as up", shows("up"))
+    host.virsh("suspend", one.name)
+    seen_within("a suspended VM is shown as paused", shows("paused"))
+    host.virsh("resume", one.name)
+    seen_within("a resumed VM is shown as up", shows("up"))
+    host.virsh("destroy", one.name)
+    seen_within("a stopped VM is shown as down", shows("down"))
+    host.virsh("undefine", one.name)
+    seen_within("an undefined VM is gone", lambda: one.document() is None)
+    assert site.cli("vm", "show", one.name, code=3).err
+
+
+def test_defined_is_seen(site, vm):
+    began = time.monotonic()
+    vm(start=False)  # fails unless it appears
+    assert time.monotonic() - began < SOON + 1  # qemu-img and virsh need their time as well
+
+
+def test_many_at_once(site, vm):
+    vms = [vm(start=False) for _ in range(6)]
+    for one in vms:
+        site.host.virsh("start", one.name)
+    wait_for(lambda: all(one.document()["status"] == "up" for one in vms), SOON, "all six are up")
+
+
+def test_libvirtd_restarts(site, vm):
+    """VMs are followed again after libvirtd was away, and what changed meanwhile is seen."""
+    one, two = vm(), vm()
+    site.host.kill9()
+    site.host.start()
+    site.wait_ready()
+    one.wait_status("up")
+    site.host.virsh("destroy", two.name)
+    two.wait_status("down", SOON)
+    one.snap("s1")
+    assert one.names() == ["s1"]
+
+
+def test_events_are_told(site, vm):
+    one = vm()
+    one.snap("told")
+    one.delete("told")
+    events = site.cli.json("event", "list", "--max", "20")["event"]
+    mine = [e for e in events if e.get("vm", {}).get("id") == one.id]
+    codes = [e["code"] for e in reversed(mine)]
+    assert codes[:2] == [45, 68], f"creating was to be told first: {mine}"
+    assert codes[-2:] == [342, 356], f"removing was to be told last: {mine}"
+    assert any("told" in e["description"] and one.name in e["description"] for e in mine)
+
+
+def test_follow_prints_as_it_happens(site, vm):
+    one = vm()
+    follower = site.cli.spawn("event", "follow", "--json", "--timeout", "20")
+    try:
+        # from now on: wait until it listens by letting it see something
+        one.snap("a")
+        line = follower.stdout.readline()
+        assert one.name in line, line
+    finally:
+        follower.kill()
+        follower.communicate()
