@@ -8,6 +8,9 @@
 #include <glib/gstdio.h>
 #include <string.h>
 
+#define PUT_OFF_US (20 * 1000)
+#define PUT_OFF_AT_MOST_US G_TIME_SPAN_SECOND
+
 static void
 entry_free(void *p)
 {
@@ -103,32 +106,64 @@ refresh_all(Agent *agent)
     return true;
 }
 
-/* Takes ids off the queue; the same id queued several times is looked at once. */
+/* An operation looks at its VM itself, and the next one mostly follows within milliseconds: a look
+ * beside them would only make them wait. It is put off, but not for long. */
+static bool
+can_wait(Agent *agent, const char *vm_id, int64_t queued_us)
+{
+    WITH_LOCK(&agent->lock);
+    const AgentVm *entry = g_hash_table_lookup(agent->vms, vm_id);
+    int64_t now = g_get_monotonic_time();
+
+    return entry != NULL && now - queued_us < PUT_OFF_AT_MOST_US &&
+           (entry->operations->len > 0 || now < entry->quiet_until_us);
+}
+
+/* Takes ids off the queue into due; the same id queued several times is looked at once. */
+static void
+take_due(Agent *agent, GHashTable *due, bool again)
+{
+    char *id = again ? g_async_queue_timeout_pop(agent->refresh, G_TIME_SPAN_SECOND)
+               : g_hash_table_size(due) > 0 ? g_async_queue_timeout_pop(agent->refresh, PUT_OFF_US)
+                                            : g_async_queue_pop(agent->refresh);
+
+    for (; id != NULL; id = g_async_queue_try_pop(agent->refresh)) {
+        if (g_hash_table_contains(due, id)) {
+            g_free(id);
+            continue;
+        }
+        int64_t *since = g_new(int64_t, 1);
+        *since = g_get_monotonic_time();
+        g_hash_table_insert(due, id, since);
+    }
+}
+
 static void *
 refresher(void *data)
 {
     Agent *agent = data;
+    g_autoptr(GHashTable) due = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     bool again = false;
 
     for (;;) {
-        g_autoptr(GHashTable) due = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-        char *id = again ? g_async_queue_timeout_pop(agent->refresh, G_TIME_SPAN_SECOND)
-                         : g_async_queue_pop(agent->refresh);
         GHashTableIter it;
-        void *key;
+        void *key, *since;
 
-        for (; id != NULL; id = g_async_queue_try_pop(agent->refresh))
-            g_hash_table_add(due, id);
+        take_due(agent, due, again);
         if (agent_stopping(agent))
             return NULL;
         if (again || g_hash_table_contains(due, "")) {
+            g_hash_table_remove_all(due);
             again = !refresh_all(agent);
             continue;
         }
         g_hash_table_iter_init(&it, due);
-        while (g_hash_table_iter_next(&it, &key, NULL)) {
+        while (g_hash_table_iter_next(&it, &key, &since)) {
+            if (can_wait(agent, key, *(int64_t *)since))
+                continue;
             look_at_one(agent, key);
             agent_kick(agent, key);
+            g_hash_table_iter_remove(&it);
         }
     }
 }
@@ -190,6 +225,7 @@ open_domains(Agent *agent, const AgentOptions *options, GError **error)
             return false;
         }
         g_ptr_array_add(agent->domains, domain);
+        trash_sweep(domain, NULL); /* what a crash left */
     }
     return true;
 }

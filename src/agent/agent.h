@@ -36,7 +36,9 @@ typedef struct {
     GPtrArray *operations; /* of Operation, not ended; guarded by agent->lock */
     bool worker;           /* a thread turns them; guarded by agent->lock */
     bool kicked;
-    GCond wake; /* with agent->lock */
+    int64_t quiet_until_us; /* an operation has just ended: the next may follow; guarded by
+                               agent->lock */
+    GCond wake;             /* with agent->lock */
 } AgentVm;
 
 struct Agent {

@@ -384,7 +384,7 @@ cold_pivot(Operation *op, GError **error)
             "was lost: delete the snapshot again",
             hv->name, op_data(op, "target"));
     }
-    if (!merge_save_chain(op, error))
+    if (!merge_save_chain(op, false, error))
         return false;
     op_remember(op, "pivoted", json_true());
     return operation_save(op, error);

@@ -164,10 +164,9 @@ op_definition_is_right(const HvDomain *hv)
 }
 
 bool
-op_mend_definition(Operation *op, GError **error)
+op_mend_definition(Operation *op, const HvDomain *domain, GError **error)
 {
     Hypervisor *hv = op->agent->hv;
-    g_autoptr(HvDomain) domain = op_hv(op, error);
     g_autoptr(GPtrArray) targets = g_ptr_array_new();
     g_autoptr(GPtrArray) sources = g_ptr_array_new();
     g_autoptr(GPtrArray) formats = g_ptr_array_new();

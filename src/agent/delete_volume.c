@@ -98,8 +98,33 @@ delete_one(Operation *op, const HvDomain *hv, const char *path, GError **error)
     if (domain == NULL || !vm_does_not_name(op, hv, path, error) ||
         !nobody_has_it(op, path, error) || !fault_point("agent.delete.before-unlink", error))
         return false;
-    return volume_delete(domain, op->row.id, path, false, error) &&
+    return volume_delete(domain, op->row.id, path, TRASH_LATER, error) &&
            fault_point("agent.delete.after-unlink", error);
+}
+
+/* Unlinking gigabytes takes a while, and nobody should wait for it. What a crash leaves is swept
+ * when the domain is opened again. */
+static void *
+sweep(void *domain)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!trash_sweep(domain, &error))
+        log_warn("%s; it is tried again at the next start", error->message);
+    return NULL;
+}
+
+static void
+sweep_domains_of(Operation *op, const json_t *list)
+{
+    g_autoptr(GHashTable) done = g_hash_table_new(NULL, NULL);
+
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        Domain *domain =
+            agent_domain(op->agent, json_string_value(json_array_get(list, i)), false, NULL);
+        if (domain != NULL && g_hash_table_add(done, domain))
+            g_thread_unref(g_thread_new("trash", sweep, domain));
+    }
 }
 
 static bool
@@ -119,6 +144,7 @@ delete_act(void *self, GError **error)
     for (size_t i = json_array_size(list); i > 0; i--)
         if (!delete_one(op, hv, json_string_value(json_array_get(list, i - 1)), error))
             return false;
+    sweep_domains_of(op, list);
     op_result(op, "volumes_removed", json_deep_copy(list));
     op_remember(op, "deleted", json_true());
     return true;

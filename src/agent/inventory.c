@@ -50,6 +50,7 @@ agent_domain(Agent *agent, const char *path, bool create, GError **error)
     }
     log_info("%s is a storage domain from now on (id %s)", domain->path, domain->id);
     g_ptr_array_add(agent->domains, domain);
+    trash_sweep(domain, NULL); /* what a crash left; a failure is met again at the next delete */
     return domain;
 }
 

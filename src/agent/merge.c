@@ -29,6 +29,7 @@
 #include <gio/gio.h>
 #include <glib/gstdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define GONE_PATIENCE_US (3 * G_TIME_SPAN_SECOND)
 #define POLL_MS 250
@@ -152,7 +153,7 @@ merge_chain_state(Operation *op, const HvDomain *hv, ChainState *ret_state, GErr
 }
 
 bool
-merge_save_chain(Operation *op, GError **error)
+merge_save_chain(Operation *op, bool conclude, GError **error)
 {
     Domain *home = NULL;
     g_autoptr(Vm) vm = op_manifest(op, &home, error);
@@ -165,14 +166,33 @@ merge_save_chain(Operation *op, GError **error)
     if (disk == NULL)
         return error_set(error, ERR_NOT_FOUND, "VM '%s' has no disk %s any more", vm->name,
                          disk_id);
-    if (disk_volume(disk, op_text(op, "top")) == NULL)
-        return true; /* done by an earlier try */
     if (merge_is(op, "copy"))
         replacement = volume_new(op_data(op, "dest_id"), op_data(op, "dest"), "qcow2",
                                  disk_leaf(disk)->virtual_size);
-    return vm_apply_merge(vm, disk_id, op_text(op, "base"), op_text(op, "top"), replacement,
-                          error) &&
-           manifest_save(home, vm, error);
+    /* else an earlier try has done it */
+    if (disk_volume(disk, op_text(op, "top")) != NULL &&
+        !vm_apply_merge(vm, disk_id, op_text(op, "base"), op_text(op, "top"), replacement, error))
+        return false;
+    if (conclude)
+        op_unrecord(op, vm);
+    return manifest_save(home, vm, error);
+}
+
+bool
+merge_sync_changed(Operation *op, GError **error)
+{
+    json_t *before = json_object_get(op->row.data, "before"),
+           *after = json_object_get(op->row.data, "after"),
+           *base = json_array_get(json_object_get(op->row.data, "run"), 0);
+    size_t at = 0;
+
+    while (at < json_array_size(before) && !json_equal(json_array_get(before, at), base))
+        at++;
+    /* the merged volume, and the one above it, whose header names it */
+    for (size_t i = at; i < json_array_size(after) && i <= at + 1; i++)
+        if (!volume_sync(json_string_value(json_array_get(after, i)), error))
+            return false;
+    return true;
 }
 
 /* ---- record ---- */
@@ -655,14 +675,19 @@ settle_check(void *self, GError **error)
     Operation *op = self;
     Domain *home = NULL;
     g_autoptr(Vm) vm = op_manifest(op, &home, error);
-    g_autoptr(HvDomain) hv = vm != NULL ? op_hv(op, error) : NULL;
+    g_autoptr(HvDomain) hv = NULL;
 
-    if (vm == NULL || hv == NULL)
+    if (vm == NULL)
         return STEP_UNKNOWN;
-    if (op_is_recorded(op, vm) || !op_definition_is_right(hv) ||
+    if (op_is_recorded(op, vm) ||
         json_object_get(json_object_get(op->row.data, "result"), "volumes_left") == NULL)
         return STEP_TODO;
-    return STEP_DONE;
+    if (merge_scratch(op)->settled)
+        return STEP_DONE; /* the act has just looked at the rest */
+    hv = op_hv(op, error);
+    if (hv == NULL)
+        return STEP_UNKNOWN;
+    return op_definition_is_right(hv) ? STEP_DONE : STEP_TODO;
 }
 
 /* Nothing is called merged that is not. A host that lost power after the pivot can come back with a
@@ -706,7 +731,7 @@ volumes_left(const Operation *op)
     return left;
 }
 
-/* copy leaves the base where others stand on it */
+/* copy leaves a base that others stand on, or that cannot be written, where it is */
 static bool
 keep_used_base(Operation *op, json_t *left, GError **error)
 {
@@ -726,7 +751,7 @@ keep_used_base(Operation *op, json_t *left, GError **error)
     if (!volume_find_user(domain, base, (const char *const *)own->pdata, &user, error))
         return false;
     g_autofree char *vm = agent_user_of(op->agent, op->row.vm_id, base);
-    if (user != NULL || vm != NULL)
+    if (user != NULL || vm != NULL || access(base, W_OK) != 0)
         json_array_remove(left, 0);
     return true;
 }
@@ -737,20 +762,13 @@ settle_act(void *self, GError **error)
     Operation *op = self;
     g_autoptr(HvDomain) hv = op_hv(op, error);
     g_autoptr(json_t) left = volumes_left(op);
-    Domain *home = NULL;
-    g_autoptr(Vm) vm = NULL;
 
     if (hv == NULL || !chain_is_merged(op, hv, error))
         return false;
     /* what the merged volume holds must be durable before anybody deletes another */
-    for (size_t i = 0; i < json_array_size(json_object_get(op->row.data, "after")); i++)
-        if (!volume_sync(
-                json_string_value(json_array_get(json_object_get(op->row.data, "after"), i)),
-                error))
-            return false;
-    if (!keep_used_base(op, left, error) || !merge_save_chain(op, error) ||
-        !op_mend_definition(op, error) || (merge_is(op, "cold-commit") && !cold_stop(op, error)) ||
-        (vm = op_manifest(op, &home, error)) == NULL)
+    if (!merge_sync_changed(op, error) || !keep_used_base(op, left, error) ||
+        !op_mend_definition(op, hv, error) ||
+        (merge_is(op, "cold-commit") && !cold_stop(op, error)))
         return false;
     op_result(op, "strategy", json_string(op_data(op, "strategy")));
     op_result(op, "bytes_copied", json_integer(json_number(op->row.data, "bytes")));
@@ -759,14 +777,16 @@ settle_act(void *self, GError **error)
     op_result(op, "volumes_left", g_steal_pointer(&left));
     if (hv->instance != NULL)
         op_result(op, "instance", json_string(hv->instance));
-    op_unrecord(op, vm);
     /* first the result: once the record is gone, nobody comes here again */
-    if (!operation_save(op, error) || !manifest_save(home, vm, error) ||
+    if (!operation_save(op, error) || !merge_save_chain(op, true, error) ||
         !fault_point("agent.merge.settled", error))
         return false;
     operation_progress(op, "merged", (uint64_t)json_number(op->row.data, "bytes"),
                        (uint64_t)json_number(op->row.data, "bytes"));
-    return agent_look(op->agent, op->entry, error);
+    if (!agent_look(op->agent, op->entry, error))
+        return false;
+    merge_scratch(op)->settled = true;
+    return true;
 }
 
 /* ---- stop ---- */

@@ -22,6 +22,7 @@
 
 typedef struct {
     WorkMap *work;        /* internal commits: turns QEMU's offset into bytes */
+    bool settled;         /* settle has done its work in this process */
     GSubprocess *prefill; /* copy: qemu-img convert */
     int64_t job_gone_us;  /* when the job was first found gone with the chain unchanged */
 } MergeScratch;
@@ -36,8 +37,11 @@ typedef enum { CHAIN_UNKNOWN, CHAIN_BEFORE, CHAIN_AFTER, CHAIN_OTHER } ChainStat
 /* Which of the two the headers and libvirt tell now; OTHER is an error that shows it, and UNKNOWN
  * one that it could not be asked. */
 bool merge_chain_state(Operation *op, const HvDomain *hv, ChainState *ret_state, GError **error);
-/* Writes the merged chain, with the new leaf, into the manifest. Safe to repeat. */
-bool merge_save_chain(Operation *op, GError **error);
+/* Writes the merged chain, with the new leaf, into the manifest; conclude: and takes the record of
+ * the operation out of it, in the same write. Safe to repeat. */
+bool merge_save_chain(Operation *op, bool conclude, GError **error);
+/* fsync of what the merge has changed, and of the directories. */
+bool merge_sync_changed(Operation *op, GError **error);
 
 /* A block job of the disk that this merge has begun, and nobody else. */
 bool merge_owns_job(const Operation *op, const HvDomain *hv, const HvJob *job);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define SLOW_POLL_MS 10000
+#define QUIET_US (100 * 1000)
 #define PROGRESS_EVERY_US (500 * 1000)
 
 /* clang-format off */
@@ -306,8 +307,10 @@ retire(Agent *agent, AgentVm *entry)
         g_ptr_array_remove_index(entry->operations, i - 1);
         drop_if_done(agent, op);
         /* while it ran, only operations wrote the manifest: now everything is looked at again */
-        if (entry->operations->len == 0)
+        if (entry->operations->len == 0) {
+            entry->quiet_until_us = g_get_monotonic_time() + QUIET_US;
             agent_queue_refresh(agent, entry->id);
+        }
     }
 }
 

@@ -93,7 +93,7 @@ bool op_is_recorded(const Operation *op, const Vm *vm);
 void op_unrecord(Operation *op, Vm *vm);
 /* Makes libvirt's persistent definition name the leaves that the VM has, without any <backingStore>
  * (H2..H4). */
-bool op_mend_definition(Operation *op, GError **error);
+bool op_mend_definition(Operation *op, const HvDomain *domain, GError **error);
 bool op_definition_is_right(const HvDomain *hv);
 /* Does a QEMU have this image open, whatever libvirt says of it? */
 bool volume_is_open(const char *path);

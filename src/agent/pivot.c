@@ -126,23 +126,23 @@ pivot_unsuspend(Operation *op, const HvDomain *hv, GError **error)
 /* The new leaf and what it stands on. Called once before the pause, so that the one within has
  * little to do. */
 static bool
-sync_new_chain(Operation *op, bool only_leaf, GError **error)
+sync_new_chain(Operation *op, GError **error)
 {
     json_t *after = json_object_get(op->row.data, "after");
-    size_t n = json_array_size(after);
 
-    for (size_t i = only_leaf && n > 0 ? n - 1 : 0; i < n; i++)
-        if (!volume_sync(json_string_value(json_array_get(after, i)), error))
+    for (size_t i = 0; i + 1 < json_array_size(after); i++)
+        if (!volume_sync_data(json_string_value(json_array_get(after, i)), error))
             return false;
-    return true;
+    return volume_sync(merge_new_leaf(op), error);
 }
 
 /* From the pivot in QEMU to the guest running: what a restart repeats. */
 static bool
 conclude(Operation *op, int64_t paused_at_us, GError **error)
 {
-    if (!fault_point("agent.pivot.before-manifest", error) || !sync_new_chain(op, true, error) ||
-        !merge_save_chain(op, error) || !fault_point("agent.pivot.after-manifest", error))
+    if (!fault_point("agent.pivot.before-manifest", error) ||
+        !volume_sync_data(merge_new_leaf(op), error) || !merge_save_chain(op, false, error) ||
+        !fault_point("agent.pivot.after-manifest", error))
         return false;
     op_remember(op, "pivoted", json_true());
     if (we_suspended(op)) {
@@ -173,7 +173,7 @@ give_up_this_try(Operation *op, GError **error)
 }
 
 static bool
-begin_pause(Operation *op, const HvDomain *domain, GError **error)
+begin_pause(Operation *op, const HvDomain *domain, int64_t *ret_t0, GError **error)
 {
     Hypervisor *hv = op->agent->hv;
     bool running = domain->state == VM_UP;
@@ -185,6 +185,7 @@ begin_pause(Operation *op, const HvDomain *domain, GError **error)
         op_remember(op, "pivoting", NULL);
         return false;
     }
+    *ret_t0 = clock_mono_us();
     if (!running)
         return true;
     return hv->ops->suspend(hv, op->row.vm_id, error) || give_up_this_try(op, error);
@@ -324,12 +325,12 @@ pivot_act(void *self, GError **error)
         return false;
     g_clear_pointer(&domain, hv_domain_free);
     if (!hv->ops->job_set_bandwidth(hv, op->row.vm_id, op_data(op, "target"), 0, error) ||
-        !sync_new_chain(op, false, error) || (domain = op_hv(op, error)) == NULL ||
+        !sync_new_chain(op, error) || (domain = op_hv(op, error)) == NULL ||
         !fault_point("agent.pivot.before-suspend", error))
         return false;
 
-    int64_t t0 = clock_mono_us();
-    if (!begin_pause(op, domain, error) || !pivot_in_pause(op, t0, error))
+    int64_t t0 = 0;
+    if (!begin_pause(op, domain, &t0, error) || !pivot_in_pause(op, t0, error))
         return look_again_later(error);
     return true;
 }

@@ -430,7 +430,7 @@ settle_act(void *self, GError **error)
     Domain *home = NULL;
     g_autoptr(Vm) vm = NULL;
 
-    if (hv == NULL || !thaw_if_frozen(op, error) || !op_mend_definition(op, error) ||
+    if (hv == NULL || !thaw_if_frozen(op, error) || !op_mend_definition(op, hv, error) ||
         (vm = op_manifest(op, &home, error)) == NULL)
         return false;
     add_to_tree(op, vm, hv);
@@ -611,7 +611,7 @@ undo_act(void *self, GError **error)
         return false;
     g_clear_error(error);
     /* a definition that was to be used at the next start must not name what goes */
-    if (hv != NULL && (!thaw_if_frozen(op, error) || !op_mend_definition(op, error)))
+    if (hv != NULL && (!thaw_if_frozen(op, error) || !op_mend_definition(op, hv, error)))
         return false;
     if ((hv != NULL && switched(op, hv) > 0) || overlay_in_use(op, &open) != NULL)
         return error_set(error, ERR_BUSY,

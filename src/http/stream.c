@@ -108,7 +108,8 @@ run(Reader *reader, CURLM *multi, unsigned idle_s, CURLcode *ret_code, GError **
         if (clock_mono_us() - reader->heard_us > (int64_t)idle_s * G_USEC_PER_SEC)
             return error_set(error, ERR_TIMEOUT, "nothing came from %s for %u s", client->address,
                              idle_s);
-        curl_multi_poll(multi, NULL, 0, MIN(idle_s * 1000 / 4, 1000), NULL);
+        /* data and http_client_cancel() wake it; else only the idle limit is to be noticed */
+        curl_multi_poll(multi, NULL, 0, (int)MIN(idle_s * 1000 / 3, 60000), NULL);
     }
     return error_set(error, ERR_CANCELLED, "reading from %s was stopped", client->address);
 }

@@ -76,14 +76,25 @@ bool volume_find_user(const Domain *domain, const char *path, const char *const 
                       char **ret_user, GError **error);
 /* fsync of a file and its directory */
 bool volume_sync(const char *path, GError **error);
+/* fsync of the file alone: its name did not change */
+bool volume_sync_data(const char *path, GError **error);
 /* Deletes a volume by merge.md section 5, the storage half: reads all headers again
  * (volume_find_user), refuses with ERR_REFUSED if anything names it, renames it into the trash as
  * <op_id>.<n>.<name>, fsyncs both directories, unlinks if keep is false. A file that is already
  * gone (this is a repeat): true, and what the trash has of it goes too if keep is false. Only
  * regular files of the domain; a symbolic link is refused, give its target. op_id: no dots or
  * slashes. */
-bool volume_delete(const Domain *domain, const char *op_id, const char *path, bool keep,
+typedef enum {
+    TRASH_EMPTY, /* unlink it at once */
+    TRASH_LATER, /* leave that to trash_sweep() */
+    TRASH_KEEP,  /* a person may want it back */
+} TrashWhat;
+bool volume_delete(const Domain *domain, const char *op_id, const char *path, TrashWhat what,
                    GError **error);
+/* Unlinks whatever deletes left in the trash of the domain, but for what was put there to be kept:
+ * for a start after a crash, and for a thread of its own, since unlinking a large file takes a
+ * while. */
+bool trash_sweep(const Domain *domain, GError **error);
 /* Unlinks what the trash holds for this operation (a repeat after a crash). */
 bool trash_empty(const Domain *domain, const char *op_id, GError **error);
 

@@ -197,16 +197,24 @@ volume_find_user(const Domain *domain, const char *path, const char *const *igno
 }
 
 bool
-volume_sync(const char *path, GError **error)
+volume_sync_data(const char *path, GError **error)
 {
     autofd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
     if (fd < 0 || fsync(fd) < 0)
         return error_set_errno(error, "syncing %s", path);
-    return dir_sync_of(path, error);
+    return true;
 }
 
-/* ---- the trash: OP.N.NAME */
+bool
+volume_sync(const char *path, GError **error)
+{
+    return volume_sync_data(path, error) && dir_sync_of(path, error);
+}
+
+/* ---- the trash: OP.N.NAME, or keep.OP.N.NAME */
+
+#define KEEP "keep."
 
 static bool
 check_op_id(const char *op_id, GError **error)
@@ -250,6 +258,24 @@ trash_remove(const Domain *domain, const char *op_id, const char *name, GError *
 }
 
 bool
+trash_sweep(const Domain *domain, GError **error)
+{
+    g_autofree char *trash = domain_trash_dir(domain);
+    g_autoptr(GError) problem = NULL;
+    g_autoptr(GDir) entries = g_dir_open(trash, 0, &problem);
+    const char *entry;
+
+    if (entries == NULL)
+        return error_set(error, ERR_STORAGE, "%s; is the storage mounted?", problem->message);
+    while ((entry = g_dir_read_name(entries)) != NULL) {
+        g_autofree char *path = g_build_filename(trash, entry, NULL);
+        if (!g_str_has_prefix(entry, KEEP) && unlink(path) < 0 && errno != ENOENT)
+            return error_set_errno(error, "removing %s", path);
+    }
+    return true;
+}
+
+bool
 trash_empty(const Domain *domain, const char *op_id, GError **error)
 {
     return check_op_id(op_id, error) && trash_remove(domain, op_id, NULL, error);
@@ -257,12 +283,13 @@ trash_empty(const Domain *domain, const char *op_id, GError **error)
 
 /* A name in the trash that is not taken. */
 static char *
-trash_name(const Domain *domain, const char *op_id, const char *name)
+trash_name(const Domain *domain, const char *op_id, const char *name, bool keep)
 {
     g_autofree char *trash = domain_trash_dir(domain);
 
     for (unsigned n = 0;; n++) {
-        g_autofree char *path = g_strdup_printf("%s/%s.%u.%s", trash, op_id, n, name);
+        g_autofree char *path =
+            g_strdup_printf("%s/%s%s.%u.%s", trash, keep ? KEEP : "", op_id, n, name);
         struct stat st;
         if (lstat(path, &st) < 0)
             return g_steal_pointer(&path);
@@ -312,7 +339,7 @@ move_to_trash(const Domain *domain, const char *op_id, const char *place, bool k
 {
     g_autofree char *name = g_path_get_basename(place);
     g_autofree char *trash = domain_trash_dir(domain);
-    g_autofree char *target = trash_name(domain, op_id, name);
+    g_autofree char *target = trash_name(domain, op_id, name, keep);
     bool moved;
 
     if (!fault_point("volume.before-trash", error))
@@ -327,7 +354,8 @@ move_to_trash(const Domain *domain, const char *op_id, const char *place, bool k
 }
 
 bool
-volume_delete(const Domain *domain, const char *op_id, const char *path, bool keep, GError **error)
+volume_delete(const Domain *domain, const char *op_id, const char *path, TrashWhat what,
+              GError **error)
 {
     g_autofree char *place = NULL;
     g_autofree char *name = g_path_get_basename(path);
@@ -343,10 +371,10 @@ volume_delete(const Domain *domain, const char *op_id, const char *path, bool ke
             return error_set(error, ERR_REFUSED, "%s is not a regular file; it was not deleted",
                              place);
         if (!check_unused(domain, place, error) ||
-            !move_to_trash(domain, op_id, place, keep, error))
+            !move_to_trash(domain, op_id, place, what == TRASH_KEEP, error))
             return false;
     } else if (errno != ENOENT) {
         return error_set_errno(error, "looking at %s", place);
     }
-    return keep || trash_remove(domain, op_id, name, error);
+    return what != TRASH_EMPTY || trash_remove(domain, op_id, name, error);
 }

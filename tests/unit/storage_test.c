@@ -647,7 +647,7 @@ test_unmounted(void)
     g_assert_false(manifest_save(place.domain, vm, &errors[1]));
     g_assert_null(manifest_list(place.domain, &errors[2]));
     g_assert_false(manifest_remove(place.domain, VM_ID, &errors[3]));
-    g_assert_false(volume_delete(place.domain, "op1", volume, false, &errors[4]));
+    g_assert_false(volume_delete(place.domain, "op1", volume, TRASH_EMPTY, &errors[4]));
     g_assert_false(volume_find_user(place.domain, volume, NULL, &user, &errors[5]));
     for (size_t i = 0; i < G_N_ELEMENTS(errors); i++) {
         g_assert_error(errors[i], ERR, ERR_STORAGE);
@@ -881,7 +881,8 @@ test_volume_users(void)
         g_assert_true(volume_find_user(place.domain, base, ignore, &user, &error));
         g_assert_null(user);
 
-        g_assert_cmpint(volume_delete(place.domain, "op1", base, false, &error), ==, !rows[i].uses);
+        g_assert_cmpint(volume_delete(place.domain, "op1", base, TRASH_EMPTY, &error), ==,
+                        !rows[i].uses);
         g_assert_cmpint(exists(&place, "base.qcow2"), ==, rows[i].uses);
         if (rows[i].uses) {
             g_assert_error(error, ERR, ERR_REFUSED);
@@ -905,7 +906,7 @@ test_volume_unreadable_candidate(void)
 
         create(&place, "base.qcow2", NULL);
         put_header(&place, "odd.qcow2", backings[i]);
-        g_assert_false(volume_delete(place.domain, "op1", base, false, &error));
+        g_assert_false(volume_delete(place.domain, "op1", base, TRASH_EMPTY, &error));
         g_test_message("%s", error->message);
         g_assert_error(error, ERR, ERR_STORAGE);
         g_assert_nonnull(
@@ -942,7 +943,7 @@ test_volume_odd_neighbours(void)
     g_assert_true(volume_find_user(place.domain, base, NULL, &user, &error));
     g_assert_no_error(error);
     g_assert_null(user);
-    g_assert_true(volume_delete(place.domain, "op1", base, false, &error));
+    g_assert_true(volume_delete(place.domain, "op1", base, TRASH_EMPTY, &error));
     g_assert_false(exists(&place, "base.qcow2"));
 }
 
@@ -973,7 +974,7 @@ test_volume_delete_refuses(void)
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_autoptr(GError) error = NULL;
         g_test_message("row %zu: %s", i, rows[i].path);
-        g_assert_false(volume_delete(place.domain, rows[i].op, rows[i].path, false, &error));
+        g_assert_false(volume_delete(place.domain, rows[i].op, rows[i].path, TRASH_EMPTY, &error));
         g_assert_error(error, ERR, (int)rows[i].code);
     }
     g_assert_true(exists(&place, "base.qcow2") && exists(&place, "link.qcow2"));
@@ -995,7 +996,7 @@ test_volume_delete_stopped_anywhere(void)
 
         create(&place, "base.qcow2", NULL);
         fault_arm(n);
-        bool deleted = volume_delete(place.domain, "op1", base, false, &error);
+        bool deleted = volume_delete(place.domain, "op1", base, TRASH_EMPTY, &error);
         bool fired = fault_fired();
         fault_arm(-1);
         if (fired)
@@ -1004,7 +1005,7 @@ test_volume_delete_stopped_anywhere(void)
             g_assert_true(deleted);
         g_clear_error(&error);
         for (int turn = 0; turn < 2; turn++) {
-            g_assert_true(volume_delete(place.domain, "op1", base, false, &error));
+            g_assert_true(volume_delete(place.domain, "op1", base, TRASH_EMPTY, &error));
             g_assert_no_error(error);
         }
         g_autofree char *trash = listing(&place, ".livemerge/trash");
@@ -1029,12 +1030,12 @@ test_trash(void)
     create(&place, "a/x.qcow2", NULL);
     create(&place, "b/x.qcow2", NULL); /* the same name: must not replace the first */
     create(&place, "y.qcow2", NULL);
-    g_assert_true(volume_delete(place.domain, "op1", one, true, &error));
-    g_assert_true(volume_delete(place.domain, "op1", one, true, &error));
+    g_assert_true(volume_delete(place.domain, "op1", one, TRASH_LATER, &error));
+    g_assert_true(volume_delete(place.domain, "op1", one, TRASH_LATER, &error));
     only = listing(&place, ".livemerge/trash");
     g_assert_cmpstr(only, ==, "op1.0.x.qcow2");
-    g_assert_true(volume_delete(place.domain, "op1", two, true, &error));
-    g_assert_true(volume_delete(place.domain, "op10", other, true, &error));
+    g_assert_true(volume_delete(place.domain, "op1", two, TRASH_LATER, &error));
+    g_assert_true(volume_delete(place.domain, "op10", other, TRASH_LATER, &error));
     g_assert_no_error(error);
     both = listing(&place, ".livemerge/trash");
     g_assert_cmpstr(both, ==, "op1.0.x.qcow2 op1.1.x.qcow2 op10.0.y.qcow2");
