@@ -14,6 +14,7 @@
 #include "qcow2/qcow2.h"
 
 #define LOCK_BUDGET_MS 5000
+#define GIVE_WAY_US (300 * 1000)
 
 bool
 delete_volumes_params(const json_t *params, GError **error)
@@ -109,6 +110,7 @@ sweep(void *domain)
 {
     g_autoptr(GError) error = NULL;
 
+    g_usleep(GIVE_WAY_US); /* the end of the job needs the same disk, for a few small writes */
     if (!trash_sweep(domain, &error))
         log_warn("%s; it is tried again at the next start", error->message);
     return NULL;

@@ -97,6 +97,35 @@ wait_calmly(Machine *m)
     return TURN_WAIT;
 }
 
+/* The next step in memory alone: which one it is follows from checks, so whoever finds the machine
+ * at the last saved step comes here again. It is saved before it acts, and when it comes to rest.
+ */
+static Turn
+move(Machine *m, const char *name)
+{
+    char *old = m->step;
+
+    m->step = g_strdup(name);
+    g_free(old);
+    m->tried = 0;
+    m->moved = true;
+    wait_calmly(m);
+    return TURN_AGAIN;
+}
+
+static Turn
+rest(Machine *m)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!m->moved)
+        return wait_calmly(m);
+    if (!fault_point("steps.before-save", &error) || !m->save(m->self, &error))
+        return wait_because(m, error);
+    m->moved = false;
+    return wait_calmly(m);
+}
+
 /* Saves the machine at another step; on failure it stays where it was. */
 static Turn
 enter(Machine *m, const char *name)
@@ -114,6 +143,7 @@ enter(Machine *m, const char *name)
         m->tried = old_tried;
         return wait_because(m, error);
     }
+    m->moved = false;
     wait_calmly(m);
     return machine_ended(m) ? TURN_ENDED : TURN_AGAIN;
 }
@@ -147,6 +177,7 @@ act(Machine *m, const Step *step)
         m->tried--;
         return wait_because(m, error);
     }
+    m->moved = false;
     if (!step->act(m->self, &error)) {
         if (error_may_retry(error) || step->on_failed == NULL)
             return wait_because(m, error);
@@ -161,6 +192,7 @@ machine_turn(Machine *m)
 {
     g_autoptr(GError) error = NULL;
     const Step *step;
+    const char *next;
 
     if (machine_ended(m))
         return TURN_ENDED;
@@ -174,11 +206,10 @@ machine_turn(Machine *m)
     case STEP_TODO:
         return act(m, step);
     case STEP_RUNNING:
-        return wait_calmly(m);
+        return rest(m);
     case STEP_DONE:
-        if (step->next != NULL)
-            return enter(m, step->next);
-        return enter(m, step[1].name != NULL ? step[1].name : STEP_END);
+        next = step->next != NULL ? step->next : step[1].name;
+        return next != NULL && *next != '\0' ? move(m, next) : enter(m, STEP_END);
     case STEP_FAILED:
         return fail(m, step, error);
     case STEP_UNKNOWN:

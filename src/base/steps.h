@@ -6,9 +6,10 @@
  * Promise: stop the program at any instant and start it again, and every machine
  * either ends or stands at a step whose name tells an operator what it waits for.
  *
- * How: the step's name and its number of tries are saved before the step acts.
- * Whoever finds a machine, after a crash or a second later, does the same thing:
- * ask the world with check(), and only then act().
+ * How: the step's name and its number of tries are saved before the step acts, when the machine
+ * comes to rest, and at the end. Steps that only look are passed without a write. Whoever finds a
+ * machine, after a crash or a second later, does the same thing: ask the world with check(), and
+ * only then act().
  *
  *   - check() only reads and is the only judge of "done". Not knowing is not
  *     failing: STEP_UNKNOWN waits and asks again, for ever, with its reason shown.
@@ -59,6 +60,7 @@ typedef struct {
     char *error_word; /* the first failure; NULL = none */
     char *error_text;
     /* not saved */
+    bool moved;        /* step is newer than the saved one */
     char *waiting_for; /* why the last turn could not go on; NULL = nothing wrong */
     unsigned misses;   /* turns in a row that could not tell or do: the back-off */
 } Machine;
