@@ -37,8 +37,8 @@ l1_entries(uint64_t virtual_size)
     return (virtual_size >> span) + ((virtual_size & ((UINT64_C(1) << span) - 1)) != 0);
 }
 
-static bool
-check_backing(const char *path, const char *backing, const char *format, GError **error)
+bool
+image_check_backing(const char *path, const char *backing, const char *format, GError **error)
 {
     if (backing == NULL)
         return true;
@@ -67,19 +67,45 @@ check_size(const char *path, uint64_t size, GError **error)
     return true;
 }
 
-static void
-fill_backing(uint8_t *header, const char *backing, const char *format)
+static uint8_t *
+fill_backing_format(uint8_t *at, const char *format)
 {
     size_t length = strlen(format);
-    uint8_t *at = header + EXTENSION_AT;
 
     put_be32(at, 0xe2792aca);
     put_be32(at + 4, (uint32_t)length);
     memcpy(at + 8, format, length);
-    at += 8 + round_up(length, 8) + 8; /* and the end marker: zeros */
-    memcpy(at, backing, strlen(backing));
+    return at + 8 + round_up(length, 8);
+}
+
+size_t
+image_header_length(const char *backing, const char *backing_format)
+{
+    if (backing == NULL)
+        return EXTENSION_AT + 8;
+    return EXTENSION_AT + 8 + round_up(strlen(backing_format), 8) + 8 + strlen(backing);
+}
+
+void
+image_fill_header(uint8_t *header, const NewHeader *new)
+{
+    put_be32(header, 0x514649fb);
+    put_be32(header + 4, 3);
+    put_be32(header + 20, new->cluster_bits);
+    put_be64(header + 24, new->virtual_size);
+    put_be32(header + 36, new->l1_entries);
+    put_be64(header + 40, new->l1_offset);
+    put_be64(header + 48, new->refcount_table_offset);
+    put_be32(header + 56, new->refcount_table_clusters);
+    put_be32(header + 96, 4); /* 16 bit refcounts */
+    put_be32(header + 100, HEADER_LENGTH);
+    if (new->backing == NULL || new->backing_format == NULL) /* never one alone */
+        return;
+    uint8_t *at = fill_backing_format(header + EXTENSION_AT, new->backing_format);
+    at += 8; /* the end marker: zeros */
+    memcpy(at, new->backing, strlen(new->backing));
     put_be64(header + 8, (uint64_t)(at - header));
-    put_be32(header + 16, (uint32_t)strlen(backing));
+    put_be32(header + 16, (uint32_t)strlen(new->backing));
 }
 
 static void
@@ -87,27 +113,25 @@ fill(Metadata *m, uint64_t virtual_size, const char *backing, const char *backin
 {
     uint64_t entries = l1_entries(virtual_size);
     uint64_t clusters = L1_AT + round_up(entries * 8, CLUSTER) / CLUSTER;
-    uint8_t *header = m->header;
+    NewHeader new = {
+        .cluster_bits = CLUSTER_BITS,
+        .virtual_size = virtual_size,
+        .l1_entries = (uint32_t)entries,
+        .l1_offset = (uint64_t)L1_AT * CLUSTER,
+        .refcount_table_offset = CLUSTER,
+        .refcount_table_clusters = 1,
+        .backing = backing,
+        .backing_format = backing_format,
+    };
 
-    put_be32(header, 0x514649fb);
-    put_be32(header + 4, 3);
-    put_be32(header + 20, CLUSTER_BITS);
-    put_be64(header + 24, virtual_size);
-    put_be32(header + 36, (uint32_t)entries);
-    put_be64(header + 40, (uint64_t)L1_AT * CLUSTER);
-    put_be64(header + 48, CLUSTER); /* refcount table: one cluster */
-    put_be32(header + 56, 1);
-    put_be32(header + 96, 4); /* 16 bit refcounts */
-    put_be32(header + 100, HEADER_LENGTH);
-    if (backing != NULL)
-        fill_backing(header, backing, backing_format);
+    image_fill_header(m->header, &new);
     put_be64(m->refcount_table, UINT64_C(2) * CLUSTER);
     for (uint64_t i = 0; i < clusters; i++)
         m->refcount_block[2 * i + 1] = 1;
 }
 
-static bool
-write_at(int fd, const void *buffer, size_t length, uint64_t offset)
+bool
+image_write(int fd, const void *buffer, size_t length, uint64_t offset)
 {
     const char *at = buffer;
 
@@ -132,13 +156,13 @@ write_l1(int fd, uint64_t virtual_size)
     uint64_t end = L1_AT * (uint64_t)CLUSTER + round_up(l1_entries(virtual_size) * 8, CLUSTER);
 
     for (uint64_t at = L1_AT * (uint64_t)CLUSTER; at < end; at += CLUSTER)
-        if (!write_at(fd, zeros, CLUSTER, at))
+        if (!image_write(fd, zeros, CLUSTER, at))
             return false;
     return true;
 }
 
-static bool
-sync_folder(const char *path)
+bool
+image_sync_folder(const char *path)
 {
     g_autofree char *folder = g_path_get_dirname(path);
     autofd int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -151,7 +175,7 @@ qcow2_create(const char *path, uint64_t virtual_size, const char *backing,
              const char *backing_format, unsigned mode, int uid, int gid, GError **error)
 {
     if (!check_size(path, virtual_size, error) ||
-        !check_backing(path, backing, backing_format, error))
+        !image_check_backing(path, backing, backing_format, error))
         return false;
     g_autofree Metadata *m = g_new0(Metadata, 1);
     fill(m, virtual_size, backing, backing_format);
@@ -168,9 +192,9 @@ qcow2_create(const char *path, uint64_t virtual_size, const char *backing,
      * a volume. */
     bool done = ((uid < 0 && gid < 0) || fchown(fd, (uid_t)uid, (gid_t)gid) == 0) &&
                 fchmod(fd, mode) == 0 &&
-                write_at(fd, m->refcount_table, 2 * (size_t)CLUSTER, CLUSTER) &&
-                write_l1(fd, virtual_size) && write_at(fd, m->header, CLUSTER, 0) &&
-                fsync(fd) == 0 && sync_folder(path);
+                image_write(fd, m->refcount_table, 2 * (size_t)CLUSTER, CLUSTER) &&
+                write_l1(fd, virtual_size) && image_write(fd, m->header, CLUSTER, 0) &&
+                fsync(fd) == 0 && image_sync_folder(path);
     if (done)
         return true;
     error_set_errno(error, "creating %s (it is removed again)", path);

@@ -17,8 +17,6 @@ enum {
 };
 #define EXT_BACKING_FORMAT UINT32_C(0xe2792aca)
 #define EXT_BITMAPS UINT32_C(0x23852875)
-#define L1_MAX_ENTRIES (UINT32_C(32) << 20 >> 3) /* QEMU's own limits: 32 MiB ... */
-#define REFCOUNT_TABLE_MAX (UINT64_C(8) << 20)   /* ... and 8 MiB */
 
 void
 qcow2_header_free(Qcow2Header *header)

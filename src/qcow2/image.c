@@ -84,6 +84,29 @@ image_read(const ImageFile *file, const char *path, const char *what, uint64_t o
                      path, what, offset + left);
 }
 
+bool
+image_find_data(const ImageFile *file, const char *path, uint64_t from, uint64_t *ret_begin,
+                uint64_t *ret_end, GError **error)
+{
+    uint64_t disk = raw_virtual_size(file);
+
+    *ret_begin = *ret_end = disk;
+    if (from >= file->size) /* the rest of the last sector, beyond the end of the file */
+        return true;
+    off_t begin = lseek(file->fd, (off_t)from, SEEK_DATA);
+    if (begin < 0 && errno == ENXIO)
+        return true;
+
+    /* Block devices and some file systems cannot tell: then all of it may be data */
+    bool cannot_tell = begin < 0 && (errno == EINVAL || errno == EOPNOTSUPP);
+    if (begin < 0 && !cannot_tell)
+        return error_set_errno(error, "looking for data in %s", path);
+    off_t end = begin < 0 ? -1 : lseek(file->fd, begin, SEEK_HOLE);
+    *ret_begin = cannot_tell ? from : (uint64_t)begin;
+    *ret_end = end < 0 || (uint64_t)end >= file->size ? disk : (uint64_t)end;
+    return true;
+}
+
 char *
 image_shown(const char *name)
 {

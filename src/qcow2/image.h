@@ -21,6 +21,18 @@ typedef struct {
     uint64_t device, inode; /* who it is, whatever names it has */
 } ImageFile;
 
+/* Parts of an entry of a L1 or L2 table */
+#define OFFSET_MASK UINT64_C(0x00fffffffffffe00)
+#define L1_RESERVED UINT64_C(0x7f000000000001ff)
+#define L2_RESERVED UINT64_C(0x3f000000000001fe)
+#define L2_COPIED (UINT64_C(1) << 63)
+#define L2_COMPRESSED (UINT64_C(1) << 62)
+#define L2_ZERO UINT64_C(1)
+
+/* QEMU's own limits: a L1 table of 32 MiB, a refcount table of 8 MiB */
+#define L1_MAX_ENTRIES (UINT32_C(32) << 20 >> 3)
+#define REFCOUNT_TABLE_MAX (UINT64_C(8) << 20)
+
 #define IMAGE_FILE_INIT \
     {                   \
         .fd = -1        \
@@ -45,6 +57,31 @@ Qcow2Header *image_header(const ImageFile *file, const char *path, GError **erro
 
 /* A name out of a header, fit for an error message; the caller frees it. */
 char *image_shown(const char *name);
+
+/* Of a raw volume: where the data at or after "from" begins and ends; without data both are the end
+ * of the disk. What the file system cannot tell counts as data. */
+bool image_find_data(const ImageFile *file, const char *path, uint64_t from, uint64_t *ret_begin,
+                     uint64_t *ret_end, GError **error);
+
+/* Writing. image_write() and image_sync_folder() leave the reason in errno. */
+bool image_write(int fd, const void *buffer, size_t length, uint64_t offset);
+bool image_sync_folder(const char *path);
+
+/* What a new version 3 header says; the rest is zero. */
+typedef struct {
+    unsigned cluster_bits;
+    uint64_t virtual_size;
+    uint32_t l1_entries;
+    uint64_t l1_offset;
+    uint64_t refcount_table_offset;
+    uint32_t refcount_table_clusters;
+    const char *backing, *backing_format; /* checked by image_check_backing() */
+} NewHeader;
+/* "header": a zeroed first cluster, of at least image_header_length() bytes. */
+void image_fill_header(uint8_t *header, const NewHeader *new);
+size_t image_header_length(const char *backing, const char *backing_format);
+/* Can a new volume "path" have this backing file (NULL = none)? ERR_INVALID, ERR_UNSUPPORTED. */
+bool image_check_backing(const char *path, const char *backing, const char *format, GError **error);
 
 /* A L2 table maps this many bytes of the guest's disk (as a power of two). */
 static inline unsigned

@@ -4,15 +4,9 @@
  */
 #include "qcow2/image.h"
 
-#include <errno.h>
 #include <inttypes.h>
 
 enum { L1_CHUNK = 8192 }; /* entries of the L1 table in memory at a time */
-#define OFFSET_MASK UINT64_C(0x00fffffffffffe00)
-#define L1_RESERVED UINT64_C(0x7f000000000001ff)
-#define L2_RESERVED UINT64_C(0x3f000000000001fe)
-#define L2_COMPRESSED (UINT64_C(1) << 62)
-#define L2_ZERO UINT64_C(1)
 #define SUBCLUSTERS 32
 
 typedef struct {
@@ -182,34 +176,13 @@ map_qcow2(Map *map, GError **error)
     return true;
 }
 
-/* Where the data at or after "from" begins and ends; without data both are the disk's end. */
-static bool
-find_data(const Map *map, uint64_t from, uint64_t *ret_begin, uint64_t *ret_end, GError **error)
-{
-    off_t begin = lseek(map->file->fd, (off_t)from, SEEK_DATA);
-    bool none = begin < 0 && errno == ENXIO;
-
-    /* Block devices and some file systems cannot tell: then all of it may be data */
-    bool cannot_tell = begin < 0 && (errno == EINVAL || errno == EOPNOTSUPP);
-    if (begin < 0 && !none && !cannot_tell)
-        return error_set_errno(error, "looking for data in %s", map->path);
-
-    off_t end = begin < 0 ? -1 : lseek(map->file->fd, begin, SEEK_HOLE);
-    *ret_begin = none ? map->virtual_size : cannot_tell ? from : (uint64_t)begin;
-    *ret_end = end < 0 || (uint64_t)end >= map->file->size ? map->virtual_size : (uint64_t)end;
-    return true;
-}
-
 static bool
 map_raw(Map *map, GError **error)
 {
     for (uint64_t at = 0; at < map->virtual_size && !map->stopped;) {
         uint64_t begin = 0, end = 0;
 
-        /* The rest of the last sector, beyond the end of the file */
-        if (at >= map->file->size)
-            begin = end = map->virtual_size;
-        else if (!find_data(map, at, &begin, &end, error))
+        if (!image_find_data(map->file, map->path, at, &begin, &end, error))
             return false;
         if (begin > at)
             add(map, at, begin - at, EXTENT_ZERO, 0);

@@ -4,8 +4,8 @@
  *
  * Promise: trusts no byte of an image. Never guesses a format by looking at content: the
  * format of each file comes from who names it (domain XML, backing format in the header).
- * Never opens a file for writing, but for qcow2_create(), which writes only a file that it
- * created itself (O_EXCL).
+ * Never opens a file for writing, but for qcow2_create() and qcow2_build() (build.h), which write
+ * only a file that they created themselves (O_EXCL).
  *
  * Source of the format: QEMU's docs/interop/qcow2.txt.
  * Ownership: as each comment says. Threads: any; nothing is shared.

@@ -1,13 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# Makes a small corpus of qcow2 images for the fuzz target in tests/fuzz/qcow2_fuzz.c.
+# Makes a small corpus of qcow2 images for the fuzz targets tests/fuzz/qcow2_fuzz.c (reading) and
+# tests/fuzz/qcow2_build_fuzz.c (building, checking, comparing).
 # Needs qemu-img and qemu-io. In the top folder of the sources, with D any empty folder:
 #
 #   clang -g -O1 -std=gnu17 -D_GNU_SOURCE -fsanitize=fuzzer,address,undefined \
-#       -fno-sanitize-recover=undefined -Isrc $(pkg-config --cflags glib-2.0 jansson) \
-#       tests/fuzz/qcow2_fuzz.c src/qcow2/*.c src/base/error.c \
-#       $(pkg-config --libs glib-2.0 jansson) -o D/qcow2_fuzz
+#       -fno-sanitize-recover=undefined -Isrc $(pkg-config --cflags glib-2.0 jansson liburing) \
+#       tests/fuzz/qcow2_fuzz.c src/qcow2/*.c src/base/error.c src/base/fault.c \
+#       $(pkg-config --libs glib-2.0 jansson liburing) -o D/qcow2_fuzz
 #   tests/fuzz/qcow2_seeds.sh D/corpus
 #   D/qcow2_fuzz -max_len=65536 -timeout=10 -rss_limit_mb=1024 -max_total_time=60 D/corpus
 set -eu

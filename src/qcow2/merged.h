@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * What a run of volumes looks like from above: for every cluster of the guest's disk the newest
+ * layer that has it. Taken in slices, one L2 table of the given cluster size each; holds some L1
+ * entries of each layer and one L2 table in memory. Nobody outside the folder includes it.
+ *
+ * Errors: ERR_CORRUPT (names file, field and guest offset), ERR_UNSUPPORTED, ERR_STORAGE.
+ */
+#pragma once
+
+#include "qcow2/build.h"
+#include "qcow2/image.h"
+
+typedef struct {
+    char *path;
+    ImageFile file;
+    Qcow2Header *header; /* NULL = raw */
+    uint64_t size;       /* of the guest's disk */
+    unsigned bits;       /* of its clusters; of a raw volume those of the map */
+    uint8_t *l1;         /* a chunk of the L1 table ... */
+    uint64_t l1_first;   /* ... from this entry on; UINT64_MAX = none yet */
+    uint64_t tables;     /* L2 tables met, which cannot be more than the file has clusters */
+    uint64_t last_table;
+    uint64_t data_begin, data_end; /* of a raw volume: the data found last */
+    uint64_t data_from;            /* searched from here */
+} MergedLayer;
+
+typedef enum {
+    MERGED_HOLE, /* in no layer: what is below the run shows */
+    MERGED_ZERO,
+    MERGED_DATA,
+} MergedKind;
+
+typedef struct {
+    uint64_t host; /* of DATA */
+    uint16_t layer;
+    uint8_t kind;
+} MergedCluster;
+
+typedef struct {
+    MergedLayer *layers; /* base first */
+    unsigned n;
+    uint64_t virtual_size;
+    uint64_t zero_from; /* what is below the run has nothing from here on: zeros are holes */
+    unsigned bits;      /* clusters of the map */
+    uint64_t slices;
+    size_t per_slice; /* clusters */
+    uint8_t *l2;
+} MergedMap;
+
+#define MERGED_INIT    \
+    {                  \
+        .layers = NULL \
+    }
+
+/* Opens the volumes and reads their headers. virtual_size 0 = that of the top. max_bits: no
+ * larger clusters in the map, whatever the volumes have (raw ones have none). Refuses with
+ * ERR_UNSUPPORTED what cannot be read without more knowledge (encryption, external data, ...). */
+bool merged_open(MergedMap *map, const Qcow2Source *layers, unsigned n, uint64_t virtual_size,
+                 unsigned max_bits, GError **error);
+void merged_close(MergedMap *map);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(MergedMap, merged_close)
+
+/* How many clusters the slice has: the last may be shorter. */
+size_t merged_count(const MergedMap *map, uint64_t slice);
+
+/* Fills clusters[0 .. merged_count()). ret_empty: they are all holes. */
+bool merged_slice(MergedMap *map, uint64_t slice, MergedCluster *clusters, bool *ret_empty,
+                  GError **error);
+
+/* A cluster of which the layer that holds it (or one above) shows only the first bytes, since its
+ * disk ends inside: the rest reads zero. Returns where what is shown ends; else the cluster's end.
+ */
+uint64_t merged_shown_end(const MergedMap *map, uint64_t guest, unsigned layer);
+
+/* Reads part of a data cluster as the guest sees it: bytes beyond the file or beyond what is shown
+ * are zero. */
+bool merged_read(const MergedMap *map, uint64_t guest, const MergedCluster *cluster, void *buffer,
+                 GError **error);

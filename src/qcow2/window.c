@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "qcow2/window.h"
+
+#include <inttypes.h>
+
+#define WINDOW_CLUSTERS ((size_t)1 << 20)
+
+/* Clusters that are together in the L2 tables and in a source. */
+typedef struct {
+    uint64_t host;
+    uint32_t entry; /* the first one's in the tables of the window */
+    uint32_t count;
+    uint16_t layer;
+} Piece;
+
+/* The end of a cluster reads zero, since the disk of a layer ends in it. */
+typedef struct {
+    uint32_t entry;
+    uint64_t from; /* within the cluster */
+} Patch;
+
+typedef struct {
+    MergedMap *map;
+    const Layout *layout;
+    Transfer *transfer;
+    bool has_ends;   /* does a layer's disk end within a cluster? */
+    size_t capacity; /* tables */
+    size_t tables;
+    uint8_t *entries; /* L2 tables */
+    GArray *pieces, *patches;
+    uint64_t next_table, next_data; /* clusters of the new file */
+} Window;
+
+static bool
+layers_end_within_clusters(const MergedMap *map)
+{
+    for (unsigned i = 0; i < map->n; i++)
+        if (map->layers[i].size < map->virtual_size &&
+            map->layers[i].size % (UINT64_C(1) << map->bits) != 0)
+            return true;
+    return false;
+}
+
+/* Collecting ------------------------------------------------------------------------ */
+
+static void
+add_data(Window *w, const MergedCluster *cluster, uint32_t entry)
+{
+    Piece *last = w->pieces->len > 0 ? &g_array_index(w->pieces, Piece, w->pieces->len - 1) : NULL;
+
+    if (last != NULL && last->layer == cluster->layer && last->entry + last->count == entry &&
+        last->host + ((uint64_t)last->count << w->map->bits) == cluster->host) {
+        last->count++;
+        return;
+    }
+    Piece piece = { cluster->host, entry, 1, cluster->layer };
+    g_array_append_val(w->pieces, piece);
+}
+
+static void
+add_patch(Window *w, uint64_t guest, const MergedCluster *cluster, uint32_t entry)
+{
+    uint64_t shown = merged_shown_end(w->map, guest, cluster->layer) - guest;
+    Patch patch = { entry, shown };
+
+    if (shown < UINT64_C(1) << w->map->bits)
+        g_array_append_val(w->patches, patch);
+}
+
+static void
+collect(Window *w, uint64_t slice, const MergedCluster *clusters)
+{
+    size_t count = merged_count(w->map, slice);
+    size_t first = w->tables * w->map->per_slice;
+    uint64_t guest = slice << l2_span_bits(w->map->bits, false);
+
+    memset(w->entries + first * 8, 0, w->map->per_slice * 8);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t entry = (uint32_t)(first + i);
+
+        if (clusters[i].kind == MERGED_ZERO)
+            put_be64(w->entries + (size_t)entry * 8, L2_ZERO);
+        if (clusters[i].kind != MERGED_DATA)
+            continue;
+        add_data(w, &clusters[i], entry);
+        if (w->has_ends)
+            add_patch(w, guest + ((uint64_t)i << w->map->bits), &clusters[i], entry);
+    }
+    w->tables++;
+}
+
+/* Writing --------------------------------------------------------------------------- */
+
+static int
+by_source(const void *a, const void *b)
+{
+    const Piece *x = a, *y = b;
+
+    if (x->layer != y->layer)
+        return x->layer < y->layer ? -1 : 1;
+    return x->host < y->host ? -1 : x->host > y->host;
+}
+
+static void
+sort(GArray *pieces)
+{
+    for (guint i = 1; i < pieces->len; i++)
+        if (by_source(&g_array_index(pieces, Piece, i - 1), &g_array_index(pieces, Piece, i)) > 0) {
+            g_array_sort(pieces, by_source);
+            return;
+        }
+}
+
+static void
+point_to_data(Window *w, const Piece *piece)
+{
+    for (uint32_t i = 0; i < piece->count; i++)
+        put_be64(w->entries + ((size_t)piece->entry + i) * 8,
+                 (w->next_data + i) << w->map->bits | L2_COPIED);
+    w->next_data += piece->count;
+}
+
+/* Pieces that follow each other in the source's file go in one call. */
+static bool
+transfer_pieces(Window *w, GError **error)
+{
+    unsigned bits = w->map->bits;
+
+    for (guint i = 0; i < w->pieces->len;) {
+        const Piece *first = &g_array_index(w->pieces, Piece, i), *piece = first;
+        uint64_t to = w->next_data << bits, length = 0;
+
+        do {
+            length += (uint64_t)piece->count << bits;
+            point_to_data(w, piece);
+            piece++;
+        } while (++i < w->pieces->len && piece->layer == first->layer &&
+                 piece->host == first->host + length);
+        if (w->next_data > w->layout->total)
+            return error_set(error, ERR_CORRUPT, "%s changed while it was read",
+                             w->map->layers[first->layer].path);
+        if (!transfer_range(w->transfer, first->layer, first->host, to, length, error))
+            return false;
+    }
+    return true;
+}
+
+static bool
+write_patches(Window *w, GError **error)
+{
+    size_t size = (size_t)1 << w->map->bits;
+
+    if (w->patches->len == 0)
+        return true;
+    if (!transfer_finish(w->transfer, error)) /* or else they might be written over */
+        return false;
+    g_autofree uint8_t *zeros = g_malloc0(size);
+    for (guint i = 0; i < w->patches->len; i++) {
+        const Patch *patch = &g_array_index(w->patches, Patch, i);
+        uint64_t at = get_be64(w->entries + (size_t)patch->entry * 8) & OFFSET_MASK;
+
+        if (!transfer_write(w->transfer, zeros, size - (size_t)patch->from, at + patch->from,
+                            error))
+            return false;
+    }
+    return true;
+}
+
+static bool
+write_out(Window *w, GError **error)
+{
+    if (w->tables == 0)
+        return true;
+    sort(w->pieces);
+    if (!transfer_pieces(w, error) || !write_patches(w, error) ||
+        !transfer_write(w->transfer, w->entries, w->tables << w->map->bits,
+                        w->next_table << w->map->bits, error))
+        return false;
+    w->next_table += w->tables;
+    w->tables = 0;
+    g_array_set_size(w->pieces, 0);
+    g_array_set_size(w->patches, 0);
+    return true;
+}
+
+static bool
+changed_meanwhile(const Window *w, GError **error)
+{
+    return error_set(error, ERR_CORRUPT,
+                     "a volume of the chain up to %s changed while it was read: only volumes that "
+                     "nobody writes to can be merged this way",
+                     w->map->layers[w->map->n - 1].path);
+}
+
+static bool
+go_through(Window *w, GError **error)
+{
+    g_autofree MergedCluster *clusters = g_new(MergedCluster, w->map->per_slice);
+
+    for (uint64_t slice = 0; slice < w->map->slices; slice++) {
+        bool empty = false;
+
+        if (!layout_needs(w->layout, slice))
+            continue;
+        if (!merged_slice(w->map, slice, clusters, &empty, error))
+            return false;
+        collect(w, slice, clusters);
+        if (w->tables == w->capacity && !write_out(w, error))
+            return false;
+    }
+    if (!write_out(w, error) || !transfer_finish(w->transfer, error))
+        return false;
+    return w->next_data == w->layout->total || changed_meanwhile(w, error);
+}
+
+bool
+window_write_all(MergedMap *map, const Layout *layout, Transfer *transfer, GError **error)
+{
+    g_autoptr(GArray) pieces = g_array_new(FALSE, FALSE, sizeof(Piece));
+    g_autoptr(GArray) patches = g_array_new(FALSE, FALSE, sizeof(Patch));
+    size_t capacity = (size_t)MIN(MAX(WINDOW_CLUSTERS / map->per_slice, 1), MAX(layout->tables, 1));
+    g_autofree uint8_t *entries = g_malloc(capacity << map->bits);
+    Window window = {
+        .map = map,
+        .layout = layout,
+        .transfer = transfer,
+        .has_ends = layers_end_within_clusters(map),
+        .capacity = capacity,
+        .entries = entries,
+        .pieces = pieces,
+        .patches = patches,
+        .next_table = layout->tables_at,
+        .next_data = layout->data_at,
+    };
+
+    /* The tables met are counted again */
+    for (unsigned i = 0; i < map->n; i++)
+        map->layers[i].tables = map->layers[i].last_table = 0;
+    return go_through(&window, error);
+}
