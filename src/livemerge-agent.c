@@ -134,6 +134,12 @@ on_signal(GMainContext *context, int number, GMainLoop *loop)
     g_source_attach(source, context);
 }
 
+static void
+refuse(const HttpRequest *request, const GError *problem, HttpResponse *response)
+{
+    wire_answer_error(response, problem);
+}
+
 static bool
 serve(Setup *s, GError **error)
 {
@@ -142,7 +148,8 @@ serve(Setup *s, GError **error)
     g_autoptr(GMainLoop) loop = g_main_loop_new(context, FALSE);
     HttpServerOptions options = { .address = config_get(s->config, "agent", "listen"),
                                   .group = existing_group(config_get(s->config, "agent", "group")),
-                                  .max_connections = 64 };
+                                  .max_connections = 64,
+                                  .refuse = refuse };
     Agent *agent = agent_new(&s->options, error);
     HttpServer *server;
 

@@ -90,9 +90,15 @@ void agent_serve(const HttpRequest *request, HttpResponse *response, void *agent
 /* Looks at one VM again and publishes it; true also when the VM is gone. entry->lock must be held.
  */
 bool agent_look(Agent *agent, AgentVm *entry, GError **error);
+/* The same, and asks for block jobs of each disk: those of others that the definition does not
+ * show. */
+bool agent_look_closely(Agent *agent, AgentVm *entry, GError **error);
 AgentVm *agent_entry(Agent *agent, const char *vm_id, bool create);
 /* A copy of what is published, with used_by filled in; NULL = unknown VM. */
 Vm *agent_vm_copy(Agent *agent, const char *vm_id);
+/* Fills in used_by for volumes that files of the storage domain stand on which no VM has. Reads the
+ * headers of the whole domain: only for who is about to delete. */
+void agent_find_users(Agent *agent, Vm *vm);
 /* The name of another VM whose chain holds this file; NULL = none. */
 char *agent_user_of(Agent *agent, const char *vm_id, const char *path);
 /* The storage domain that holds a path (the longest one); with create, the file's own directory

@@ -73,10 +73,15 @@ agent_home(Agent *agent, const Vm *vm, GError **error)
 static char *
 why_not_managed(const HvDisk *disk)
 {
-    if (disk->source == NULL)
-        return g_strdup("it has no source");
+    if (g_str_equal(disk->type, "network"))
+        return g_strdup_printf("it is a network disk%s%s%s; only files are managed",
+                               disk->protocol != NULL ? " (" : "",
+                               disk->protocol != NULL ? disk->protocol : "",
+                               disk->protocol != NULL ? ")" : "");
     if (!g_str_equal(disk->type, "file"))
         return g_strdup_printf("it is a %s disk; only files are managed", disk->type);
+    if (disk->source == NULL)
+        return g_strdup("it has no source");
     if (g_strcmp0(disk->device, "disk") != 0)
         return g_strdup_printf("it is a %s", disk->device);
     if (g_strcmp0(disk->format, "qcow2") != 0 && g_strcmp0(disk->format, "raw") != 0)
@@ -360,8 +365,36 @@ shown_but_unmanaged(const HvDomain *hv, const char *why)
     return vm;
 }
 
-bool
-agent_look(Agent *agent, AgentVm *entry, GError **error)
+/* Block jobs while no operation of ours is under way: somebody else's. Internal commits are in no
+ * definition, so who wants to be sure asks for each disk. */
+static void
+note_foreign_jobs(Agent *agent, const HvDomain *hv, Vm *vm, bool ask)
+{
+    static const char *const words[] = {
+        [HV_JOB_COMMIT] = "commit", [HV_JOB_ACTIVE_COMMIT] = "active-commit",
+        [HV_JOB_COPY] = "copy",     [HV_JOB_PULL] = "pull",
+        [HV_JOB_OTHER] = "other",
+    };
+
+    for (guint i = 0; hv->instance != NULL && i < vm->disks->len; i++) {
+        Disk *disk = vm->disks->pdata[i];
+        const HvDisk *hv_disk = hv_domain_disk(hv, disk->target);
+        HvJob job = { .type = HV_JOB_NONE };
+
+        if (!disk_is_managed(disk) || hv_disk == NULL)
+            continue;
+        if (hv_disk->mirror_job != NULL)
+            disk->busy = *hv_disk->mirror_job == '\0'
+                             ? g_strdup("a block job")
+                             : g_strdup_printf("a block job (%s)", hv_disk->mirror_job);
+        else if (ask && agent->hv->ops->job_look(agent->hv, vm->id, disk->target, &job, NULL) &&
+                 job.type != HV_JOB_NONE) /* who cannot be asked is met again by the merge */
+            disk->busy = g_strdup_printf("a block job (%s)", words[job.type]);
+    }
+}
+
+static bool
+look(Agent *agent, AgentVm *entry, bool closely, GError **error)
 {
     g_autoptr(GError) problem = NULL;
     g_autoptr(HvDomain) hv = agent->hv->ops->look(agent->hv, entry->id, &problem);
@@ -382,6 +415,8 @@ agent_look(Agent *agent, AgentVm *entry, GError **error)
         publish(agent, entry, shown_but_unmanaged(hv, problem->message));
         return true;
     }
+    if (!is_busy(agent, entry))
+        note_foreign_jobs(agent, hv, vm, closely);
     if (home != NULL && !is_busy(agent, entry) && !manifest_save(home, vm, &problem)) {
         /* shown as it is; the next look tries again; operations insist on their own save */
         log_vm_warn(entry->id, NULL, "VM %s: its manifest could not be written: %s", hv->name,
@@ -389,6 +424,18 @@ agent_look(Agent *agent, AgentVm *entry, GError **error)
     }
     publish(agent, entry, vm);
     return true;
+}
+
+bool
+agent_look(Agent *agent, AgentVm *entry, GError **error)
+{
+    return look(agent, entry, false, error);
+}
+
+bool
+agent_look_closely(Agent *agent, AgentVm *entry, GError **error)
+{
+    return look(agent, entry, true, error);
 }
 
 AgentVm *
@@ -457,4 +504,40 @@ agent_vm_copy(Agent *agent, const char *vm_id)
         }
     }
     return vm;
+}
+
+static void
+find_users(Agent *agent, Disk *disk)
+{
+    g_autoptr(GPtrArray) own = g_ptr_array_new();
+
+    for (guint i = 0; i < disk->volumes->len; i++)
+        g_ptr_array_add(own, ((Volume *)disk->volumes->pdata[i])->path);
+    g_ptr_array_add(own, NULL);
+    for (guint i = 0; i + 1 < disk->volumes->len; i++) {
+        Volume *volume = disk->volumes->pdata[i];
+        Domain *domain = agent_domain(agent, volume->path, false, NULL);
+        g_autoptr(GError) error = NULL;
+        g_autofree char *user = NULL;
+
+        if (volume->used_by != NULL || domain == NULL)
+            continue;
+        /* whoever deletes asks again, and insists on an answer */
+        if (!volume_find_user(domain, volume->path, (const char *const *)own->pdata, &user, &error))
+            log_debug("who stands on %s: %s", volume->path, error->message);
+        else if (user != NULL)
+            volume->used_by = g_strdup_printf("file %s", user);
+    }
+}
+
+void
+agent_find_users(Agent *agent, Vm *vm)
+{
+    AgentVm *entry = agent_entry(agent, vm->id, false);
+
+    if (entry == NULL || is_busy(agent, entry))
+        return; /* the operation's own new volumes stand there */
+    for (guint i = 0; i < vm->disks->len; i++)
+        if (disk_is_managed(vm->disks->pdata[i]))
+            find_users(agent, vm->disks->pdata[i]);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * Merging one run of one disk: parts shared by merge.c, pivot.c, prefill.c and cold.c.
+ * Merging one run of one disk: parts shared by merge.c, merge_*.c, pivot.c, prefill.c and cold.c.
  *
  * What a merge remembers (row.data), all written before the deed they speak of:
  *   target            "vda"
@@ -28,7 +28,11 @@ typedef struct {
 } MergeScratch;
 MergeScratch *merge_scratch(Operation *op);
 
+/* ---- merge_chain.c: which chain does the disk have, and whose is its block job? ---- */
+
 bool merge_is(const Operation *op, const char *strategy);
+/* New volumes take the place of the run, which is left as it is: copy and graft. */
+bool merge_is_forward(const Operation *op);
 /* The leaf takes part: a pivot is needed. */
 bool merge_has_leaf(const Operation *op);
 const char *merge_new_leaf(const Operation *op); /* the path the VM must run on afterwards */
@@ -43,6 +47,8 @@ bool merge_save_chain(Operation *op, bool conclude, GError **error);
 /* fsync of what the merge has changed, and of the directories. */
 bool merge_sync_changed(Operation *op, GError **error);
 
+/* The VM still lives the life in which the merge was recorded: the same QEMU process, or off. */
+bool merge_same_instance(const Operation *op, const HvDomain *hv);
 /* A block job of the disk that this merge has begun, and nobody else. */
 bool merge_owns_job(const Operation *op, const HvDomain *hv, const HvJob *job);
 /* Nothing can be changing the leaf now: libvirt knows of no mirror, or of one that waits for a
@@ -50,6 +56,21 @@ bool merge_owns_job(const Operation *op, const HvDomain *hv, const HvJob *job);
  * pivoted.
  */
 bool merge_leaf_is_settled(const Operation *op, const HvDomain *hv);
+/* First the job, then the chain: if the job is gone by then, the chain tells what became of it. The
+ * other way round it could end in between, merged, and look as if it had never run. The caller
+ * frees *ret_hv, which may be set on an error too. */
+bool merge_look_job_first(Operation *op, HvJob *ret_job, HvDomain **ret_hv, ChainState *ret_state,
+                          GError **error);
+
+/* merge_record.c: decides what will be done, and writes it down before anything is changed */
+StepState merge_record_check(void *op, GError **error);
+bool merge_record_act(void *op, GError **error);
+
+/* merge_undo.c: ends the job, unless it was faster; and what the merge has left goes */
+StepState merge_stop_check(void *op, GError **error);
+bool merge_stop_act(void *op, GError **error);
+StepState merge_undo_check(void *op, GError **error);
+bool merge_undo_act(void *op, GError **error);
 
 /* pivot.c: merge.md section 4 */
 StepState pivot_check(void *op, GError **error);
@@ -61,6 +82,23 @@ bool pivot_unsuspend(Operation *op, const HvDomain *hv, GError **error);
 StepState prefill_check(void *op, GError **error);
 bool prefill_act(void *op, GError **error);
 void prefill_stop(Operation *op);
+
+/* graft.c: forward without moving data */
+/* Can the storage share blocks, and can the writer carry these volumes? */
+bool graft_is_possible(Operation *op, const Disk *disk, int base, GError **error);
+void graft_plan(Operation *op, const Disk *disk, int base);
+StepState seal_check(void *op, GError **error);
+bool seal_act(void *op, GError **error);
+/* Remembers a seal that happened although its call failed. */
+void graft_note_seal(Operation *op, const HvDomain *hv);
+/* After an undo: what the seal left becomes a snapshot that can be deleted. */
+void graft_keep_seal(Operation *op, Vm *vm);
+StepState graft_build_check(Operation *op);
+bool graft_build_act(Operation *op, GError **error);
+bool graft_has_built(const Operation *op);
+bool graft_remove_built(Operation *op, GError **error);
+/* The manifest after the switch. */
+bool graft_apply(const Operation *op, Vm *vm, Disk *disk, GError **error);
 
 /* cold.c: the VM is off */
 bool cold_start(Operation *op, GError **error);

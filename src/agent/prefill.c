@@ -50,6 +50,8 @@ prefill_check(void *self, GError **error)
     Operation *op = self;
     MergeScratch *scratch = merge_scratch(op);
 
+    if (merge_is(op, "graft"))
+        return graft_build_check(op);
     if (!merge_is(op, "copy"))
         return STEP_DONE;
     if (json_object_get(op->row.data, "prefilled") != NULL)
@@ -117,10 +119,9 @@ run_convert(Operation *op, const char *source, const char *backing, const char *
     return process;
 }
 
-bool
-prefill_act(void *self, GError **error)
+static bool
+copy_below_leaf(Operation *op, GError **error)
 {
-    Operation *op = self;
     json_t *before = json_object_get(op->row.data, "before"),
            *run = json_object_get(op->row.data, "run");
     const char *dest = op_data(op, "dest"),
@@ -153,6 +154,12 @@ prefill_act(void *self, GError **error)
     MergeScratch *scratch = merge_scratch(op);
     scratch->prefill = run_convert(op, below, backing != NULL ? base : NULL, base_format, error);
     return scratch->prefill != NULL;
+}
+
+bool
+prefill_act(void *self, GError **error)
+{
+    return merge_is(self, "graft") ? graft_build_act(self, error) : copy_below_leaf(self, error);
 }
 
 void

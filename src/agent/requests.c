@@ -62,6 +62,7 @@ get_vm(void *self, const HttpRequest *request, const char *id, json_t *body, jso
 {
     Agent *agent = self;
     const char *fresh = http_query(request, "fresh");
+    const char *users = http_query(request, "users");
     AgentVm *entry = agent_entry(agent, id, false);
     g_autoptr(Vm) vm = NULL;
 
@@ -69,12 +70,14 @@ get_vm(void *self, const HttpRequest *request, const char *id, json_t *body, jso
         return false;
     if (entry != NULL && fresh != NULL && g_str_equal(fresh, "1")) {
         WITH_LOCK(&entry->lock);
-        if (!agent_look(agent, entry, error))
+        if (!agent_look_closely(agent, entry, error))
             return false;
     }
     vm = agent_vm_copy(agent, id);
     if (vm == NULL)
         return error_set(error, ERR_NOT_FOUND, "no VM %s on this host", id);
+    if (users != NULL && g_str_equal(users, "1"))
+        agent_find_users(agent, vm);
     *ret_json = vm_to_json(vm);
     return true;
 }

@@ -369,6 +369,16 @@ api_answer(Api *api, const HttpRequest *request, HttpResponse *response)
         run_handler(api, &x, route, ids, body);
 }
 
+void
+api_refuse(const HttpRequest *request, const GError *problem, HttpResponse *response)
+{
+    g_auto(Exchange) x = { .http = request, .response = response };
+
+    if (!media_accept(http_header(request, "Accept"), &x.media))
+        x.media = MEDIA_XML;
+    put_fault(&x, error_http_status(problem), NULL, problem);
+}
+
 /* ---- for handlers ---- */
 
 const char *

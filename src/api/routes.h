@@ -50,6 +50,8 @@ typedef struct {
 
 /* The whole of one request. */
 void api_answer(Api *api, const HttpRequest *request, HttpResponse *response);
+/* A fault for a request that the HTTP server refuses. */
+void api_refuse(const HttpRequest *request, const GError *problem, HttpResponse *response);
 
 /* ---- for handlers ---- */
 const char *call_query(const Call *call, const char *name); /* NULL if absent or empty */

@@ -185,7 +185,9 @@ start_tcp(ApiServer *server, const ApiOptions *options, GError **error)
     const char *numeric = g_str_equal(host, "localhost") ? "127.0.0.1" : host;
     bool v6 = strchr(numeric, ':') != NULL;
     g_autofree char *address = g_strdup_printf(v6 ? "[%s]:%d" : "%s:%d", numeric, (int)port);
-    HttpServerOptions http = { .address = address, .tls_cert = cert, .tls_key = key };
+    HttpServerOptions http = {
+        .address = address, .tls_cert = cert, .tls_key = key, .refuse = api_refuse
+    };
     server->tcp = http_server_start(&http, answer, server, error);
     if (server->tcp == NULL)
         return false;
@@ -221,7 +223,8 @@ start_local(ApiServer *server, const ApiOptions *options, GError **error)
         return error_set_errno(error, "making the directory %s", directory);
     g_autofree char *address = g_strconcat("unix:", options->socket, NULL);
     HttpServerOptions http = { .address = address,
-                               .group = server->has_group ? options->group : NULL };
+                               .group = server->has_group ? options->group : NULL,
+                               .refuse = api_refuse };
     server->local = http_server_start(&http, answer, server, error);
     if (server->local == NULL)
         return false;

@@ -13,6 +13,7 @@
 
 #define POLL_MS 10000       /* behind the events */
 #define CANCEL_POLL_MS 1000 /* while a cancel is on its way */
+#define CALL_MS 30000       /* how long an agent may take for an answer */
 
 typedef struct Flow Flow;
 
@@ -116,6 +117,8 @@ const char *flow_param(const Flow *flow, const char *key);
 GPtrArray *flow_children(Manager *m, const char *id, GError **error); /* rows */
 /* The VM as its host sees it now; also put into the inventory. ERR_NOT_FOUND: it is gone. */
 Vm *flow_look_at_vm(Flow *flow, GError **error);
+/* The same, with whoever else stands on its volumes. */
+Vm *flow_look_at_users(Flow *flow, GError **error);
 /* The same as the agent published it last, without another look at libvirt: enough right after an
  * operation, which ends with a look. */
 Vm *flow_last_seen_vm(Flow *flow, GError **error);
@@ -140,6 +143,8 @@ Host *host_by_name(Manager *m, const char *name);
  * ERR_UNREACHABLE: wait, never fail. */
 bool host_call(Host *host, const char *method, const char *path, const json_t *body,
                json_t **ret_json, GError **error);
+bool host_call_within(Host *host, unsigned timeout_ms, const char *method, const char *path,
+                      const json_t *body, json_t **ret_json, GError **error);
 
 /* ---- inventory.c ---- */
 /* Taken before asking, shown when putting: an answer to an older question never replaces a newer
@@ -152,6 +157,9 @@ bool inventory_put_all(Host *host, const json_t *docs, int64_t ticket, GError **
 bool inventory_load(Manager *m, GError **error);
 void inventory_entry_free(void *entry);
 char *inventory_host_of(Manager *m, const char *vm_id); /* NULL = nowhere */
+/* What the host says of a VM now, put into the inventory. query: "", "?fresh=1", ... */
+Vm *inventory_ask(Host *host, const char *vm_id, const char *query, unsigned timeout_ms,
+                  GError **error);
 
 /* ---- events.c ---- */
 bool event_job_started(Manager *m, const FlowRow *row, GError **error);

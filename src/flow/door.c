@@ -5,9 +5,12 @@
  */
 #include "flow/core.h"
 
+#include "base/log.h"
 #include "base/text.h"
 
 #include <string.h>
+
+#define LOOK_MS 5000 /* how long a refusal or a job may wait for a look at the VM */
 
 /* The open job that holds the VM; lock held. */
 static const Flow *
@@ -49,6 +52,31 @@ is_allowed(Manager *m, Verb verb, const Vm *vm, GError **error)
                          "begun, try again when it does",
                          verb_word(verb), vm->name, vm->host, problem != NULL ? problem : "?");
     return verb_allowed(verb, vm, &context, error);
+}
+
+/* The VM as its host sees it now, if it answers soon, else as it was told last: events can be
+ * behind, and some changes have none. Before the door, so that a slow host holds up nobody else. */
+static Vm *
+vm_now(Manager *m, const char *id_or_name, const char *query, GError **error)
+{
+    g_autoptr(Vm) vm = manager_vm(m, id_or_name, error);
+    Host *host = vm != NULL ? host_by_name(m, vm->host) : NULL;
+    g_autoptr(GError) why = NULL;
+    bool held;
+    Vm *now;
+
+    if (host == NULL)
+        return g_steal_pointer(&vm);
+    g_mutex_lock(&m->lock);
+    held = holder_locked(m, vm->id) != NULL; /* that is answer enough */
+    g_mutex_unlock(&m->lock);
+    if (held)
+        return g_steal_pointer(&vm);
+    now = inventory_ask(host, vm->id, query, LOOK_MS, &why);
+    if (now != NULL)
+        return now;
+    log_debug("VM %s was not looked at: %s", vm->name, why->message);
+    return manager_vm(m, id_or_name, error);
 }
 
 static json_t *
@@ -99,6 +127,27 @@ disk_ids(const Vm *vm, const char *const *disks, json_t **ret_ids, GError **erro
     return true;
 }
 
+/* libvirt takes no snapshot of a disk that has a block job. */
+static bool
+are_free(const Vm *vm, const json_t *ids, GError **error)
+{
+    for (guint i = 0; i < vm->disks->len; i++) {
+        const Disk *disk = vm->disks->pdata[i];
+        g_autofree char *busy = disk_busy_reason(vm, disk);
+        bool wanted = ids == NULL;
+        size_t k;
+        json_t *id;
+
+        json_array_foreach (ids, k, id)
+            wanted = wanted || g_strcmp0(json_string_value(id), disk->id) == 0;
+        if (wanted && busy != NULL)
+            return error_set(error, ERR_REFUSED,
+                             "cannot create a snapshot of disk %s of VM '%s': %s", disk->target,
+                             vm->name, busy);
+    }
+    return true;
+}
+
 static bool
 quiesce_check(const char *word, GError **error)
 {
@@ -112,7 +161,8 @@ create(Manager *m, const SnapshotCreate *what, const Vm *vm, const char *snapsho
 {
     const char *quiesce = what->quiesce != NULL ? what->quiesce : "auto";
     Verb verb = what->memory ? VERB_SNAPSHOT_CREATE_MEMORY : VERB_SNAPSHOT_CREATE;
-    json_t *disks = NULL, *params;
+    g_autoptr(json_t) disks = NULL;
+    json_t *params;
 
     if (!name_check("snapshot", what->name, error) || !quiesce_check(quiesce, error))
         return NULL;
@@ -124,7 +174,8 @@ create(Manager *m, const SnapshotCreate *what, const Vm *vm, const char *snapsho
         error_set(error, ERR_EXISTS, "VM '%s' already has a snapshot %s", vm->name, snapshot_id);
         return NULL;
     }
-    if (!is_allowed(m, verb, vm, error) || !disk_ids(vm, what->disks, &disks, error))
+    if (!is_allowed(m, verb, vm, error) || !disk_ids(vm, what->disks, &disks, error) ||
+        !are_free(vm, disks, error))
         return NULL;
     params = params_new(vm, what->user);
     json_object_set_new(params, "snapshot_id", json_string(snapshot_id));
@@ -134,7 +185,7 @@ create(Manager *m, const SnapshotCreate *what, const Vm *vm, const char *snapsho
     json_object_set_new(params, "memory", json_boolean(what->memory));
     json_object_set_new(params, "quiesce", json_string(quiesce));
     if (disks != NULL)
-        json_object_set_new(params, "disks", disks);
+        json_object_set(params, "disks", disks);
     return begin(m, flow_row_new("create-snapshot", vm->id, NULL, params), what->correlation_id,
                  g_strdup_printf("Creating snapshot '%s' of VM '%s'", what->name, vm->name), error);
 }
@@ -143,8 +194,8 @@ char *
 manager_snapshot_create(Manager *m, const SnapshotCreate *what, char **ret_snapshot_id,
                         GError **error)
 {
+    g_autoptr(Vm) vm = vm_now(m, what->vm_id, "?fresh=1", error);
     WITH_LOCK(&m->door);
-    g_autoptr(Vm) vm = manager_vm(m, what->vm_id, error);
     g_autofree char *snapshot_id =
         what->snapshot_id != NULL ? g_strdup(what->snapshot_id) : id_new();
     g_autoptr(GError) why = NULL;
@@ -246,8 +297,8 @@ name_of(const Vm *vm, const char *snapshot_id)
 char *
 manager_snapshots_remove(Manager *m, const SnapshotsRemove *what, GError **error)
 {
+    g_autoptr(Vm) vm = vm_now(m, what->vm_id, "?fresh=1&users=1", error);
     WITH_LOCK(&m->door);
-    g_autoptr(Vm) vm = manager_vm(m, what->vm_id, error);
     g_autoptr(GError) why = NULL;
     char *id;
 

@@ -281,28 +281,25 @@ get_vm(Flow *flow, const char *query, GError **error)
     Manager *m = flow->manager;
     g_autofree char *name = inventory_host_of(m, flow->row->vm_id);
     Host *host = host_by_name(m, name != NULL ? name : flow_param(flow, "host"));
-    g_autofree char *path = g_strdup_printf("/v1/vms/%s%s", flow->row->vm_id, query);
-    int64_t ticket = inventory_ticket(m);
-    g_autoptr(json_t) doc = NULL;
-    g_autoptr(GError) why = NULL;
 
     if (host == NULL) {
         error_set(error, ERR_UNREACHABLE, "VM %s is on no host that is configured",
                   flow->row->vm_id);
         return NULL;
     }
-    if (host_call(host, "GET", path, NULL, &doc, &why))
-        return inventory_put(host, doc, ticket, error);
-    if (g_error_matches(why, ERR, ERR_NOT_FOUND))
-        inventory_remove(host, flow->row->vm_id, ticket);
-    g_propagate_error(error, g_steal_pointer(&why));
-    return NULL;
+    return inventory_ask(host, flow->row->vm_id, query, CALL_MS, error);
 }
 
 Vm *
 flow_look_at_vm(Flow *flow, GError **error)
 {
     return get_vm(flow, "?fresh=1", error);
+}
+
+Vm *
+flow_look_at_users(Flow *flow, GError **error)
+{
+    return get_vm(flow, "?fresh=1&users=1", error);
 }
 
 Vm *

@@ -86,6 +86,13 @@ bool
 host_call(Host *host, const char *method, const char *path, const json_t *body, json_t **ret_json,
           GError **error)
 {
+    return host_call_within(host, CALL_MS, method, path, body, ret_json, error);
+}
+
+bool
+host_call_within(Host *host, unsigned timeout_ms, const char *method, const char *path,
+                 const json_t *body, json_t **ret_json, GError **error)
+{
     Manager *m = host->manager;
     g_autoptr(GError) why = NULL;
 
@@ -96,7 +103,8 @@ host_call(Host *host, const char *method, const char *path, const json_t *body, 
         error_set(&why, ERR_UNREACHABLE, "host '%s' does not answer: %s", host->name,
                   host->problem);
     g_mutex_unlock(&m->lock);
-    if (why == NULL && wire_call(host->client, method, path, body, ret_json, &why))
+    if (why == NULL &&
+        wire_call_within(host->client, timeout_ms, method, path, body, ret_json, &why))
         return true;
     if (g_error_matches(why, ERR, ERR_STALE_EPOCH))
         return taken_over(host, why, error);
@@ -287,67 +295,90 @@ follow_thread(void *data)
 }
 
 static void
-look_at_vm(Host *host, const char *vm_id)
+look_at_vm(Host *host, const char *vm_id, const char *query)
 {
     Manager *m = host->manager;
-    int64_t ticket = inventory_ticket(m);
-    g_autofree char *path = g_strdup_printf("/v1/vms/%s", vm_id);
-    g_autoptr(json_t) doc = NULL;
     g_autoptr(GError) error = NULL;
-    g_autoptr(Vm) vm = NULL;
+    g_autoptr(Vm) vm = inventory_ask(host, vm_id, query, CALL_MS, &error);
 
-    if (host_call(host, "GET", path, NULL, &doc, &error))
-        vm = inventory_put(host, doc, ticket, &error);
-    else if (g_error_matches(error, ERR, ERR_NOT_FOUND))
-        inventory_remove(host, vm_id, ticket);
     if (error != NULL && !g_error_matches(error, ERR, ERR_NOT_FOUND))
         log_debug("host %s: VM %s: %s", host->name, vm_id, error->message);
     flows_kick_vm(m, vm_id);
 }
 
-/* Takes one wish; NULL = all VMs. False = the manager stops. */
-static bool
-next_wish(Host *host, char **ret_vm_id)
+/* libvirt tells nobody when the saved memory of a VM is removed: such VMs are looked at again and
+ * again. */
+static void
+look_at_suspended(Host *host)
+{
+    g_autoptr(GPtrArray) vms = manager_vms(host->manager);
+
+    for (guint i = 0; i < vms->len; i++) {
+        const Vm *vm = vms->pdata[i];
+        if (vm->state == VM_SUSPENDED && g_strcmp0(vm->host, host->name) == 0)
+            look_at_vm(host, vm->id, "?fresh=1");
+    }
+}
+
+typedef enum { WISH_STOP, WISH_ALL, WISH_VM, WISH_SUSPENDED } Wish;
+
+/* Takes one wish, or waits for it; *due_us is when the suspended ones are due. */
+static Wish
+next_wish(Host *host, int64_t *due_us, char **ret_vm_id)
 {
     Manager *m = host->manager;
     WITH_LOCK(&m->lock);
     GHashTableIter iter;
     char *id;
 
-    while (!m->stopping && !host->look_at_all && g_hash_table_size(host->look_at) == 0)
-        g_cond_wait(&host->wake, &m->lock);
+    while (!m->stopping && !host->look_at_all && g_hash_table_size(host->look_at) == 0 &&
+           g_get_monotonic_time() < *due_us)
+        g_cond_wait_until(&host->wake, &m->lock, *due_us);
     if (m->stopping)
-        return false;
-    *ret_vm_id = NULL;
+        return WISH_STOP;
+    if (g_get_monotonic_time() >= *due_us) {
+        *due_us = g_get_monotonic_time() + POLL_MS * G_TIME_SPAN_MILLISECOND;
+        return WISH_SUSPENDED;
+    }
     if (host->look_at_all) {
         host->look_at_all = false;
         g_hash_table_remove_all(host->look_at);
-        return true;
+        return WISH_ALL;
     }
     g_hash_table_iter_init(&iter, host->look_at);
     g_hash_table_iter_next(&iter, (void **)&id, NULL);
     *ret_vm_id = id;
     g_hash_table_iter_steal(&iter);
-    return true;
+    return WISH_VM;
+}
+
+static void
+look_at_everything(Host *host)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!look_at_all(host, &error))
+        log_debug("host %s: %s", host->name, error->message);
+    flows_kick_all(host->manager);
 }
 
 static void *
 look_thread(void *data)
 {
     Host *host = data;
-    char *id;
+    int64_t due_us = g_get_monotonic_time() + POLL_MS * G_TIME_SPAN_MILLISECOND;
+    Wish wish;
+    char *id = NULL;
 
-    while (next_wish(host, &id)) {
-        g_autofree char *vm_id = id;
-        g_autoptr(GError) error = NULL;
+    while ((wish = next_wish(host, &due_us, &id)) != WISH_STOP) {
+        g_autofree char *vm_id = g_steal_pointer(&id);
 
-        if (vm_id != NULL) {
-            look_at_vm(host, vm_id);
-            continue;
-        }
-        if (!look_at_all(host, &error))
-            log_debug("host %s: %s", host->name, error->message);
-        flows_kick_all(host->manager);
+        if (wish == WISH_VM)
+            look_at_vm(host, vm_id, "");
+        else if (wish == WISH_ALL)
+            look_at_everything(host);
+        else
+            look_at_suspended(host);
     }
     manager_leave(host->manager);
     return NULL;

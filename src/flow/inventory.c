@@ -142,6 +142,22 @@ inventory_remove(Host *host, const char *vm_id, int64_t ticket)
         remember(m, vm_id, host->name, NULL);
 }
 
+Vm *
+inventory_ask(Host *host, const char *vm_id, const char *query, unsigned timeout_ms, GError **error)
+{
+    g_autofree char *path = g_strdup_printf("/v1/vms/%s%s", vm_id, query);
+    int64_t ticket = inventory_ticket(host->manager);
+    g_autoptr(json_t) doc = NULL;
+    g_autoptr(GError) why = NULL;
+
+    if (host_call_within(host, timeout_ms, "GET", path, NULL, &doc, &why))
+        return inventory_put(host, doc, ticket, error);
+    if (g_error_matches(why, ERR, ERR_NOT_FOUND))
+        inventory_remove(host, vm_id, ticket);
+    g_propagate_error(error, g_steal_pointer(&why));
+    return NULL;
+}
+
 static GPtrArray *
 ids_of_host(Host *host)
 {

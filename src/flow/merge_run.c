@@ -24,14 +24,13 @@ begin_act(void *self, GError **error)
 {
     Flow *flow = self;
     const json_t *params = flow->row->params;
+    json_t *body = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "kind", "merge", "disk_id",
+                             json_text(params, "disk_id"), "base", json_text(params, "base"), "top",
+                             json_text(params, "top"), "strategy", json_text(params, "strategy"),
+                             "bandwidth", (json_int_t)json_number(params, "bandwidth"));
 
-    return call_begin_act(flow, MERGE,
-                          json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "kind", "merge", "disk_id",
-                                    json_text(params, "disk_id"), "base", json_text(params, "base"),
-                                    "top", json_text(params, "top"), "strategy",
-                                    json_text(params, "strategy"), "bandwidth",
-                                    (json_int_t)json_number(params, "bandwidth")),
-                          error);
+    json_object_set(body, "remove", json_object_get(params, "remove")); /* absent but for graft */
+    return call_begin_act(flow, MERGE, body, error);
 }
 
 static StepState
@@ -48,13 +47,13 @@ wait_check(void *self, GError **error)
 }
 
 static bool
-is_copy(const Flow *flow)
+makes_new_volumes(const Flow *flow)
 {
     const char *strategy = json_text(call_result(flow->row->data, MERGE), "strategy");
 
     if (strategy == NULL)
         strategy = flow_param(flow, "strategy");
-    return g_str_equal(strategy, "copy");
+    return g_str_equal(strategy, "copy") || g_str_equal(strategy, "graft");
 }
 
 /* The first volume of the run that should be gone from the chain and is not; NULL = merged. */
@@ -65,7 +64,7 @@ still_there(const Flow *flow, const Disk *disk)
     json_t *volume;
 
     json_array_foreach (json_object_get(flow->row->params, "volumes"), i, volume) {
-        if (i == 0 && !is_copy(flow))
+        if (i == 0 && !makes_new_volumes(flow))
             continue; /* a backward merge keeps the base */
         if (disk_volume(disk, json_text(volume, "id")) != NULL)
             return json_text(volume, "path");
@@ -87,7 +86,7 @@ volumes_left(const Flow *flow)
         return json_deep_copy(told);
     }
     json_array_foreach (json_object_get(flow->row->params, "volumes"), i, volume)
-        if (i > 0 || is_copy(flow))
+        if (i > 0 || makes_new_volumes(flow))
             json_array_append(paths, json_object_get(volume, "path"));
     return paths;
 }

@@ -22,6 +22,15 @@ run_volumes(const Vm *vm, const Run *run)
     return volumes;
 }
 
+/* The list entry[key], made if it is not there. */
+static json_t *
+list_of(json_t *entry, const char *key)
+{
+    if (json_object_get(entry, key) == NULL)
+        json_object_set_new(entry, key, json_array());
+    return json_object_get(entry, key);
+}
+
 static json_t *
 plan_to_json(const Flow *flow, const Vm *vm, const GPtrArray *runs)
 {
@@ -29,13 +38,15 @@ plan_to_json(const Flow *flow, const Vm *vm, const GPtrArray *runs)
 
     for (guint i = 0; i < runs->len; i++) {
         const Run *run = runs->pdata[i];
-        json_array_append_new(
-            plan, json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:s, s:o}", "number", (int)i,
-                            "disk_id", run->disk_id, "target", run->target, "base", run->base,
-                            "top", run->top, "strategy", strategy_word(run->strategy), "bytes",
-                            (json_int_t)run->bytes, "bandwidth",
-                            (json_int_t)json_number(flow->row->params, "bandwidth"), "host",
-                            vm->host, "volumes", run_volumes(vm, run)));
+        json_t *entry = json_pack(
+            "{s:i, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:s, s:o}", "number", (int)i, "disk_id",
+            run->disk_id, "target", run->target, "base", run->base, "top", run->top, "strategy",
+            strategy_word(run->strategy), "bytes", (json_int_t)run->bytes, "bandwidth",
+            (json_int_t)json_number(flow->row->params, "bandwidth"), "host", vm->host, "volumes",
+            run_volumes(vm, run));
+        for (char **id = run->removed; id != NULL && *id != NULL; id++)
+            json_array_append_new(list_of(entry, "remove"), json_string(*id));
+        json_array_append_new(plan, entry);
     }
     return plan;
 }
@@ -51,7 +62,7 @@ plan(Flow *flow, GError **error)
 {
     const json_t *params = flow->row->params;
     g_autoptr(GError) why = NULL;
-    g_autoptr(Vm) vm = flow_look_at_vm(flow, &why);
+    g_autoptr(Vm) vm = flow_look_at_users(flow, &why);
     g_autoptr(GPtrArray) ids = g_ptr_array_new(), runs = NULL;
     Strategy strategy = STRATEGY_AUTO;
     VerbContext context = { 0 };

@@ -61,6 +61,11 @@ void http_response_header(HttpResponse *response, const char *name, const char *
 /* Fills *response (zeroed before). */
 typedef void (*HttpHandler)(const HttpRequest *request, HttpResponse *response, void *data);
 
+/* Answers what the server itself refuses before a handler may see it: a body over the limit
+ * (ERR_TOO_LARGE), a path that is none (ERR_INVALID; request->path is ""). There is no body. */
+typedef void (*HttpRefusal)(const HttpRequest *request, const GError *problem,
+                            HttpResponse *response);
+
 typedef struct {
     const char *address; /* "unix:/path" or "ADDR:PORT" ("[::1]:8443"); PORT 0 = any free one */
     const char *group; /* unix: group that may connect besides root (socket 0660); NULL = root only
@@ -70,6 +75,7 @@ typedef struct {
     size_t max_body;          /* bytes; 0 = 1 MiB */
     unsigned max_connections; /* 0 = 200 */
     unsigned timeout_s;       /* idle time-out; 0 = 30. A whole request may take twice as long. */
+    HttpRefusal refuse;       /* NULL = plain text */
 } HttpServerOptions;
 
 /* A stale unix socket is replaced; one that somebody answers on is ERR_BUSY naming it. */

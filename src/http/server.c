@@ -28,6 +28,7 @@
 struct HttpServer {
     struct MHD_Daemon *daemon;
     HttpHandler handler;
+    HttpRefusal refuse;
     void *data;
     size_t max_body;
     unsigned timeout_s;
@@ -136,23 +137,47 @@ send_answer(Call *call, HttpResponse *answer)
     return queued;
 }
 
-static enum MHD_Result
-send_text(Call *call, int status, const char *text)
+static void
+refuse_in_text(const HttpRequest *request, const GError *problem, HttpResponse *response)
 {
-    HttpResponse answer = { .status = status,
-                            .body = g_strconcat(text, "\n", NULL),
-                            .content_type = g_strdup("text/plain; charset=utf-8") };
+    response->status = error_http_status(problem);
+    response->body = g_strconcat(problem->message, "\n", NULL);
+    response->content_type = g_strdup("text/plain; charset=utf-8");
+}
 
+static enum MHD_Result
+refuse(Call *call, const char *method, const GError *problem)
+{
+    HttpResponse answer = { 0 };
+    HttpRequest request = { .method = method,
+                            .path = call->path != NULL ? call->path : "",
+                            .query = call->query,
+                            .body = "",
+                            .connection = call,
+                            .server = call->server };
+
+    call_find_peer(call, call->server->local, &request);
+    call->server->refuse(&request, problem, &answer);
     return send_answer(call, &answer);
 }
 
 static enum MHD_Result
-send_too_large(Call *call)
+refuse_large(Call *call, const char *method)
 {
-    g_autofree char *text =
-        g_strdup_printf("The request's body exceeds %zu bytes.", call->server->max_body);
+    g_autoptr(GError) problem = NULL;
 
-    return send_text(call, 413, text);
+    error_set(&problem, ERR_TOO_LARGE, "the request's body exceeds %zu bytes",
+              call->server->max_body);
+    return refuse(call, method, problem);
+}
+
+static enum MHD_Result
+refuse_path(Call *call, const char *method)
+{
+    g_autoptr(GError) problem = NULL;
+
+    error_set(&problem, ERR_INVALID, "the path is not percent-encoded UTF-8 without NUL");
+    return refuse(call, method, problem);
 }
 
 /* ---- requests ---- */
@@ -216,12 +241,12 @@ begin(Call *call, const char *method)
     call->begun = true;
     call->drain = announced > 0 || coding != NULL; /* unset again when the body was read */
     if (call->path == NULL)
-        return send_text(call, 400, "The path is not percent-encoded UTF-8 without NUL.");
+        return refuse_path(call, method);
     if (call->drain && (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0 ||
                         strcmp(method, "DELETE") == 0))
         return handle(call, method); /* that body means nothing and may never come */
     if (announced > call->server->max_body)
-        return send_too_large(call);
+        return refuse_large(call, method);
     return MHD_YES;
 }
 
@@ -251,7 +276,7 @@ on_request(void *data, struct MHD_Connection *connection, const char *url, const
         return take_body(call, part, size);
     }
     call->drain = false;
-    return call->swallowed > 0 ? send_too_large(call) : handle(call, method);
+    return call->swallowed > 0 ? refuse_large(call, method) : handle(call, method);
 }
 
 /* The request line is here: the only place where the path is seen as it came. */
@@ -329,6 +354,7 @@ http_server_start(const HttpServerOptions *options, HttpHandler handler, void *d
     g_autofree HttpServer *server = g_new0(HttpServer, 1);
 
     server->handler = handler;
+    server->refuse = options->refuse != NULL ? options->refuse : refuse_in_text;
     server->data = data;
     server->max_body = options->max_body == 0 ? DEFAULT_MAX_BODY : options->max_body;
     server->timeout_s = options->timeout_s == 0 ? DEFAULT_TIMEOUT_S : options->timeout_s;

@@ -25,10 +25,11 @@
 typedef struct {
     char *target; /* "vda" */
     char *bus;
-    char *device; /* "disk", "cdrom", "lun", "floppy" */
-    char *type;   /* "file", "block", "network", ... */
-    char *format; /* driver type; NULL = not given */
-    char *source; /* path; NULL = empty */
+    char *device;   /* "disk", "cdrom", "lun", "floppy" */
+    char *type;     /* "file", "block", "network", ... */
+    char *format;   /* driver type; NULL = not given */
+    char *source;   /* path; NULL = empty */
+    char *protocol; /* of a network disk: "nbd", ...; NULL */
     bool read_only;
     bool shareable;
     bool transient;

@@ -16,6 +16,7 @@ hv_disk_free(HvDisk *disk)
     g_free(disk->type);
     g_free(disk->format);
     g_free(disk->source);
+    g_free(disk->protocol);
     if (disk->backing != NULL)
         g_ptr_array_unref(disk->backing);
     g_free(disk->mirror_job);
@@ -128,6 +129,7 @@ read_disk(xmlNode *node)
     disk->type = xml_attr(node, "type");
     disk->format = xml_attr(xml_child(node, "driver"), "type");
     disk->source = source_path(xml_child(node, "source"));
+    disk->protocol = xml_attr(xml_child(node, "source"), "protocol");
     disk->read_only = xml_child(node, "readonly") != NULL;
     disk->shareable = xml_child(node, "shareable") != NULL;
     disk->transient = xml_child(node, "transient") != NULL;

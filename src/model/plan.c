@@ -40,6 +40,7 @@ run_free(Run *run)
     g_free(run->target);
     g_free(run->base);
     g_free(run->top);
+    g_strfreev(run->removed);
     g_free(run);
 }
 
@@ -255,6 +256,8 @@ static bool
 add_runs(const Vm *vm, const Disk *disk, const bool *gone, Strategy wanted, GPtrArray *runs,
          GError **error)
 {
+    g_autofree char *busy = disk_busy_reason(vm, disk);
+
     for (unsigned i = 0; i < disk->volumes->len; i++) {
         unsigned top = i;
 
@@ -264,11 +267,48 @@ add_runs(const Vm *vm, const Disk *disk, const bool *gone, Strategy wanted, GPtr
             continue;
         Run *run = run_new(disk, i, top);
         g_ptr_array_add(runs, run);
+        if (busy != NULL)
+            return refuse(vm, run, error, "%s", busy);
         if (!choose_strategy(vm, disk, run, wanted, error))
             return false;
         run->bytes = bytes_to_move(disk, run);
         i = top;
     }
+    return true;
+}
+
+/* One run for all: from the lowest volume that is merged up to the leaf everything is built anew.
+ */
+static bool
+add_graft(const Vm *vm, const Disk *disk, const bool *gone, GPtrArray *runs, GError **error)
+{
+    g_autofree char *busy = disk_busy_reason(vm, disk);
+    g_autoptr(GPtrArray) removed = g_ptr_array_new_with_free_func(g_free);
+    unsigned first = 0, leaf = disk->volumes->len - 1;
+
+    while (first < leaf && !gone[first])
+        first++;
+    if (first >= leaf)
+        return true;
+    Run *run = run_new(disk, first, leaf);
+    g_ptr_array_add(runs, run);
+    run->strategy = STRATEGY_GRAFT;
+    if (busy != NULL)
+        return refuse(vm, run, error, "%s", busy);
+    if (vm->state == VM_DOWN)
+        return refuse(vm, run, error, "the strategy graft needs a running VM so far; ask for auto");
+    for (unsigned i = first; i <= leaf; i++) {
+        const Volume *volume = volume_at(disk, i);
+        if (volume->used_by != NULL)
+            return refuse(vm, run, error,
+                          "%s stands on %s, which would be replaced; it is possible once %s is "
+                          "deleted or has data of its own",
+                          volume->used_by, volume->path, volume->used_by);
+        if (gone[i])
+            g_ptr_array_add(removed, g_strdup(volume->id));
+    }
+    g_ptr_array_add(removed, NULL);
+    run->removed = (char **)g_ptr_array_steal(removed, NULL);
     return true;
 }
 
@@ -286,6 +326,8 @@ plan_disk(const Vm *vm, const Disk *disk, const char *const *ids, Strategy wante
         if (is_chosen(ids, snapshot) && !mark_boundary(vm, disk, ids, snapshot, gone, error))
             return false;
     }
+    if (wanted == STRATEGY_GRAFT && disk->volumes->len > 0)
+        return add_graft(vm, disk, gone, runs, error);
     return add_runs(vm, disk, gone, wanted, runs, error);
 }
 

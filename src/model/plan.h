@@ -9,6 +9,9 @@
  *   commit-active  run that holds the leaf, the same, then a pivot
  *   copy           run that holds the leaf, forward: a new volume takes all data, then a pivot
  *   cold-commit    VM off
+ *   graft          running VM on storage whose files share blocks: new volumes take the place of
+ *                  everything from the lowest that is merged up to the leaf; no data are moved and
+ * nothing that exists is changed. All runs of a disk in one. So far only where it is asked for.
  *
  * "auto" takes the cheapest safe one: backward, unless base is read-only or used by
  * somebody else, which leaves copy. A forced strategy that is unsafe or impossible is
@@ -28,6 +31,7 @@
     X(STRATEGY_COMMIT,        "commit")           \
     X(STRATEGY_COMMIT_ACTIVE, "commit-active")    \
     X(STRATEGY_COPY,          "copy")             \
+    X(STRATEGY_GRAFT,         "graft")            \
     X(STRATEGY_COLD_COMMIT,   "cold-commit")
 /* clang-format on */
 #define X(strategy, word) strategy,
@@ -45,6 +49,7 @@ typedef struct {
     unsigned base_index, top_index; /* in the chain before any run is merged */
     bool has_leaf;
     Strategy strategy;
+    char **removed; /* graft: ids of the volumes whose upper boundary goes; else NULL */
     uint64_t bytes; /* upper bound of what moves: allocation above base, or all of it for copy */
 } Run;
 

@@ -33,6 +33,7 @@ static const Member disk_members[] = {
     FLAG(Disk, read_only),
     FLAG(Disk, boot),
     TEXT(Disk, unmanaged),
+    TEXT(Disk, busy),
     LIST(Disk, volumes, volume_shape),
     END,
 };

@@ -206,6 +206,16 @@ disk_is_managed(const Disk *disk)
     return disk->unmanaged == NULL && !disk->read_only && disk->volumes->len > 0;
 }
 
+char *
+disk_busy_reason(const Vm *vm, const Disk *disk)
+{
+    if (disk->busy == NULL)
+        return NULL;
+    return g_strdup_printf("%s works on it that livemerge did not start; wait until it has ended, "
+                           "or end it: virsh blockjob %s %s --abort",
+                           disk->busy, vm->name, disk->target);
+}
+
 /* Entries for volumes of [base..top) go, the one for top moves to the volume that remains. */
 static void
 merge_snapshot(Snapshot *snapshot, const Disk *disk, int base, int top, const char *remains)

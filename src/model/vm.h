@@ -54,6 +54,7 @@ typedef struct {
     bool read_only;
     bool boot;          /* first disk */
     char *unmanaged;    /* NULL, or why livemerge does not touch this disk */
+    char *busy;         /* NULL, or what works on it now that is not ours: "a block job (copy)" */
     GPtrArray *volumes; /* of Volume, base first, leaf last; empty if unmanaged */
 } Disk;
 
@@ -132,6 +133,8 @@ OperationRecord *vm_operation(const Vm *vm, const char *op_id);
 void vm_add_snapshot_disk(Snapshot *snapshot, const char *disk_id, const char *volume_id);
 /* A disk that VMs and snapshots can use: managed, writable. */
 bool disk_is_managed(const Disk *disk);
+/* What the user must know of a disk that is busy, and how to end it; NULL = it is not. */
+char *disk_busy_reason(const Vm *vm, const Disk *disk);
 
 /* The chain after [base..top] became one volume. For backward merges "kept" is base's id, and
  * the volumes above base up to top leave the chain. For forward ones (copy) "replacement" takes

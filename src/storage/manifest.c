@@ -47,6 +47,7 @@ lasting_json(const Vm *vm)
         json_object_del(json, passing[i]);
     for (size_t i = 0; i < json_array_size(disks); i++) {
         json_t *volumes = json_object_get(json_array_get(disks, i), "volumes");
+        json_object_del(json_array_get(disks, i), "busy");
         for (size_t k = 0; k < json_array_size(volumes); k++)
             json_object_del(json_array_get(volumes, k), "allocated");
     }

@@ -138,6 +138,13 @@ bool
 wire_call(WireClient *client, const char *method, const char *path, const json_t *body,
           json_t **ret_json, GError **error)
 {
+    return wire_call_within(client, CALL_TIMEOUT_MS, method, path, body, ret_json, error);
+}
+
+bool
+wire_call_within(WireClient *client, unsigned timeout_ms, const char *method, const char *path,
+                 const json_t *body, json_t **ret_json, GError **error)
+{
     g_autofree char *epoch = NULL;
     autolibc char *text = body == NULL ? NULL : json_dumps(body, JSON_COMPACT);
     g_autofree char *what = g_strdup_printf("%s %s", method, path);
@@ -152,7 +159,7 @@ wire_call(WireClient *client, const char *method, const char *path, const json_t
         return false;
     const char *headers[] = { epoch, text == NULL ? NULL : "Content-Type: application/json", NULL };
     if (!http_call(connection, method, path, headers, text, text == NULL ? 0 : strlen(text),
-                   CALL_TIMEOUT_MS, &answer, error))
+                   timeout_ms, &answer, error))
         return false; /* a connection that failed is not kept */
     give_back(client, g_steal_pointer(&connection));
     if (!take_answer(client, &answer, what, &json, error))

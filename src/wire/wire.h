@@ -11,7 +11,9 @@
  *   method path                      what                                    answer
  *   GET    /v1/hello                 who are you                             {name, version, agent_id, epoch, connected}
  *   GET    /v1/vms                   every VM of the host                    {"vms": [Vm]}
- *   GET    /v1/vms/ID?fresh=1        one VM; fresh: look again first         Vm (model/vm.h)
+ *   GET    /v1/vms/ID?fresh=1        one VM; fresh: look again first; with   Vm (model/vm.h)
+ *                                    users=1: also find files without a VM
+ *                                    that stand on its volumes
  *   POST   /v1/operations            begin (idempotent by id)                Operation
  *   GET    /v1/operations            all that are not acknowledged           {"operations": [Operation]}
  *   GET    /v1/operations/ID         one; unknown: a tombstone is written    Operation, or 404: from then on a promise
@@ -59,6 +61,9 @@ void wire_client_set_epoch(WireClient *client, int64_t epoch);
  * ret_json may be NULL. */
 bool wire_call(WireClient *client, const char *method, const char *path, const json_t *body,
                json_t **ret_json, GError **error);
+/* The same, for who cannot wait so long. */
+bool wire_call_within(WireClient *client, unsigned timeout_ms, const char *method, const char *path,
+                      const json_t *body, json_t **ret_json, GError **error);
 /* Blocks on the event stream, calling back for each line, until it breaks (false + error) or the
  * callback returns false (true). 30 s without a line breaks it. */
 typedef bool (*WireEventFunc)(const json_t *event, void *data);

@@ -183,7 +183,7 @@ def test_power_loss_while_merging(site, vm):
     site.host.virsh("start", one.name)
     one.wait_status("up")
     one.guest.connect()
-    one.power_off_and_verify()
+    one.power_off_and_verify(leaks=True)
 
 
 @pytest.mark.parametrize("daemon", ["agent", "manager"])

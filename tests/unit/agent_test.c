@@ -726,6 +726,63 @@ test_snapshot_that_libvirt_lost(void)
     g_assert_cmpstr(state, ==, "done");
 }
 
+static Vm *
+look_closely(Host *host)
+{
+    AgentVm *entry = agent_entry(host->agent, FAKE_VM, false);
+    g_autoptr(GError) error = NULL;
+    Vm *vm;
+
+    g_mutex_lock(&entry->lock);
+    agent_look_closely(host->agent, entry, &error);
+    g_mutex_unlock(&entry->lock);
+    g_assert_no_error(error);
+    vm = agent_vm_copy(host->agent, FAKE_VM);
+    agent_find_users(host->agent, vm);
+    return vm;
+}
+
+/* Somebody else's block job is seen, also one that the definition does not show. */
+static void
+test_foreign_block_jobs(void)
+{
+    static const struct {
+        HvJobType job;
+        const char *busy;
+    } rows[] = { { HV_JOB_NONE, NULL },
+                 { HV_JOB_COPY, "a block job (copy)" },
+                 { HV_JOB_ACTIVE_COMMIT, "a block job (active-commit)" },
+                 { HV_JOB_PULL, "a block job (pull)" } };
+    g_autoptr(Host) host = host_new(true);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_mutex_lock(&host->fake.lock);
+        host->fake.disks[1].job = rows[i].job;
+        g_mutex_unlock(&host->fake.lock);
+        g_autoptr(Vm) vm = look_closely(host);
+        g_assert_cmpstr(vm_disk(vm, "vda")->busy, ==, NULL);
+        g_assert_cmpstr(vm_disk(vm, "vdb")->busy, ==, rows[i].busy);
+    }
+}
+
+/* A file that no VM has stands on a volume. Those of the chain itself do not count. */
+static void
+test_users_without_vm(void)
+{
+    g_autoptr(Host) host = host_new(true);
+    g_autofree char *clone = in(host->disks, "clone.q"),
+                    *wanted = g_strconcat("file ", clone, NULL);
+
+    MUST(host->disks, "qemu-img create -q -f qcow2 -b a.1.q -F qcow2 clone.q");
+    g_autoptr(Vm) vm = look_closely(host);
+    for (guint i = 0; i < vm->disks->len; i++) {
+        const Disk *disk = vm->disks->pdata[i];
+        for (guint k = 0; k < disk->volumes->len; k++)
+            g_assert_cmpstr(((Volume *)disk->volumes->pdata[k])->used_by, ==,
+                            i == 0 && k == 1 ? wanted : NULL);
+    }
+}
+
 /* A snapshot that is refused leaves nothing behind. */
 static void
 test_snapshot_refused(void)
@@ -843,6 +900,8 @@ main(int argc, char **argv)
             g_strdup_printf("/stopped/%s/%s", cases[i / SWEEPS].name, sweeps[i % SWEEPS]);
         g_test_add_data_func(name, GSIZE_TO_POINTER(i), test_sweep);
     }
+    g_test_add_func("/inventory/foreign-block-jobs", test_foreign_block_jobs);
+    g_test_add_func("/inventory/users-without-vm", test_users_without_vm);
     g_test_add_func("/merge/paused-by-user", test_paused_by_user);
     g_test_add_func("/merge/pivot-in-doubt", test_pivot_in_doubt);
     g_test_add_func("/merge/foreign-job", test_foreign_job);

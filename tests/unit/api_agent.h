@@ -157,10 +157,11 @@ agent_wait_operation(Agent *agent, const char *kind)
     for (;;) {
         const char *id;
         json_t *op;
-        json_object_foreach(
-            agent->operations, id,
-            op) if (g_str_equal(json_text(op, "kind"), kind) &&
-                    g_str_equal(json_text(op, "state"), "running")) return g_strdup(id);
+        json_object_foreach (agent->operations, id, op) {
+            if (g_str_equal(json_text(op, "kind"), kind) &&
+                g_str_equal(json_text(op, "state"), "running"))
+                return g_strdup(id);
+        }
         if (!g_cond_wait_until(&agent->changed, &agent->lock, until))
             g_error("no operation of kind %s was begun within 20 s", kind);
     }

@@ -907,6 +907,13 @@ check_media(World *w)
     g_assert_cmpint(w->answer.status, ==, 400);
     g_assert_nonnull(strstr(w->answer.body, "<action><fault><detail>["));
     g_assert_nonnull(strstr(w->answer.body, "</fault><status>failed</status></action>"));
+    /* refused by the HTTP server, before a handler */
+    g_autofree char *large = g_strnfill(2 << 20, 'x');
+    json_call(w, "POST", PATH("/vms/" VM_ID "/snapshots"), large, 413);
+    assert_at(w->doc, "code", "\"too-large\"");
+    call(w, "POST", PATH("/vms/" VM_ID "/snapshots"), NULL, large);
+    g_assert_cmpint(w->answer.status, ==, 413);
+    g_assert_nonnull(strstr(w->answer.body, "<fault><detail>[the request"));
 }
 
 /* A snapshot is taken: locked at once, found at once, ok when the agent is done. */

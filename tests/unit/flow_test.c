@@ -492,6 +492,53 @@ test_refused_removals(Fixture *f, gconstpointer data)
 }
 
 static void
+set_vm(Fixture *f, VmState state, const char *busy, const char *used_by)
+{
+    WITH_LOCK(&f->agent->lock);
+    Disk *disk = vm_disk(f->agent->vm, "vda");
+    Volume *base = disk->volumes->pdata[0];
+
+    f->agent->vm->state = state;
+    g_free(disk->busy);
+    disk->busy = g_strdup(busy);
+    g_free(base->used_by);
+    base->used_by = g_strdup(used_by);
+}
+
+/* Some changes have no event: the door looks, for what it refuses and for what it lets through. */
+static void
+test_door_looks(Fixture *f, gconstpointer data)
+{
+    static const struct {
+        VmState state;
+        const char *busy, *used_by, *text;
+        bool also_create;
+    } cases[] = {
+        { VM_SUSPENDED, NULL, NULL, "suspended", true },
+        { VM_UP, "a block job (copy)", NULL, "blockjob web1 vda --abort", true },
+        { VM_UP, NULL, "file /dom/clone.qcow2", "/dom/clone.qcow2", false },
+    };
+    const char *ids[] = { S(0), NULL };
+    g_autofree char *job = NULL;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GError) removing = NULL, creating = NULL;
+        set_vm(f, cases[i].state, cases[i].busy, cases[i].used_by);
+        g_assert_null(begin_remove_of(f, ids, NULL, &removing));
+        g_assert_error(removing, ERR, ERR_REFUSED);
+        g_assert_nonnull(strstr(removing->message, cases[i].text));
+        if (!cases[i].also_create)
+            continue;
+        g_assert_null(begin_create(f, "x", &creating));
+        g_assert_error(creating, ERR, ERR_REFUSED);
+        g_assert_nonnull(strstr(creating->message, cases[i].text));
+    }
+    set_vm(f, VM_UP, NULL, NULL);
+    job = begin_remove(f, S(0), NULL);
+    json_decref(wait_for_end(f, job));
+}
+
+static void
 test_refused_creations(Fixture *f, gconstpointer data)
 {
     static const char *const two[] = { "vda", "d0", NULL }, *const unknown[] = { "vdz", NULL };
@@ -667,6 +714,7 @@ main(int argc, char **argv)
                test_leftovers_are_acknowledged, tear_down);
     ADD("/flow/refused-removals", test_refused_removals);
     ADD("/flow/refused-creations", test_refused_creations);
+    ADD("/flow/door-looks", test_door_looks);
     ADD("/flow/one-job-a-vm", test_one_job_a_vm);
     ADD("/flow/jobs-list", test_jobs_list);
     ADD("/flow/waits", test_waits);

@@ -251,8 +251,8 @@ test_requests(Fixture *fixture, gconstpointer data)
         { "HEAD", "/thing", 200, "" },
         { "GET", "/gone", 410, "no more" },
         { "GET", "/cached", 200, "" },
-        { "GET", "/a%00b", 400, "The path is not percent-encoded UTF-8 without NUL.\n" },
-        { "GET", "/%ff", 400, "The path is not percent-encoded UTF-8 without NUL.\n" },
+        { "GET", "/a%00b", 400, "the path is not percent-encoded UTF-8 without NUL\n" },
+        { "GET", "/%ff", 400, "the path is not percent-encoded UTF-8 without NUL\n" },
     };
     g_autoptr(HttpClient) client = connect_to(fixture->address, NULL);
 
@@ -287,6 +287,48 @@ test_bodies(Fixture *fixture, gconstpointer data)
         if (sizes[i] <= MAX_BODY)
             g_assert_cmpmem(answer.body, answer.body_size, body, sizes[i]);
     }
+}
+
+static void
+refuse(const HttpRequest *request, const GError *problem, HttpResponse *response)
+{
+    response->status = error_http_status(problem);
+    response->body =
+        g_strdup_printf("%s '%s' %s %zu %s", request->method, request->path,
+                        http_header(request, "X-Test"), request->body_size, error_word(problem));
+    response->content_type = g_strdup("text/x-refusal");
+}
+
+/* Who has a form of its own for errors answers those of the server itself in it. */
+static void
+test_refusals(Fixture *fixture, gconstpointer data)
+{
+    g_autofree char *address = g_strdup_printf("unix:%s/two", fixture->dir);
+    HttpServer *server =
+        start(fixture, (HttpServerOptions){ .address = address, .max_body = 10, .refuse = refuse });
+    static const struct {
+        const char *path, *body, *wanted;
+        int status;
+    } rows[] = {
+        { "/a?q=1", "01234567890", "POST '/a' yes 0 too-large", 413 },
+        { "/%ff", "x", "POST '' yes 0 invalid", 400 },
+        { "/a?q=1", "0123456789", "POST /a q=1 x=yes", 200 },
+    };
+    const char *headers[] = { "X-Test: yes", NULL };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(HttpClient) client = connect_to(address, NULL);
+        g_auto(HttpAnswer) answer = { 0 };
+        g_autoptr(GError) error = NULL;
+        http_call(client, "POST", rows[i].path, headers, rows[i].body, strlen(rows[i].body), 5000,
+                  &answer, &error);
+        g_assert_no_error(error);
+        g_assert_cmpstr(answer.body, ==, rows[i].wanted);
+        g_assert_cmpint(answer.status, ==, rows[i].status);
+        g_assert_cmpstr(answer.content_type, ==,
+                        rows[i].status == 200 ? "text/plain" : "text/x-refusal");
+    }
+    http_server_stop(server);
 }
 
 static void
@@ -879,6 +921,7 @@ main(int argc, char **argv)
     } tests[] = {
         { "requests", test_requests },
         { "bodies", test_bodies },
+        { "refusals", test_refusals },
         { "headers", test_headers },
         { "announced-bodies", test_announced_bodies },
         { "limits-on-the-wire", test_limits_on_the_wire },

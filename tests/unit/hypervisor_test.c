@@ -87,6 +87,7 @@ test_parse_live(void)
 
     disk = hv_domain_disk(domain, "vdb");
     g_assert_cmpstr(disk->type, ==, "network");
+    g_assert_cmpstr(disk->protocol, ==, "rbd");
     g_assert_null(disk->source);
     g_assert_true(disk->shareable);
     g_assert_false(disk->read_only);

@@ -73,6 +73,7 @@ make_full_vm(void)
     vm_disk(vm, "d1")->boot = true;
     vm_disk(vm, "d1")->read_only = true;
     vm_disk(vm, "d1")->unmanaged = g_strdup("why not");
+    vm_disk(vm, "d1")->busy = g_strdup("a block job (copy)");
     volume->read_only = true;
     volume->used_by = g_strdup("VM web2");
     volume->virtual_size = (1ULL << 62) + 1; /* more than a double holds */
@@ -133,7 +134,8 @@ test_json_names(void)
 {
     static const char wanted[] =
         "agent_connected disks generation graphics home host id instance memory name operations "
-        "snapshots state state_detail unmanaged vcpus | boot bus id read_only target unmanaged "
+        "snapshots state state_detail unmanaged vcpus | boot bus busy id read_only target "
+        "unmanaged "
         "volumes | allocated format id path read_only used_by virtual_size | config date disks id "
         "memory memory_size name parent quiesced | disk_id unusable volume_id | base disk_id id "
         "kind strategy top";
@@ -155,8 +157,8 @@ test_json_names(void)
         g_autoptr(GList) names = NULL;
         const char *key;
         json_t *value;
-        json_object_foreach(objects[i], key, value) names =
-            g_list_insert_sorted(names, (void *)key, (GCompareFunc)strcmp);
+        json_object_foreach (objects[i], key, value)
+            names = g_list_insert_sorted(names, (void *)key, (GCompareFunc)strcmp);
         if (i > 0)
             g_string_append(found, " | ");
         for (GList *l = names; l != NULL; l = l->next)
@@ -406,6 +408,7 @@ enum {
     UNMANAGED = 1 << 13,
     READ_ONLY_DISK = 1 << 14,
     V4_READ_ONLY = 1 << 15,
+    BUSY = 1 << 16,
 };
 
 static Vm *
@@ -449,6 +452,8 @@ make_special_vm(unsigned special)
     if (special & UNMANAGED)
         disk->unmanaged = g_strdup("it is shared by several VMs");
     disk->read_only = special & READ_ONLY_DISK;
+    if (special & BUSY)
+        disk->busy = g_strdup("a block job (copy)");
     return vm;
 }
 
@@ -521,6 +526,8 @@ test_plan(void)
         { "s0",          S1_ON_V0, STRATEGY_AUTO, "delete both together", ERR_REFUSED },
         { "s0",          UNMANAGED, STRATEGY_AUTO, "it is shared by several VMs", ERR_REFUSED },
         { "s0",          READ_ONLY_DISK, STRATEGY_AUTO, "read-only", ERR_REFUSED },
+        { "s0",          BUSY, STRATEGY_AUTO, "virsh blockjob web1 vda --abort", ERR_REFUSED },
+        { "s1",          BUSY | S1_WITHOUT_DISK, STRATEGY_AUTO, "", ERR_LAST },
     };
     /* clang-format on */
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -620,7 +627,8 @@ test_strategy_words(void)
     Strategy untouched = STRATEGY_COPY;
     g_assert_false(strategy_from_word("pull", &untouched, &error));
     g_assert_error(error, ERR, ERR_INVALID);
-    g_assert_nonnull(strstr(error->message, "auto, commit, commit-active, copy, cold-commit"));
+    g_assert_nonnull(
+        strstr(error->message, "auto, commit, commit-active, copy, graft, cold-commit"));
     g_assert_cmpint(untouched, ==, STRATEGY_COPY);
 }
 

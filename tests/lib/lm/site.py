@@ -204,7 +204,7 @@ class Vm:
                     check_image(path)
         assert set(self.files()) == wanted, f"files beside the chains: {set(self.files()) ^ wanted}"
 
-    def power_off_and_verify(self):
+    def power_off_and_verify(self, leaks=False):
         """Ends the guest's streams, then the VM; every acknowledged write must be in the images,
         which must be clean, and nothing else may lie in the directory. Returns how many writes
         were acknowledged."""
@@ -218,7 +218,7 @@ class Vm:
             chain = self.chain(disk)
             wanted.update(chain)
             for path in chain:
-                check_image(path)
+                check_image(path, leaks)
             verify_acked(chain[-1], stream, self.site.work.path)
         assert wanted <= set(self.files()), f"chain outside of {self.directory}: {wanted}"
         left = [f for f in set(self.files()) - wanted if not re.search(r"\.(xml|iso)$", f)]

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Taking a snapshot: parts shared by snapshot.c, snapshot_prepare.c and snapshot_undo.c.
+ *
+ * What it remembers (row.data):
+ *   disks      [{"id", "target", "leaf", "leaf_id", "format", "overlay"}], those that take part
+ *   memory     the path of the memory file; absent = without memory
+ *   prepared   all overlays were created; before that, the switch was never tried
+ *   frozen     the guest's file systems are frozen, or may be
+ */
+#pragma once
+
+#include "agent/operation.h"
+
+/* snapshot_prepare.c: chooses the disks, records the operation, creates the overlays */
+StepState snapshot_prepare_check(void *op, GError **error);
+bool snapshot_prepare_act(void *op, GError **error);
+
+/* snapshot.c */
+/* How many of the disks stand on their overlay, as libvirt tells it now? */
+size_t snapshot_count_switched(Operation *op, const HvDomain *hv);
+/* Makes the definition name the overlays: of a VM that is off, that is the switch. */
+bool snapshot_switch_stopped(Operation *op, GError **error);
+/* Safe to repeat; a VM that is off has nothing frozen. */
+bool snapshot_thaw_if_frozen(Operation *op, GError **error);
+
+/* snapshot_undo.c */
+/* Did the switch happen after all? DONE: yes, FAILED: no, and it can be undone. */
+StepState snapshot_verify_check(void *op, GError **error);
+bool snapshot_verify_act(void *op, GError **error);
+/* Removes what was created; refuses while the VM uses any of it. */
+StepState snapshot_undo_check(void *op, GError **error);
+bool snapshot_undo_act(void *op, GError **error);

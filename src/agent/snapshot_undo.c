@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Taking a snapshot: the steps "verify" and "undo", when a snapshot has failed or was cancelled.
+ */
+#include "agent/snapshot.h"
+
+#include "qcow2/qcow2.h"
+
+#include <errno.h>
+#include <glib/gstdio.h>
+#include <sys/stat.h>
+
+/* ---- verify ---- */
+
+static bool
+stop_at_data(const Extent *extent, void *found)
+{
+    *(bool *)found = extent->kind != EXTENT_HOLE;
+    return extent->kind == EXTENT_HOLE;
+}
+
+/* Does it hold anything that its backing file does not? What cannot be read might. */
+static bool
+holds_data(const char *path)
+{
+    bool found = false;
+
+    return !qcow2_map(path, "qcow2", stop_at_data, &found, NULL) || found;
+}
+
+/* Some QEMU writes an overlay, or wrote it: the name of the first one, NULL = none. */
+static const char *
+overlay_in_use(const Operation *op, bool *ret_open)
+{
+    size_t i;
+    json_t *disk;
+
+    *ret_open = false;
+    if (json_object_get(op->row.data, "prepared") == NULL)
+        return NULL; /* the switch was never tried */
+    json_array_foreach (json_object_get(op->row.data, "disks"), i, disk) {
+        const char *overlay = json_text(disk, "overlay");
+        if (!g_file_test(overlay, G_FILE_TEST_EXISTS))
+            continue;
+        *ret_open = volume_is_open(overlay);
+        if (*ret_open || holds_data(overlay))
+            return overlay;
+    }
+    return NULL;
+}
+
+/* Was an old leaf written after the overlay on top of it? */
+static bool
+leaf_is_newer(const Operation *op)
+{
+    size_t i;
+    json_t *disk;
+
+    json_array_foreach (json_object_get(op->row.data, "disks"), i, disk) {
+        struct stat leaf, overlay;
+        if (stat(json_text(disk, "leaf"), &leaf) == 0 &&
+            stat(json_text(disk, "overlay"), &overlay) == 0 &&
+            holds_data(json_text(disk, "overlay")) &&
+            (leaf.st_mtim.tv_sec > overlay.st_mtim.tv_sec ||
+             (leaf.st_mtim.tv_sec == overlay.st_mtim.tv_sec &&
+              leaf.st_mtim.tv_nsec > overlay.st_mtim.tv_nsec)))
+            return true;
+    }
+    return false;
+}
+
+static bool
+definition_names_overlays(const Operation *op, const HvDomain *hv)
+{
+    size_t i;
+    json_t *disk;
+
+    json_array_foreach (json_object_get(op->row.data, "disks"), i, disk) {
+        bool named = hv->inactive == NULL;
+        for (guint k = 0; !named && k < hv->inactive->len; k++) {
+            const HvDisk *stored = hv->inactive->pdata[k];
+            named = g_str_equal(stored->target, json_text(disk, "target")) &&
+                    g_strcmp0(stored->source, json_text(disk, "overlay")) == 0;
+        }
+        if (!named)
+            return false;
+    }
+    return true;
+}
+
+/* Did the switch happen after all, or can it be undone? To start from the overlays is right in any
+ * case: empty, they show the old leaf. So in doubt the definition names them, and once the VM is
+ * off there is no doubt. */
+StepState
+snapshot_verify_check(void *self, GError **error)
+{
+    Operation *op = self;
+    size_t all = json_array_size(json_object_get(op->row.data, "disks"));
+    g_autoptr(HvDomain) hv = NULL;
+    bool open = false;
+    const char *overlay = overlay_in_use(op, &open);
+
+    hv = op_hv(op, error);
+    if (hv == NULL)
+        return g_error_matches(*error, ERR, ERR_NOT_FOUND) && overlay == NULL ? STEP_FAILED
+                                                                              : STEP_UNKNOWN;
+    size_t n = snapshot_count_switched(op, hv);
+    if (n == all && all > 0) {
+        machine_forgive(&op->machine);
+        return STEP_DONE;
+    }
+    if (n == 0 && overlay == NULL)
+        return STEP_FAILED; /* what failed is noted already */
+    if (n == 0 && !open && leaf_is_newer(op)) {
+        error_set(error, ERR_BUSY,
+                  "VM '%s' wrote its new volume %s and then, started from a stale definition, its "
+                  "old one: which of the two is right only a person can tell. Nothing is removed",
+                  hv->name, overlay);
+        return STEP_UNKNOWN;
+    }
+    if (n == 0 && (open || hv->instance == NULL) && !definition_names_overlays(op, hv))
+        return STEP_TODO;
+    error_set(error, ERR_BUSY,
+              open
+                  ? "VM '%s': libvirt says that it runs on its old volumes, but its QEMU has the "
+                    "new one %s open (libvirtd was killed in the middle). No data are lost: power "
+                    "the VM off (a reboot from inside is not enough), and the snapshot is completed"
+                  : "VM '%s' does not run on the new volume %s, which holds data of it: it was "
+                    "started on its old one. Nothing is removed; power it off to go on from there",
+              hv->name, overlay != NULL ? overlay : "of some disks");
+    return STEP_UNKNOWN;
+}
+
+bool
+snapshot_verify_act(void *self, GError **error)
+{
+    return snapshot_switch_stopped(self, error);
+}
+
+/* ---- undo ---- */
+
+StepState
+snapshot_undo_check(void *self, GError **error)
+{
+    Operation *op = self;
+    Domain *home = NULL;
+    const char *memory = op_data(op, "memory");
+    g_autoptr(Vm) vm = NULL;
+    size_t i;
+    json_t *disk;
+
+    json_array_foreach (json_object_get(op->row.data, "disks"), i, disk)
+        if (g_file_test(json_text(disk, "overlay"), G_FILE_TEST_EXISTS))
+            return STEP_TODO;
+    if (json_object_get(op->row.data, "frozen") != NULL ||
+        (memory != NULL && g_file_test(memory, G_FILE_TEST_EXISTS)))
+        return STEP_TODO;
+    vm = op_manifest(op, &home, error);
+    if (vm == NULL)
+        return g_error_matches(*error, ERR, ERR_NOT_FOUND) ? (g_clear_error(error), STEP_DONE)
+                                                           : STEP_UNKNOWN;
+    return op_is_recorded(op, vm) ? STEP_TODO : STEP_DONE;
+}
+
+bool
+snapshot_undo_act(void *self, GError **error)
+{
+    Operation *op = self;
+    g_autoptr(HvDomain) hv = op_hv(op, error);
+    Domain *home = NULL;
+    const char *memory = op_data(op, "memory");
+    g_autoptr(Vm) vm = NULL;
+    bool open = false;
+    size_t i;
+    json_t *disk;
+
+    if (hv == NULL && !g_error_matches(*error, ERR, ERR_NOT_FOUND))
+        return false;
+    g_clear_error(error);
+    /* a definition that was to be used at the next start must not name what goes */
+    if (hv != NULL && (!snapshot_thaw_if_frozen(op, error) || !op_mend_definition(op, hv, error)))
+        return false;
+    if ((hv != NULL && snapshot_count_switched(op, hv) > 0) || overlay_in_use(op, &open) != NULL)
+        return error_set(error, ERR_BUSY,
+                         "VM %s uses a volume of this snapshot: it cannot be undone",
+                         op->row.vm_id);
+    json_array_foreach (json_object_get(op->row.data, "disks"), i, disk)
+        if (g_unlink(json_text(disk, "overlay")) < 0 && errno != ENOENT)
+            return error_set_errno(error, "removing %s", json_text(disk, "overlay"));
+    if (memory != NULL && g_unlink(memory) < 0 && errno != ENOENT)
+        return error_set_errno(error, "removing %s", memory);
+    if (hv == NULL)
+        return true;
+    if ((vm = op_manifest(op, &home, error)) == NULL)
+        return false;
+    op_unrecord(op, vm);
+    return manifest_save(home, vm, error);
+}

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The strategy graft on file systems that share blocks: no data are moved, nothing that exists is changed,
+and nothing that the guest writes meanwhile is lost."""
+
+import subprocess
+
+import pytest
+
+from lm import Disk, Site, items, leftovers, pattern_is
+
+NAMES = ["s1", "s2", "s3"]
+GRAFT = ("--strategy", "graft")
+
+
+def call(*argv):
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module", params=["xfs", "btrfs"])
+def site(request):
+    """An installation whose volumes lie on a file system of that type, mounted before the host comes up."""
+    whole = Site()
+    image, volumes = whole.work / "fs.img", whole.work / "v"
+    volumes.mkdir()
+    call("truncate", "-s", "2G", image)
+    call(f"mkfs.{request.param}", "-q", *(["-m", "reflink=1"] if request.param == "xfs" else []), image)
+    call("mount", "-o", "loop", image, volumes)
+    try:
+        yield whole.up()
+    finally:
+        whole.manager.stop()
+        whole.agent.stop()
+        whole.host.down()
+        call("umount", volumes)
+        problems = leftovers(whole.work.path)
+        whole.work.remove()
+        assert not problems, problems
+
+
+def grafted(job, disks=1):
+    accounts = items(job, "disks", "disk")
+    assert job["status"] == "finished" and len(accounts) == disks, job
+    for disk in accounts:
+        assert disk["strategy"] == "graft", disk
+        assert items(disk, "volumes_removed", "volume"), disk
+    return accounts
+
+
+@pytest.mark.parametrize("state", ["up", "paused"])
+@pytest.mark.parametrize("doomed", [["s1"], ["s3"], ["s1", "s3"], NAMES], ids="+".join)
+def test_any_set(site, vm, doomed, state):  # pylint: disable=redefined-outer-name
+    one = vm(2, paused=state == "paused")
+    one.layers(*NAMES, disks=2)
+    grafted(one.delete(*doomed, options=GRAFT), 2)
+    assert one.names() == [name for name in NAMES if name not in doomed]
+    for target in ("vda", "vdb"):
+        assert len(one.chain(target)) == 4 - len(doomed)
+        assert site.host.leaf(one.name, target) == site.host.leaf(one.name, target, inactive=True)
+    one.wait_status(state)
+    one.expect_layers(4, disks=2)
+    site.host.virsh("destroy", one.name)
+    one.wait_status("down")
+    one.expect_layers(4, disks=2)
+
+
+def test_a_full_leaf_is_sealed(site, vm):  # pylint: disable=redefined-outer-name
+    """A leaf with much data is not copied: its blocks are shared too."""
+    one = vm([Disk("256M")]).layers("s1", "s2")
+    site.host.write(one.name, 0, "100M", "64M", 9)
+    assert pattern_is(one.chain()[-1], "100M", "64M", 9, share=True)
+    disk, = grafted(one.delete("s1", "s2", options=GRAFT))
+    assert disk["bytes_copied"] < 1 << 20, disk
+    assert len(one.chain()) == 1
+    one.expect_layers(3)
+    assert pattern_is(one.chain()[-1], "100M", "64M", 9, share=True)
+
+
+def test_guest_writes_all_the_while(site, vm):  # pylint: disable=redefined-outer-name
+    one = vm(2, guest=True)
+    for disk in ("vda", "vdb"):
+        one.guest.start_stream(disk, pace_us=500)
+    for name in NAMES:
+        one.guest.wait_acked(200)
+        one.snap(name)
+    one.guest.wait_acked(200)
+    grafted(one.delete("s2", options=GRAFT), 2)
+    one.guest.wait_acked(200)
+    grafted(one.delete("s1", "s3", options=GRAFT), 2)
+    one.guest.wait_acked(200)
+    assert one.names() == []
+    assert one.power_off_and_verify() > 1000
+
+
+@pytest.mark.parametrize("point", ["agent.graft.before-seal", "agent.graft.after-seal", "agent.graft.built",
+                                   "agent.merge.after-start", "agent.pivot.suspended",
+                                   "agent.pivot.before-manifest", "agent.merge.settled"])
+def test_agent_dies(site, vm, point):  # pylint: disable=redefined-outer-name
+    one = vm([Disk("256M")]).layers("s1", "s2")
+    site.host.write(one.name, 0, "100M", "64M", 9)
+    site.agent.restart(faults=f"{point}=die@1")
+    site.wait_ready()
+    job = one.begin_delete("s1", "s2", options=GRAFT)
+    site.agent.wait_dead()
+    site.mend()
+    grafted(one.wait_job(job))
+    one.wait_status("up")
+    one.expect_layers(3)
+    assert pattern_is(one.chain()[-1], "100M", "64M", 9, share=True)
