@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define QUEUE_LIMIT 10000
-#define ALIVE_US (10 * G_TIME_SPAN_SECOND)
+#define ALIVE_US (20 * G_TIME_SPAN_SECOND)
 
 typedef struct EventHub {
     GMutex lock;

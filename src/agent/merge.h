@@ -44,7 +44,7 @@ bool merge_chain_state(Operation *op, const HvDomain *hv, ChainState *ret_state,
 /* Writes the merged chain, with the new leaf, into the manifest; conclude: and takes the record of
  * the operation out of it, in the same write. Safe to repeat. */
 bool merge_save_chain(Operation *op, bool conclude, GError **error);
-/* fsync of what the merge has changed, and of the directories. */
+/* fsync of what the merge has changed. */
 bool merge_sync_changed(Operation *op, GError **error);
 
 /* The VM still lives the life in which the merge was recorded: the same QEMU process, or off. */

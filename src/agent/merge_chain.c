@@ -143,9 +143,10 @@ merge_sync_changed(Operation *op, GError **error)
 
     while (at < json_array_size(before) && !json_equal(json_array_get(before, at), base))
         at++;
-    /* the merged volume, and the one above it, whose header names it */
+    /* the merged volume, and the one above it, whose header names it; new files had their directory
+     * synced when they were made */
     for (size_t i = at; i < json_array_size(after) && i <= at + 1; i++)
-        if (!volume_sync(json_string_value(json_array_get(after, i)), error))
+        if (!volume_sync_data(json_string_value(json_array_get(after, i)), error))
             return false;
     return true;
 }

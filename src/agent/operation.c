@@ -480,6 +480,7 @@ operation_begin(Agent *agent, json_t *body, json_t **ret_json, GError **error)
     if (op == NULL)
         return false;
     op->entry = entry;
+    op->machine.fresh = true; /* the journal has it as it stands */
     g_hash_table_insert(agent->operations, op->row.id, op);
     g_ptr_array_add(entry->operations, op);
     log_vm_info(op->row.vm_id, op->row.id, "%s of VM %s begins", op->row.kind, entry->vm->name);

@@ -108,6 +108,7 @@ move(Machine *m, const char *name)
     m->step = g_strdup(name);
     g_free(old);
     m->tried = 0;
+    m->fresh = false;
     m->moved = true;
     wait_calmly(m);
     return TURN_AGAIN;
@@ -173,10 +174,12 @@ act(Machine *m, const Step *step)
         return fail(m, step, error);
     }
     m->tried++;
-    if (!m->save(m->self, &error)) {
+    /* a try that is lost because it was only counted in memory is one try more, not a deed more */
+    if (!m->fresh && !m->save(m->self, &error)) {
         m->tried--;
         return wait_because(m, error);
     }
+    m->fresh = false;
     m->moved = false;
     if (!step->act(m->self, &error)) {
         if (error_may_retry(error) || step->on_failed == NULL)

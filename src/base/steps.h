@@ -60,7 +60,8 @@ typedef struct {
     char *error_word; /* the first failure; NULL = none */
     char *error_text;
     /* not saved */
-    bool moved;        /* step is newer than the saved one */
+    bool fresh; /* the caller has just saved it as it stands: the first act needs no other save */
+    bool moved; /* step is newer than the saved one */
     char *waiting_for; /* why the last turn could not go on; NULL = nothing wrong */
     unsigned misses;   /* turns in a row that could not tell or do: the back-off */
 } Machine;

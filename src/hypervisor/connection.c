@@ -11,8 +11,8 @@
 #include <libvirt/virterror.h>
 
 enum {
-    KEEPALIVE_SECONDS = 10,
-    KEEPALIVE_MISSES = 2,
+    KEEPALIVE_SECONDS = 20, /* each costs two wakeups */
+    KEEPALIVE_MISSES = 1,
     BACKOFF_FIRST_MS = 50,
     BACKOFF_LAST_MS = 2000,
     FREE_WAIT_MS = 500, /* opening blocks for ever on a libvirtd that is stopped */

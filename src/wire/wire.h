@@ -39,7 +39,7 @@
  * Event lines: {"event": "vm", "vm_id": ID}            look at it again (also: it is gone)
  *              {"event": "operation", "operation": {Operation}}   state, step or progress changed
  *              {"event": "host", "connected": bool}    libvirt went or came: look at everything
- *              {"event": "alive"}                      at least every 10 s
+ *              {"event": "alive"}                      at least every 20 s
  */
 /* clang-format on */
 #pragma once
