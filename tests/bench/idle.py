@@ -9,6 +9,9 @@ from rig import Figure, say
 
 VMS = 20
 WINDOW = 29  # s: what happens every 10 s happens in it three times at most
+# The agent polls nothing; libvirt's keepalive, every 20 s, wakes its event thread four times (timer, write, read,
+# timer), which is not ours to change.
+WAKEUPS = {"livemerge-agent": 8, "livemerge-manager": 3}
 LOOK_EVERY = 0.2  # s: a thread that sleeps several times between two looks woke up once
 LIMITS = {"livemerge-agent": 20, "livemerge-manager": 40}  # MiB
 
@@ -57,7 +60,7 @@ def watch(daemon):
                    size < LIMITS[name]),
             Figure(f"{name}, processor, idle with {VMS} VMs", percent, "%", "<= 0.1 %", percent <= 0.1),
             Figure(f"{name}, wakeups of its busiest thread in {WINDOW} s", busiest, "",
-                   "<= 3, every 10 s", busiest <= 3)]
+                   f"<= {WAKEUPS[name]}", busiest <= WAKEUPS[name])]
 
 
 def idle(rig):
