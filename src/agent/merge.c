@@ -231,8 +231,9 @@ show_progress(Operation *op, const HvJob *job)
         return;
     }
     uint64_t before = (uint64_t)json_number(op->row.data, "prefilled");
-    operation_progress(op, "copying", before + job->current, before + job->end);
-    op_remember(op, "bytes", json_integer((json_int_t)(before + job->end)));
+    uint64_t all = before + job->end;
+    operation_progress(op, "copying", before + job->current, all);
+    op_remember(op, "bytes", json_integer((json_int_t)all));
 }
 
 static StepState

@@ -132,8 +132,10 @@ mark_unusable(Operation *op, Vm *vm, const Disk *disk, int base, int top)
     for (guint i = 0; i < vm->snapshots->len; i++) {
         Snapshot *snapshot = vm->snapshots->pdata[i];
         SnapshotDisk *sd = snapshot_disk(snapshot, disk->id);
-        int at = sd != NULL ? disk_volume_index(disk, sd->volume_id) : -1;
-        if (at < base || at >= top || sd->unusable)
+        if (sd == NULL || sd->unusable)
+            continue;
+        int at = disk_volume_index(disk, sd->volume_id);
+        if (at < base || at >= top)
             continue;
         sd->unusable = true;
         json_array_append_new(marked, json_string(snapshot->id));
@@ -189,6 +191,7 @@ merge_record_act(void *self, GError **error)
         !op_allowed(op, VERB_SNAPSHOT_DELETE, hv, vm, error) ||
         !find_run(op, vm, &disk, &base, &top, error))
         return false;
+    g_assert(disk != NULL); /* found */
     bool has_leaf = top == (int)disk->volumes->len - 1;
     const char *strategy = choose_strategy(op, hv, has_leaf);
     bool graft = g_str_equal(strategy, "graft"), forward = graft || g_str_equal(strategy, "copy");

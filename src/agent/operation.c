@@ -458,6 +458,7 @@ operation_begin(Agent *agent, json_t *body, json_t **ret_json, GError **error)
 
     if (!parse_body(body, &row, &kind, error))
         return false;
+    g_assert(kind != NULL); /* parsed */
     AgentVm *entry = agent_entry(agent, row.vm_id, false);
     WITH_LOCK(&agent->lock);
 

@@ -158,13 +158,18 @@ try_tcp(const struct addrinfo *where)
 static unsigned
 port_of(int fd)
 {
-    struct sockaddr_storage bound;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+        struct sockaddr_storage room;
+    } bound;
     socklen_t length = sizeof bound;
 
-    if (getsockname(fd, (struct sockaddr *)&bound, &length) < 0)
+    memset(&bound, 0, sizeof bound);
+    if (getsockname(fd, &bound.any, &length) < 0)
         return 0;
-    return ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
-                                             : ((struct sockaddr_in *)&bound)->sin_port);
+    return ntohs(bound.any.sa_family == AF_INET6 ? bound.v6.sin6_port : bound.v4.sin_port);
 }
 
 static bool
