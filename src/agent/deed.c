@@ -8,8 +8,11 @@
 #include "model/verbs.h"
 #include "qcow2/qcow2.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <glib/gstdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 bool
 required_texts(const json_t *params, const char *const *keys, GError **error)
@@ -237,4 +240,19 @@ new_file_name(const char *beside, const char *id, const char *suffix)
             return g_steal_pointer(&path);
     }
     return NULL;
+}
+
+bool
+make_overlay(const char *path, const char *leaf, const char *leaf_format, uint64_t size,
+             GError **error)
+{
+    g_autofree char *backing = relative_name(path, leaf);
+    struct stat st;
+
+    if (stat(leaf, &st) < 0)
+        return error_set_errno(error, "%s", leaf);
+    if (g_unlink(path) < 0 && errno != ENOENT)
+        return error_set_errno(error, "removing the leftover %s", path);
+    return qcow2_create(path, size, backing, leaf_format, 0600, (int)st.st_uid, (int)st.st_gid,
+                        error);
 }

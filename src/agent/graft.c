@@ -201,22 +201,6 @@ seal_check(void *self, GError **error)
     return STEP_DONE;
 }
 
-static bool
-make_overlay(const Operation *op, const Disk *disk, GError **error)
-{
-    const Volume *leaf = disk_leaf(disk);
-    const char *path = op_data(op, "seal");
-    g_autofree char *backing = relative_name(path, leaf->path);
-    struct stat st;
-
-    if (stat(leaf->path, &st) < 0)
-        return error_set_errno(error, "%s", leaf->path);
-    if (g_unlink(path) < 0 && errno != ENOENT)
-        return error_set_errno(error, "removing the leftover %s", path);
-    return qcow2_create(path, leaf->virtual_size, backing, leaf->format, 0600, (int)st.st_uid,
-                        (int)st.st_gid, error);
-}
-
 bool
 seal_act(void *self, GError **error)
 {
@@ -235,7 +219,9 @@ seal_act(void *self, GError **error)
         return error_set(error, ERR_NOT_FOUND, "VM '%s' has no disk %s any more", vm->name,
                          op_data(op, "target"));
     if (!runs_on_seal(op, domain) &&
-        (!make_overlay(op, disk, error) || !fault_point("agent.graft.before-seal", error) ||
+        (!make_overlay(op_data(op, "seal"), disk_leaf(disk)->path, disk_leaf(disk)->format,
+                       disk_leaf(disk)->virtual_size, error) ||
+         !fault_point("agent.graft.before-seal", error) ||
          !hv->ops->snapshot(hv, op->row.vm_id, &wanted, 1, NULL, error) ||
          !fault_point("agent.graft.after-seal", error)))
         return false;

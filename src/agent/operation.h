@@ -103,4 +103,8 @@ bool volume_is_open(const char *path);
  * ours. */
 char *new_file_name(const char *beside, const char *id, const char *suffix);
 char *relative_name(const char *from, const char *path);
+/* Makes an empty overlay of a leaf, owned as the leaf is (whom libvirt gave it to). An earlier
+ * try's of that name, journaled as ours and not in use, is made anew. */
+bool make_overlay(const char *path, const char *leaf, const char *leaf_format, uint64_t size,
+                  GError **error);
 bool required_texts(const json_t *params, const char *const *keys, GError **error);

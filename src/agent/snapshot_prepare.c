@@ -117,14 +117,11 @@ snapshot_prepare_check(void *self, GError **error)
     return STEP_DONE;
 }
 
-/* Owner and group of the leaf: whom libvirt gave it to. */
 static bool
 create_overlay(const json_t *disk, GError **error)
 {
     const char *leaf = json_text(disk, "leaf"), *overlay = json_text(disk, "overlay");
     g_autoptr(GPtrArray) layers = qcow2_chain_walk(leaf, json_text(disk, "format"), NULL, error);
-    g_autofree char *backing = relative_name(overlay, leaf);
-    struct stat st;
 
     if (layers == NULL)
         return false;
@@ -134,13 +131,8 @@ create_overlay(const json_t *disk, GError **error)
             "disk %s has %u volumes; libvirt allows no more than %d. Delete a snapshot first",
             json_text(disk, "target"), layers->len, QCOW2_MAX_DEPTH);
     Qcow2Layer *top = layers->pdata[layers->len - 1];
-    if (stat(leaf, &st) < 0)
-        return error_set_errno(error, "%s", leaf);
-    /* ours by its name, and never in use: a use would have been found by switch_check() */
-    if (g_unlink(overlay) < 0 && errno != ENOENT)
-        return error_set_errno(error, "removing the leftover %s", overlay);
-    return qcow2_create(overlay, top->virtual_size, backing, json_text(disk, "format"), 0600,
-                        (int)st.st_uid, (int)st.st_gid, error);
+    /* a use of an earlier try's would have been found by switch_check() */
+    return make_overlay(overlay, leaf, json_text(disk, "format"), top->virtual_size, error);
 }
 
 static bool

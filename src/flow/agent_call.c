@@ -328,6 +328,20 @@ call_wait(Flow *flow, const char *key, GError **error)
     g_assert_not_reached();
 }
 
+StepState
+call_wait_or(Flow *flow, const char *key, StepState (*lost)(Flow *flow, GError **error),
+             GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    StepState state = call_wait(flow, key, &why);
+
+    if (g_error_matches(why, ERR, ERR_GONE))
+        return lost(flow, error);
+    if (why != NULL)
+        g_propagate_error(error, g_steal_pointer(&why));
+    return state;
+}
+
 void
 calls_acknowledge(Flow *flow)
 {

@@ -24,6 +24,9 @@ bool call_begin_act(Flow *flow, const char *key, json_t *take_body, GError **err
 /* Waits for the outcome; forwards a cancel. Done: the result is in data. ERR_GONE: the agent
  * has lost it, which says nothing about the deed. */
 StepState call_wait(Flow *flow, const char *key, GError **error);
+/* The same, but if the agent has lost it, lost() judges by the world instead. */
+StepState call_wait_or(Flow *flow, const char *key, StepState (*lost)(Flow *flow, GError **error),
+                       GError **error);
 const char *call_operation(const json_t *data, const char *key); /* its id; NULL = none */
 const json_t *call_result(const json_t *data, const char *key);  /* NULL = none */
 /* Tells the agent that it may forget them all. What it does not hear now it is told when the

@@ -44,14 +44,7 @@ look_for_snapshot(Flow *flow, GError **error)
 static StepState
 wait_check(void *self, GError **error)
 {
-    g_autoptr(GError) why = NULL;
-    StepState state = call_wait(self, CALL, &why);
-
-    if (g_error_matches(why, ERR, ERR_GONE))
-        return look_for_snapshot(self, error);
-    if (why != NULL)
-        g_propagate_error(error, g_steal_pointer(&why));
-    return state;
+    return call_wait_or(self, CALL, look_for_snapshot, error);
 }
 
 /* Make a snapshot: one operation of the agent.

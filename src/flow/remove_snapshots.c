@@ -276,11 +276,18 @@ choose_forgotten(Flow *flow, GError **error)
     return true;
 }
 
+/* The agent lost its journal: forgetting twice does no harm. */
+static StepState
+forget_again(Flow *flow, GError **error)
+{
+    json_object_del(flow->row->data, FORGET);
+    return call_begin_check(flow, FORGET, error);
+}
+
 static StepState
 forget_check(void *self, GError **error)
 {
     Flow *flow = self;
-    g_autoptr(GError) why = NULL;
     StepState state;
 
     flow->machine.cancel = false; /* all is merged: only the entries remain */
@@ -292,15 +299,7 @@ forget_check(void *self, GError **error)
     state = call_begin_check(flow, FORGET, error);
     if (state != STEP_DONE)
         return state;
-    state = call_wait(flow, FORGET, &why);
-    if (g_error_matches(why, ERR, ERR_GONE)) {
-        /* the agent lost its journal: forgetting twice does no harm */
-        json_object_del(flow->row->data, FORGET);
-        return call_begin_check(flow, FORGET, error);
-    }
-    if (why != NULL)
-        g_propagate_error(error, g_steal_pointer(&why));
-    return state;
+    return call_wait_or(flow, FORGET, forget_again, error);
 }
 
 static bool

@@ -42,14 +42,7 @@ look_for_name(Flow *flow, GError **error)
 static StepState
 wait_check(void *self, GError **error)
 {
-    g_autoptr(GError) why = NULL;
-    StepState state = call_wait(self, CALL, &why);
-
-    if (g_error_matches(why, ERR, ERR_GONE))
-        return look_for_name(self, error);
-    if (why != NULL)
-        g_propagate_error(error, g_steal_pointer(&why));
-    return state;
+    return call_wait_or(self, CALL, look_for_name, error);
 }
 
 /* Give a snapshot another name: one operation of the agent.
