@@ -5,6 +5,7 @@
 #   make demo       watch snapshots being deleted under a guest that writes (KEEP=1: leave it running)
 #   make install    DESTDIR= PREFIX=/usr/local
 #   make test       everything; TESTS="tests/e2e/test_delete.py -k leaf" for a part of the end to end tests
+#   make model      the protocol, checked by spin: a part of make test
 #   make check      formatting, include direction, static analysis, spelling
 #   make bench      against virsh and libvirt's own delete; writes build/bench.json
 PREFIX ?= /usr/local
@@ -12,7 +13,7 @@ TESTS ?= tests/e2e
 PYTHON = /usr/bin/python3
 JOBS ?= $(shell nproc)
 
-.PHONY: all configure unit test e2e check demo bench fuzz install clean
+.PHONY: all configure unit model test e2e check demo bench fuzz install clean
 
 all: configure
 	@ninja -C build -j $(JOBS)
@@ -33,6 +34,10 @@ install: all
 unit: all
 	@tests/unit/run build
 
+model:
+	@tools/install-deps.sh test
+	@$(PYTHON) -B tests/model/run
+
 e2e: all
 	@tools/install-deps.sh test
 	@tests/lib/guest/build.sh build/guest
@@ -40,7 +45,7 @@ e2e: all
 
 test:
 	@tools/install-deps.sh test
-	@$(MAKE) --no-print-directory unit e2e
+	@$(MAKE) --no-print-directory unit model e2e
 
 check: configure
 	@tools/install-deps.sh check
