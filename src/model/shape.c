@@ -23,6 +23,7 @@ static const Member volume_members[] = {
     SIZE(Volume, allocated),
     FLAG(Volume, read_only),
     TEXT(Volume, used_by),
+    FLAG(Volume, foreign),
     END,
 };
 
@@ -58,6 +59,10 @@ static const Member snapshot_members[] = {
     END,
 };
 
+static const Member leftover_members[] = {
+    NEEDED(Leftover, path),
+    END,
+};
 static const Member operation_record_members[] = {
     NEEDED(OperationRecord, id),
     NEEDED(OperationRecord, kind),
@@ -85,6 +90,7 @@ static const Member vm_members[] = {
     LIST(Vm, disks, disk_shape),
     LIST(Vm, snapshots, snapshot_shape),
     LIST(Vm, operations, operation_record_shape),
+    LIST(Vm, leftovers, leftover_shape),
     END,
 };
 /* clang-format on */
@@ -101,6 +107,7 @@ const Shape disk_shape = { "disk", sizeof(Disk), disk_members, (GDestroyNotify)d
 const Shape snapshot_disk_shape = { "disk of a snapshot", sizeof(SnapshotDisk), snapshot_disk_members, free_snapshot_disk };
 const Shape snapshot_shape = { "snapshot", sizeof(Snapshot), snapshot_members, (GDestroyNotify)snapshot_free };
 const Shape operation_record_shape = { "operation", sizeof(OperationRecord), operation_record_members, (GDestroyNotify)operation_record_free };
+const Shape leftover_shape = { "leftover", sizeof(Leftover), leftover_members, (GDestroyNotify)leftover_free };
 const Shape vm_shape = { "VM", sizeof(Vm), vm_members, (GDestroyNotify)vm_free };
 /* clang-format on */
 

@@ -56,4 +56,4 @@ json_t *shape_to_json(const Shape *shape, const void *object);
 void *shape_from_json(const Shape *shape, const json_t *json, GError **error);
 
 extern const Shape volume_shape, disk_shape, snapshot_disk_shape, snapshot_shape,
-    operation_record_shape, vm_shape;
+    operation_record_shape, leftover_shape, vm_shape;

@@ -53,6 +53,17 @@ static const char *const reasons[VERB_LAST][VM_STATE_LAST] = {
         [VM_POWERING_DOWN] = NULL,
         [VM_SUSPENDED]     = NULL,
     },
+    /* what needs a VM that is off looks again */
+    [VERB_DOCTOR] = {
+        [VM_UNKNOWN]       = UNREACHABLE,
+        [VM_UP]            = NULL,
+        [VM_PAUSED]        = NULL,
+        [VM_DOWN]          = NULL,
+        [VM_MIGRATING]     = MIGRATING,
+        [VM_SAVING]        = SAVING,
+        [VM_POWERING_DOWN] = POWERING_DOWN,
+        [VM_SUSPENDED]     = NULL,
+    },
 };
 
 static const char *const words[VERB_LAST] = {
@@ -60,6 +71,7 @@ static const char *const words[VERB_LAST] = {
     [VERB_SNAPSHOT_CREATE_MEMORY] = "create a snapshot with memory of",
     [VERB_SNAPSHOT_DELETE]        = "delete a snapshot of",
     [VERB_SNAPSHOT_RENAME]        = "rename a snapshot of",
+    [VERB_DOCTOR]                 = "mend",
 };
 /* clang-format on */
 
@@ -97,7 +109,7 @@ verb_allowed(Verb verb, const Vm *vm, const VerbContext *context, GError **error
     const char *reason = verb_state_reason(verb, vm->state);
     g_autofree char *asked = g_strdup_printf("cannot %s VM '%s'", verb_word(verb), vm->name);
 
-    if (vm->unmanaged != NULL)
+    if (vm->unmanaged != NULL && verb != VERB_DOCTOR)
         return error_set(error, ERR_REFUSED, "%s: %s", asked, vm->unmanaged);
     /* before the state: it is often our own operation that brought the VM there */
     if (context != NULL && context->busy_job != NULL)

@@ -13,6 +13,7 @@ typedef enum {
     VERB_SNAPSHOT_CREATE_MEMORY,
     VERB_SNAPSHOT_DELETE,
     VERB_SNAPSHOT_RENAME,
+    VERB_DOCTOR, /* also where a VM is unmanaged: that may be what is mended */
     VERB_LAST,
 } Verb;
 

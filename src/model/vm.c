@@ -104,6 +104,12 @@ snapshot_free(Snapshot *snapshot)
 }
 
 void
+leftover_free(Leftover *leftover)
+{
+    shape_free(&leftover_shape, leftover);
+}
+
+void
 operation_record_free(OperationRecord *record)
 {
     shape_free(&operation_record_shape, record);
@@ -188,6 +194,38 @@ vm_operation(const Vm *vm, const char *op_id)
             return record;
     }
     return NULL;
+}
+
+static Leftover *
+find_leftover(const Vm *vm, const char *path)
+{
+    for (guint i = 0; i < vm->leftovers->len; i++) {
+        Leftover *leftover = vm->leftovers->pdata[i];
+        if (g_str_equal(leftover->path, path))
+            return leftover;
+    }
+    return NULL;
+}
+
+void
+vm_add_leftover(Vm *vm, const char *path)
+{
+    Leftover *leftover;
+
+    if (find_leftover(vm, path) != NULL)
+        return;
+    leftover = g_new0(Leftover, 1);
+    leftover->path = g_strdup(path);
+    g_ptr_array_add(vm->leftovers, leftover);
+}
+
+void
+vm_remove_leftover(Vm *vm, const char *path)
+{
+    Leftover *leftover = find_leftover(vm, path);
+
+    if (leftover != NULL)
+        g_ptr_array_remove(vm->leftovers, leftover);
 }
 
 void

@@ -45,6 +45,7 @@ typedef struct {
     uint64_t allocated;    /* bytes of the file system, all data and metadata */
     bool read_only;        /* the file cannot be written (immutable, read-only mount) */
     char *used_by;         /* NULL, or who else stands on it: "VM web2", "file /x/y.qcow2" */
+    bool foreign;          /* somebody else put it on top of the leaf that we knew */
 } Volume;
 
 typedef struct {
@@ -86,6 +87,12 @@ typedef struct {
     char *strategy;
 } OperationRecord;
 
+/* A file that a merge has taken out of the chain and nobody has deleted yet. The manifest names it
+ * until then: a definition that names it is stale, however new the file looks. */
+typedef struct {
+    char *path;
+} Leftover;
+
 typedef struct {
     char *id; /* libvirt's UUID of the domain */
     char *name;
@@ -103,6 +110,7 @@ typedef struct {
     GPtrArray *disks;      /* of Disk */
     GPtrArray *snapshots;  /* of Snapshot, oldest first */
     GPtrArray *operations; /* of OperationRecord */
+    GPtrArray *leftovers;  /* of Leftover */
 } Vm;
 
 Vm *vm_new(const char *id, const char *name);
@@ -116,6 +124,7 @@ Volume *volume_copy(const Volume *volume);
 Snapshot *snapshot_new(const char *id, const char *name, int64_t date);
 void snapshot_free(Snapshot *snapshot);
 void operation_record_free(OperationRecord *record);
+void leftover_free(Leftover *leftover);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Vm, vm_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Disk, disk_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Volume, volume_free)
@@ -130,6 +139,9 @@ Volume *disk_volume_by_path(const Disk *disk, const char *path);
 int disk_volume_index(const Disk *disk, const char *volume_id); /* -1 = not in the chain */
 Volume *disk_leaf(const Disk *disk);                            /* NULL if unmanaged */
 OperationRecord *vm_operation(const Vm *vm, const char *op_id);
+/* Both may be repeated. */
+void vm_add_leftover(Vm *vm, const char *path);
+void vm_remove_leftover(Vm *vm, const char *path);
 void vm_add_snapshot_disk(Snapshot *snapshot, const char *disk_id, const char *volume_id);
 /* A disk that VMs and snapshots can use: managed, writable. */
 bool disk_is_managed(const Disk *disk);

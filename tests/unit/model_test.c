@@ -1,52 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * Tests of src/model: JSON both ways, what a merge does to chains and snapshots, the planner
- * (rows), and every cell of the verb table.
+ * Tests of src/model: JSON both ways, what a merge does to chains and snapshots, every cell of the
+ * verb table, and the rates. The planner's are in model_plan_test.c and model_cost_test.c.
  */
-#include "model/plan.h"
+#include "model/rates.h"
 #include "model/verbs.h"
-#include "model/vm.h"
+#include "model_vm.h"
+
+#include <math.h>
 
 #include <string.h>
-
-#define VM_ID "11111111-2222-3333-4444-555555555555"
-
-/* A VM with disk d1 (vda), volumes v0..v<n-1> of i+1 MiB in use, snapshot s<i> on v<i> for all
- * but the leaf. */
-static Vm *
-make_vm(unsigned volumes)
-{
-    Vm *vm = vm_new(VM_ID, "web1");
-    Disk *disk = disk_new("d1", "vda");
-
-    vm->state = VM_UP;
-    g_ptr_array_add(vm->disks, disk);
-    for (unsigned i = 0; i < volumes; i++) {
-        g_autofree char *id = g_strdup_printf("v%u", i);
-        g_autofree char *path = g_strdup_printf("/dom/%s.qcow2", id);
-        Volume *volume = volume_new(id, path, "qcow2", 1 << 30);
-        volume->allocated = (i + 1) << 20;
-        g_ptr_array_add(disk->volumes, volume);
-        if (i + 1 < volumes) {
-            g_autofree char *snapshot_id = g_strdup_printf("s%u", i);
-            Snapshot *snapshot = snapshot_new(snapshot_id, snapshot_id, 1000 + i);
-            vm_add_snapshot_disk(snapshot, "d1", id);
-            g_ptr_array_add(vm->snapshots, snapshot);
-        }
-    }
-    return vm;
-}
-
-static void
-add_second_disk(Vm *vm)
-{
-    Disk *disk = disk_new("d2", "vdb");
-
-    g_ptr_array_add(vm->disks, disk);
-    g_ptr_array_add(disk->volumes, volume_new("w0", "/dom/w0.raw", "raw", 1 << 20));
-    g_ptr_array_add(disk->volumes, volume_new("w1", "/dom/w1.qcow2", "qcow2", 1 << 20));
-    vm_add_snapshot_disk(vm_snapshot(vm, "s0"), "d2", "w0");
-}
 
 /* ---- vm */
 
@@ -136,7 +99,7 @@ test_json_names(void)
         "agent_connected disks generation graphics home host id instance memory name operations "
         "snapshots state state_detail unmanaged vcpus | boot bus busy id read_only target "
         "unmanaged "
-        "volumes | allocated format id path read_only used_by virtual_size | config date disks id "
+        "volumes | allocated foreign format id path read_only used_by virtual_size | config date disks id "
         "memory memory_size name parent quiesced | disk_id unusable volume_id | base disk_id id "
         "kind strategy top";
     g_autoptr(Vm) vm = make_full_vm();
@@ -371,267 +334,6 @@ test_apply_merge_grows_base(void)
     g_assert_cmpuint(disk_volume(disk, "v0")->virtual_size, ==, 5ULL << 30);
 }
 
-/* ---- the planner */
-
-static char *
-text_of_runs(const GPtrArray *runs)
-{
-    GString *text = g_string_new(NULL);
-
-    for (guint i = 0; i < runs->len; i++) {
-        const Run *run = runs->pdata[i];
-        g_string_append_printf(text, "%s%s[%s..%s] %s %" G_GUINT64_FORMAT, i > 0 ? "; " : "",
-                               run->target, run->base, run->top, strategy_word(run->strategy),
-                               run->bytes >> 20);
-        g_assert_cmpint(run->has_leaf, ==,
-                        run->strategy == STRATEGY_COMMIT_ACTIVE || run->strategy == STRATEGY_COPY ||
-                            (run->strategy == STRATEGY_COLD_COMMIT && run->top_index == 5));
-    }
-    return g_string_free(text, FALSE);
-}
-
-/* What is special about the VM of a row */
-enum {
-    PAUSED = 1 << 0,
-    DOWN = 1 << 1,
-    V0_USED = 1 << 2,
-    V0_READ_ONLY = 1 << 3,
-    V1_USED = 1 << 4,
-    V4_USED = 1 << 5,
-    V0_RAW = 1 << 6,
-    MIGRATING = 1 << 7,
-    UNKNOWN = 1 << 8,
-    S0_ON_LEAF = 1 << 9,
-    S0_LOST = 1 << 10,
-    S1_WITHOUT_DISK = 1 << 11,
-    S1_ON_V0 = 1 << 12,
-    UNMANAGED = 1 << 13,
-    READ_ONLY_DISK = 1 << 14,
-    V4_READ_ONLY = 1 << 15,
-    BUSY = 1 << 16,
-};
-
-static Vm *
-make_special_vm(unsigned special)
-{
-    Vm *vm = make_vm(6);
-    Disk *disk = vm_disk(vm, "d1");
-    SnapshotDisk *s0 = snapshot_disk(vm_snapshot(vm, "s0"), "d1");
-    SnapshotDisk *s1 = snapshot_disk(vm_snapshot(vm, "s1"), "d1");
-    static const struct {
-        unsigned bit;
-        VmState state;
-    } states[] = { { PAUSED, VM_PAUSED },
-                   { DOWN, VM_DOWN },
-                   { MIGRATING, VM_MIGRATING },
-                   { UNKNOWN, VM_UNKNOWN } };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(states); i++)
-        if (special & states[i].bit)
-            vm->state = states[i].state;
-    if (special & V0_USED)
-        disk_volume(disk, "v0")->used_by = g_strdup("VM web2");
-    if (special & V1_USED)
-        disk_volume(disk, "v1")->used_by = g_strdup("file /x/y.qcow2");
-    if (special & V4_USED)
-        disk_volume(disk, "v4")->used_by = g_strdup("VM web3");
-    disk_volume(disk, "v0")->read_only = special & V0_READ_ONLY;
-    disk_volume(disk, "v4")->read_only = special & V4_READ_ONLY;
-    if (special & V0_RAW) {
-        g_free(disk_volume(disk, "v0")->format);
-        disk_volume(disk, "v0")->format = g_strdup("raw");
-    }
-    g_free(s0->volume_id);
-    s0->volume_id = g_strdup(special & S0_ON_LEAF ? "v5" : special & S0_LOST ? "lost" : "v0");
-    if (special & S1_ON_V0) {
-        g_free(s1->volume_id);
-        s1->volume_id = g_strdup("v0");
-    }
-    if (special & S1_WITHOUT_DISK)
-        g_ptr_array_set_size(vm_snapshot(vm, "s1")->disks, 0);
-    if (special & UNMANAGED)
-        disk->unmanaged = g_strdup("it is shared by several VMs");
-    disk->read_only = special & READ_ONLY_DISK;
-    if (special & BUSY)
-        disk->busy = g_strdup("a block job (copy)");
-    return vm;
-}
-
-static void
-test_plan(void)
-{
-    /* clang-format off */
-    static const struct {
-        const char *snapshots;
-        unsigned special;
-        Strategy strategy;
-        const char *wanted; /* the runs; or what the error says */
-        ErrorCode code;     /* ERR_LAST = no error */
-    } rows[] = {
-        /* runs */
-        { "",            0, STRATEGY_AUTO, "", ERR_LAST },
-        { "s0",          0, STRATEGY_AUTO, "vda[v0..v1] commit 2", ERR_LAST },
-        { "s0 s0",       0, STRATEGY_AUTO, "vda[v0..v1] commit 2", ERR_LAST },
-        { "s4",          0, STRATEGY_AUTO, "vda[v4..v5] commit-active 6", ERR_LAST },
-        { "s2 s1",       0, STRATEGY_AUTO, "vda[v1..v3] commit 7", ERR_LAST },
-        { "s0 s2",       0, STRATEGY_AUTO, "vda[v0..v1] commit 2; vda[v2..v3] commit 4", ERR_LAST },
-        { "s0 s1 s3 s4", 0, STRATEGY_AUTO, "vda[v0..v2] commit 5; vda[v3..v5] commit-active 11", ERR_LAST },
-        { "s0 s1 s2 s3 s4", 0, STRATEGY_AUTO, "vda[v0..v5] commit-active 20", ERR_LAST },
-        { "s0 s1 s2", S1_WITHOUT_DISK, STRATEGY_AUTO, "vda[v0..v1] commit 2; vda[v2..v3] commit 4", ERR_LAST },
-        { "s1",       S1_WITHOUT_DISK, STRATEGY_AUTO, "", ERR_LAST },
-        { "s0 s1",       S1_ON_V0, STRATEGY_AUTO, "vda[v0..v1] commit 2", ERR_LAST },
-        { "s0",          V0_RAW, STRATEGY_AUTO, "vda[v0..v1] commit 2", ERR_LAST },
-        { "s0",          PAUSED, STRATEGY_AUTO, "vda[v0..v1] commit 2", ERR_LAST },
-        { "s4",          PAUSED, STRATEGY_AUTO, "vda[v4..v5] commit-active 6", ERR_LAST },
-        /* forced, VM up */
-        { "s4",          0, STRATEGY_COMMIT, "vda[v4..v5] commit-active 6", ERR_LAST },
-        { "s4",          0, STRATEGY_COMMIT_ACTIVE, "vda[v4..v5] commit-active 6", ERR_LAST },
-        { "s4",          0, STRATEGY_COPY, "vda[v4..v5] copy 11", ERR_LAST },
-        { "s0",          0, STRATEGY_COMMIT, "vda[v0..v1] commit 2", ERR_LAST },
-        { "s0",          0, STRATEGY_COMMIT_ACTIVE, "needs a run that holds the leaf", ERR_REFUSED },
-        { "s0",          0, STRATEGY_COPY, "copy needs a run that holds the leaf", ERR_REFUSED },
-        { "s0",          0, STRATEGY_COLD_COMMIT, "needs a VM that is down", ERR_REFUSED },
-        /* VM down */
-        { "s0",          DOWN, STRATEGY_AUTO, "vda[v0..v1] cold-commit 2", ERR_LAST },
-        { "s0 s4",       DOWN, STRATEGY_COMMIT, "vda[v0..v1] cold-commit 2; vda[v4..v5] cold-commit 6", ERR_LAST },
-        { "s0",          DOWN, STRATEGY_COLD_COMMIT, "vda[v0..v1] cold-commit 2", ERR_LAST },
-        { "s4",          DOWN, STRATEGY_COMMIT_ACTIVE, "needs a running VM", ERR_REFUSED },
-        { "s4",          DOWN, STRATEGY_COPY, "needs a running VM", ERR_REFUSED },
-        { "s0",          DOWN | V0_USED, STRATEGY_AUTO, "VM web2 stands on its base", ERR_REFUSED },
-        { "s0",          DOWN | V0_READ_ONLY, STRATEGY_AUTO, "is read-only", ERR_REFUSED },
-        { "s4",          DOWN | V4_READ_ONLY, STRATEGY_AUTO, "while the VM runs (strategy copy)", ERR_REFUSED },
-        /* a base that must not change */
-        { "s0 s1 s2 s3 s4", V0_USED, STRATEGY_AUTO, "vda[v0..v5] copy 21", ERR_LAST },
-        { "s0 s1 s2 s3 s4", V0_USED, STRATEGY_COPY, "vda[v0..v5] copy 21", ERR_LAST },
-        { "s0 s1 s2 s3 s4", V0_READ_ONLY, STRATEGY_AUTO, "vda[v0..v5] copy 21", ERR_LAST },
-        { "s4",          V4_READ_ONLY, STRATEGY_AUTO, "vda[v4..v5] copy 11", ERR_LAST },
-        { "s4",          V0_USED, STRATEGY_AUTO, "vda[v4..v5] commit-active 6", ERR_LAST },
-        { "s0 s1 s2 s3 s4", V0_USED, STRATEGY_COMMIT, "VM web2 stands on its base /dom/v0.qcow2", ERR_REFUSED },
-        { "s0 s1 s2 s3 s4", V0_READ_ONLY, STRATEGY_COMMIT_ACTIVE, "/dom/v0.qcow2 is read-only", ERR_REFUSED },
-        { "s0",          V0_USED, STRATEGY_AUTO, "VM web2 stands on its base /dom/v0.qcow2", ERR_REFUSED },
-        { "s0",          V0_READ_ONLY, STRATEGY_AUTO, "can be written", ERR_REFUSED },
-        /* a file that would vanish, or a chain above that others read through */
-        { "s0",          V1_USED, STRATEGY_AUTO, "file /x/y.qcow2 stands on /dom/v1.qcow2", ERR_REFUSED },
-        { "s0 s1 s2 s3 s4", V1_USED, STRATEGY_COPY, "file /x/y.qcow2 stands on /dom/v1.qcow2", ERR_REFUSED },
-        { "s0",          V1_USED | DOWN, STRATEGY_AUTO, "file /x/y.qcow2 stands on /dom/v1.qcow2", ERR_REFUSED },
-        { "s0",          V4_USED, STRATEGY_AUTO, "VM web3 stands on /dom/v4.qcow2", ERR_REFUSED },
-        { "s4",          V4_USED, STRATEGY_AUTO, "vda[v4..v5] copy 11", ERR_LAST },
-        { "s4",          V1_USED, STRATEGY_AUTO, "vda[v4..v5] commit-active 6", ERR_LAST },
-        /* what cannot be planned */
-        { "s0 nine",     0, STRATEGY_AUTO, "no snapshot 'nine'", ERR_NOT_FOUND },
-        { "s0",          MIGRATING, STRATEGY_AUTO, "migrating", ERR_REFUSED },
-        { "s0",          UNKNOWN, STRATEGY_AUTO, "does not answer", ERR_UNREACHABLE },
-        { "s0",          S0_ON_LEAF, STRATEGY_AUTO, "recorded on the leaf /dom/v5.qcow2", ERR_REFUSED },
-        { "s0",          S0_LOST, STRATEGY_AUTO, "volume lost of snapshot 's0'", ERR_REFUSED },
-        { "s0",          S1_ON_V0, STRATEGY_AUTO, "delete both together", ERR_REFUSED },
-        { "s0",          UNMANAGED, STRATEGY_AUTO, "it is shared by several VMs", ERR_REFUSED },
-        { "s0",          READ_ONLY_DISK, STRATEGY_AUTO, "read-only", ERR_REFUSED },
-        { "s0",          BUSY, STRATEGY_AUTO, "virsh blockjob web1 vda --abort", ERR_REFUSED },
-        { "s1",          BUSY | S1_WITHOUT_DISK, STRATEGY_AUTO, "", ERR_LAST },
-    };
-    /* clang-format on */
-    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
-        g_autoptr(GError) error = NULL;
-        g_autoptr(Vm) vm = make_special_vm(rows[i].special);
-        g_auto(GStrv) ids =
-            *rows[i].snapshots != '\0' ? g_strsplit(rows[i].snapshots, " ", -1) : g_new0(char *, 1);
-        g_autoptr(GPtrArray) runs =
-            plan_runs(vm, (const char *const *)ids, NULL, rows[i].strategy, &error);
-
-        g_test_message("row %zu: %s, %s, special %x: %s", i, rows[i].snapshots,
-                       strategy_word(rows[i].strategy), rows[i].special,
-                       error != NULL ? error->message : "planned");
-        if (rows[i].code == ERR_LAST) {
-            g_assert_no_error(error);
-            g_autofree char *found = text_of_runs(runs);
-            g_assert_cmpstr(found, ==, rows[i].wanted);
-            continue;
-        }
-        g_assert_null(runs);
-        g_assert_error(error, ERR, (int)rows[i].code);
-        g_assert_nonnull(strstr(error->message, "web1"));
-        g_assert_nonnull(strstr(error->message, rows[i].wanted));
-    }
-}
-
-static void
-test_plan_disks(void)
-{
-    static const char *const ids[] = { "s0", NULL };
-    /* clang-format off */
-    static const struct { const char *disk, *wanted; } rows[] = {
-        { NULL,  "vda[v0..v1] commit 2; vdb[w0..w1] commit-active 0" },
-        { "vda", "vda[v0..v1] commit 2" },
-        { "d2",  "vdb[w0..w1] commit-active 0" },
-    };
-    /* clang-format on */
-    g_autoptr(GError) error = NULL;
-    g_autoptr(Vm) vm = make_vm(3);
-
-    add_second_disk(vm);
-    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
-        g_autoptr(GPtrArray) runs = plan_runs(vm, ids, rows[i].disk, STRATEGY_AUTO, &error);
-        g_assert_no_error(error);
-        g_autofree char *found = text_of_runs(runs);
-        g_assert_cmpstr(found, ==, rows[i].wanted);
-    }
-    g_assert_null(plan_runs(vm, ids, "vdz", STRATEGY_AUTO, &error));
-    g_assert_error(error, ERR, ERR_NOT_FOUND);
-    g_assert_nonnull(strstr(error->message, "vdz"));
-}
-
-/* Planning and recording every subset of snapshots: no more to plan, the chain has as many
- * volumes as boundaries are left, and the snapshots that stay still have the data they had. */
-static void
-test_every_subset(void)
-{
-    for (unsigned set = 0; set < 1 << 5; set++) {
-        g_autoptr(GError) error = NULL;
-        g_autoptr(Vm) vm = make_vm(6);
-        g_autoptr(GPtrArray) ids = g_ptr_array_new();
-        Disk *disk = vm_disk(vm, "d1");
-
-        for (guint i = 0; i < 5; i++)
-            if (set & (1U << i))
-                g_ptr_array_add(ids, ((Snapshot *)vm->snapshots->pdata[i])->id);
-        g_ptr_array_add(ids, NULL);
-        const char *const *names = (const char *const *)ids->pdata;
-        g_autoptr(GPtrArray) runs = plan_runs(vm, names, NULL, STRATEGY_AUTO, &error);
-        g_assert_no_error(error);
-        for (guint i = 0; i < runs->len; i++) {
-            const Run *run = runs->pdata[i];
-            g_assert_true(vm_apply_merge(vm, run->disk_id, run->base, run->top, NULL, &error));
-        }
-        g_assert_cmpuint(disk->volumes->len, ==, 6 - (ids->len - 1));
-        for (guint i = 0, next = 0; i < 5; i++) { /* those that stay: v-th volume, in order */
-            const SnapshotDisk *entry = snapshot_disk(vm->snapshots->pdata[i], "d1");
-            g_assert_cmpint(entry == NULL, ==, (set & (1U << i)) != 0);
-            if (entry != NULL)
-                g_assert_cmpint(disk_volume_index(disk, entry->volume_id), ==, (int)next++);
-        }
-        g_autoptr(GPtrArray) again = plan_runs(vm, names, NULL, STRATEGY_AUTO, &error);
-        g_assert_cmpuint(again->len, ==, 0);
-    }
-}
-
-static void
-test_strategy_words(void)
-{
-    g_autoptr(GError) error = NULL;
-
-    for (int i = 0; i < STRATEGY_LAST; i++) {
-        Strategy strategy = STRATEGY_LAST;
-        g_assert_true(strategy_from_word(strategy_word((Strategy)i), &strategy, &error));
-        g_assert_cmpint(strategy, ==, i);
-    }
-    Strategy untouched = STRATEGY_COPY;
-    g_assert_false(strategy_from_word("pull", &untouched, &error));
-    g_assert_error(error, ERR, ERR_INVALID);
-    g_assert_nonnull(
-        strstr(error->message, "auto, commit, commit-active, copy, graft, cold-commit"));
-    g_assert_cmpint(untouched, ==, STRATEGY_COPY);
-}
-
 /* ---- verbs */
 
 static void
@@ -702,6 +404,125 @@ test_verb_blockers(void)
     }
 }
 
+/* ---- rates */
+
+static void
+test_rates_learn(void)
+{
+    /* clang-format off */
+    static const struct { double amount, seconds, wanted; bool taken; } rows[] = { /* one after another */
+        { 1e6,   0.049, 250e6,  false }, /* too short to say anything */
+        { 0,     1,     250e6,  false },
+        { -5,    1,     250e6,  false },
+        { 1e6,   -1,    250e6,  false },
+        { 1e6,   0,     250e6,  false },
+        { NAN,   1,     250e6,  false },
+        { 1e6,   NAN,   250e6,  false },
+        { INFINITY, 1,  250e6,  false },
+        { 1e6, INFINITY, 250e6, false },
+        { 0.5,   1,     250e6,  false },
+        { 5e6,   0.05,  100e6,  true },  /* the first replaces the guess */
+        { 600e6, 2,     200e6,  true },  /* each later one counts half */
+        { 400e6, 1,     300e6,  true },
+        { 1e6,   0.01,  300e6,  false },
+        { 2,     2,     150000000.5, true },
+    };
+    /* clang-format on */
+    Rates rates;
+    unsigned taken = 0;
+
+    rates_init(&rates);
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        bool took = rates_add(&rates, RATE_COMMIT, rows[i].amount, rows[i].seconds);
+        g_test_message("row %zu: %g in %g s", i, rows[i].amount, rows[i].seconds);
+        taken += took;
+        g_assert_cmpint(took, ==, rows[i].taken);
+        g_assert_cmpfloat_with_epsilon(rates.value[RATE_COMMIT], rows[i].wanted, 1e-3);
+        g_assert_cmpuint(rates.samples[RATE_COMMIT], ==, taken);
+    }
+    g_assert_false(rates_add(&rates, RATE_LAST, 1e6, 1));
+    g_assert_cmpfloat(rates.value[RATE_COLD], ==, 400e6); /* the others are as they were */
+    g_assert_cmpuint(rates.samples[RATE_COLD], ==, 0);
+}
+
+/* A storage that becomes slow is known as slow after a few merges. */
+static void
+test_rates_forget(void)
+{
+    Rates rates;
+
+    rates_init(&rates);
+    for (unsigned i = 0; i < 100; i++)
+        rates_add(&rates, RATE_COPY, 1e9, 1);
+    for (unsigned i = 0; i < 7; i++)
+        rates_add(&rates, RATE_COPY, 1e8, 1);
+    g_assert_cmpfloat(rates.value[RATE_COPY], <, 1.1e8);
+    g_assert_cmpuint(rates.samples[RATE_COPY], ==, 107);
+}
+
+static void
+test_rates_json(void)
+{
+    Rates rates, back;
+
+    rates_init(&rates);
+    for (int i = 0; i < RATE_LAST; i++)
+        for (int turn = 0; turn <= i; turn++)
+            g_assert_true(rates_add(&rates, (Rate)i, 12345.678 * (i + 1), 1.5));
+    g_autoptr(json_t) json = rates_to_json(&rates);
+    g_assert_cmpuint(json_object_size(json), ==, RATE_LAST);
+    autolibc char *text = json_dumps(json, 0);
+    g_autoptr(json_t) parsed = json_loads(text, 0, NULL);
+    rates_from_json(&back, parsed);
+    for (int i = 0; i < RATE_LAST; i++) {
+        g_assert_cmpfloat_with_epsilon(back.value[i], rates.value[i], 1e-6);
+        g_assert_cmpuint(back.samples[i], ==, (unsigned)i + 1);
+    }
+}
+
+static void
+test_rates_garbage(void)
+{
+    /* clang-format off */
+    static const struct { const char *json; double value; unsigned samples; } rows[] = { /* of commit */
+        { "{'commit':{'value':1000.5,'samples':3}}",         1000.5, 3 },
+        { "{'commit':{'value':1000,'samples':3}}",           1000,   3 },
+        { "{'commit':{'value':1000}}",                       1000,   0 },
+        { "{'commit':{'value':1000,'samples':3,'new':[]}}",  1000,   3 },
+        { "{}",                                              250e6,  0 },
+        { "[]",                                              250e6,  0 },
+        { "7",                                               250e6,  0 },
+        { "{'commit':7}",                                    250e6,  0 },
+        { "{'commit':{}}",                                   250e6,  0 },
+        { "{'commit':{'value':0,'samples':3}}",              250e6,  0 },
+        { "{'commit':{'value':-1000,'samples':3}}",          250e6,  0 },
+        { "{'commit':{'value':1e-300,'samples':3}}",         250e6,  0 },
+        { "{'commit':{'value':1e300,'samples':3}}",          250e6,  0 },
+        { "{'commit':{'value':'1000','samples':3}}",         250e6,  0 },
+        { "{'commit':{'value':null,'samples':3}}",           250e6,  0 },
+        { "{'commit':{'value':1000,'samples':-1}}",          250e6,  0 },
+        { "{'commit':{'value':1000,'samples':99999999999}}", 250e6,  0 },
+        { "{'commit':{'value':1000,'samples':1.5}}",         1000,   0 },
+    };
+    /* clang-format on */
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree char *text = g_strdelimit(g_strdup(rows[i].json), "'", '"');
+        g_autoptr(json_t) json = json_loads(text, JSON_DECODE_ANY, NULL);
+        Rates rates;
+
+        g_test_message("row %zu: %s", i, text);
+        g_assert_nonnull(json);
+        rates_from_json(&rates, json);
+        g_assert_cmpfloat(rates.value[RATE_COMMIT], ==, rows[i].value);
+        g_assert_cmpuint(rates.samples[RATE_COMMIT], ==, rows[i].samples);
+        g_assert_cmpfloat(rates.value[RATE_READ], ==, 800e6);
+    }
+    Rates none;
+    rates_from_json(&none, NULL);
+    g_assert_cmpfloat(none.value[RATE_SHARE], ==, 30e3);
+    g_assert_cmpstr(rate_word(RATE_LAST), ==, "unknown");
+}
+
 int
 main(int argc, char **argv)
 {
@@ -716,11 +537,11 @@ main(int argc, char **argv)
     g_test_add_func("/vm/apply-merge", test_apply_merge);
     g_test_add_func("/vm/apply-merge/refuses", test_apply_merge_refuses);
     g_test_add_func("/vm/apply-merge/grows-base", test_apply_merge_grows_base);
-    g_test_add_func("/plan/rows", test_plan);
-    g_test_add_func("/plan/disks", test_plan_disks);
-    g_test_add_func("/plan/every-subset", test_every_subset);
-    g_test_add_func("/plan/strategy-words", test_strategy_words);
     g_test_add_func("/verbs/table", test_verb_table);
     g_test_add_func("/verbs/blockers", test_verb_blockers);
+    g_test_add_func("/rates/learn", test_rates_learn);
+    g_test_add_func("/rates/forget", test_rates_forget);
+    g_test_add_func("/rates/json", test_rates_json);
+    g_test_add_func("/rates/garbage", test_rates_garbage);
     return g_test_run();
 }
