@@ -17,19 +17,16 @@
 static bool
 check_carriable(const MergedMap *map, GError **error)
 {
-    /* clang-format off */
-    static const struct { unsigned feature; const char *text; } rows[] = {
-        { QCOW2_CORRUPT, "is marked as corrupt: repair it with qemu-img check -r all" },
-        { QCOW2_DIRTY, "is marked as dirty (not closed): qemu-img check -r all clears that" },
-        { QCOW2_INTERNAL_SNAPSHOTS, "has internal snapshots, which cannot be carried over" },
-        { QCOW2_BITMAPS, "has persistent dirty bitmaps, which cannot be carried over" },
-    };
-    /* clang-format on */
-    for (unsigned k = 0; k < map->n; k++)
-        for (size_t i = 0; i < G_N_ELEMENTS(rows) && map->layers[k].header != NULL; i++)
-            if (map->layers[k].header->features & rows[i].feature)
-                return error_set(error, ERR_UNSUPPORTED, "%s %s", map->layers[k].path,
-                                 rows[i].text);
+    for (unsigned k = 0; k < map->n; k++) {
+        const Qcow2Header *header = map->layers[k].header;
+        const char *why = header != NULL ? qcow2_uncarried(header->features) : NULL;
+
+        if (why != NULL && header->bitmaps != NULL)
+            return error_set(error, ERR_UNSUPPORTED, "%s %s (%s)", header->path, why,
+                             header->bitmaps);
+        if (why != NULL)
+            return error_set(error, ERR_UNSUPPORTED, "%s %s", header->path, why);
+    }
     return true;
 }
 
@@ -57,6 +54,7 @@ qcow2_build_look(const Qcow2Source *layers, unsigned n, uint64_t virtual_size,
         *ret_plan = (Qcow2BuildPlan){
             .virtual_size = map.virtual_size,
             .data_bytes = layout.data << map.bits,
+            .unpacked_bytes = layout.packed << map.bits,
             .metadata_bytes = (layout.total - layout.data) << map.bits,
             .file_size = layout.total << map.bits,
             .pieces = layout.pieces,
@@ -221,8 +219,9 @@ write_all(Transfer *t, MergedMap *map, const Layout *l, GError **error)
         return false;
     if (ftruncate(t->fd, (off_t)t->total) < 0)
         return error_set_errno(error, "making %s as large as needed", t->build->dest);
-    return window_write_all(map, l, t, error) && write_refcounts(&stream, l, error) &&
-           write_l1(&stream, l, error) && stream_flush(&stream, error) && write_header(t, l, error);
+    return window_write_all(map, l, t, error) && merged_still_whole(map, error) &&
+           write_refcounts(&stream, l, error) && write_l1(&stream, l, error) &&
+           stream_flush(&stream, error) && write_header(t, l, error);
 }
 
 /* Placing --------------------------------------------------------------------------- */
@@ -257,17 +256,24 @@ copy_nocow(int fd, const MergedMap *map)
         errno = 0; /* then the data are copied, ignoring */
 }
 
+char *
+qcow2_build_name(const char *dest)
+{
+    g_autofree char *folder = g_path_get_dirname(dest);
+    g_autofree char *own = g_path_get_basename(dest);
+    g_autofree char *sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, own, -1);
+    g_autofree char *name = g_strdup_printf(QCOW2_BUILD_PREFIX "%.16s", sum); /* always fits */
+
+    return g_build_filename(folder, name, NULL);
+}
+
 static bool
 create(NewFile *file, const Qcow2Build *build, GError **error)
 {
-    g_autofree char *folder = g_path_get_dirname(build->dest);
-
     if (!fault_point("qcow2-build-create", error))
         return false;
-    for (unsigned i = 0; i < 100; i++) {
-        g_autofree char *name =
-            g_strdup_printf(QCOW2_BUILD_PREFIX "%08x%08x", g_random_int(), g_random_int());
-        g_autofree char *path = g_build_filename(folder, name, NULL);
+    for (unsigned i = 0; i < 2; i++) {
+        g_autofree char *path = qcow2_build_name(build->dest);
 
         /* Not to be opened by others before owner and mode are right */
         file->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -275,7 +281,8 @@ create(NewFile *file, const Qcow2Build *build, GError **error)
             file->path = g_steal_pointer(&path);
             return true;
         }
-        if (errno != EEXIST)
+        /* left by a build of the same volume that was killed */
+        if (errno != EEXIST || unlink(path) < 0)
             break;
     }
     error_set_errno(error, "creating %s", build->dest);

@@ -12,12 +12,12 @@
  * cancel nothing is left; after a crash there may be a file of that prefix, which nobody refers to.
  * The sources must not change meanwhile: backing files of a running VM do not. What the
  * sources say is trusted as little as everywhere in this folder. Memory: some 64 MiB at most for
- * clusters of 64 KiB, whatever the size of the disk.
+ * clusters of 64 KiB, whatever the size of the disk, and a bit for each cluster of the sources.
  *
  * Layout of a new volume: version 3, 16 bit refcounts, the smallest cluster size of the run (its
  * layers normally agree); header, refcounts, L1 and L2 tables in front, then data. Within a
  * window (64 GiB of the disk) the data keep the order that they have in the sources, so that what
- * lies together there is shared in one call and stays together.
+ * lies together there is shared in one call and stays together. Compressed clusters are unpacked.
  *
  * Threads: any; nothing is shared. Callbacks come in the caller's thread.
  * Errors: those of qcow2.h, and ERR_CANCELLED, ERR_EXISTS, ERR_NO_SPACE, ERR_INVALID, ERR_STOPPED.
@@ -27,6 +27,9 @@
 #include "qcow2/qcow2.h"
 
 #define QCOW2_BUILD_PREFIX ".livemerge-build-"
+/* The name under which this volume is written until it is whole. A file of that name is what a
+ * killed build of it has left: the next one begins it anew. The caller frees it. */
+char *qcow2_build_name(const char *dest);
 
 typedef struct {
     const char *path, *format; /* "qcow2"; of the lowest also "raw" */
@@ -44,7 +47,8 @@ typedef struct {
     unsigned mode;
     int uid, gid;           /* -1 = leave */
     bool share;             /* try to share blocks */
-    bool must_share;        /* ERR_UNSUPPORTED instead of copying (but for parts of a block) */
+    bool must_share;        /* ERR_UNSUPPORTED instead of copying (but for parts of a block, and
+                               compressed data, which are always unpacked) */
     Qcow2Progress progress; /* may be NULL */
     void *data;
 } Qcow2Build;
@@ -66,7 +70,8 @@ bool qcow2_build(const Qcow2Build *build, Qcow2Built *ret_built, GError **error)
 typedef struct {
     char *refusal;           /* why it cannot be built, for the user; NULL = it can */
     uint64_t virtual_size;   /* the rest is only filled in without a refusal */
-    uint64_t data_bytes;     /* to share or to copy, holes inside included */
+    uint64_t data_bytes;     /* to share, to copy or to unpack, holes inside included */
+    uint64_t unpacked_bytes; /* the part of data_bytes that no sharing spares from being written */
     uint64_t metadata_bytes; /* to write */
     uint64_t file_size;      /* of the new volume */
     uint64_t pieces;         /* share calls needed */
@@ -80,15 +85,19 @@ qcow2_build_plan_clear(Qcow2BuildPlan *plan)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Qcow2BuildPlan, qcow2_build_plan_clear)
 
-/* True with a refusal means: it is sure that the writer cannot carry these volumes (compressed
- * clusters, encryption, external data file, extended L2, internal snapshots, persistent
- * bitmaps, unknown features, dirty or corrupt mark, ...). False: it could not tell, or a volume is
- * damaged. virtual_size 0 = that of the top. */
+/* True with a refusal means: it is sure that the writer cannot carry these volumes (encryption,
+ * external data file, extended L2, internal snapshots, persistent bitmaps, unknown features, dirty
+ * or corrupt mark, ...). False: it could not tell, or a volume is damaged. virtual_size 0 = that of
+ * the top. */
 bool qcow2_build_look(const Qcow2Source *layers, unsigned n, uint64_t virtual_size,
                       Qcow2BuildPlan *ret_plan, GError **error);
 /* The refusal alone, which the caller frees; NULL with an error = could not tell. */
 char *qcow2_build_refusal(const Qcow2Source *layers, unsigned n, uint64_t virtual_size,
                           GError **error);
+
+/* What the writer cannot carry over of a volume with these features (Qcow2Feature): the message
+ * without the volume's name; NULL = nothing. */
+const char *qcow2_uncarried(unsigned features);
 
 /* Checks the metadata of a volume: every cluster that is used has the refcount of its uses, none is
  * used twice or lies beyond the end of the file, and COPIED flags are right. Result: an array
@@ -113,8 +122,8 @@ bool qcow2_same_map(const Qcow2Source *layers, unsigned n, const char *dest, Qco
 
 /* Do two whole chains (base first, nothing below it) read the same, byte by byte? What is the same
  * range of the same file in both (a backing file in common) is not read. ERR_CORRUPT names the
- * first difference. ERR_UNSUPPORTED: compressed clusters and whatever the writer refuses, but for
- * the dirty mark, snapshots and bitmaps. */
+ * first difference. ERR_UNSUPPORTED: whatever the writer refuses, but for the dirty mark, snapshots
+ * and bitmaps. */
 bool qcow2_same_content(const Qcow2Source *a, unsigned n_a, const Qcow2Source *b, unsigned n_b,
                         Qcow2Progress progress, void *data, Qcow2Compared *ret_compared,
                         GError **error);

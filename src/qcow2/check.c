@@ -6,6 +6,7 @@
  */
 #include "qcow2/build.h"
 #include "qcow2/image.h"
+#include "qcow2/packed.h"
 
 #include <inttypes.h>
 
@@ -203,11 +204,11 @@ check_copied(Check *c, uint64_t offset, bool copied, const char *what, uint64_t 
 static void
 use_compressed(Check *c, uint64_t entry, uint64_t guest)
 {
-    unsigned shift = 62 - (c->header->cluster_bits - 8);
-    uint64_t offset = entry & ((UINT64_C(1) << shift) - 1);
-    uint64_t sectors = ((entry & ~(UINT64_C(3) << 62)) >> shift) + 1;
-    uint64_t end = (offset & ~(SECTOR - 1)) + sectors * SECTOR;
+    uint64_t offset = 0, end = 0;
+    uint32_t length = 0;
 
+    packed_place(entry, c->header->cluster_bits, &offset, &length);
+    end = offset + length;
     if ((entry & L2_COPIED) && is_first_range(c))
         problem(c, "L2 entry of byte %" PRIu64 ": COPIED flag 1, expected 0: it is compressed",
                 guest);

@@ -4,6 +4,7 @@
  * docs/interop/qcow2.txt.
  */
 #include "qcow2/image.h"
+#include "qcow2/packed.h"
 
 #include <inttypes.h>
 
@@ -11,9 +12,13 @@ enum {
     MAGIC = 0x514649fb,
     V2_LENGTH = 72,
     V3_LENGTH = 104,
+    COMPRESSION_AT = 104, /* a byte; only there if the header is longer */
     BACKING_MAX = 1023,
     FORMAT_MAX = 15, /* QEMU's own limit */
     EXT_END = 0,
+    BITMAPS_LENGTH = 24,
+    BITMAP_ENTRY = 24, /* of the directory, without extra data and name */
+    BITMAPS_NAMED = 3,
 };
 #define EXT_BACKING_FORMAT UINT32_C(0xe2792aca)
 #define EXT_BITMAPS UINT32_C(0x23852875)
@@ -26,6 +31,7 @@ qcow2_header_free(Qcow2Header *header)
     g_free(header->path);
     g_free(header->backing_file);
     g_free(header->backing_format);
+    g_free(header->bitmaps);
     g_free(header);
 }
 
@@ -59,8 +65,9 @@ read_fixed_part(Qcow2Header *h, const ImageFile *file, uint8_t *fixed, uint32_t 
     if (!image_read(file, h->path, "qcow2 header", 0, fixed, V2_LENGTH, error))
         return false;
     if (get_be32(fixed) != MAGIC)
-        return error_set(error, ERR_CORRUPT, "%s is not a qcow2 file: it has the wrong magic",
-                         h->path);
+        return error_set(error, ERR_CORRUPT,
+                         "%s is not a qcow2 file: its magic is 0x%08" PRIx32 ", expected 0x%08x",
+                         h->path, get_be32(fixed), (unsigned)MAGIC);
     h->version = get_be32(fixed + 4);
     if (h->version != 2 && h->version != 3)
         return error_set(error, ERR_UNSUPPORTED,
@@ -77,7 +84,8 @@ read_fixed_part(Qcow2Header *h, const ImageFile *file, uint8_t *fixed, uint32_t 
         return corrupt(error, h, "cluster_bits is %" PRIu32 ", not 9 to 21", h->cluster_bits);
     if (h->version == 3 &&
         (*ret_length < V3_LENGTH || *ret_length > (UINT32_C(1) << h->cluster_bits)))
-        return corrupt(error, h, "header_length is %" PRIu32, *ret_length);
+        return corrupt(error, h, "header_length is %" PRIu32 ", expected %d to %" PRIu32,
+                       *ret_length, V3_LENGTH, UINT32_C(1) << h->cluster_bits);
     return true;
 }
 
@@ -167,8 +175,27 @@ take_refcounts(Qcow2Header *h, const uint8_t *fixed, GError **error)
         return corrupt(error, h, "refcount_order is %" PRIu32 ", over 6", order);
     h->refcount_bits = 1U << order;
     if (length == 0 || length > REFCOUNT_TABLE_MAX)
-        return corrupt(error, h, "refcount_table_clusters is %" PRIu32, h->refcount_table_clusters);
+        return corrupt(error, h, "refcount_table_clusters is %" PRIu32 ", expected 1 to %" PRIu64,
+                       h->refcount_table_clusters, REFCOUNT_TABLE_MAX >> h->cluster_bits);
     return check_table(h, "refcount_table_offset", h->refcount_table_offset, length, error);
+}
+
+/* Older headers end before the compression_type, which is zlib then. */
+static bool
+take_compression(Qcow2Header *h, const uint8_t *cluster, uint32_t header_length, GError **error)
+{
+    bool said = (h->features & QCOW2_COMPRESSION_TYPE) != 0;
+
+    if (h->version == 3 && header_length > COMPRESSION_AT)
+        h->compression = cluster[COMPRESSION_AT];
+    if (said != (h->compression != PACKED_ZLIB))
+        return corrupt(error, h,
+                       "compression_type is %u and its incompatible feature bit %d, expected "
+                       "both 0 or neither",
+                       h->compression, said);
+    if (h->compression > PACKED_ZSTD)
+        h->features |= QCOW2_UNKNOWN_INCOMPATIBLE;
+    return true;
 }
 
 static bool
@@ -183,17 +210,66 @@ take_backing(Qcow2Header *h, const uint8_t *cluster, uint32_t header_length, GEr
     if (length > BACKING_MAX)
         return corrupt(error, h, "backing_file_size is %" PRIu32 ", over %d", length, BACKING_MAX);
     if (offset < header_length || offset > size || length > size - offset)
-        return corrupt(error, h, "backing_file_offset %" PRIu64 " is not in the first cluster",
-                       offset);
+        return corrupt(error, h,
+                       "backing_file_offset is %" PRIu64 " and backing_file_size %" PRIu32
+                       ", expected a name between the header and the end of the first cluster",
+                       offset, length);
     h->backing_file = take_string(h, "the backing file name", cluster + offset, length, error);
     return h->backing_file != NULL;
 }
 
-static bool
-take_extension(Qcow2Header *h, uint32_t type, const uint8_t *at, uint32_t length, GError **error)
+/* Names in a bitmap directory: the first few, since they are only said to people. */
+static char *
+bitmap_names(const uint8_t *directory, size_t size, uint32_t count)
 {
-    if (type == EXT_BITMAPS && length >= 4 && get_be32(at) > 0)
-        h->features |= QCOW2_BITMAPS;
+    g_autoptr(GString) names = g_string_new(NULL);
+    uint32_t found = 0;
+
+    for (size_t at = 0; found < count && found < BITMAPS_NAMED && size - at >= BITMAP_ENTRY;) {
+        size_t length = (size_t)directory[at + 18] << 8 | directory[at + 19];
+        uint64_t name_at = at + BITMAP_ENTRY + (uint64_t)get_be32(directory + at + 20);
+
+        if (length == 0 || name_at > size || length > size - name_at)
+            break;
+        g_autofree char *name = g_strndup((const char *)directory + name_at, length);
+        g_autofree char *shown = image_shown(name);
+        g_string_append_printf(names, "%s%s", found++ > 0 ? ", " : "", shown);
+        at = (size_t)MIN(round_up(name_at + length, 8), size);
+    }
+    if (found == 0)
+        return NULL;
+    if (found < count)
+        g_string_append_printf(names, " and %" PRIu32 " more", count - found);
+    return g_string_free(g_steal_pointer(&names), FALSE);
+}
+
+static bool
+take_bitmaps(Qcow2Header *h, const ImageFile *file, const uint8_t *at, uint32_t length,
+             GError **error)
+{
+    uint8_t directory[4096];
+
+    if (length != BITMAPS_LENGTH)
+        return corrupt(error, h, "the bitmaps extension is %" PRIu32 " bytes long, expected %d",
+                       length, BITMAPS_LENGTH);
+    uint64_t size = MIN(get_be64(at + 8), sizeof directory), offset = get_be64(at + 16);
+    if (get_be32(at) == 0)
+        return true;
+    h->features |= QCOW2_BITMAPS;
+    g_free(h->bitmaps);
+    h->bitmaps =
+        image_read(file, h->path, "bitmap directory", offset, directory, (size_t)size, NULL)
+            ? bitmap_names(directory, (size_t)size, get_be32(at))
+            : NULL;
+    return true;
+}
+
+static bool
+take_extension(Qcow2Header *h, const ImageFile *file, uint32_t type, const uint8_t *at,
+               uint32_t length, GError **error)
+{
+    if (type == EXT_BITMAPS)
+        return take_bitmaps(h, file, at, length, error);
     if (type != EXT_BACKING_FORMAT || length == 0)
         return true;
     if (length > FORMAT_MAX)
@@ -206,7 +282,8 @@ take_extension(Qcow2Header *h, uint32_t type, const uint8_t *at, uint32_t length
 }
 
 static bool
-take_extensions(Qcow2Header *h, const uint8_t *cluster, uint32_t header_length, GError **error)
+take_extensions(Qcow2Header *h, const ImageFile *file, const uint8_t *cluster,
+                uint32_t header_length, GError **error)
 {
     uint64_t backing = get_be64(cluster + 8);
     uint64_t size = UINT64_C(1) << h->cluster_bits;
@@ -224,7 +301,7 @@ take_extensions(Qcow2Header *h, const uint8_t *cluster, uint32_t header_length, 
                            "the header extension 0x%08" PRIx32 " of %" PRIu32
                            " bytes does not fit in the first cluster",
                            type, length);
-        if (!take_extension(h, type, cluster + at, length, error))
+        if (!take_extension(h, file, type, cluster + at, length, error))
             return false;
         at += round_up(length, 8);
     }
@@ -252,7 +329,8 @@ image_header(const ImageFile *file, const char *path, GError **error)
     memcpy(cluster, fixed, h->version == 3 ? V3_LENGTH : V2_LENGTH);
     take_features(h, fixed);
     if (!take_l1(h, fixed, error) || !take_refcounts(h, fixed, error) ||
-        !take_backing(h, cluster, length, error) || !take_extensions(h, cluster, length, error))
+        !take_compression(h, cluster, length, error) || !take_backing(h, cluster, length, error) ||
+        !take_extensions(h, file, cluster, length, error))
         return NULL;
     return g_steal_pointer(&h);
 }

@@ -55,6 +55,11 @@ bool image_read(const ImageFile *file, const char *path, const char *what, uint6
 /* qcow2_header_read() of a file that is open already. */
 Qcow2Header *image_header(const ImageFile *file, const char *path, GError **error);
 
+/* qcow2_map(), but go_on() (may be NULL) is asked at each L2 table, or each range of a raw volume:
+ * false stops it early. */
+bool image_map(const char *path, const char *format, ExtentFunc each, bool (*go_on)(void *data),
+               void *data, GError **error);
+
 /* A name out of a header, fit for an error message; the caller frees it. */
 char *image_shown(const char *name);
 

@@ -11,63 +11,126 @@ typedef struct {
     unsigned layer;
 } Next;
 
+/* Which clusters of a layer's file are named by an entry. Beyond 32 TiB of a file with clusters of
+ * 64 KiB they are only counted. */
+#define USED_BITS (UINT64_C(1) << 29)
+typedef struct {
+    uint64_t count, bits;
+    uint8_t *bitmap;
+} Used;
+
+typedef struct {
+    MergedMap *map;
+    Used of[QCOW2_MAX_DEPTH];
+} AllUsed;
+
+static uint64_t
+clusters_of_file(const MergedMap *map, unsigned layer)
+{
+    return round_up(map->layers[layer].file.size, UINT64_C(1) << map->bits) >> map->bits;
+}
+
 static void
-count_clusters(Layout *layout, const MergedMap *map, const MergedCluster *clusters, size_t count,
-               uint64_t *used)
+all_used_init(AllUsed *used, MergedMap *map)
+{
+    used->map = map;
+    for (unsigned i = 0; i < map->n; i++) {
+        used->of[i].bits = MIN(clusters_of_file(map, i), USED_BITS);
+        used->of[i].bitmap = g_try_malloc0((size_t)(used->of[i].bits / 8 + 1));
+    }
+}
+
+static void
+all_used_clear(AllUsed *used)
+{
+    for (unsigned i = 0; used->map != NULL && i < used->map->n; i++)
+        g_free(used->of[i].bitmap);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(AllUsed, all_used_clear)
+
+static bool
+use(AllUsed *used, const MergedCluster *cluster, GError **error)
+{
+    Used *of = &used->of[cluster->layer];
+    uint64_t index = cluster->host >> used->map->bits;
+    uint8_t bit = (uint8_t)(1U << index % 8);
+
+    of->count++;
+    if (index >= of->bits || of->bitmap == NULL)
+        return true;
+    if (of->bitmap[index / 8] & bit)
+        return error_set(error, ERR_CORRUPT,
+                         "%s: two L2 entries name the cluster at byte %" PRIu64
+                         " of the file: every entry should name a cluster of its own. Look at it "
+                         "with: qemu-img check",
+                         used->map->layers[cluster->layer].path, cluster->host);
+    of->bitmap[index / 8] |= bit;
+    return true;
+}
+
+static bool
+count_clusters(Layout *layout, AllUsed *used, const MergedCluster *clusters, size_t count,
+               GError **error)
 {
     Next next = { .host = UINT64_MAX };
 
     for (size_t i = 0; i < count; i++) {
         const MergedCluster *c = &clusters[i];
 
+        layout->data += merged_has_data(c);
+        layout->packed += c->kind == MERGED_PACKED;
         if (c->kind != MERGED_DATA) {
             next.host = UINT64_MAX;
             continue;
         }
-        layout->data++;
-        used[c->layer]++;
+        if (!use(used, c, error))
+            return false;
         layout->pieces += c->host != next.host || c->layer != next.layer;
-        next = (Next){ c->host + (UINT64_C(1) << map->bits), c->layer };
+        next = (Next){ c->host + (UINT64_C(1) << layout->bits), c->layer };
     }
+    return true;
 }
 
 /* Many entries for one cluster would make a huge volume of a small file. */
 static bool
-check_used(const MergedMap *map, const uint64_t *used, GError **error)
+check_used(const AllUsed *used, GError **error)
 {
-    for (unsigned i = 0; i < map->n; i++) {
-        const MergedLayer *layer = &map->layers[i];
-
-        if (used[i] > round_up(layer->file.size, UINT64_C(1) << map->bits) >> map->bits)
+    for (unsigned i = 0; i < used->map->n; i++) {
+        if (used->of[i].count > clusters_of_file(used->map, i))
             return error_set(error, ERR_CORRUPT,
                              "%s: the L2 tables name more data clusters than the file has: every "
                              "entry should name a cluster of its own. Look at it with: "
                              "qemu-img check",
-                             layer->path);
+                             used->map->layers[i].path);
     }
     return true;
 }
 
 static bool
-scan(Layout *layout, MergedMap *map, uint64_t *used, Qcow2Progress progress, void *data,
-     const char *what, GError **error)
+scan(Layout *layout, MergedMap *map, Qcow2Progress progress, void *data, const char *what,
+     GError **error)
 {
     g_autofree MergedCluster *clusters = g_new(MergedCluster, map->per_slice);
+    g_auto(AllUsed) used = { .map = NULL };
 
+    all_used_init(&used, map);
     for (uint64_t slice = 0; slice < map->slices; slice++) {
         bool empty = false;
 
         if (slice % TELL_EVERY == 0 && progress != NULL && !progress(0, 0, data))
             return error_set(error, ERR_CANCELLED, "%s was cancelled; nothing was changed", what);
+        if (merged_is_empty(map, slice))
+            continue;
         if (!merged_slice(map, slice, clusters, &empty, error))
             return false;
         if (empty)
             continue;
         layout->needed[slice / 8] |= (uint8_t)(1U << slice % 8);
         layout->tables++;
-        count_clusters(layout, map, clusters, merged_count(map, slice), used);
+        if (!count_clusters(layout, &used, clusters, merged_count(map, slice), error))
+            return false;
     }
-    return check_used(map, used, error);
+    return check_used(&used, error);
 }
 
 static uint64_t
@@ -76,14 +139,13 @@ divide_up(uint64_t value, uint64_t unit)
     return value / unit + (value % unit != 0);
 }
 
-/* The refcounts count themselves too. */
-static void
-place(Layout *l)
+void
+layout_place(Layout *l)
 {
     uint64_t size = UINT64_C(1) << l->bits, before = 0;
 
     l->l1_clusters = divide_up(l->slices * 8, size);
-    do {
+    do { /* the refcounts count themselves too */
         before = l->total;
         l->blocks = divide_up(MAX(before, 1), size / 2);
         l->table_clusters = divide_up(l->blocks, size / 8);
@@ -99,13 +161,11 @@ bool
 layout_make(Layout *layout, MergedMap *map, Qcow2Progress progress, void *data, const char *what,
             GError **error)
 {
-    uint64_t used[QCOW2_MAX_DEPTH] = { 0 };
-
     *layout = (Layout){ .bits = map->bits, .slices = map->slices };
     layout->needed = g_malloc0((size_t)(map->slices / 8 + 1));
-    if (!scan(layout, map, used, progress, data, what, error))
+    if (!scan(layout, map, progress, data, what, error))
         return false;
-    place(layout);
+    layout_place(layout);
     if (layout->table_clusters << map->bits <= REFCOUNT_TABLE_MAX)
         return true;
     return error_set(error, ERR_UNSUPPORTED,

@@ -3,6 +3,7 @@
  * Which parts of the guest's disk lie in a file, and where.
  */
 #include "qcow2/image.h"
+#include "qcow2/packed.h"
 
 #include <inttypes.h>
 
@@ -15,9 +16,10 @@ typedef struct {
     const Qcow2Header *header; /* NULL for raw */
     uint64_t virtual_size;
     ExtentFunc each;
+    bool (*go_on)(void *data);
     void *data;
     Extent pending; /* length 0 = none; ends where the next one begins */
-    bool stopped;   /* by the callback */
+    bool stopped;   /* by a callback */
     uint64_t tables;
     uint8_t *l2;
 } Map;
@@ -59,23 +61,44 @@ add(Map *map, uint64_t guest, uint64_t length, ExtentKind kind, uint64_t host)
 }
 
 static bool
-corrupt_entry(const Map *map, const char *what, uint64_t entry, uint64_t guest, GError **error)
+corrupt_entry(const Map *map, const char *what, uint64_t entry, uint64_t guest, const char *wanted,
+              GError **error)
 {
     return error_set(error, ERR_CORRUPT,
                      "%s: the %s entry 0x%016" PRIx64 " for byte %" PRIu64
-                     " of the disk is not valid. Look at it with: qemu-img check",
-                     map->path, what, entry, guest);
+                     " of the disk is not valid: %s. Look at it with: qemu-img check",
+                     map->path, what, entry, guest, wanted);
+}
+
+/* A running VM lets the file grow, so its size is asked again. */
+static bool
+is_within(const Map *map, uint64_t host)
+{
+    if (host < map->file->size)
+        return true;
+    off_t size = lseek(map->file->fd, 0, SEEK_END);
+    return size >= 0 && host < (uint64_t)size;
+}
+
+static bool
+outside(const Map *map, uint64_t entry, uint64_t guest, GError **error)
+{
+    return corrupt_entry(map, "L2", entry, guest, "its cluster should lie within the file", error);
 }
 
 /* The 32 parts of a cluster, each of which is data, zero or not there. */
 static bool
-add_subclusters(Map *map, uint64_t guest, uint64_t host, uint64_t bitmap, GError **error)
+add_subclusters(Map *map, uint64_t guest, const uint8_t *at, GError **error)
 {
+    uint64_t host = get_be64(at) & OFFSET_MASK, bitmap = get_be64(at + 8);
     uint32_t data = (uint32_t)bitmap, zero = (uint32_t)(bitmap >> 32);
     uint64_t size = (UINT64_C(1) << map->header->cluster_bits) / SUBCLUSTERS;
 
     if ((data & zero) != 0 || (data != 0 && host == 0))
-        return corrupt_entry(map, "subcluster", bitmap, guest, error);
+        return corrupt_entry(map, "subcluster", bitmap, guest,
+                             "a part should be data (with a cluster) or zeros, not both", error);
+    if (data != 0 && !is_within(map, host))
+        return outside(map, get_be64(at), guest, error);
     for (unsigned i = 0; i < SUBCLUSTERS; i++) {
         bool is_zero = zero >> i & 1, is_data = data >> i & 1;
         ExtentKind kind = is_data     ? EXTENT_DATA
@@ -88,6 +111,23 @@ add_subclusters(Map *map, uint64_t guest, uint64_t host, uint64_t bitmap, GError
 }
 
 static bool
+add_compressed(Map *map, uint64_t guest, const uint8_t *at, bool extended, GError **error)
+{
+    unsigned bits = map->header->cluster_bits;
+    uint64_t host = 0;
+    uint32_t length = 0;
+
+    packed_place(get_be64(at), bits, &host, &length);
+    if (!is_within(map, host))
+        return outside(map, get_be64(at), guest, error);
+    if (extended && get_be64(at + 8) != 0)
+        return corrupt_entry(map, "subcluster", get_be64(at + 8), guest,
+                             "it should be 0 where data are compressed", error);
+    add(map, guest, UINT64_C(1) << bits, EXTENT_COMPRESSED, 0);
+    return true;
+}
+
+static bool
 add_cluster(Map *map, uint64_t guest, const uint8_t *at, GError **error)
 {
     uint64_t entry = get_be64(at), host = entry & OFFSET_MASK;
@@ -95,21 +135,28 @@ add_cluster(Map *map, uint64_t guest, const uint8_t *at, GError **error)
     bool extended = (map->header->features & QCOW2_EXTENDED_L2) != 0;
     bool no_zero_flag = extended || map->header->version < 3;
 
-    if (entry & L2_COMPRESSED) {
-        if (extended && get_be64(at + 8) != 0)
-            return corrupt_entry(map, "subcluster", get_be64(at + 8), guest, error);
-        add(map, guest, size, EXTENT_COMPRESSED, 0);
-        return true;
-    }
-    if ((entry & L2_RESERVED) != 0 || ((entry & L2_ZERO) != 0 && no_zero_flag) || host % size != 0)
-        return corrupt_entry(map, "L2", entry, guest, error);
+    if (entry & L2_COMPRESSED)
+        return add_compressed(map, guest, at, extended, error);
+    if ((entry & L2_RESERVED) != 0 || ((entry & L2_ZERO) != 0 && no_zero_flag))
+        return corrupt_entry(map, "L2", entry, guest, "reserved bits should be 0", error);
+    if (host % size != 0)
+        return corrupt_entry(map, "L2", entry, guest, "its offset should be that of a cluster",
+                             error);
     if (extended)
-        return add_subclusters(map, guest, host, get_be64(at + 8), error);
+        return add_subclusters(map, guest, at, error);
     if (entry & L2_ZERO)
         add(map, guest, size, host == 0 ? EXTENT_ZERO : EXTENT_ZERO_ALLOCATED, host);
-    else
+    else if (is_within(map, host))
         add(map, guest, size, host == 0 ? EXTENT_HOLE : EXTENT_DATA, host);
+    else
+        return outside(map, entry, guest, error);
     return true;
+}
+
+static void
+ask(Map *map)
+{
+    map->stopped = map->stopped || (map->go_on != NULL && !map->go_on(map->data));
 }
 
 /* Tables that all lie in one place would make a small file cost hours: there cannot be more
@@ -121,7 +168,10 @@ count_table(Map *map, GError **error)
 
     map->tables++;
     return (size >= 0 && map->tables <= (uint64_t)size >> map->header->cluster_bits) ||
-           error_set(error, ERR_CORRUPT, "%s has more L2 tables than clusters", map->path);
+           error_set(error, ERR_CORRUPT,
+                     "%s has more L2 tables than clusters: every L1 entry should name a table of "
+                     "its own",
+                     map->path);
 }
 
 static bool
@@ -132,12 +182,16 @@ add_l2(Map *map, uint64_t guest, uint64_t l1_entry, GError **error)
     size_t width = map->header->features & QCOW2_EXTENDED_L2 ? 16 : 8;
     uint64_t offset = l1_entry & OFFSET_MASK;
 
-    if ((l1_entry & L1_RESERVED) != 0 || offset % size != 0)
-        return corrupt_entry(map, "L1", l1_entry, guest, error);
+    if ((l1_entry & L1_RESERVED) != 0)
+        return corrupt_entry(map, "L1", l1_entry, guest, "reserved bits should be 0", error);
+    if (offset % size != 0)
+        return corrupt_entry(map, "L1", l1_entry, guest, "its offset should be that of a cluster",
+                             error);
     if (offset == 0) {
         add(map, guest, UINT64_C(1) << l2_span_bits(bits, width == 16), EXTENT_HOLE, 0);
         return true;
     }
+    ask(map);
     if (!count_table(map, error) ||
         !image_read(map->file, map->path, "L2 table", offset, map->l2, size, error))
         return false;
@@ -189,12 +243,14 @@ map_raw(Map *map, GError **error)
         if (end > begin)
             add(map, begin, end - begin, EXTENT_DATA, begin);
         at = MAX(end, at + 1);
+        ask(map);
     }
     return true;
 }
 
 bool
-qcow2_map(const char *path, const char *format, ExtentFunc each, void *data, GError **error)
+image_map(const char *path, const char *format, ExtentFunc each, bool (*go_on)(void *data),
+          void *data, GError **error)
 {
     g_auto(ImageFile) file = IMAGE_FILE_INIT;
     g_autoptr(Qcow2Header) header = NULL;
@@ -214,10 +270,17 @@ qcow2_map(const char *path, const char *format, ExtentFunc each, void *data, GEr
         .header = header,
         .virtual_size = raw ? raw_virtual_size(&file) : header->virtual_size,
         .each = each,
+        .go_on = go_on,
         .data = data,
     };
     if (!(raw ? map_raw(&map, error) : map_qcow2(&map, error)))
         return false;
     flush(&map);
     return true;
+}
+
+bool
+qcow2_map(const char *path, const char *format, ExtentFunc each, void *data, GError **error)
+{
+    return image_map(path, format, each, NULL, data, error);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "qcow2/merged.h"
 
+#include "qcow2/packed.h"
+
 #include <errno.h>
 #include <inttypes.h>
 
@@ -11,19 +13,11 @@ enum { L1_CHUNK = 4096 }; /* entries of each layer's L1 table in memory */
 static bool
 check_readable(const Qcow2Header *h, GError **error)
 {
-    /* clang-format off */
-    static const struct { unsigned feature; const char *text; } rows[] = {
-        { QCOW2_EXTERNAL_DATA, "keeps its data in another file (data_file)" },
-        { QCOW2_ENCRYPTED, "is encrypted" },
-        { QCOW2_EXTENDED_L2, "has extended L2 entries (subclusters)" },
-        { QCOW2_UNKNOWN_INCOMPATIBLE, "has features that are unknown here" },
-    };
-    /* clang-format on */
-    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
-        if (h->features & rows[i].feature)
-            return error_set(error, ERR_UNSUPPORTED, "%s %s, which cannot be carried over", h->path,
-                             rows[i].text);
-    return true;
+    const char *why =
+        qcow2_uncarried(h->features & (QCOW2_EXTERNAL_DATA | QCOW2_ENCRYPTED | QCOW2_EXTENDED_L2 |
+                                       QCOW2_UNKNOWN_INCOMPATIBLE));
+
+    return why == NULL || error_set(error, ERR_UNSUPPORTED, "%s %s", h->path, why);
 }
 
 static bool
@@ -146,6 +140,24 @@ merged_open(MergedMap *map, const Qcow2Source *layers, unsigned n, uint64_t virt
     return true;
 }
 
+bool
+merged_still_whole(const MergedMap *map, GError **error)
+{
+    for (unsigned i = 0; i < map->n; i++) {
+        const MergedLayer *layer = &map->layers[i];
+        off_t size = lseek(layer->file.fd, 0, SEEK_END);
+
+        if (size < 0)
+            return error_set_errno(error, "asking for the size of %s", layer->path);
+        if ((uint64_t)size < layer->file.size)
+            return error_set(error, ERR_CORRUPT,
+                             "%s became shorter while it was read: it has %" PRIu64
+                             " bytes, expected %" PRIu64,
+                             layer->path, (uint64_t)size, layer->file.size);
+    }
+    return true;
+}
+
 void
 merged_close(MergedMap *map)
 {
@@ -157,6 +169,8 @@ merged_close(MergedMap *map)
     }
     g_free(map->layers);
     g_free(map->l2);
+    g_free(map->plain);
+    g_free(map->packed);
     *map = (MergedMap)MERGED_INIT;
 }
 
@@ -254,11 +268,13 @@ decide(const MergedMap *map, unsigned number, uint64_t entry, uint64_t guest,
     const MergedLayer *layer = &map->layers[number];
     uint64_t size = UINT64_C(1) << layer->bits, host = entry & OFFSET_MASK;
 
-    if (entry & L2_COMPRESSED)
-        return error_set(error, ERR_UNSUPPORTED,
-                         "%s has compressed clusters (the first at byte %" PRIu64
-                         " of the disk), which cannot be carried over",
-                         layer->path, guest);
+    if (entry & L2_COMPRESSED) {
+        *cluster = (MergedCluster){ .layer = (uint16_t)number, .kind = MERGED_PACKED };
+        packed_place(entry, layer->bits, &cluster->host, &cluster->packed);
+        return cluster->host < layer->file.size ||
+               corrupt_entry(layer, "L2", entry, guest,
+                             "its compressed data should lie within the file", error);
+    }
     if ((entry & L2_RESERVED) != 0 || ((entry & L2_ZERO) != 0 && layer->header->version < 3))
         return corrupt_entry(layer, "L2", entry, guest, "reserved bits should be 0", error);
     if (host % size != 0)
@@ -270,7 +286,9 @@ decide(const MergedMap *map, unsigned number, uint64_t entry, uint64_t guest,
     if (entry & L2_ZERO)
         cluster->kind = MERGED_ZERO;
     else if (host != 0)
-        *cluster = (MergedCluster){ host + (guest & (size - 1)), (uint16_t)number, MERGED_DATA };
+        *cluster = (MergedCluster){ .host = host + (guest & (size - 1)),
+                                    .layer = (uint16_t)number,
+                                    .kind = MERGED_DATA };
     return true;
 }
 
@@ -318,7 +336,7 @@ add_raw(MergedMap *map, uint64_t guest, MergedCluster *clusters, size_t count, s
                 layer->data_begin = layer->data_end = UINT64_MAX;
         }
         if (layer->data_begin < end && at < layer->file.size)
-            clusters[i] = (MergedCluster){ at, 0, MERGED_DATA };
+            clusters[i] = (MergedCluster){ .host = at, .kind = MERGED_DATA };
         else
             clusters[i].kind = MERGED_ZERO;
         (*left)--;
@@ -400,26 +418,24 @@ merged_slice(MergedMap *map, uint64_t slice, MergedCluster *clusters, bool *ret_
     return true;
 }
 
-uint64_t
-merged_shown_end(const MergedMap *map, uint64_t guest, unsigned layer)
-{
-    uint64_t end = guest + (UINT64_C(1) << map->bits);
-
-    for (unsigned k = layer; k < map->n; k++)
-        if (map->layers[k].size < map->virtual_size && map->layers[k].size > guest)
-            end = MIN(end, map->layers[k].size);
-    return end;
-}
-
 bool
-merged_read(const MergedMap *map, uint64_t guest, const MergedCluster *cluster, void *buffer,
-            GError **error)
+merged_is_empty(MergedMap *map, uint64_t slice)
 {
-    const MergedLayer *layer = &map->layers[cluster->layer];
-    size_t size = (size_t)1 << map->bits;
-    size_t shown = (size_t)(merged_shown_end(map, guest, cluster->layer) - guest);
-    size_t there = (size_t)MIN(shown, layer->file.size - cluster->host);
+    uint64_t from = slice_start(map, slice), length = (uint64_t)map->per_slice << map->bits;
+    uint64_t to = from + MIN(length, map->virtual_size - from);
 
-    memset((char *)buffer + there, 0, size - there);
-    return image_read(&layer->file, layer->path, "data", cluster->host, buffer, there, error);
+    for (unsigned k = 0; k < map->n; k++) {
+        MergedLayer *layer = &map->layers[k];
+        uint64_t entry = 0;
+
+        if (layer->header == NULL)
+            return false;
+        if (layer->size < to && from < map->zero_from) /* above its end there are zeros */
+            return false;
+        if (layer->size > from &&
+            (!read_l1_entry(layer, from >> l2_span_bits(layer->bits, false), &entry, NULL) ||
+             entry != 0))
+            return false;
+    }
+    return true;
 }

@@ -29,10 +29,12 @@ typedef enum {
     MERGED_HOLE, /* in no layer: what is below the run shows */
     MERGED_ZERO,
     MERGED_DATA,
+    MERGED_PACKED, /* compressed data */
 } MergedKind;
 
 typedef struct {
-    uint64_t host; /* of DATA */
+    uint64_t host;   /* of DATA; of PACKED where the compressed bytes begin ... */
+    uint32_t packed; /* ... and how many they are at most */
     uint16_t layer;
     uint8_t kind;
 } MergedCluster;
@@ -46,7 +48,16 @@ typedef struct {
     uint64_t slices;
     size_t per_slice; /* clusters */
     uint8_t *l2;
+    uint8_t *plain, *packed; /* the cluster unpacked last; NULL = none yet */
+    uint64_t plain_host;
+    unsigned plain_layer;
 } MergedMap;
+
+static inline bool
+merged_has_data(const MergedCluster *cluster)
+{
+    return cluster->kind == MERGED_DATA || cluster->kind == MERGED_PACKED;
+}
 
 #define MERGED_INIT    \
     {                  \
@@ -61,8 +72,14 @@ bool merged_open(MergedMap *map, const Qcow2Source *layers, unsigned n, uint64_t
 void merged_close(MergedMap *map);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(MergedMap, merged_close)
 
+/* Is every file still as long as it was when it was opened? */
+bool merged_still_whole(const MergedMap *map, GError **error);
+
 /* How many clusters the slice has: the last may be shorter. */
 size_t merged_count(const MergedMap *map, uint64_t slice);
+
+/* A quick look: true = surely all holes. Most slices of a large disk are. */
+bool merged_is_empty(MergedMap *map, uint64_t slice);
 
 /* Fills clusters[0 .. merged_count()). ret_empty: they are all holes. */
 bool merged_slice(MergedMap *map, uint64_t slice, MergedCluster *clusters, bool *ret_empty,
@@ -73,7 +90,12 @@ bool merged_slice(MergedMap *map, uint64_t slice, MergedCluster *clusters, bool 
  */
 uint64_t merged_shown_end(const MergedMap *map, uint64_t guest, unsigned layer);
 
-/* Reads part of a data cluster as the guest sees it: bytes beyond the file or beyond what is shown
- * are zero. */
-bool merged_read(const MergedMap *map, uint64_t guest, const MergedCluster *cluster, void *buffer,
+/* The bytes of a PACKED cluster, valid until the next call; NULL with an error if they are damaged.
+ * Clusters that are parts of one compressed cluster should be asked for one after the other. */
+const uint8_t *merged_unpack(MergedMap *map, uint64_t guest, const MergedCluster *cluster,
+                             GError **error);
+
+/* Reads a cluster of DATA or PACKED as the guest sees it: bytes beyond the file or beyond what is
+ * shown are zero. */
+bool merged_read(MergedMap *map, uint64_t guest, const MergedCluster *cluster, void *buffer,
                  GError **error);

@@ -45,9 +45,11 @@ typedef struct {
     uint64_t refcount_table_offset;
     uint32_t refcount_table_clusters;
     unsigned refcount_bits;
+    unsigned compression; /* of compressed clusters: 0 zlib, 1 zstd */
     char *backing_file;   /* as written in the header; NULL = none */
     char *backing_format; /* NULL = header does not say */
     unsigned features;    /* Qcow2Feature */
+    char *bitmaps;        /* with QCOW2_BITMAPS: their names, for messages; NULL = unreadable */
     uint64_t autoclear;
 } Qcow2Header;
 
@@ -58,7 +60,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Qcow2Header, qcow2_header_free)
  * followed; only regular files and block devices are opened, never waiting on a FIFO).
  * Refused: wrong magic, versions other than 2 and 3, cluster bits outside 9..21, L1 or refcount
  * table outside the file or not aligned, L1 too small for the virtual size, backing name
- * over 1023 bytes or with NUL, size over 2^63. Unknown features are reported, not refused. */
+ * over 1023 bytes or with NUL, size over 2^63. Unknown features (and ways of compression) are
+ * reported, not refused. */
 Qcow2Header *qcow2_header_read(const char *path, GError **error);
 
 /* The absolute path that "backing" means in a header of the file "of": relative names are

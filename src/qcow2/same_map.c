@@ -27,6 +27,7 @@ typedef struct {
     Blocks *of_dest;
     GPtrArray *of_layers; /* Blocks; NULL until needed */
     uint8_t *buffer;      /* two parts */
+    bool maps_only;
 } Compare;
 
 static bool
@@ -58,8 +59,11 @@ compare_bytes(Compare *c, const Place *place, uint64_t from, uint64_t length, GE
         if (!read_part(&p->a.layers[place->layer], place->host + at, c->buffer, part, error) ||
             !read_part(&p->b.layers[0], place->there + at, c->buffer + PART, part, error))
             return false;
-        if (memcmp(c->buffer, c->buffer + PART, part) != 0)
-            return pair_differ(p, place->guest + at, error);
+        for (uint64_t i = 0; i < part; i += SECTOR)
+            if (memcmp(c->buffer + i, c->buffer + PART + i, MIN(SECTOR, part - i)) != 0)
+                return pair_differ(p, place->guest + at + i, error);
+        if (!pair_read_on(p, part, error))
+            return false;
     }
     p->compared.bytes_compared += length;
     return true;
@@ -81,7 +85,7 @@ compare_place(Compare *c, const Place *place, GError **error)
     uint64_t length = 0;
 
     if (!one_disk)
-        return compare_bytes(c, place, 0, place->length, error);
+        return c->maps_only || compare_bytes(c, place, 0, place->length, error);
     for (uint64_t at = 0; at < place->length; at += length) {
         Block a = blocks_find(blocks_of(c, place->layer), place->host + at);
         Block b = blocks_find(c->of_dest, place->there + at);
@@ -89,6 +93,8 @@ compare_place(Compare *c, const Place *place, GError **error)
         length = MIN(place->length - at, MIN(a.length, b.length));
         if ((a.known && b.known && a.physical == b.physical) || (a.hole && b.hole))
             p->compared.bytes_same_blocks += length;
+        else if (c->maps_only && a.hole == b.hole)
+            continue;
         else if (!compare_bytes(c, place, at, length, error))
             return false;
     }
@@ -139,12 +145,16 @@ add_cluster(Compare *c, uint64_t guest, const MergedCluster *a, const MergedClus
     static const char *const words[] = { "hole", "zeros", "data" };
     Pair *p = c->pair;
 
-    if (a->kind != b->kind)
-        return lies_elsewhere(p, guest, words[b->kind], words[a->kind], error);
-    if (a->kind != MERGED_DATA)
+    MergedKind in_a = merged_has_data(a) ? MERGED_DATA : a->kind;
+    MergedKind in_b = merged_has_data(b) ? MERGED_DATA : b->kind;
+
+    if (in_a != in_b)
+        return lies_elsewhere(p, guest, words[in_b], words[in_a], error);
+    if (in_a != MERGED_DATA)
         return true;
-    /* What is cut off by the end of a layer's disk was written over */
-    if (merged_shown_end(&p->a, guest, a->layer) != guest + (UINT64_C(1) << p->a.bits))
+    /* What is cut off by the end of a layer's disk was written over, compressed data unpacked */
+    if (a->kind == MERGED_PACKED || b->kind == MERGED_PACKED ||
+        merged_shown_end(&p->a, guest, a->layer) != guest + (UINT64_C(1) << p->a.bits))
         return pair_compare_cluster(p, guest, a, b, error);
     add_place(c, guest, a, b);
     return true;
@@ -158,7 +168,11 @@ compare_slice(Compare *c, uint64_t slice, GError **error)
     size_t count = merged_count(&p->a, slice);
     bool a_empty = false, b_empty = false;
 
-    if (!pair_tell(p, guest, error) || !merged_slice(&p->a, slice, p->in_a, &a_empty, error) ||
+    if (!pair_tell(p, guest, error))
+        return false;
+    if (merged_is_empty(&p->a, slice) && merged_is_empty(&p->b, slice))
+        return true;
+    if (!merged_slice(&p->a, slice, p->in_a, &a_empty, error) ||
         !merged_slice(&p->b, slice, p->in_b, &b_empty, error))
         return false;
     for (size_t i = 0; i < count && !(a_empty && b_empty); i++)
@@ -183,7 +197,16 @@ bool
 qcow2_same_map(const Qcow2Source *layers, unsigned n, const char *dest, Qcow2Progress progress,
                void *data, Qcow2Compared *ret_compared, GError **error)
 {
-    g_auto(Pair) pair = { .progress = progress, .data = data };
+    const Qcow2Verify how = { .progress = progress, .data = data };
+
+    return qcow2_verify_map(layers, n, dest, &how, ret_compared, error);
+}
+
+bool
+qcow2_verify_map(const Qcow2Source *layers, unsigned n, const char *dest, const Qcow2Verify *how,
+                 Qcow2Compared *ret_compared, GError **error)
+{
+    g_auto(Pair) pair = { .size = how->virtual_size, .progress = how->progress, .data = how->data };
     g_autoptr(GArray) places = g_array_new(FALSE, FALSE, sizeof(Place));
     g_autoptr(GPtrArray) of_layers = g_ptr_array_new_with_free_func((GDestroyNotify)blocks_free);
     g_autofree uint8_t *buffer = g_malloc(2 * PART);
@@ -195,7 +218,7 @@ qcow2_same_map(const Qcow2Source *layers, unsigned n, const char *dest, Qcow2Pro
     pair.b.zero_from = pair.a.zero_from;
     g_ptr_array_set_size(of_layers, (gint)n);
     g_autoptr(Blocks) of_dest = blocks_new(pair.b.layers[0].file.fd);
-    Compare compare = { &pair, places, of_dest, of_layers, buffer };
+    Compare compare = { &pair, places, of_dest, of_layers, buffer, how->maps_only };
 
     for (uint64_t slice = 0; slice < pair.a.slices; slice++)
         if (!compare_slice(&compare, slice, error))

@@ -40,16 +40,30 @@ transfer_tell(Transfer *t, GError **error)
                      t->build->dest);
 }
 
-bool
-transfer_write(Transfer *t, const void *buffer, size_t length, uint64_t to, GError **error)
+static bool
+put(Transfer *t, const void *buffer, size_t length, uint64_t to, GError **error)
 {
     if (!fault_point("qcow2-build-write", error))
         return false;
     if (!image_write(t->fd, buffer, length, to))
         return error_set_errno(error, "writing %s", t->build->dest);
-    t->built.bytes_written += length;
     t->done += length;
     return transfer_tell(t, error);
+}
+
+bool
+transfer_write(Transfer *t, const void *buffer, size_t length, uint64_t to, GError **error)
+{
+    t->built.bytes_written += length;
+    return put(t, buffer, length, to, error);
+}
+
+bool
+transfer_unpacked(Transfer *t, const void *buffer, size_t length, uint64_t to, GError **error)
+{
+    t->built.bytes_copied += length;
+    t->built.copy_calls++;
+    return put(t, buffer, length, to, error);
 }
 
 /* Copying --------------------------------------------------------------------------- */
@@ -193,6 +207,14 @@ share_blocks(Transfer *t, unsigned layer, uint64_t from, uint64_t to, uint64_t l
             return false;
     }
     return true;
+}
+
+uint64_t
+transfer_share_calls(uint64_t from, uint64_t length, uint64_t block)
+{
+    uint64_t begin = round_up(from, block), end = (from + length) / block * block;
+
+    return begin < end ? (end - begin + SHARE_MAX - 1) / SHARE_MAX : 0;
 }
 
 /* The whole blocks in the range are shared, what is before and after them copied. */

@@ -30,6 +30,11 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Transfer, transfer_clear)
  */
 bool transfer_range(Transfer *transfer, unsigned layer, uint64_t from, uint64_t to, uint64_t length,
                     GError **error);
+/* Data that were compressed in their source. */
+bool transfer_unpacked(Transfer *transfer, const void *buffer, size_t length, uint64_t to,
+                       GError **error);
+/* How many calls share such a range, where the whole blocks in it can be shared. */
+uint64_t transfer_share_calls(uint64_t from, uint64_t length, uint64_t block);
 /* All ranges so far are in the file (not yet on the disk). */
 bool transfer_finish(Transfer *transfer, GError **error);
 /* Metadata, or zeros over what was transferred. */

@@ -13,6 +13,13 @@ typedef struct {
     uint16_t layer;
 } Piece;
 
+/* A cluster whose data are compressed (or part of a compressed one) */
+typedef struct {
+    uint64_t guest;
+    MergedCluster cluster;
+    uint32_t entry;
+} Packed;
+
 /* The end of a cluster reads zero, since the disk of a layer ends in it. */
 typedef struct {
     uint32_t entry;
@@ -27,7 +34,7 @@ typedef struct {
     size_t capacity; /* tables */
     size_t tables;
     uint8_t *entries; /* L2 tables */
-    GArray *pieces, *patches;
+    GArray *pieces, *packed, *patches;
     uint64_t next_table, next_data; /* clusters of the new file */
 } Window;
 
@@ -58,6 +65,14 @@ add_data(Window *w, const MergedCluster *cluster, uint32_t entry)
 }
 
 static void
+add_packed(Window *w, uint64_t guest, const MergedCluster *cluster, uint32_t entry)
+{
+    Packed packed = { guest, *cluster, entry };
+
+    g_array_append_val(w->packed, packed);
+}
+
+static void
 add_patch(Window *w, uint64_t guest, const MergedCluster *cluster, uint32_t entry)
 {
     uint64_t shown = merged_shown_end(w->map, guest, cluster->layer) - guest;
@@ -77,14 +92,16 @@ collect(Window *w, uint64_t slice, const MergedCluster *clusters)
     memset(w->entries + first * 8, 0, w->map->per_slice * 8);
     for (size_t i = 0; i < count; i++) {
         uint32_t entry = (uint32_t)(first + i);
+        uint64_t at = guest + ((uint64_t)i << w->map->bits);
 
         if (clusters[i].kind == MERGED_ZERO)
             put_be64(w->entries + (size_t)entry * 8, L2_ZERO);
-        if (clusters[i].kind != MERGED_DATA)
-            continue;
-        add_data(w, &clusters[i], entry);
-        if (w->has_ends)
-            add_patch(w, guest + ((uint64_t)i << w->map->bits), &clusters[i], entry);
+        else if (clusters[i].kind == MERGED_DATA)
+            add_data(w, &clusters[i], entry);
+        else if (clusters[i].kind == MERGED_PACKED)
+            add_packed(w, at, &clusters[i], entry);
+        if (w->has_ends && merged_has_data(&clusters[i]))
+            add_patch(w, at, &clusters[i], entry);
     }
     w->tables++;
 }
@@ -120,6 +137,15 @@ point_to_data(Window *w, const Piece *piece)
     w->next_data += piece->count;
 }
 
+static bool
+changed_meanwhile(const Window *w, GError **error)
+{
+    return error_set(error, ERR_CORRUPT,
+                     "a volume of the chain up to %s changed while it was read: only volumes that "
+                     "nobody writes to can be merged this way",
+                     w->map->layers[w->map->n - 1].path);
+}
+
 /* Pieces that follow each other in the source's file go in one call. */
 static bool
 transfer_pieces(Window *w, GError **error)
@@ -137,9 +163,40 @@ transfer_pieces(Window *w, GError **error)
         } while (++i < w->pieces->len && piece->layer == first->layer &&
                  piece->host == first->host + length);
         if (w->next_data > w->layout->total)
-            return error_set(error, ERR_CORRUPT, "%s changed while it was read",
-                             w->map->layers[first->layer].path);
+            return changed_meanwhile(w, error);
         if (!transfer_range(w->transfer, first->layer, first->host, to, length, error))
+            return false;
+    }
+    return true;
+}
+
+static int
+by_packed_source(const void *a, const void *b)
+{
+    const Packed *x = a, *y = b;
+
+    if (x->cluster.layer != y->cluster.layer)
+        return x->cluster.layer < y->cluster.layer ? -1 : 1;
+    if (x->cluster.host != y->cluster.host)
+        return x->cluster.host < y->cluster.host ? -1 : 1;
+    return x->guest < y->guest ? -1 : x->guest > y->guest;
+}
+
+static bool
+unpack_all(Window *w, GError **error)
+{
+    unsigned bits = w->map->bits;
+
+    g_array_sort(w->packed, by_packed_source);
+    for (guint i = 0; i < w->packed->len; i++) {
+        const Packed *packed = &g_array_index(w->packed, Packed, i);
+        uint64_t to = w->next_data++ << bits;
+
+        if (w->next_data > w->layout->total)
+            return changed_meanwhile(w, error);
+        put_be64(w->entries + (size_t)packed->entry * 8, to | L2_COPIED);
+        const uint8_t *plain = merged_unpack(w->map, packed->guest, &packed->cluster, error);
+        if (plain == NULL || !transfer_unpacked(w->transfer, plain, (size_t)1 << bits, to, error))
             return false;
     }
     return true;
@@ -172,24 +229,16 @@ write_out(Window *w, GError **error)
     if (w->tables == 0)
         return true;
     sort(w->pieces);
-    if (!transfer_pieces(w, error) || !write_patches(w, error) ||
+    if (!transfer_pieces(w, error) || !unpack_all(w, error) || !write_patches(w, error) ||
         !transfer_write(w->transfer, w->entries, w->tables << w->map->bits,
                         w->next_table << w->map->bits, error))
         return false;
     w->next_table += w->tables;
     w->tables = 0;
     g_array_set_size(w->pieces, 0);
+    g_array_set_size(w->packed, 0);
     g_array_set_size(w->patches, 0);
     return true;
-}
-
-static bool
-changed_meanwhile(const Window *w, GError **error)
-{
-    return error_set(error, ERR_CORRUPT,
-                     "a volume of the chain up to %s changed while it was read: only volumes that "
-                     "nobody writes to can be merged this way",
-                     w->map->layers[w->map->n - 1].path);
 }
 
 static bool
@@ -213,12 +262,19 @@ go_through(Window *w, GError **error)
     return w->next_data == w->layout->total || changed_meanwhile(w, error);
 }
 
+size_t
+window_tables(size_t per_slice)
+{
+    return MAX(WINDOW_CLUSTERS / per_slice, 1);
+}
+
 bool
 window_write_all(MergedMap *map, const Layout *layout, Transfer *transfer, GError **error)
 {
     g_autoptr(GArray) pieces = g_array_new(FALSE, FALSE, sizeof(Piece));
+    g_autoptr(GArray) packed = g_array_new(FALSE, FALSE, sizeof(Packed));
     g_autoptr(GArray) patches = g_array_new(FALSE, FALSE, sizeof(Patch));
-    size_t capacity = (size_t)MIN(MAX(WINDOW_CLUSTERS / map->per_slice, 1), MAX(layout->tables, 1));
+    size_t capacity = (size_t)MIN(window_tables(map->per_slice), MAX(layout->tables, 1));
     g_autofree uint8_t *entries = g_malloc(capacity << map->bits);
     Window window = {
         .map = map,
@@ -228,6 +284,7 @@ window_write_all(MergedMap *map, const Layout *layout, Transfer *transfer, GErro
         .capacity = capacity,
         .entries = entries,
         .pieces = pieces,
+        .packed = packed,
         .patches = patches,
         .next_table = layout->tables_at,
         .next_data = layout->data_at,

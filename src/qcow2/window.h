@@ -9,5 +9,8 @@
 #include "qcow2/layout.h"
 #include "qcow2/transfer.h"
 
+/* L2 tables in a window, if each maps so many clusters. */
+size_t window_tables(size_t per_slice);
+
 /* "map" as layout_make() saw it. */
 bool window_write_all(MergedMap *map, const Layout *layout, Transfer *transfer, GError **error);

@@ -4,7 +4,7 @@
  * return, with an answer or an error, never crash, and never leave the folder it was told to stay
  * in. Build and run: see tests/fuzz/qcow2_seeds.sh, which makes the first inputs.
  */
-#include "qcow2/qcow2.h"
+#include "qcow2/allocation.h"
 
 #include <fcntl.h>
 #include <glib/gstdio.h>
@@ -116,6 +116,18 @@ try_chain(void)
     }
 }
 
+static void
+try_allocation(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Allocation) all = allocation_read(image, "qcow2", ALLOCATION_MAX, NULL, NULL, &error);
+    g_auto(AllocationSum) sum = { 0 };
+
+    check_error(all != NULL, error);
+    if (all != NULL && all->exact)
+        allocation_sum(&all, 1, 0, 65536, 4096, &sum);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -124,5 +136,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     write_image(data, size);
     try_header_and_map(size);
     try_chain();
+    try_allocation();
     return 0;
 }

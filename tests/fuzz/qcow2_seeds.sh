@@ -3,14 +3,7 @@
 #
 # Makes a small corpus of qcow2 images for the fuzz targets tests/fuzz/qcow2_fuzz.c (reading) and
 # tests/fuzz/qcow2_build_fuzz.c (building, checking, comparing).
-# Needs qemu-img and qemu-io. In the top folder of the sources, with D any empty folder:
-#
-#   clang -g -O1 -std=gnu17 -D_GNU_SOURCE -fsanitize=fuzzer,address,undefined \
-#       -fno-sanitize-recover=undefined -Isrc $(pkg-config --cflags glib-2.0 jansson liburing) \
-#       tests/fuzz/qcow2_fuzz.c src/qcow2/*.c src/base/error.c src/base/fault.c \
-#       $(pkg-config --libs glib-2.0 jansson liburing) -o D/qcow2_fuzz
-#   tests/fuzz/qcow2_seeds.sh D/corpus
-#   D/qcow2_fuzz -max_len=65536 -timeout=10 -rss_limit_mb=1024 -max_total_time=60 D/corpus
+# Needs qemu-img and qemu-io. tests/fuzz/run calls it.
 set -eu
 
 if [ $# -ne 1 ]; then
@@ -39,6 +32,11 @@ make data 64k -o cluster_size=512
 qemu-io -f qcow2 -c 'write 0 4k' -c 'write -z 8k 4k' -c 'write -z -u 16k 4k' -c 'discard 0 1k' data >/dev/null
 make packed 64k -o cluster_size=4k
 qemu-io -f qcow2 -c 'write -c 0 4k' -c 'write 8k 4k' packed >/dev/null
+make zstd 64k -o cluster_size=4k,compression_type=zstd
+qemu-io -f qcow2 -c 'write -c 0 4k' -c 'write -c -P 7 4k 4k' zstd >/dev/null
+yes 'this goes into little space' | head -c 20k >text
+qemu-img convert -c -f raw -O qcow2 -o cluster_size=512 text converted
+rm text
 make subclusters 256k -o cluster_size=16k,extended_l2=on
 qemu-io -f qcow2 -c 'write 512 1k' -c 'write -z 16k 1k' subclusters >/dev/null
 make bitmap 64k -o cluster_size=512
