@@ -202,14 +202,27 @@ bool
 domain_space(const Domain *domain, uint64_t *ret_free, uint64_t *ret_total, GError **error)
 {
     struct statvfs st;
+    uint64_t room = 0, total = 0;
 
-    if (statvfs(domain->path, &st) < 0)
+    if (domain->space != NULL)
+        domain->space(domain, &room, &total);
+    else if (statvfs(domain->path, &st) < 0)
         return error_set_errno(error, "asking for the space of storage domain %s", domain->path);
+    else {
+        room = (uint64_t)st.f_bavail * st.f_frsize;
+        total = (uint64_t)st.f_blocks * st.f_frsize;
+    }
     if (ret_free != NULL)
-        *ret_free = (uint64_t)st.f_bavail * st.f_frsize;
+        *ret_free = room;
     if (ret_total != NULL)
-        *ret_total = (uint64_t)st.f_blocks * st.f_frsize;
+        *ret_total = total;
     return true;
+}
+
+uint64_t
+domain_reserve(const Domain *domain, uint64_t total)
+{
+    return MIN(total / 20, UINT64_C(1) << 30);
 }
 
 char *

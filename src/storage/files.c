@@ -11,7 +11,6 @@
 #include <sys/stat.h>
 
 #define MAX_SIZE (64 << 20)
-#define TEMPORARY ".livemerge-tmp"
 #define SWEEP_AGE_S 3600
 
 static bool
@@ -83,7 +82,7 @@ static char *
 write_temporary(const char *path, const char *text, GError **error)
 {
     g_autofree char *unique = id_new();
-    g_autofree char *name = g_strdup_printf("%s.%s%s", path, unique, TEMPORARY);
+    g_autofree char *name = g_strdup_printf("%s.%s%s", path, unique, FILES_TEMPORARY);
     autofd int fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 
     if (fd < 0) {
@@ -138,6 +137,20 @@ file_create(const char *path, const char *text, GError **error)
     return made && dir_sync_of(path, error);
 }
 
+bool
+file_put(const char *path, const char *text, GError **error)
+{
+    g_autofree char *name = write_temporary(path, text, error);
+
+    if (name == NULL)
+        return false;
+    if (rename(name, path) == 0)
+        return true;
+    error_set_errno(error, "replacing %s (what was there is untouched)", path);
+    unlink(name);
+    return false;
+}
+
 void
 files_sweep(const char *dir)
 {
@@ -148,7 +161,7 @@ files_sweep(const char *dir)
         g_autofree char *path = g_build_filename(dir, name, NULL);
         struct stat st;
 
-        if (!g_str_has_suffix(name, TEMPORARY) || lstat(path, &st) < 0)
+        if (!g_str_has_suffix(name, FILES_TEMPORARY) || lstat(path, &st) < 0)
             continue;
         if (clock_wall_ms() / 1000 - st.st_mtime > SWEEP_AGE_S)
             unlink(path);

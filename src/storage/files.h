@@ -22,6 +22,10 @@ bool file_replace(const char *path, const char *text, bool *ret_renamed, GError 
 /* The same for a file that must not be there yet: false with ERR_EXISTS, the old one untouched. */
 bool file_create(const char *path, const char *text, GError **error);
 
+/* For what may be lost: the same without fault points, and the name is not synced. */
+bool file_put(const char *path, const char *text, GError **error);
+
+#define FILES_TEMPORARY ".livemerge-tmp" /* how their names end */
 /* Temporary files that a killed writer left in dir, older than an hour, go. */
 void files_sweep(const char *dir);
 

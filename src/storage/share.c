@@ -4,6 +4,7 @@
  * a file system's name says too little (XFS made without reflink, an NFS server without CLONE).
  */
 #include "storage/domain.h"
+#include "storage/files.h"
 
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -16,7 +17,8 @@
 static int
 nameless_file(const Domain *domain)
 {
-    g_autofree char *name = g_build_filename(domain->path, DOMAIN_FOLDER, "probe.XXXXXX", NULL);
+    g_autofree char *name =
+        g_build_filename(domain->path, DOMAIN_FOLDER, "probe-XXXXXX" FILES_TEMPORARY, NULL);
     int fd = g_mkstemp_full(name, O_RDWR | O_CLOEXEC, 0600);
 
     if (fd >= 0)

@@ -6,6 +6,7 @@
  *     DIR/.livemerge/vms/<vm-id>.json     one manifest a VM (merge.md section 7)
  *     DIR/.livemerge/vms/<vm-id>.lock     the VM's start lock
  *     DIR/.livemerge/trash/<op-id>.<n>.<name>  volumes on their way out
+ *     DIR/.livemerge/rates.json           how fast merges were there
  *
  * Promise: a manifest is written whole or not at all (temporary name, fsync, rename, fsync of the
  * directory), carries a generation that only grows and a checksum. A full disk, a crash or a kill
@@ -18,17 +19,20 @@
  */
 #pragma once
 
+#include "model/rates.h"
 #include "model/vm.h"
 
 #define DOMAIN_FORMAT 1
 
 typedef enum { SHARING_UNKNOWN, SHARING_YES, SHARING_NO } Sharing;
 
-typedef struct {
+typedef struct Domain {
     char *id;        /* UUID */
     char *name;      /* last component of the path, or as configured */
     char *path;      /* absolute, realpath */
     Sharing sharing; /* ask domain_can_share() */
+    /* tests: asked by domain_space() instead of statvfs(2); NULL = not */
+    void (*space)(const struct Domain *domain, uint64_t *ret_free, uint64_t *ret_total);
 } Domain;
 
 void domain_free(Domain *domain);
@@ -42,6 +46,14 @@ bool domain_space(const Domain *domain, uint64_t *ret_free, uint64_t *ret_total,
 /* Can its files share blocks (FICLONERANGE: XFS, btrfs, NFS 4.2 ...)? Tried once with temporary
  * files. */
 bool domain_can_share(Domain *domain);
+/* Bytes that nobody should use up on purpose, so that guests can go on writing: 5 %, at most 1 GiB.
+ */
+uint64_t domain_reserve(const Domain *domain, uint64_t total);
+/* How fast it was (rates.c): DIR/.livemerge/rates.json, which may be lost at any time. Always
+ * filled in, with the guesses if there is none; false with an error if there is one that cannot be
+ * read. Another host may write it too: the last one wins. */
+bool rates_load(const Domain *domain, Rates *ret_rates, GError **error);
+bool rates_save(const Domain *domain, const Rates *rates, GError **error);
 /* Does the file lie under the domain, symlinks resolved (of its directory, if the file is not
  * there)? */
 bool domain_holds(const Domain *domain, const char *path);
@@ -64,16 +76,26 @@ bool manifest_remove(const Domain *domain, const char *vm_id, GError **error);
 /* ids of all VMs with a manifest; g_strfreev() */
 char **manifest_list(const Domain *domain, GError **error);
 
-/* ---- volumes (volume.c) */
+/* ---- volumes (users.c, volume.c) */
 
 /* Who names this file as its backing file, among all regular files below the domain (each opened
  * as qcow2 header only if it has the magic; subdirectories included, .livemerge excluded, symbolic
  * links not followed)? ret_user: NULL = nobody, else the path of the first one found. Files in
- * "ignore" (NULL-terminated, may be NULL) do not count. What cannot be read or understood is an
- * error (always ERR_STORAGE, so it may be tried again): not knowing is not "nobody". Hard and
+ * "ignore" (NULL-terminated, may be NULL) do not count. If nobody was found, what cannot be
+ * read or understood is an error (always ERR_STORAGE, so it may be tried again): not knowing is not
+ * "nobody". Hard and
  * symbolic links to the file are recognised as the file. */
 bool volume_find_user(const Domain *domain, const char *path, const char *const *ignore,
                       char **ret_user, GError **error);
+/* The same for several files at once, in one walk through the domain: users[i] (owned by the
+ * caller) is who names paths[i], or NULL. False with an error if some file could not be understood;
+ * what was found beside it is filled in all the same. */
+typedef struct {
+    const char *const *paths;  /* NULL-terminated, like ignore */
+    const char *const *ignore; /* may be NULL */
+    char **users;              /* as many as paths, all NULL before */
+} VolumeUsers;
+bool volume_find_users(const Domain *domain, const VolumeUsers *sets, unsigned n, GError **error);
 /* fsync of a file and its directory */
 bool volume_sync(const char *path, GError **error);
 /* fsync of the file alone: its name did not change */
@@ -98,8 +120,13 @@ bool trash_sweep(const Domain *domain, GError **error);
 /* Unlinks what the trash holds for this operation (a repeat after a crash). */
 bool trash_empty(const Domain *domain, const char *op_id, GError **error);
 
-/* ---- locks (lock.c) */
+/* ---- locks (lock.c, image_lock.c) */
 
 /* The VM's start lock: held around deletes, and by the start guard. Returns an fd to close,
  * -1 = ERR_BUSY after budget_ms. */
 int vm_start_lock(const Domain *domain, const char *vm_id, unsigned budget_ms, GError **error);
+/* As long as the returned fd is open, no QEMU can open this image for writing: not the VM, not
+ * qemu-img. ERR_BUSY: some QEMU has. Reading it is as before. -1 = error. */
+int image_lock(const char *path, GError **error);
+/* Does a QEMU have it open for writing? False also if it cannot be told. */
+bool image_is_written(const char *path);

@@ -656,6 +656,56 @@ test_unmounted(void)
     }
 }
 
+/* ---- rates */
+
+static void
+assert_guesses(const Rates *rates)
+{
+    Rates guesses;
+
+    rates_init(&guesses);
+    for (int i = 0; i < RATE_LAST; i++) {
+        g_assert_cmpfloat(rates->value[i], ==, guesses.value[i]);
+        g_assert_cmpuint(rates->samples[i], ==, 0);
+    }
+}
+
+static void
+test_rates(void)
+{
+    g_auto(Place) place = place_make();
+    g_autoptr(GError) error = NULL;
+    Rates rates, back;
+
+    g_assert_true(rates_load(place.domain, &rates, &error));
+    assert_guesses(&rates);
+    g_assert_true(rates_add(&rates, RATE_COPY, 3e9, 2));
+    g_assert_true(rates_save(place.domain, &rates, &error));
+    g_assert_true(rates_load(place.domain, &back, &error));
+    g_assert_cmpfloat(back.value[RATE_COPY], ==, 1.5e9);
+    g_assert_cmpuint(back.samples[RATE_COPY], ==, 1);
+    g_assert_cmpuint(back.samples[RATE_SHARE], ==, 0);
+
+    /* a damaged file is guesses again, and can be replaced */
+    static const char *const texts[] = { "", "{", "[1]", "\"x\"", "{\"rates\": 3", "\xff\xfe" };
+    for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
+        put(&place, ".livemerge/rates.json", texts[i], -1);
+        g_assert_false(rates_load(place.domain, &back, &error));
+        g_assert_error(error, ERR, ERR_CORRUPT);
+        g_assert_nonnull(strstr(error->message, "rates.json"));
+        g_clear_error(&error);
+        assert_guesses(&back);
+    }
+    put(&place, ".livemerge/rates.json", "{\"rates\": {\"copy\": 7}}", -1);
+    g_assert_true(rates_load(place.domain, &back, &error));
+    assert_guesses(&back);
+    g_assert_true(rates_save(place.domain, &rates, &error));
+    g_assert_true(rates_load(place.domain, &back, &error));
+    g_assert_cmpfloat(back.value[RATE_COPY], ==, 1.5e9);
+    g_assert_cmpuint(domain_reserve(place.domain, 1000), ==, 50);
+    g_assert_cmpuint(domain_reserve(place.domain, UINT64_C(1) << 40), ==, UINT64_C(1) << 30);
+}
+
 /* ---- a full disk */
 
 /* A small tmpfs that only this process sees; false = we may not (no root). */
@@ -916,6 +966,44 @@ test_volume_unreadable_candidate(void)
     }
 }
 
+/* Several chains in one walk: each set ignores its own files only. */
+static void
+test_volume_users_of_several(void)
+{
+    g_auto(Place) place = place_make();
+    g_autoptr(GError) error = NULL;
+    g_autofree char *base = at(&place, "base.qcow2");
+    g_autofree char *one = at(&place, "one.qcow2");
+    g_autofree char *two = at(&place, "two.qcow2");
+    g_autofree char *top = at(&place, "top.qcow2");
+    const char *const first[] = { base, one, NULL }, *const second[] = { base, two, NULL };
+    const char *const first_own[] = { base, one, NULL }, *const second_own[] = { two, base, NULL };
+    char *users[2][2] = { 0 };
+    VolumeUsers sets[] = { { first, first_own, users[0] }, { second, second_own, users[1] } };
+
+    create(&place, "base.qcow2", NULL);
+    create(&place, "one.qcow2", "base.qcow2");
+    create(&place, "two.qcow2", "base.qcow2");
+    create(&place, "top.qcow2", "two.qcow2");
+    g_assert_true(volume_find_users(place.domain, sets, 2, &error));
+    g_assert_no_error(error);
+    g_assert_cmpstr(users[0][0], ==, two);
+    g_assert_cmpstr(users[0][1], ==, NULL);
+    g_assert_cmpstr(users[1][0], ==, one);
+    g_assert_cmpstr(users[1][1], ==, top);
+    for (int i = 0; i < 4; i++)
+        g_clear_pointer(&users[i / 2][i % 2], g_free);
+
+    /* beside a file that nobody understands the answers are those that are certain */
+    put_header(&place, "odd.qcow2", "nbd://h/x");
+    g_assert_false(volume_find_users(place.domain, sets, 2, &error));
+    g_assert_error(error, ERR, ERR_STORAGE);
+    g_assert_nonnull(strstr(error->message, "odd.qcow2"));
+    g_assert_cmpstr(users[1][1], ==, top);
+    for (int i = 0; i < 4; i++)
+        g_free(users[i / 2][i % 2]);
+}
+
 /* What lies beside volumes is passed by: it is no qcow2, or no file. */
 static void
 test_volume_odd_neighbours(void)
@@ -1087,6 +1175,78 @@ test_start_lock(void)
     g_assert_error(error, ERR, ERR_INVALID);
 }
 
+/* Runs qemu-io on the image; true if it succeeded. */
+static bool
+qemu_io(const char *path, const char *option, const char *command)
+{
+    const char *argv[] = { "qemu-io", "-f", "qcow2", "-c", command, path, option, NULL };
+    g_autoptr(GError) error = NULL;
+    g_autofree char *out = NULL, *err = NULL;
+    int status = -1;
+
+    g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &out, &err, &status,
+                 &error);
+    g_assert_no_error(error);
+    return status == 0 && strstr(err, "lock") == NULL;
+}
+
+/* Keeps the image open for writing until its standard input is closed. */
+static int
+open_in_qemu(const char *path, GPid *ret_pid)
+{
+    const char *argv[] = { "qemu-io", "-f", "qcow2", path, NULL };
+    g_autoptr(GError) error = NULL;
+    int in = -1;
+
+    g_spawn_async_with_pipes(NULL, (char **)argv, NULL,
+                             G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL |
+                                 G_SPAWN_DO_NOT_REAP_CHILD,
+                             NULL, NULL, ret_pid, &in, NULL, NULL, &error);
+    g_assert_no_error(error);
+    return in;
+}
+
+/* The one that a real QEMU keeps to. */
+static void
+test_image_lock(void)
+{
+    g_auto(Place) place = place_make();
+    g_autofree char *path = g_build_filename(place.dir, "a.q", NULL);
+    g_autofree char *program = g_find_program_in_path("qemu-io");
+    g_autoptr(GError) error = NULL;
+    int64_t until = g_get_monotonic_time() + 30 * G_TIME_SPAN_SECOND;
+    GPid pid = 0;
+
+    if (program == NULL) {
+        g_test_skip("no qemu-io");
+        return;
+    }
+    g_assert_true(qcow2_create(path, MIB, NULL, NULL, 0600, -1, -1, &error));
+    int held = image_lock(path, &error);
+    g_assert_no_error(error);
+    g_assert_false(qemu_io(path, NULL, "write -P 1 0 4k"));
+    g_assert_true(qemu_io(path, "-r", "read -P 0 0 4k"));
+    close(held);
+    g_assert_true(qemu_io(path, NULL, "write -P 1 0 4k"));
+    g_assert_true(qemu_io(path, "-r", "read -P 1 0 4k"));
+
+    int in = open_in_qemu(path, &pid);
+    while ((held = image_lock(path, &error)) >= 0) { /* it is not there yet */
+        close(held);
+        g_assert_cmpint(g_get_monotonic_time(), <, until);
+        g_usleep(20000);
+    }
+    g_assert_error(error, ERR, ERR_BUSY);
+    g_clear_error(&error);
+    close(in);
+    g_assert_cmpint(waitpid(pid, NULL, 0), ==, pid);
+    held = image_lock(path, &error);
+    g_assert_no_error(error);
+    close(held);
+    g_assert_cmpint(image_lock("/nonexistent", &error), ==, -1);
+    g_assert_error(error, ERR, ERR_STORAGE);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -1112,10 +1272,13 @@ main(int argc, char **argv)
     g_test_add_func("/volume/users", test_volume_users);
     g_test_add_func("/volume/unreadable-candidate", test_volume_unreadable_candidate);
     g_test_add_func("/volume/odd-neighbours", test_volume_odd_neighbours);
+    g_test_add_func("/volume/users-of-several", test_volume_users_of_several);
+    g_test_add_func("/storage/rates", test_rates);
     g_test_add_func("/volume/delete-refuses", test_volume_delete_refuses);
     g_test_add_func("/volume/delete-stopped-anywhere", test_volume_delete_stopped_anywhere);
     g_test_add_func("/volume/sync", test_volume_sync);
     g_test_add_func("/volume/trash", test_trash);
     g_test_add_func("/lock/start", test_start_lock);
+    g_test_add_func("/lock/image", test_image_lock);
     return g_test_run();
 }

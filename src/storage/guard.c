@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "storage/guard.h"
+
+#include "qcow2/qcow2.h"
+#include "storage/domain.h"
+
+#include <string.h>
+#include <unistd.h>
+
+/* ---- finding the manifest ---- */
+
+void
+guard_manifest_clear(GuardManifest *manifest)
+{
+    vm_free(manifest->vm);
+    g_free(manifest->file);
+    g_free(manifest->domain.path);
+    memset(manifest, 0, sizeof *manifest);
+}
+
+static bool
+is_newer(const struct stat *a, const struct stat *b)
+{
+    return a->st_mtim.tv_sec != b->st_mtim.tv_sec ? a->st_mtim.tv_sec > b->st_mtim.tv_sec
+                                                  : a->st_mtim.tv_nsec > b->st_mtim.tv_nsec;
+}
+
+/* Takes the manifest of this directory, if there is one, and none newer was found before. */
+static void
+consider(const char *dir, const char *vm_id, GuardManifest *best)
+{
+    const Domain here = { .path = (char *)dir };
+    g_autofree char *file = domain_vm_file(&here, vm_id, "json", NULL);
+    struct stat st;
+
+    if (file == NULL || stat(file, &st) < 0 || (best->file != NULL && !is_newer(&st, &best->st)))
+        return;
+    guard_manifest_clear(best);
+    best->file = g_steal_pointer(&file);
+    best->st = st;
+    best->domain.path = g_strdup(dir);
+}
+
+static void
+walk_up(const char *path, const char *vm_id, GuardManifest *best)
+{
+    g_autofree char *dir = g_path_get_dirname(path);
+
+    for (;;) {
+        consider(dir, vm_id, best);
+        if (strcmp(dir, "/") == 0 || strcmp(dir, ".") == 0)
+            return;
+        char *above = g_path_get_dirname(dir);
+        g_free(dir);
+        dir = above;
+    }
+}
+
+bool
+guard_load(const char *vm_id, const char *const *sources, GuardManifest *ret_manifest,
+           GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+
+    memset(ret_manifest, 0, sizeof *ret_manifest);
+    for (; *sources != NULL; sources++) {
+        /* a link's own directory, and that of the file it leads to: either may be the domain */
+        g_autofree char *by_dir = path_resolve_dir(*sources);
+        autolibc char *real = realpath(*sources, NULL);
+        if (by_dir != NULL)
+            walk_up(by_dir, vm_id, ret_manifest);
+        if (real != NULL && g_strcmp0(real, by_dir) != 0)
+            walk_up(real, vm_id, ret_manifest);
+    }
+    if (ret_manifest->file == NULL)
+        return true;
+    ret_manifest->vm = manifest_load(&ret_manifest->domain, vm_id, &problem);
+    if (problem == NULL)
+        return true;
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return false;
+}
+
+/* ---- which volume is it? ---- */
+
+static bool
+same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    return strcmp(a, b) == 0 ||
+           (stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
+}
+
+static int
+index_of(const Disk *disk, const char *source)
+{
+    for (guint i = 0; i < disk->volumes->len; i++)
+        if (same_file(((Volume *)disk->volumes->pdata[i])->path, source))
+            return (int)i;
+    return -1;
+}
+
+typedef enum { STANDS_NO, STANDS_YES, STANDS_UNKNOWN } Stands;
+
+/* Does the chain that begins with this file hold the other one, by the headers? */
+static Stands
+stands_on(const char *path, const char *format, const char *lower)
+{
+    g_autoptr(GPtrArray) layers = qcow2_chain_walk(path, format, NULL, NULL);
+
+    if (layers == NULL)
+        return STANDS_UNKNOWN;
+    for (guint i = 0; i < layers->len; i++)
+        if (same_file(((Qcow2Layer *)layers->pdata[i])->path, lower))
+            return STANDS_YES;
+    return STANDS_NO;
+}
+
+static bool
+stop_at_data(const Extent *extent, void *found)
+{
+    *(bool *)found = extent->kind != EXTENT_HOLE;
+    return extent->kind == EXTENT_HOLE;
+}
+
+/* An overlay of the leaf that the manifest does not know, with data in it: QEMU switched to it (for
+ * a snapshot, or for a graft) and nobody could write that down any more (H3). */
+static char *
+newer_overlay(const Disk *disk, const Volume *leaf)
+{
+    g_autofree char *folder = g_path_get_dirname(leaf->path);
+    g_autofree char *own = g_path_get_basename(leaf->path);
+    g_autoptr(GDir) entries = g_dir_open(folder, 0, NULL);
+    size_t stem = strcspn(own, "."); /* new files of ours begin with it (new_file_name()) */
+    const char *name;
+
+    while (entries != NULL && (name = g_dir_read_name(entries)) != NULL) {
+        if (strncmp(name, own, stem) != 0 || !g_str_has_suffix(name, ".qcow2"))
+            continue;
+        g_autofree char *path = g_build_filename(folder, name, NULL);
+        g_autoptr(Qcow2Header) header = qcow2_header_read(path, NULL);
+        g_autofree char *backing = header != NULL && header->backing_file != NULL
+                                       ? qcow2_backing_path(path, header->backing_file, NULL)
+                                       : NULL;
+        bool data = false;
+        if (backing == NULL || !same_file(backing, leaf->path) || index_of(disk, path) >= 0)
+            continue;
+        if (!qcow2_map(path, "qcow2", stop_at_data, &data, NULL) || data)
+            return g_steal_pointer(&path); /* what cannot be read might hold data */
+    }
+    return NULL;
+}
+
+/* ---- the judgement ---- */
+
+typedef struct {
+    const GuardManifest *manifest;
+    const Disk *disk;
+    const Volume *leaf;
+    const OperationRecord *record; /* that may be changing this disk's leaf; NULL = none */
+    const char *target, *source, *format;
+} Case;
+
+static void G_GNUC_PRINTF(5, 6) say(GuardFinding *finding, GuardVerdict verdict, const char *leaf,
+                                    const char *leaf_format, const char *reason, ...)
+{
+    va_list args;
+
+    va_start(args, reason);
+    finding->verdict = verdict;
+    finding->leaf = g_strdup(leaf);
+    finding->format = g_strdup(leaf != NULL ? leaf_format : NULL);
+    finding->reason = g_strdup_vprintf(reason, args);
+    va_end(args);
+}
+
+static void
+say_stale(const Case *c, GuardFinding *finding, const char *leaf, const char *leaf_format)
+{
+    say(finding, GUARD_STALE, leaf, leaf_format,
+        "the definition of VM '%s' names %s for disk %s, but its newest data are in %s: starting "
+        "would lose them",
+        c->manifest->vm->name, c->source, c->target, leaf);
+}
+
+static void
+say_undecided(const Case *c, GuardFinding *finding)
+{
+    say(finding, GUARD_UNDECIDED, c->leaf->path, c->leaf->format,
+        "disk %s of VM '%s' is not decided: operation %s (%s) was under way, the definition names "
+        "%s and the manifest %s",
+        c->target, c->manifest->vm->name, c->record->id, c->record->kind, c->source, c->leaf->path);
+}
+
+/* Was the file written after the manifest was? Then by somebody else: we write the manifest last.
+ * On another file system, whose clock may differ, the leaf is what it is compared with. */
+static bool
+written_behind_our_back(const Case *c)
+{
+    struct stat source, leaf;
+
+    if (stat(c->source, &source) < 0)
+        return false;
+    if (source.st_dev == c->manifest->st.st_dev)
+        return is_newer(&source, &c->manifest->st);
+    return stat(c->leaf->path, &leaf) == 0 && is_newer(&source, &leaf);
+}
+
+/* The source is another volume of the chain, and no operation of this disk is recorded. */
+static void
+look_at_lower(const Case *c, GuardFinding *finding)
+{
+    if (access(c->leaf->path, F_OK) != 0 || written_behind_our_back(c))
+        return; /* the chain was changed without us: the manifest is what is old */
+    switch (stands_on(c->leaf->path, c->leaf->format, c->source)) {
+    case STANDS_NO:
+        return;
+    case STANDS_YES:
+        say_stale(c, finding, c->leaf->path, c->leaf->format);
+        return;
+    case STANDS_UNKNOWN:
+    default:
+        say(finding, GUARD_UNDECIDED, NULL, NULL,
+            "the definition of VM '%s' names %s for disk %s, its manifest %s, whose chain cannot "
+            "be read",
+            c->manifest->vm->name, c->source, c->target, c->leaf->path);
+    }
+}
+
+/* The recorded operation has not given the disk its new leaf. The volumes that a merge takes away
+ * leave the manifest when the new leaf enters it; a snapshot ends its record with that. */
+static bool
+is_before(const Case *c)
+{
+    return c->record->disk_id == NULL ||
+           (c->record->top != NULL && disk_volume(c->disk, c->record->top) != NULL);
+}
+
+/* A merge of this disk is recorded, and the source is not the manifest's leaf. */
+static void
+look_at_merge(const Case *c, int index, GuardFinding *finding)
+{
+    if (index < 0 && is_before(c) && stands_on(c->source, c->format, c->leaf->path) == STANDS_YES)
+        return; /* the VM was switched to an overlay of the leaf; what is below is as it was */
+    say_undecided(c, finding);
+}
+
+/* A merge has taken the file out of the chain: whatever stands on what, its data are old. */
+static bool
+is_leftover(const Case *c)
+{
+    for (guint i = 0; i < c->manifest->vm->leftovers->len; i++)
+        if (same_file(((Leftover *)c->manifest->vm->leftovers->pdata[i])->path, c->source))
+            return true;
+    return false;
+}
+
+static void
+look_at_case(const Case *c, GuardFinding *finding)
+{
+    int index = index_of(c->disk, c->source);
+
+    if (index >= 0 && (guint)index + 1 == c->disk->volumes->len) {
+        g_autofree char *overlay =
+            c->record != NULL && is_before(c) ? newer_overlay(c->disk, c->leaf) : NULL;
+        if (overlay != NULL)
+            say_stale(c, finding, overlay, "qcow2");
+        return;
+    }
+    if (index < 0 && is_leftover(c))
+        say_stale(c, finding, c->leaf->path, c->leaf->format);
+    else if (c->record != NULL && c->record->disk_id != NULL)
+        look_at_merge(c, index, finding);
+    else if (index >= 0)
+        look_at_lower(c, finding);
+}
+
+static const OperationRecord *
+record_of(const Vm *vm, const Disk *disk)
+{
+    for (guint i = 0; i < vm->operations->len; i++) {
+        const OperationRecord *record = vm->operations->pdata[i];
+        if (record->disk_id == NULL || g_strcmp0(record->disk_id, disk->id) == 0)
+            return record;
+    }
+    return NULL;
+}
+
+/* Targets can be renamed and two disks can stand on one template: the disk of this name, unless the
+ * file belongs to another one. */
+static const Disk *
+disk_of(const Vm *vm, const char *target, const char *source)
+{
+    const Disk *named = vm_disk(vm, target);
+
+    if (named != NULL && index_of(named, source) >= 0)
+        return named;
+    for (guint i = 0; i < vm->disks->len; i++)
+        if (index_of(vm->disks->pdata[i], source) >= 0)
+            return vm->disks->pdata[i];
+    return named;
+}
+
+void
+guard_look(const GuardManifest *manifest, const char *target, const char *source,
+           const char *format, GuardFinding *ret_finding)
+{
+    memset(ret_finding, 0, sizeof *ret_finding);
+    if (manifest->vm == NULL)
+        return;
+    const Disk *disk = disk_of(manifest->vm, target, source);
+    if (disk == NULL || disk->read_only || disk_leaf(disk) == NULL)
+        return;
+    const Case c = { .manifest = manifest,
+                     .disk = disk,
+                     .leaf = disk_leaf(disk),
+                     .record = record_of(manifest->vm, disk),
+                     .target = target,
+                     .source = source,
+                     .format = format != NULL ? format : "qcow2" };
+    look_at_case(&c, ret_finding);
+}
+
+void
+guard_finding_clear(GuardFinding *finding)
+{
+    g_free(finding->leaf);
+    g_free(finding->format);
+    g_free(finding->reason);
+    memset(finding, 0, sizeof *finding);
+}
