@@ -28,10 +28,20 @@ group_matches(const char *pattern, const char *group)
 static const ConfigKey *
 find_key(const Config *config, const char *group, const char *key)
 {
-    for (const ConfigKey *k = config->keys; k->group != NULL; k++)
+    for (const ConfigKey *k = config->keys; k != NULL && k->group != NULL; k++)
         if (group_matches(k->group, group) && g_str_equal(k->key, key))
             return k;
     return NULL;
+}
+
+static bool
+knows_group(const Config *config, const char *group)
+{
+    const ConfigKey *k = config->keys;
+
+    while (k != NULL && k->group != NULL && !group_matches(k->group, group))
+        k++;
+    return k == NULL || k->group != NULL;
 }
 
 static bool
@@ -42,7 +52,7 @@ take_group(Config *config, GKeyFile *ini, const char *file, const char *group, G
     if (!g_ptr_array_find_with_equal_func(config->groups, group, g_str_equal, NULL))
         g_ptr_array_add(config->groups, g_strdup(group));
     for (char **key = keys; *key != NULL; key++) {
-        if (find_key(config, group, *key) == NULL)
+        if (config->keys != NULL && find_key(config, group, *key) == NULL)
             return error_set(error, ERR_INVALID, "%s: unknown key '%s' in [%s]", file, *key, group);
         g_autofree char *value = g_key_file_get_string(ini, group, *key, NULL);
         g_hash_table_insert(config->values, g_strdup_printf("%s\n%s", group, *key),
@@ -65,10 +75,7 @@ read_file(Config *config, const char *file, bool must_exist, GError **error)
     }
     groups = g_key_file_get_groups(ini, NULL);
     for (char **group = groups; *group != NULL; group++) {
-        bool known = false;
-        for (const ConfigKey *k = config->keys; k->group != NULL && !known; k++)
-            known = group_matches(k->group, *group);
-        if (!known)
+        if (!knows_group(config, *group))
             return error_set(error, ERR_INVALID, "%s: unknown section [%s]", file, *group);
         if (!take_group(config, ini, file, *group, error))
             return false;

@@ -25,6 +25,8 @@ typedef struct {
     const char *help;     /* one line for the reference page */
 } ConfigKey;              /* tables end with a row of NULLs */
 
+/* keys NULL: any group and key is taken, and none has a default: for who reads a file that is
+ * another program's. */
 Config *config_load(const char *file, bool must_exist, const ConfigKey *keys, GError **error);
 void config_free(Config *config);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Config, config_free)

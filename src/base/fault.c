@@ -4,11 +4,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct {
     char *name;
-    bool die;
+    int signal; /* 0 = an error */
     int left;
 } Armed;
 
@@ -35,7 +34,9 @@ fault_init(void)
             continue;
         const char *at = strchr(halves[1], '@');
         a.name = g_strdup(halves[0]);
-        a.die = g_str_has_prefix(halves[1], "die");
+        a.signal = g_str_has_prefix(halves[1], "die")    ? SIGKILL
+                   : g_str_has_prefix(halves[1], "stop") ? SIGSTOP
+                                                         : 0;
         a.left = at != NULL ? atoi(at + 1) : 1;
         g_array_append_val(armed, a);
     }
@@ -63,8 +64,10 @@ named_point(const char *name, GError **error)
         Armed *a = &g_array_index(armed, Armed, i);
         if (!g_str_equal(a->name, name) || a->left <= 0 || --a->left > 0)
             continue;
-        if (a->die)
-            kill(getpid(), SIGKILL);
+        if (a->signal != 0)
+            raise(a->signal); /* of this thread: it takes the others along at once */
+        if (a->signal == SIGSTOP)
+            return true; /* somebody let it go on */
         return error_set(error, ERR_STOPPED, "stopped at fault point %s", name);
     }
     return true;

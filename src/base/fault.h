@@ -9,9 +9,9 @@
  * has stopped the code at every point it has.
  *
  * For real daemons the environment variable LIVEMERGE_FAULTS holds
- * "NAME=ACTION@N[,NAME=ACTION@N...]", ACTION one of die (SIGKILL to itself) and
- * error, N counting from 1: the N-th time the point is passed. A point
- * that is not named does nothing. Read once, by fault_init().
+ * "NAME=ACTION@N[,NAME=ACTION@N...]", ACTION one of die (SIGKILL to itself), stop
+ * (SIGSTOP: a test changes something and sends SIGCONT) and error, N counting from
+ * 1: the N-th time the point is passed. A point that is not named does nothing. Read once, by fault_init().
  *
  * Threads: any.
  */

@@ -217,6 +217,9 @@ machine_turn(Machine *m)
         return fail(m, step, error);
     case STEP_UNKNOWN:
         return wait_because(m, error);
+    case STEP_BACK:
+        g_assert(step->back != NULL);
+        return enter(m, step->back);
     }
     g_assert_not_reached();
 }
@@ -235,6 +238,9 @@ steps_check(const Step *steps, GError **error)
         if (s->next != NULL && *s->next != '\0' && find_step(steps, s->next) == NULL)
             return error_set(error, ERR_INTERNAL, "step '%s' goes to unknown '%s'", s->name,
                              s->next);
+        if (s->back != NULL && find_step(steps, s->back) == NULL)
+            return error_set(error, ERR_INTERNAL, "step '%s' goes back to unknown '%s'", s->name,
+                             s->back);
         if (s->cancel && s->on_failed == NULL)
             return error_set(error, ERR_INTERNAL, "step '%s' can be cancelled to nowhere", s->name);
     }

@@ -17,6 +17,10 @@
  *     (table in base/error.h) and tries are left, it is checked and acted again
  *     after a pause; else the machine goes to on_failed.
  *   - The first failure is kept beside the step and becomes the outcome.
+ *   - The world may have turned so that a deed must be done in another way: check() changes what
+ * the machine remembers and says STEP_BACK, and the machine stands at the row "back" again. What it
+ *     remembers is saved with that, in one. The new way must be one that the next check() does not
+ *     turn away from, or the machine would go round for ever.
  *   - A step name is stored: add names, never rename or reuse one.
  *
  * No I/O here: save() is the caller's. Threads: a Machine belongs to the one
@@ -34,6 +38,7 @@ typedef enum {
     STEP_DONE,    /* the world is as the step wants it: next step */
     STEP_FAILED,  /* ended without effect: go to on_failed; the error says why */
     STEP_UNKNOWN, /* could not tell; the error says why */
+    STEP_BACK,    /* to be done in another way, which is remembered: go to back */
 } StepState;
 
 typedef struct {
@@ -44,6 +49,7 @@ typedef struct {
     bool cancel;                             /* may a cancel end it here? */
     const char *on_failed;                   /* a step; NULL = stay here and say why */
     const char *next;                        /* a step, or STEP_END; NULL = the row below */
+    const char *back;                        /* a step; NULL where check() never says BACK */
 } Step;
 
 #define STEP_END ""
@@ -89,5 +95,5 @@ unsigned machine_backoff_ms(const Machine *m);
 /* May a cancel still end it where it stands? */
 bool machine_can_cancel(const Machine *m);
 
-/* Table soundness, for tests: names unique, on_failed and next exist, act present. */
+/* Table soundness, for tests: names unique; on_failed, next and back exist; act present. */
 bool steps_check(const Step *steps, GError **error);

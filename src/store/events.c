@@ -2,8 +2,9 @@
 #include "base/clock.h"
 #include "store/sql.h"
 
-#define COLUMNS \
-    "id, time, code, severity, text, vm_id, vm_name, snapshot_id, job_id, correlation_id, user"
+#define COLUMNS                                                                                  \
+    "id, time, code, severity, text, vm_id, vm_name, snapshot_id, job_id, correlation_id, user," \
+    " about"
 #define MOST 10000
 
 void
@@ -19,6 +20,7 @@ event_row_free(EventRow *row)
     g_free(row->job_id);
     g_free(row->correlation_id);
     g_free(row->user);
+    g_free(row->about);
     g_free(row);
 }
 
@@ -30,7 +32,8 @@ store_event_add(Store *store, EventRow *row, GError **error)
     g_autoptr(sqlite3_stmt) stmt =
         sql_prepare(store,
                     "INSERT INTO event(time, code, severity, text, vm_id, vm_name, snapshot_id,"
-                    " job_id, correlation_id, user) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                    " job_id, correlation_id, user, about)"
+                    " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
                     " ON CONFLICT DO NOTHING",
                     error);
 
@@ -46,6 +49,7 @@ store_event_add(Store *store, EventRow *row, GError **error)
     sql_put_text(stmt, 8, row->job_id);
     sql_put_text(stmt, 9, row->correlation_id);
     sql_put_text(stmt, 10, row->user);
+    sql_put_text(stmt, 11, row->about);
     if (!sql_run(store, stmt, error))
         return false;
     row->id = sqlite3_changes(store->db) == 1 ? sqlite3_last_insert_rowid(store->db) : 0;
@@ -69,6 +73,7 @@ read_row(sqlite3_stmt *stmt)
     row->job_id = sql_text(stmt, 8);
     row->correlation_id = sql_text(stmt, 9);
     row->user = sql_text(stmt, 10);
+    row->about = sql_text(stmt, 11);
     return row;
 }
 

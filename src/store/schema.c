@@ -52,5 +52,12 @@ const char *const store_schema[] = {
     "  host TEXT NOT NULL,"
     "  doc TEXT NOT NULL"
     ") WITHOUT ROWID;",
+
+    /* what of the job an event is about, where a job may tell a thing more than once */
+    "ALTER TABLE event ADD COLUMN about TEXT;"
+    "DROP INDEX event_job;"
+    "CREATE UNIQUE INDEX event_job"
+    "  ON event(job_id, code, ifnull(snapshot_id, ''), ifnull(about, ''))"
+    "  WHERE job_id IS NOT NULL;",
     NULL,
 };

@@ -73,11 +73,12 @@ typedef struct {
     char *job_id;
     char *correlation_id;
     char *user;
+    char *about; /* which of several such things of the job this is; not shown */
 } EventRow;
 void event_row_free(EventRow *row);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(EventRow, event_row_free)
-/* Sets id and time. A job tells each thing (code, snapshot) once: a second one is dropped, and
- * its id is 0. */
+/* Sets id and time. A job tells each thing (code, snapshot, about) once: a second one is dropped,
+ * and its id is 0. */
 bool store_event_add(Store *store, EventRow *row, GError **error);
 /* id > from, newest first unless oldest_first; max < 0 = all (bounded at 10,000) */
 GPtrArray *store_event_list(Store *store, int64_t from, int max, bool oldest_first, GError **error);

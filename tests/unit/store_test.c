@@ -263,7 +263,7 @@ test_prune(Fixture *f, gconstpointer data)
 }
 
 static int64_t
-add_event(Store *store, int code, const char *job, const char *text)
+add_event_about(Store *store, int code, const char *job, const char *about, const char *text)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(EventRow) row = g_new0(EventRow, 1);
@@ -272,10 +272,17 @@ add_event(Store *store, int code, const char *job, const char *text)
     row->severity = g_strdup("normal");
     row->text = g_strdup(text);
     row->job_id = g_strdup(job);
+    row->about = g_strdup(about);
     g_assert_true(store_event_add(store, row, &error));
     g_assert_no_error(error);
     g_assert_cmpint(row->time, >, 0);
     return row->id;
+}
+
+static int64_t
+add_event(Store *store, int code, const char *job, const char *text)
+{
+    return add_event_about(store, code, job, NULL, text);
 }
 
 static char *
@@ -317,11 +324,16 @@ test_events(Fixture *f, gconstpointer data)
     g_assert_cmpint(add_event(f->store, 342, "job", "again"), ==, 0);
     g_assert_cmpint(add_event(f->store, 356, "job", "d"), >, c);
     ASSERT_EVENTS(f->store, 0, -1, true, "abcd");
+    /* what a job may say more than once has a name for each time */
+    g_assert_cmpint(add_event_about(f->store, 7, "job", "vda 1", "e"), >, 0);
+    g_assert_cmpint(add_event_about(f->store, 7, "job", "vda 1", "again"), ==, 0);
+    g_assert_cmpint(add_event_about(f->store, 7, "job", "vda 2", "f"), >, 0);
+    ASSERT_EVENTS(f->store, 0, -1, true, "abcdef");
     /* ids never come back, not even after a prune and a restart */
     g_assert_true(store_event_prune(f->store, clock_wall_ms() + 60000, &error));
-    ASSERT_EVENTS(f->store, 0, -1, true, "d");
+    ASSERT_EVENTS(f->store, 0, -1, true, "f");
     reopen(f);
-    g_assert_cmpint(add_event(f->store, 1, NULL, "e"), >, c + 1);
+    g_assert_cmpint(add_event(f->store, 1, NULL, "g"), >, c + 1);
 }
 
 static void
@@ -387,6 +399,21 @@ test_newer_schema_is_refused(Fixture *f, gconstpointer data)
     g_assert_null(store_open(f->file, &error));
     g_assert_error(error, ERR, ERR_UNSUPPORTED);
     g_assert_nonnull(strstr(error->message, f->file));
+}
+
+/* A database of the first schema is taken over with all that is in it. */
+static void
+test_older_schema(Fixture *f, gconstpointer data)
+{
+    add_event(f->store, 342, "job", "a");
+    g_clear_pointer(&f->store, store_close);
+    sql(f->file, "DROP INDEX event_job; ALTER TABLE event DROP COLUMN about;"
+                 "CREATE UNIQUE INDEX event_job ON event(job_id, code, ifnull(snapshot_id, ''))"
+                 "  WHERE job_id IS NOT NULL; PRAGMA user_version = 1");
+    reopen(f);
+    ASSERT_EVENTS(f->store, 0, -1, true, "a");
+    g_assert_cmpint(add_event(f->store, 342, "job", "again"), ==, 0);
+    g_assert_cmpint(add_event_about(f->store, 342, "job", "x", "b"), >, 0);
 }
 
 static void
@@ -497,6 +524,7 @@ main(int argc, char **argv)
     ADD("/store/events", test_events);
     ADD("/store/vms", test_vms);
     ADD("/store/newer-schema-is-refused", test_newer_schema_is_refused);
+    ADD("/store/older-schema", test_older_schema);
     ADD("/store/damage-is-named", test_damage_is_named);
     ADD("/store/full-disk", test_full_disk);
     /* last: from here on the clock is a fake */
