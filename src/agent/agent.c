@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "agent/operation.h"
+#include "agent/survey.h"
 
 #include "base/log.h"
 #include "base/memory.h"
@@ -20,6 +21,7 @@ entry_free(void *p)
     g_ptr_array_unref(entry->operations);
     g_mutex_clear(&entry->lock);
     g_cond_clear(&entry->wake);
+    g_mutex_clear(&entry->way_lock);
     g_free(entry->id);
     g_free(entry);
 }
@@ -242,6 +244,7 @@ agent_new(const AgentOptions *options, GError **error)
     agent->quiesce_budget_s = options->quiesce_budget_s;
     agent->run_dir = g_strdup(options->state_dir);
     agent->events = event_hub_new();
+    agent->survey = survey_new(SURVEY_BYTES, SURVEY_KEEP_MS);
     agent->refresh = g_async_queue_new_full(g_free);
     agent->vms = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, entry_free);
     agent->journal = journal_open(file, error);
@@ -292,6 +295,7 @@ agent_free(Agent *agent)
         g_thread_join(agent->refresher);
     if (agent->hv != NULL)
         agent->hv->ops->free(agent->hv);
+    survey_free(agent->survey); /* its thread uses domains */
     g_clear_pointer(&agent->operations, g_hash_table_unref);
     g_hash_table_unref(agent->vms);
     g_clear_pointer(&agent->domains, g_ptr_array_unref);

@@ -15,7 +15,7 @@
  * Ownership: the Agent owns all; AgentVm and Operation live as long as it does.
  * Threads: agent->lock guards the tables, the published Vm of each entry, and progress. An
  * AgentVm's own lock is held by whoever looks at or changes that VM. Order: entry->lock before
- * agent->lock.
+ * way_lock before agent->lock.
  */
 #pragma once
 
@@ -39,6 +39,10 @@ typedef struct {
     int64_t quiet_until_us; /* an operation has just ended: the next may follow; guarded by
                                agent->lock */
     GCond wake;             /* with agent->lock */
+    /* merge_make_way(): guarded by way_lock, which is never held across a call of libvirt */
+    GMutex way_lock;
+    int64_t starting_until_us; /* the VM is being started: no cold job is begun until then */
+    int image_lock; /* keeps QEMU from the old leaf while a cold switch is under way; -1 = none */
 } AgentVm;
 
 struct Agent {
@@ -55,6 +59,7 @@ struct Agent {
     GAsyncQueue *refresh;   /* of char *vm_id, "" = all */
     GThread *refresher;
     struct EventHub *events;
+    struct Survey *survey; /* agent/survey.h */
     char *run_dir; /* sockets of our storage daemons */
     unsigned pivot_budget_ms;
     unsigned quiesce_budget_s;
@@ -94,6 +99,9 @@ bool agent_look(Agent *agent, AgentVm *entry, GError **error);
  * show. */
 bool agent_look_closely(Agent *agent, AgentVm *entry, GError **error);
 AgentVm *agent_entry(Agent *agent, const char *vm_id, bool create);
+/* The volumes of a chain (of Qcow2Layer, base first) become those of the disk; ids are taken over from
+ * the disk as it was known (may be NULL). */
+void agent_fill_volumes(Disk *disk, const Disk *known, GPtrArray *layers);
 /* A copy of what is published, with used_by filled in; NULL = unknown VM. */
 Vm *agent_vm_copy(Agent *agent, const char *vm_id);
 /* Fills in used_by for volumes that files of the storage domain stand on which no VM has. Reads the

@@ -4,16 +4,21 @@
  *
  * The daemon outlives the agent (it holds QEMU's image locks, so that the VM cannot start beneath
  * it) and is found again by its socket, whose name is made from the operation's id. It is told the
- * whole chain explicitly: nothing is probed. An internal commit relinks the header of the volume
- * above by itself; a commit of the leaf becomes ready, is completed, and then the definition is
- * pointed at the base. Until then the definition names the old leaf, whose content is the same at
- * every instant.
+ * whole graph explicitly: nothing is probed.
+ *
+ *   cold-commit   the chain; an internal commit relinks the header of the volume above by itself
+ *   graft, copy   that were begun while the VM ran: the new volumes, and on top of them the old
+ *                 leaf, whose header says otherwise and is not changed
+ *
+ * A commit of the leaf becomes ready, is completed, and then the definition is pointed at the
+ * volume that took it (cold_switch.c). Until then the definition names the old leaf, whose content
+ * is the same at every instant.
  */
 #include "agent/merge.h"
 
 #include "agent/qmp.h"
-#include "base/fault.h"
-#include "base/log.h"
+#include "agent/space.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <gio/gio.h>
@@ -21,17 +26,20 @@
 #include <string.h>
 
 #define JOB "merge"
+#define END_MS 10000
+
+#define DEATHS_MAX 3
 
 static char *
-socket_path(const Operation *op)
+socket_path(const Agent *agent, const char *op_id)
 {
-    return g_strdup_printf("%s/cold-%.8s.sock", op->agent->run_dir, op->row.id);
+    return g_strdup_printf("%s/cold-%.8s.sock", agent->run_dir, op_id);
 }
 
 static Qmp *
 connect_daemon(const Operation *op, GError **error)
 {
-    g_autofree char *path = socket_path(op);
+    g_autofree char *path = socket_path(op->agent, op->row.id);
 
     return qmp_open(path, error);
 }
@@ -39,15 +47,23 @@ connect_daemon(const Operation *op, GError **error)
 /* True if it is known: then *ret_qmp is NULL if there is no daemon. One that does not answer may
  * still be merging. */
 static bool
-find_daemon(const Operation *op, Qmp **ret_qmp, GError **error)
+find_at(const char *path, Qmp **ret_qmp, GError **error)
 {
     g_autoptr(GError) problem = NULL;
 
-    *ret_qmp = connect_daemon(op, &problem);
+    *ret_qmp = qmp_open(path, &problem);
     if (*ret_qmp != NULL || g_error_matches(problem, ERR, ERR_NOT_FOUND))
         return true;
     g_propagate_error(error, g_steal_pointer(&problem));
     return false;
+}
+
+static bool
+find_daemon(const Operation *op, Qmp **ret_qmp, GError **error)
+{
+    g_autofree char *path = socket_path(op->agent, op->row.id);
+
+    return find_at(path, ret_qmp, error);
 }
 
 bool
@@ -63,7 +79,7 @@ cold_is_running(Operation *op)
 static bool
 spawn(const Operation *op, GError **error)
 {
-    g_autofree char *path = socket_path(op);
+    g_autofree char *path = socket_path(op->agent, op->row.id);
     g_autofree char *chardev = g_strdup_printf("socket,id=m,path=%s,server=on,wait=off", path);
     g_autoptr(GSubprocess) process = NULL;
     g_autoptr(GError) problem = NULL;
@@ -79,80 +95,132 @@ spawn(const Operation *op, GError **error)
     return true;
 }
 
+/* The volume, as a node of the same name as its number, on the node below. */
 static bool
-add_layer(Qmp *qmp, unsigned i, const Qcow2Layer *layer, GError **error)
+add_node(Qmp *qmp, guint i, const char *path, const char *format, GError **error)
 {
     g_autofree char *node = g_strdup_printf("v%u", i);
     g_autofree char *below = i > 0 ? g_strdup_printf("v%u", i - 1) : NULL;
-    json_t *arguments = json_pack("{s:s, s:s, s:b, s:s, s:{s:s, s:s}}", "driver", layer->format,
-                                  "node-name", node, "read-only", 1, "discard", "unmap", "file",
-                                  "driver", "file", "filename", layer->path);
+    json_t *arguments =
+        json_pack("{s:s, s:s, s:b, s:s, s:{s:s, s:s}}", "driver", format, "node-name", node,
+                  "read-only", 1, "discard", "unmap", "file", "driver", "file", "filename", path);
 
-    if (g_str_equal(layer->format, "qcow2"))
+    if (g_str_equal(format, "qcow2"))
         json_object_set_new(arguments, "backing", below != NULL ? json_string(below) : json_null());
     return qmp_call(qmp, "blockdev-add", arguments, NULL, error);
 }
 
+/* What the daemon has open, base first, and which of it is committed into which. */
+typedef struct {
+    GPtrArray *layers; /* of Qcow2Layer */
+    const char *leaf;  /* graft, copy: the old leaf stands on top of them; else NULL */
+    guint base, top;   /* numbers of nodes */
+    guint n;
+} Graph;
+
+static void
+graph_clear(Graph *graph)
+{
+    g_clear_pointer(&graph->layers, g_ptr_array_unref);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Graph, graph_clear)
+
 static bool
-start_job(Operation *op, Qmp *qmp, GPtrArray *layers, GError **error)
+find_node(const Graph *graph, const char *path, guint *ret_at)
+{
+    for (guint i = 0; i < graph->layers->len; i++)
+        if (g_strcmp0(((Qcow2Layer *)graph->layers->pdata[i])->path, path) == 0) {
+            *ret_at = i;
+            return true;
+        }
+    return false;
+}
+
+static bool
+make_graph(Operation *op, Graph *graph, GError **error)
 {
     json_t *run = json_object_get(op->row.data, "run");
     const char *base = json_string_value(json_array_get(run, 0)),
                *top = json_string_value(json_array_get(run, json_array_size(run) - 1));
-    int64_t limit = json_number(op->row.params, "bandwidth");
-    g_autofree char *base_node = NULL;
-    g_autofree char *top_node = NULL;
-    g_autofree char *leaf_node = g_strdup_printf("v%u", layers->len - 1);
-    const char *above = NULL;
+    bool forward = merge_is_forward(op);
 
-    for (guint i = 0; i < layers->len; i++) {
-        const char *path = ((Qcow2Layer *)layers->pdata[i])->path;
-        if (g_str_equal(path, base))
-            base_node = g_strdup_printf("v%u", i);
-        if (g_str_equal(path, top)) {
-            top_node = g_strdup_printf("v%u", i);
-            above = i + 1 < layers->len ? ((Qcow2Layer *)layers->pdata[i + 1])->path : NULL;
-        }
+    graph->layers =
+        qcow2_chain_walk(forward ? merge_new_leaf(op) : merge_old_leaf(op), "qcow2", NULL, error);
+    if (graph->layers == NULL)
+        return false;
+    graph->n = graph->layers->len;
+    if (forward) {
+        graph->leaf = merge_old_leaf(op);
+        graph->base = graph->n - 1;
+        graph->top = graph->n++;
+        return true;
     }
-    if (base_node == NULL || top_node == NULL)
-        return error_set(error, ERR_REFUSED, "disk %s: the chain has changed",
-                         op_data(op, "target"));
+    return (find_node(graph, base, &graph->base) && find_node(graph, top, &graph->top)) ||
+           error_set(error, ERR_REFUSED, "disk %s: the chain has changed", op_data(op, "target"));
+}
+
+static bool
+add_nodes(const Graph *graph, Qmp *qmp, GError **error)
+{
+    for (guint i = 0; i < graph->layers->len; i++) {
+        const Qcow2Layer *layer = graph->layers->pdata[i];
+        if (!add_node(qmp, i, layer->path, layer->format, error))
+            return false;
+    }
+    return graph->leaf == NULL || add_node(qmp, graph->layers->len, graph->leaf, "qcow2", error);
+}
+
+static bool
+start_job(Operation *op, const Graph *graph, Qmp *qmp, GError **error)
+{
+    int64_t limit = json_number(op->row.params, "bandwidth");
+    g_autofree char *base = g_strdup_printf("v%u", graph->base);
+    g_autofree char *top = g_strdup_printf("v%u", graph->top);
+    g_autofree char *device = g_strdup_printf("v%u", graph->n - 1);
     json_t *arguments =
-        json_pack("{s:s, s:s, s:s, s:s, s:b, s:b}", "job-id", JOB, "device", leaf_node, "top-node",
-                  top_node, "base-node", base_node, "auto-dismiss", 0, "auto-finalize", 1);
+        json_pack("{s:s, s:s, s:s, s:s, s:b, s:b}", "job-id", JOB, "device", device, "top-node",
+                  top, "base-node", base, "auto-dismiss", 0, "auto-finalize", 1);
+
     if (limit > 0)
         json_object_set_new(arguments, "speed", json_integer(limit));
-    if (above != NULL) {
-        g_autofree char *name = relative_name(above, base);
+    if (graph->top + 1 < graph->n) {
+        g_autofree char *name =
+            relative_name(((Qcow2Layer *)graph->layers->pdata[graph->top + 1])->path,
+                          ((Qcow2Layer *)graph->layers->pdata[graph->base])->path);
         json_object_set_new(arguments, "backing-file", json_string(name));
     }
     return qmp_call(qmp, "block-commit", arguments, NULL, error);
 }
 
+/* While the way is held: merge_make_way() finds the daemon whole, or none. */
+static bool
+start_daemon(Operation *op, GError **error)
+{
+    g_auto(Graph) graph = { 0 };
+    g_autoptr(Qmp) qmp = NULL;
+    WITH_WAY(op);
+
+    if (clock_mono_us() < op->entry->starting_until_us)
+        return error_set(error, ERR_BUSY, "VM %s is being started", op->row.vm_id);
+    return make_graph(op, &graph, error) && spawn(op, error) &&
+           (qmp = connect_daemon(op, error)) != NULL && add_nodes(&graph, qmp, error) &&
+           start_job(op, &graph, qmp, error);
+}
+
 bool
 cold_start(Operation *op, GError **error)
 {
-    json_t *before = json_object_get(op->row.data, "before");
-    const char *leaf = json_string_value(json_array_get(before, json_array_size(before) - 1));
-    g_autoptr(GPtrArray) layers = qcow2_chain_walk(leaf, "qcow2", NULL, error);
-    g_autoptr(Qmp) qmp = NULL;
     g_autoptr(HvDomain) hv = NULL;
 
     /* a daemon without a job, of an agent that died on the way here, goes first */
-    if (layers == NULL || !cold_stop(op, error) || !spawn(op, error) ||
-        (qmp = connect_daemon(op, error)) == NULL)
+    if (!cold_stop(op, error))
         return false;
-    bool ok = true;
-    for (guint i = 0; ok && i < layers->len; i++)
-        ok = add_layer(qmp, i, layers->pdata[i], error);
-    ok = ok && start_job(op, qmp, layers, error);
+    bool ok = start_daemon(op, error);
     /* from here on QEMU's locks keep the VM from starting: was it still off? */
     if (ok && (hv = op_hv(op, error)) == NULL)
         ok = false;
-    if (ok && hv->instance != NULL)
-        ok = error_set(error, ERR_REFUSED, "VM '%s' has started: nothing was merged, delete again",
-                       hv->name);
-    g_clear_pointer(&qmp, qmp_close); /* the monitor serves one at a time */
+    if (ok && (hv->instance != NULL || hv->state != VM_DOWN))
+        ok = error_set(error, ERR_BUSY, "VM '%s' has started", hv->name);
     if (!ok)
         cold_stop(op, NULL);
     return ok;
@@ -187,15 +255,15 @@ look_at_job(Qmp *qmp, char **ret_status, char **ret_error, uint64_t *ret_done, u
 static void
 show(Operation *op, uint64_t done, uint64_t total)
 {
-    if (merge_has_leaf(op)) {
-        operation_progress(op, "copying", done, total);
-        op_remember(op, "bytes", json_integer((json_int_t)total));
-    } else if (merge_scratch(op)->work != NULL) {
-        operation_progress(op, "copying", work_below(merge_scratch(op)->work, done),
-                           merge_scratch(op)->work->total);
-    }
+    const WorkMap *work = merge_scratch(op)->work;
+
+    if (merge_has_leaf(op))
+        merge_show_job(op, done, total);
+    else if (work != NULL)
+        operation_progress(op, space_phase(op), work_below(work, done), work->total);
 }
 
+/* It was killed, or had ended its job and nobody knows, or made way for a VM that starts. */
 static StepState
 daemon_is_gone(Operation *op, GError **error)
 {
@@ -206,10 +274,22 @@ daemon_is_gone(Operation *op, GError **error)
         return STEP_UNKNOWN;
     if (state == CHAIN_AFTER)
         return STEP_DONE;
+    switch (merge_life(op, hv, error)) {
+    case LIFE_UNCLEAR:
+        return STEP_UNKNOWN;
+    case LIFE_OTHER:
+        return merge_turn(op, hv);
+    case LIFE_SAME:
+    default:
+        break;
+    }
+    if (!merge_may_be_cold(op, error))
+        return STEP_UNKNOWN;
+    if (merge_scratch(op)->daemon_deaths++ < DEATHS_MAX)
+        return STEP_BACK; /* once more */
     error_set(error, ERR_HYPERVISOR,
-              "VM '%s', disk %s: the storage daemon that merged it is gone. No data were lost: its "
-              "chain is as "
-              "before; delete the snapshot again",
+              "VM '%s', disk %s: the storage daemon that merged it died again and again. No data "
+              "were lost: its chain is as before",
               hv->name, op_data(op, "target"));
     return STEP_FAILED;
 }
@@ -228,6 +308,27 @@ cold_has_job(Operation *op, GError **error)
     return status != NULL ? STEP_DONE : STEP_TODO;
 }
 
+static bool
+limit_job(Operation *op, uint64_t limit, void *qmp, GError **error)
+{
+    return qmp_call(qmp, "block-job-set-speed",
+                    json_pack("{s:s, s:I}", "device", JOB, "speed", (json_int_t)limit), NULL,
+                    error);
+}
+
+static void
+space_watch_cold(Operation *op, Qmp *qmp, uint64_t done, uint64_t total)
+{
+    const WorkMap *work = merge_scratch(op)->work;
+    uint64_t left = merge_has_leaf(op) || work == NULL ? total - MIN(done, total)
+                                                       : work->total - work_below(work, done);
+    g_autoptr(json_t) jobs = NULL;
+
+    if (qmp_call(qmp, "query-block-jobs", NULL, &jobs, NULL))
+        space_watch(op, left, (uint64_t)json_number(json_array_get(jobs, 0), "speed"), limit_job,
+                    qmp);
+}
+
 StepState
 cold_look(Operation *op, GError **error)
 {
@@ -243,6 +344,8 @@ cold_look(Operation *op, GError **error)
     if (!look_at_job(qmp, &status, &problem, &done, &total, error))
         return STEP_UNKNOWN;
     if (problem != NULL) {
+        if (!merge_may_be_cold(op, error)) /* it was ended for that */
+            return STEP_UNKNOWN;
         error_set(error, ERR_HYPERVISOR,
                   "disk %s: the merge failed: %s. No data were lost: the chain is as before",
                   op_data(op, "target"), problem);
@@ -251,27 +354,21 @@ cold_look(Operation *op, GError **error)
     if (status == NULL)
         return daemon_is_gone(op, error);
     show(op, done, total);
+    if (g_str_equal(status, "running"))
+        space_watch_cold(op, qmp, done, total);
     if (g_str_equal(status, "concluded") || g_str_equal(status, "ready"))
         return STEP_DONE;
     op->poll_ms = 20;
     return STEP_RUNNING;
 }
 
-/* ---- the leaf takes part ---- */
-
-StepState
-cold_pivot_check(Operation *op, GError **error)
-{
-    if (!merge_has_leaf(op) || json_object_get(op->row.data, "pivoted") != NULL)
-        return STEP_DONE;
-    return STEP_TODO;
-}
+/* ---- the end ---- */
 
 /* Cancels a job that still runs (the chain stays as it was), and dismisses it. */
 static bool
-end_job(Operation *op, Qmp *qmp, GError **error)
+end_job(Qmp *qmp, int budget_ms, GError **error)
 {
-    int64_t until = g_get_monotonic_time() + 10 * G_TIME_SPAN_SECOND;
+    int64_t until = clock_mono_us() + (int64_t)budget_ms * 1000;
     bool cancelled = false;
 
     for (;;) {
@@ -284,21 +381,25 @@ end_job(Operation *op, Qmp *qmp, GError **error)
             return true;
         if (g_str_equal(status, "concluded"))
             return qmp_call(qmp, "job-dismiss", json_pack("{s:s}", "id", JOB), NULL, error);
-        if (!cancelled && !qmp_call(qmp, "job-cancel", json_pack("{s:s}", "id", JOB), NULL, error))
+        g_autoptr(GError) refusal = NULL;
+        cancelled =
+            cancelled || qmp_call(qmp, "job-cancel", json_pack("{s:s}", "id", JOB), NULL, &refusal);
+        /* refused: it has concluded since it was looked at */
+        if (!cancelled && !g_error_matches(refusal, ERR, ERR_HYPERVISOR)) {
+            g_propagate_error(error, g_steal_pointer(&refusal));
             return false;
-        cancelled = true;
-        if (g_get_monotonic_time() > until)
-            return error_set(error, ERR_TIMEOUT, "disk %s: the merge does not end",
-                             op_data(op, "target"));
+        }
+        if (clock_mono_us() > until)
+            return error_set(error, ERR_TIMEOUT, "the storage daemon's merge does not end");
         g_usleep(1000);
     }
 }
 
-static bool
-complete(Operation *op, GError **error)
+bool
+cold_complete(Operation *op, GError **error)
 {
     g_autoptr(Qmp) qmp = NULL;
-    int64_t until = g_get_monotonic_time() + 30 * G_TIME_SPAN_SECOND;
+    int64_t until = clock_mono_us() + 30 * G_TIME_SPAN_SECOND;
     bool asked = false;
 
     /* the daemon died, or had ended its job and nobody wrote that down: the same once more, which
@@ -313,6 +414,7 @@ complete(Operation *op, GError **error)
     case STEP_RUNNING:
     case STEP_FAILED:
     case STEP_UNKNOWN:
+    case STEP_BACK:
     default:
         return false;
     }
@@ -327,13 +429,13 @@ complete(Operation *op, GError **error)
             return error_set(error, ERR_HYPERVISOR, "disk %s: the merge failed: %s",
                              op_data(op, "target"), problem != NULL ? problem : "its job is gone");
         if (g_str_equal(status, "concluded"))
-            return end_job(op, qmp, error) && qmp_quit(qmp, 10000, error);
+            return end_job(qmp, END_MS, error) && qmp_quit(qmp, END_MS, error);
         if (g_str_equal(status, "ready") && !asked) {
             if (!qmp_call(qmp, "job-complete", json_pack("{s:s}", "id", JOB), NULL, error))
                 return false;
             asked = true;
         }
-        if (g_get_monotonic_time() > until)
+        if (clock_mono_us() > until)
             return error_set(error, ERR_TIMEOUT, "disk %s: the merge does not conclude",
                              op_data(op, "target"));
         g_usleep(1000);
@@ -342,71 +444,29 @@ complete(Operation *op, GError **error)
 }
 
 static bool
-point_at(Operation *op, const char *path, const char *format, GError **error)
+end_at(const char *path, int budget_ms, GError **error)
 {
-    const char *targets[] = { op_data(op, "target") }, *sources[] = { path },
-               *formats[] = { format };
-    Hypervisor *hv = op->agent->hv;
+    g_autoptr(Qmp) qmp = NULL;
 
-    return hv->ops->redefine(hv, op->row.vm_id, targets, sources, formats, 1, error);
+    if (!find_at(path, &qmp, error))
+        return false;
+    /* a job that is not dismissed keeps QEMU 7.2's storage daemon from quitting, for ever */
+    if (qmp != NULL && (!end_job(qmp, budget_ms, error) || !qmp_quit(qmp, budget_ms, error)))
+        return false;
+    g_unlink(path);
+    return true;
 }
 
 bool
-cold_pivot(Operation *op, GError **error)
+cold_end(Agent *agent, const char *op_id, int budget_ms, GError **error)
 {
-    json_t *before = json_object_get(op->row.data, "before");
-    const char *old_leaf = json_string_value(json_array_get(before, json_array_size(before) - 1));
-    g_autoptr(HvDomain) hv = NULL;
-    ChainState state;
+    g_autofree char *path = socket_path(agent, op_id);
 
-    if (json_object_get(op->row.data, "completed") == NULL) {
-        if (!complete(op, error))
-            return false;
-        op_remember(op, "completed", json_true());
-        if (!volume_sync(merge_new_leaf(op), error) || !operation_save(op, error))
-            return false;
-    }
-    if ((hv = op_hv(op, error)) == NULL || !merge_chain_state(op, hv, &state, error))
-        return false;
-    if (hv->instance == NULL && state == CHAIN_BEFORE &&
-        (!fault_point("agent.cold.before-redefine", error) ||
-         !point_at(op, merge_new_leaf(op), op_data(op, "base_format"), error)))
-        return false;
-    g_clear_pointer(&hv, hv_domain_free);
-    if ((hv = op_hv(op, error)) == NULL || !merge_chain_state(op, hv, &state, error))
-        return false;
-    if (state == CHAIN_BEFORE) {
-        /* it was started on its old leaf in between: that leaf is the truth now */
-        point_at(op, old_leaf, "qcow2", NULL);
-        return error_set(
-            error, ERR_REFUSED,
-            "VM '%s' was started while disk %s was being merged; it runs on its old chain, nothing "
-            "was lost: delete the snapshot again",
-            hv->name, op_data(op, "target"));
-    }
-    if (!merge_save_chain(op, false, error))
-        return false;
-    op_remember(op, "pivoted", json_true());
-    return operation_save(op, error);
+    return end_at(path, budget_ms, error);
 }
-
-/* ---- the end ---- */
 
 bool
 cold_stop(Operation *op, GError **error)
 {
-    g_autoptr(Qmp) qmp = NULL;
-    g_autofree char *path = socket_path(op);
-
-    if (!find_daemon(op, &qmp, error))
-        return false;
-    if (qmp == NULL) {
-        g_unlink(path);
-        return true;
-    }
-    /* a job that is not dismissed keeps QEMU 7.2's storage daemon from quitting, for ever */
-    if (!end_job(op, qmp, error) || !qmp_quit(qmp, 10000, error))
-        return false;
-    g_unlink(path);
-    return true;
+    return cold_end(op->agent, op->row.id, END_MS, error);
 }

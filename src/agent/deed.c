@@ -203,6 +203,21 @@ volume_is_open(const char *path)
     return fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
+static bool
+stop_at_data(const Extent *extent, void *found)
+{
+    *(bool *)found = extent->kind != EXTENT_HOLE;
+    return extent->kind == EXTENT_HOLE;
+}
+
+bool
+volume_holds_data(const char *path)
+{
+    bool found = false;
+
+    return !qcow2_map(path, "qcow2", stop_at_data, &found, NULL) || found;
+}
+
 char *
 relative_name(const char *from, const char *path)
 {

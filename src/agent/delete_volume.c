@@ -36,7 +36,9 @@ delete_check(void *self, GError **error)
 {
     Operation *op = self;
 
-    return json_object_get(op->row.data, "deleted") != NULL ? STEP_DONE : STEP_TODO;
+    if (json_object_get(op->row.data, "deleted") != NULL)
+        return STEP_DONE;
+    return op_connected(op, error) ? STEP_TODO : STEP_UNKNOWN; /* a try is not used up by that */
 }
 
 static bool
@@ -146,6 +148,10 @@ delete_act(void *self, GError **error)
     for (size_t i = json_array_size(list); i > 0; i--)
         if (!delete_one(op, hv, json_string_value(json_array_get(list, i - 1)), error))
             return false;
+    for (size_t i = 0; i < json_array_size(list); i++)
+        vm_remove_leftover(vm, json_string_value(json_array_get(list, i)));
+    if (!manifest_save(home, vm, error))
+        return false;
     sweep_domains_of(op, list);
     op_result(op, "volumes_removed", json_deep_copy(list));
     op_remember(op, "deleted", json_true());

@@ -1,34 +1,33 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * graft: merging without moving data, on storage whose files can share blocks.
+ * graft and copy: merging into new volumes. Nothing that exists is changed before the switch. graft
+ * shares the blocks of the old volumes, so it moves no data; copy does the same by copying.
  *
  * The disk's volumes from the lowest that is merged up to the leaf fall into groups that become one
- * new volume each. The groups are built next to the old ones, their blocks shared; nothing that
- * exists is changed. The topmost new volume becomes the leaf by a shallow block copy, which brings
- * what the guest wrote meanwhile, and the safe pivot. Then the old volumes go.
+ * new volume each. They are built next to the old ones (build.c), from whatever nothing writes. If
+ * the leaf of a VM that runs is not among that, a shallow block copy onto the topmost new volume
+ * brings what it holds; if the VM stopped since, a job in a storage daemon. Then the VM changes to
+ * the topmost new volume, by the safe pivot, or if it is off by its definition; and the old volumes
+ * go.
  *
- * seal   a leaf that holds much is first made immutable by a temporary overlay T, so that its
- * blocks can be shared too; then the copy only moves what T holds. A leaf that holds little is
- * simply copied.
+ * graft: a leaf that holds much is first made immutable by a temporary overlay T (seal.c), so that
+ * its blocks can be shared too; then the job only moves what T holds. A leaf that holds little is
+ * simply copied, and so is any leaf by copy: it costs the same.
  *
  *   v0 ← v1 ← v2(leaf)   seal   v0 ← v1 ← v2 ← T    build  w = v0+v1+v2   switch   w + what T holds
  *
- * Any crash before the pivot: the new files go, the old chain is whole. After it: the reverse.
+ * Any crash before the switch: the new files go, the old chain is whole. After it: the reverse.
  *
- * Remembered in row.data besides what merge.h tells: groups [{volumes: [{path, format}], top
- * (volume id), dest, dest_id}], remove (volume ids whose upper boundary goes), seal, seal_id,
- * sealed, shared.
+ * A job that was given up half-way leaves a part of the leaf in the topmost new volume. That does
+ * no harm: the next job writes all of the leaf again, and what a leaf holds it holds for ever.
  */
 #include "agent/merge.h"
 
-#include "base/clock.h"
-#include "base/fault.h"
 #include "base/text.h"
 #include "qcow2/build.h"
 
 #include <errno.h>
 #include <glib/gstdio.h>
-#include <string.h>
 #include <sys/stat.h>
 
 /* A leaf with less than this is copied: that costs less than another snapshot. */
@@ -38,6 +37,12 @@ static json_t *
 groups_of(const Operation *op)
 {
     return json_object_get(op->row.data, "groups");
+}
+
+static json_t *
+top_group(const json_t *groups)
+{
+    return json_array_get(groups, json_array_size(groups) - 1);
 }
 
 static const Volume *
@@ -60,73 +65,99 @@ list_has(const json_t *list, const char *text)
 
 /* ---- the plan ---- */
 
-/* Volumes [first..last] of the disk become one. The leaf of a VM that runs takes part by the block
- * copy, unless it is sealed. */
 static json_t *
-make_group(const Disk *disk, guint first, guint last, bool leaf_is_copied)
+volume_entry(const char *path, const char *format)
+{
+    return json_pack("{s:s, s:s}", "path", path, "format", format);
+}
+
+/* Volumes [first..last] of the disk become one. */
+static json_t *
+make_group(const Disk *disk, guint first, guint last, bool without_leaf)
 {
     json_t *volumes = json_array();
     g_autofree char *id = id_new();
     g_autofree char *dest =
         new_file_name(volume_at(disk, disk->volumes->len - 1)->path, id, "qcow2");
 
-    for (guint i = first; i <= last; i++) {
-        if (leaf_is_copied && i + 1 == disk->volumes->len)
-            break;
-        json_array_append_new(volumes, json_pack("{s:s, s:s}", "path", volume_at(disk, i)->path,
-                                                 "format", volume_at(disk, i)->format));
-    }
+    for (guint i = first; i <= last; i++)
+        if (!without_leaf || i + 1 < disk->volumes->len)
+            json_array_append_new(
+                volumes, volume_entry(volume_at(disk, i)->path, volume_at(disk, i)->format));
     return json_pack("{s:o, s:s, s:s, s:s}", "volumes", volumes, "top", volume_at(disk, last)->id,
                      "dest", dest, "dest_id", id);
 }
 
-static uint64_t
-bytes_in(const char *path)
+static bool
+holds_much(const char *path)
 {
     struct stat st;
 
-    return stat(path, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+    return stat(path, &st) == 0 && (uint64_t)st.st_blocks * 512 > SMALL_LEAF;
+}
+
+/* Sharing the blocks of a large leaf is worth a snapshot; copying them is not: the job does that.
+ */
+static bool
+wants_seal(const Operation *op, const char *leaf)
+{
+    json_t *before = json_object_get(op->row.data, "before");
+
+    return merge_is(op, "graft") && !merge_is_cold(op) && holds_much(leaf) &&
+           json_array_size(before) < QCOW2_MAX_DEPTH;
+}
+
+static void
+plan_seal(Operation *op, const char *leaf)
+{
+    g_autofree char *id = id_new();
+    g_autofree char *path = new_file_name(leaf, id, "qcow2");
+
+    op_remember(op, "seal", json_string(path));
+    op_remember(op, "seal_id", json_string(id));
+}
+
+/* Absent: every boundary of the run goes. */
+static bool
+boundary_goes(const Operation *op, const char *volume_id)
+{
+    json_t *remove = json_object_get(op->row.params, "remove");
+
+    return remove == NULL || list_has(remove, volume_id);
 }
 
 void
 graft_plan(Operation *op, const Disk *disk, int base)
 {
-    json_t *remove = json_object_get(op->row.params, "remove");
     guint n = disk->volumes->len, first = (guint)base;
     const Volume *leaf = disk_leaf(disk);
-    bool seal = bytes_in(leaf->path) > SMALL_LEAF && n < QCOW2_MAX_DEPTH;
+    bool seal = wants_seal(op, leaf->path), without_leaf = !seal && !merge_is_cold(op);
     json_t *groups = json_array(), *after = json_array();
-    const char *dest = NULL, *dest_id = NULL;
 
     for (guint i = 0; i < first; i++)
         json_array_append_new(after, json_string(volume_at(disk, i)->path));
     for (guint i = first; i < n; i++) {
-        if (i + 1 < n && list_has(remove, volume_at(disk, i)->id))
+        if (i + 1 < n && boundary_goes(op, volume_at(disk, i)->id))
             continue; /* joined with the one above */
-        json_t *group = make_group(disk, first, i, !seal);
+        json_t *group = make_group(disk, first, i, without_leaf);
         json_array_append_new(groups, group);
-        dest = json_text(group, "dest");
-        dest_id = json_text(group, "dest_id");
-        json_array_append_new(after, json_string(dest));
+        json_array_append_new(after, json_string(json_text(group, "dest")));
         first = i + 1;
     }
+    op_remember(op, "dest", json_string(json_text(top_group(groups), "dest")));
+    op_remember(op, "dest_id", json_string(json_text(top_group(groups), "dest_id")));
     op_remember(op, "groups", groups);
     op_remember(op, "after", after);
-    op_remember(op, "dest", json_string(dest));
-    op_remember(op, "dest_id", json_string(dest_id));
     op_remember(op, "base_format", json_string("qcow2"));
-    if (seal) {
-        g_autofree char *id = id_new();
-        g_autofree char *path = new_file_name(leaf->path, id, "qcow2");
-        op_remember(op, "seal", json_string(path));
-        op_remember(op, "seal_id", json_string(id));
-    }
+    if (seal)
+        plan_seal(op, leaf->path);
 }
 
 bool
-graft_is_possible(Operation *op, const Disk *disk, int base, GError **error)
+graft_is_possible(Operation *op, const HvDomain *hv, const Disk *disk, int base, GError **error)
 {
     guint n = disk->volumes->len - (guint)base;
+    bool share = g_str_equal(op_text(op, "strategy"), "graft");
     g_autofree Qcow2Source *sources = g_new0(Qcow2Source, n);
     Domain *domain = agent_domain(op->agent, disk_leaf(disk)->path, false, error);
     g_autoptr(GError) problem = NULL;
@@ -134,7 +165,7 @@ graft_is_possible(Operation *op, const Disk *disk, int base, GError **error)
 
     if (domain == NULL)
         return false;
-    if (!domain_can_share(domain))
+    if (share && !domain_can_share(domain))
         return error_set(
             error, ERR_REFUSED,
             "disk %s: the file system of %s cannot share blocks between files, which graft "
@@ -144,8 +175,8 @@ graft_is_possible(Operation *op, const Disk *disk, int base, GError **error)
         sources[i].path = volume_at(disk, (guint)base + i)->path;
         sources[i].format = volume_at(disk, (guint)base + i)->format;
     }
-    /* the leaf is in use, and never marked clean while it is: it is looked at when it is sealed */
-    refusal = qcow2_build_refusal(sources, n - 1, 0, &problem);
+    /* a leaf in use is never marked clean while it is: it is looked at when it is sealed */
+    refusal = qcow2_build_refusal(sources, hv->instance != NULL ? n - 1 : n, 0, &problem);
     if (refusal != NULL)
         return error_set(error, ERR_REFUSED, "disk %s: %s; nothing was changed, ask for auto",
                          disk->target, refusal);
@@ -155,231 +186,57 @@ graft_is_possible(Operation *op, const Disk *disk, int base, GError **error)
     return false;
 }
 
-/* ---- seal ---- */
+/* ---- the VM stopped, or runs again ---- */
 
-static bool
-runs_on_seal(const Operation *op, const HvDomain *hv)
+bool
+graft_leaf_is_built(const Operation *op)
 {
-    HvDisk *disk = hv_domain_disk(hv, op_data(op, "target"));
+    json_t *volumes = json_object_get(top_group(groups_of(op)), "volumes");
+    const char *last = json_text(json_array_get(volumes, json_array_size(volumes) - 1), "path");
 
-    return disk != NULL && g_strcmp0(disk->source, op_data(op, "seal")) == 0;
+    return g_strcmp0(last, merge_old_leaf(op)) == 0;
 }
 
-/* From here on the chain before the switch is the one with T on top. */
+void
+graft_forget_top(Operation *op)
+{
+    json_t *groups = json_deep_copy(groups_of(op));
+
+    json_object_del(top_group(groups), "built");
+    op_remember(op, "groups", groups);
+    op_remember(op, "prefilled", NULL);
+    op_remember(op, "checked", NULL); /* else not: by then a job may have written into it */
+}
+
+/* It was to be read while nothing writes it, and now the VM does. */
 static void
-remember_sealed(Operation *op)
+take_leaf_out(Operation *op)
 {
-    static const char *const lists[] = { "before", "run" };
+    json_t *groups = json_deep_copy(groups_of(op));
+    json_t *volumes = json_object_get(top_group(groups), "volumes");
 
-    if (json_object_get(op->row.data, "sealed") != NULL)
-        return;
-    for (guint i = 0; i < G_N_ELEMENTS(lists); i++) {
-        json_t *longer = json_deep_copy(json_object_get(op->row.data, lists[i]));
-        json_array_append_new(longer, json_string(op_data(op, "seal")));
-        op_remember(op, lists[i], longer);
-    }
-    op_remember(op, "sealed", json_true());
+    json_array_remove(volumes, json_array_size(volumes) - 1);
+    op_remember(op, "groups", groups);
 }
 
-StepState
-seal_check(void *self, GError **error)
-{
-    Operation *op = self;
-    g_autoptr(HvDomain) hv = NULL;
-    Domain *home = NULL;
-    g_autoptr(Vm) vm = NULL;
-    Disk *disk;
-
-    if (op_data(op, "seal") == NULL || json_object_get(op->row.data, "sealed") != NULL)
-        return STEP_DONE;
-    if ((hv = op_hv(op, error)) == NULL || (vm = op_manifest(op, &home, error)) == NULL)
-        return STEP_UNKNOWN;
-    disk = vm_disk(vm, op_text(op, "disk_id"));
-    if (!runs_on_seal(op, hv) || disk == NULL || disk_volume(disk, op_data(op, "seal_id")) == NULL)
-        return STEP_TODO;
-    remember_sealed(op);
-    return STEP_DONE;
-}
-
-bool
-seal_act(void *self, GError **error)
-{
-    Operation *op = self;
-    Hypervisor *hv = op->agent->hv;
-    g_autoptr(HvDomain) domain = op_hv(op, error);
-    HvSnapshotDisk wanted = { op_data(op, "target"), op_data(op, "seal") };
-    Domain *home = NULL;
-    g_autoptr(Vm) vm = NULL;
-    Disk *disk;
-
-    if (domain == NULL || (vm = op_manifest(op, &home, error)) == NULL)
-        return false;
-    disk = vm_disk(vm, op_text(op, "disk_id"));
-    if (disk == NULL || disk->volumes->len == 0)
-        return error_set(error, ERR_NOT_FOUND, "VM '%s' has no disk %s any more", vm->name,
-                         op_data(op, "target"));
-    if (!runs_on_seal(op, domain) &&
-        (!make_overlay(op_data(op, "seal"), disk_leaf(disk)->path, disk_leaf(disk)->format,
-                       disk_leaf(disk)->virtual_size, error) ||
-         !fault_point("agent.graft.before-seal", error) ||
-         !hv->ops->snapshot(hv, op->row.vm_id, &wanted, 1, NULL, error) ||
-         !fault_point("agent.graft.after-seal", error)))
-        return false;
-    if (disk_volume(disk, op_data(op, "seal_id")) == NULL)
-        g_ptr_array_add(disk->volumes, volume_new(op_data(op, "seal_id"), op_data(op, "seal"),
-                                                  "qcow2", disk_leaf(disk)->virtual_size));
-    return manifest_save(home, vm, error);
-}
-
-/* An error of the seal says nothing about what QEMU did: ask, before anything is undone. */
+/* Volumes that are immutable in either life stay as they are built. */
 void
-graft_note_seal(Operation *op, const HvDomain *hv)
+graft_turn(Operation *op)
 {
-    if (op_data(op, "seal") != NULL && runs_on_seal(op, hv))
-        remember_sealed(op);
-}
+    bool seal_to_come = merge_flag(op, "seal") && !merge_flag(op, "sealed");
 
-/* The merge was given up after the seal: T stays, as a snapshot that can be deleted like any other.
- */
-void
-graft_keep_seal(Operation *op, Vm *vm)
-{
-    Disk *disk = vm_disk(vm, op_text(op, "disk_id"));
-    Snapshot *snapshot;
-    int at;
-
-    if (json_object_get(op->row.data, "sealed") == NULL || disk == NULL ||
-        vm_snapshot(vm, op->row.id) != NULL)
-        return;
-    if (disk_volume(disk, op_data(op, "seal_id")) == NULL)
-        g_ptr_array_add(disk->volumes, volume_new(op_data(op, "seal_id"), op_data(op, "seal"),
-                                                  "qcow2", disk_leaf(disk)->virtual_size));
-    at = disk_volume_index(disk, op_data(op, "seal_id"));
-    snapshot = snapshot_new(op->row.id, "left by an unfinished delete", clock_wall_ms());
-    if (vm->snapshots->len > 0)
-        snapshot->parent = g_strdup(((Snapshot *)vm->snapshots->pdata[vm->snapshots->len - 1])->id);
-    vm_add_snapshot_disk(snapshot, disk->id, volume_at(disk, (guint)at - 1)->id);
-    g_ptr_array_add(vm->snapshots, snapshot);
-}
-
-/* ---- build ---- */
-
-static bool
-go_on(uint64_t done, uint64_t total, void *data)
-{
-    Operation *op = data;
-    bool cancelled;
-
-    operation_progress(op, "sharing", done, total);
-    g_mutex_lock(&op->agent->lock);
-    cancelled = op->row.cancel;
-    g_mutex_unlock(&op->agent->lock);
-    return !cancelled && !agent_stopping(op->agent);
-}
-
-static Qcow2Source *
-sources_of(const json_t *group, unsigned *ret_n)
-{
-    json_t *list = json_object_get(group, "volumes");
-    Qcow2Source *sources = g_new0(Qcow2Source, json_array_size(list) + 1);
-
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        sources[i].path = json_text(json_array_get(list, i), "path");
-        sources[i].format = json_text(json_array_get(list, i), "format");
+    if (!merge_is_cold(op) && graft_leaf_is_built(op) && !seal_to_come) {
+        if (wants_seal(op, merge_old_leaf(op)))
+            plan_seal(op, merge_old_leaf(op));
+        else
+            take_leaf_out(op);
+        graft_forget_top(op);
+    } else if (merge_is(op, "graft") && merge_flag(op, "started")) {
+        graft_forget_top(op); /* costs nothing, and has no clusters that a killed QEMU leaked */
     }
-    *ret_n = (unsigned)json_array_size(list);
-    return sources;
 }
 
-/* The path below the first group, and its format; NULL = nothing. */
-static const char *
-below_groups(const Operation *op, GPtrArray *layers, const char **ret_format)
-{
-    size_t n =
-        json_array_size(json_object_get(op->row.data, "after")) - json_array_size(groups_of(op));
-    const Qcow2Layer *layer;
-
-    if (n == 0)
-        return NULL;
-    layer = layers->pdata[n - 1];
-    *ret_format = layer->format;
-    return layer->path;
-}
-
-static bool
-build_group(Operation *op, const json_t *group, const char *below, const char *below_format,
-            uint64_t size, const struct stat *owner, Qcow2Built *sum, GError **error)
-{
-    unsigned n = 0;
-    g_autofree Qcow2Source *sources = sources_of(group, &n);
-    const char *dest = json_text(group, "dest");
-    g_autofree char *backing = below != NULL ? relative_name(dest, below) : NULL;
-    Qcow2Built built = { 0 };
-
-    if (g_unlink(dest) < 0 && errno != ENOENT)
-        return error_set_errno(error, "removing the unfinished %s", dest);
-    if (n == 0) /* the leaf alone: the block copy brings all it holds */
-        return qcow2_create(dest, size, backing, below_format, 0600, (int)owner->st_uid,
-                            (int)owner->st_gid, error);
-    Qcow2Build build = { .layers = sources,
-                         .n = n,
-                         .dest = dest,
-                         .backing = backing,
-                         .backing_format = backing != NULL ? below_format : NULL,
-                         .virtual_size = size,
-                         .mode = 0600,
-                         .uid = (int)owner->st_uid,
-                         .gid = (int)owner->st_gid,
-                         .share = true,
-                         .must_share = true,
-                         .progress = go_on,
-                         .data = op };
-    if (!qcow2_build(&build, &built, error))
-        return false;
-    sum->bytes_shared += built.bytes_shared;
-    sum->bytes_copied += built.bytes_copied;
-    return g_strcmp0(op_text(op, "verify"), "none") == 0 ||
-           qcow2_same_map(sources, n, dest, NULL, NULL, NULL, error);
-}
-
-StepState
-graft_build_check(Operation *op)
-{
-    return json_object_get(op->row.data, "prefilled") != NULL ? STEP_DONE : STEP_TODO;
-}
-
-bool
-graft_build_act(Operation *op, GError **error)
-{
-    json_t *before = json_object_get(op->row.data, "before"), *group;
-    const char *leaf = json_string_value(json_array_get(before, json_array_size(before) - 1));
-    g_autoptr(GPtrArray) layers = qcow2_chain_walk(leaf, "qcow2", NULL, error);
-    const char *format = NULL, *below;
-    Qcow2Built sum = { 0 };
-    struct stat owner;
-    size_t i;
-
-    if (layers == NULL)
-        return false;
-    if (stat(leaf, &owner) < 0)
-        return error_set_errno(error, "%s", leaf);
-    below = below_groups(op, layers, &format);
-    uint64_t leaf_size = ((Qcow2Layer *)layers->pdata[layers->len - 1])->virtual_size;
-    json_array_foreach (groups_of(op), i, group) {
-        bool last = i + 1 == json_array_size(groups_of(op));
-        /* a run is as large as its top; only the new leaf must be as large as the one it replaces
-         */
-        if (!build_group(op, group, below, format, last ? leaf_size : 0, &owner, &sum, error) ||
-            !fault_point("agent.graft.built", error))
-            return false;
-        below = json_text(group, "dest");
-        format = "qcow2";
-    }
-    op_remember(op, "shared", json_integer((json_int_t)sum.bytes_shared));
-    op_remember(op, "bytes", json_integer((json_int_t)sum.bytes_copied));
-    op_remember(op, "prefilled", json_integer((json_int_t)sum.bytes_copied));
-    return true;
-}
+/* ---- what was built ---- */
 
 bool
 graft_remove_built(Operation *op, GError **error)
@@ -387,9 +244,16 @@ graft_remove_built(Operation *op, GError **error)
     json_t *group;
     size_t i;
 
-    json_array_foreach (groups_of(op), i, group)
-        if (g_unlink(json_text(group, "dest")) < 0 && errno != ENOENT)
-            return error_set_errno(error, "removing %s", json_text(group, "dest"));
+    build_stop(op);
+    json_array_foreach (groups_of(op), i, group) {
+        const char *dest = json_text(group, "dest");
+        if (volume_is_open(dest))
+            return error_set(error, ERR_BUSY, "%s is open in a QEMU; it is not removed", dest);
+        g_autofree char *unfinished = qcow2_build_name(dest);
+        if ((g_unlink(dest) < 0 && errno != ENOENT) ||
+            (g_unlink(unfinished) < 0 && errno != ENOENT))
+            return error_set_errno(error, "removing %s", dest);
+    }
     return true;
 }
 
@@ -399,9 +263,12 @@ graft_has_built(const Operation *op)
     json_t *group;
     size_t i;
 
-    json_array_foreach (groups_of(op), i, group)
-        if (g_file_test(json_text(group, "dest"), G_FILE_TEST_EXISTS))
+    json_array_foreach (groups_of(op), i, group) {
+        g_autofree char *unfinished = qcow2_build_name(json_text(group, "dest"));
+        if (g_file_test(json_text(group, "dest"), G_FILE_TEST_EXISTS) ||
+            g_file_test(unfinished, G_FILE_TEST_EXISTS))
             return true;
+    }
     return false;
 }
 
@@ -444,6 +311,9 @@ graft_apply(const Operation *op, Vm *vm, Disk *disk, GError **error)
     json_t *group;
     size_t i;
 
+    if (json_array_size(groups_of(op)) == 0)
+        return error_set(error, ERR_CORRUPT, "disk %s: the new volumes are not known",
+                         disk->target);
     if (first < 0)
         return true; /* done by an earlier try */
     move_snapshots(op, vm, disk, (guint)first);

@@ -6,6 +6,7 @@
  * the disk is not touched until they agree again.
  */
 #include "agent/agent.h"
+#include "agent/starting.h"
 
 #include "base/log.h"
 #include "base/text.h"
@@ -144,9 +145,24 @@ known_disk(const Vm *stored, const char *target, GPtrArray *layers, const Vm *bu
     return NULL;
 }
 
-static void
-fill_volumes(Disk *disk, const Disk *known, GPtrArray *layers)
+/* Where the leaf that we knew is now; -1 = not in the chain. What is above it and new to us was put
+ * there by somebody else: our own operations write the manifest before they end. */
+static int
+known_leaf(const Disk *known, GPtrArray *layers)
 {
+    const Volume *leaf = known != NULL ? disk_leaf(known) : NULL;
+
+    for (guint i = 0; leaf != NULL && i < layers->len; i++)
+        if (g_str_equal(((Qcow2Layer *)layers->pdata[i])->path, leaf->path))
+            return (int)i;
+    return -1;
+}
+
+void
+agent_fill_volumes(Disk *disk, const Disk *known, GPtrArray *layers)
+{
+    int leaf = known_leaf(known, layers);
+
     for (guint i = 0; i < layers->len; i++) {
         Qcow2Layer *layer = layers->pdata[i];
         Volume *old = known != NULL ? disk_volume_by_path(known, layer->path) : NULL;
@@ -155,6 +171,7 @@ fill_volumes(Disk *disk, const Disk *known, GPtrArray *layers)
                                     layer->virtual_size);
         volume->allocated = layer->allocated;
         volume->read_only = access(layer->path, W_OK) != 0;
+        volume->foreign = old != NULL ? old->foreign : leaf >= 0 && (int)i > leaf;
         g_ptr_array_add(disk->volumes, volume);
     }
 }
@@ -232,10 +249,15 @@ take_over_snapshots(Vm *vm, Vm *stored, bool busy)
     vm->snapshots = g_ptr_array_ref(stored->snapshots);
     g_ptr_array_unref(vm->operations);
     vm->operations = g_ptr_array_ref(stored->operations);
+    g_ptr_array_unref(vm->leftovers);
+    vm->leftovers = g_ptr_array_ref(stored->leftovers);
     vm->generation = stored->generation;
 
     if (busy)
         return; /* the operation knows what becomes of its volumes */
+    for (guint i = vm->leftovers->len; i > 0; i--)
+        if (access(((Leftover *)vm->leftovers->pdata[i - 1])->path, F_OK) != 0 && errno == ENOENT)
+            g_ptr_array_remove_index(vm->leftovers, i - 1);
     /* a restore point whose volume left the chain, or is written by the VM, restores nothing */
     for (guint i = 0; i < vm->snapshots->len; i++) {
         Snapshot *snapshot = vm->snapshots->pdata[i];
@@ -278,7 +300,7 @@ build_disk(const HvDisk *hv_disk, DiskView *view, const Vm *stored, const Vm *bu
     disk->read_only = hv_disk->read_only;
     disk->boot = built->disks->len == 0;
     if (view->layers != NULL) {
-        fill_volumes(disk, known, view->layers);
+        agent_fill_volumes(disk, known, view->layers);
         return disk;
     }
     disk->unmanaged = g_steal_pointer(&view->why);
@@ -399,7 +421,7 @@ look(Agent *agent, AgentVm *entry, bool closely, GError **error)
     g_autoptr(GError) problem = NULL;
     g_autoptr(HvDomain) hv = agent->hv->ops->look(agent->hv, entry->id, &problem);
     Domain *home = NULL;
-    Vm *vm;
+    Vm *vm = NULL;
 
     if (hv == NULL) {
         if (!g_error_matches(problem, ERR, ERR_NOT_FOUND)) {
@@ -409,7 +431,8 @@ look(Agent *agent, AgentVm *entry, bool closely, GError **error)
         publish(agent, entry, NULL);
         return true;
     }
-    vm = build_vm(agent, entry, hv, &home, &problem);
+    if (starting_mend(agent, entry, &hv, &problem))
+        vm = build_vm(agent, entry, hv, &home, &problem);
     if (vm == NULL) {
         log_vm_warn(entry->id, NULL, "VM %s: %s", hv->name, problem->message);
         publish(agent, entry, shown_but_unmanaged(hv, problem->message));
@@ -449,6 +472,8 @@ agent_entry(Agent *agent, const char *vm_id, bool create)
         entry->id = g_strdup(vm_id);
         g_mutex_init(&entry->lock);
         g_cond_init(&entry->wake);
+        g_mutex_init(&entry->way_lock);
+        entry->image_lock = -1;
         entry->operations = g_ptr_array_new();
         g_hash_table_insert(agent->vms, entry->id, entry);
     }
@@ -504,40 +529,4 @@ agent_vm_copy(Agent *agent, const char *vm_id)
         }
     }
     return vm;
-}
-
-static void
-find_users(Agent *agent, Disk *disk)
-{
-    g_autoptr(GPtrArray) own = g_ptr_array_new();
-
-    for (guint i = 0; i < disk->volumes->len; i++)
-        g_ptr_array_add(own, ((Volume *)disk->volumes->pdata[i])->path);
-    g_ptr_array_add(own, NULL);
-    for (guint i = 0; i + 1 < disk->volumes->len; i++) {
-        Volume *volume = disk->volumes->pdata[i];
-        Domain *domain = agent_domain(agent, volume->path, false, NULL);
-        g_autoptr(GError) error = NULL;
-        g_autofree char *user = NULL;
-
-        if (volume->used_by != NULL || domain == NULL)
-            continue;
-        /* whoever deletes asks again, and insists on an answer */
-        if (!volume_find_user(domain, volume->path, (const char *const *)own->pdata, &user, &error))
-            log_debug("who stands on %s: %s", volume->path, error->message);
-        else if (user != NULL)
-            volume->used_by = g_strdup_printf("file %s", user);
-    }
-}
-
-void
-agent_find_users(Agent *agent, Vm *vm)
-{
-    AgentVm *entry = agent_entry(agent, vm->id, false);
-
-    if (entry == NULL || is_busy(agent, entry))
-        return; /* the operation's own new volumes stand there */
-    for (guint i = 0; i < vm->disks->len; i++)
-        if (disk_is_managed(vm->disks->pdata[i]))
-            find_users(agent, vm->disks->pdata[i]);
 }

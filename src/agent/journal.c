@@ -95,6 +95,23 @@ finish(Journal *j, Statement *s, const char *doing, GError **error)
     return sqlite3_step(s) == SQLITE_DONE || fail(j, doing, error);
 }
 
+/* Journals of older versions lack the column. */
+static bool
+add_resume(Journal *j, GError **error)
+{
+    g_autoptr(Statement) s =
+        prepare(j, "SELECT 1 FROM pragma_table_info('operations') WHERE name='resume'", error);
+
+    if (s == NULL)
+        return false;
+    int code = sqlite3_step(s);
+    if (code == SQLITE_ROW)
+        return true;
+    if (code != SQLITE_DONE)
+        return fail(j, "reading", error);
+    return execute(j, "ALTER TABLE operations ADD COLUMN resume INTEGER NOT NULL DEFAULT 0", error);
+}
+
 /* *ret_value is NULL if there is none; not being able to read is an error. */
 static bool
 meta_get(Journal *j, const char *key, char **ret_value, GError **error)
@@ -131,7 +148,7 @@ set_up(Journal *j, GError **error)
     sqlite3_busy_timeout(j->db, 5000);
     if (!execute(j, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA trusted_schema=OFF;",
                  error) ||
-        !execute(j, schema, error))
+        !execute(j, schema, error) || !add_resume(j, error))
         return false;
     if (!meta_get(j, "format", &format, error) || !meta_get(j, "agent-id", &j->agent_id, error))
         return false;
@@ -273,6 +290,19 @@ journal_cancel(Journal *j, const char *id, GError **error)
     return finish(j, s, "saving a cancel", error);
 }
 
+bool
+journal_resume(Journal *j, const char *id, bool resume, GError **error)
+{
+    WITH_LOCK(&j->lock);
+    g_autoptr(Statement) s = prepare(j, "UPDATE operations SET resume=? WHERE id=?", error);
+
+    if (s == NULL)
+        return false;
+    sqlite3_bind_int(s, 1, resume);
+    bind_text(s, 2, id);
+    return finish(j, s, "saving the wish to go on", error);
+}
+
 static void
 row_free(void *p)
 {
@@ -287,7 +317,7 @@ journal_load(Journal *j, GError **error)
     g_autoptr(GPtrArray) rows = g_ptr_array_new_with_free_func(row_free);
     g_autoptr(Statement) s = prepare(j,
                                      "SELECT id,kind,vm_id,step,tried,cancel,error_word,error_text,"
-                                     "params,data,created FROM operations ORDER BY seq",
+                                     "params,data,created,resume FROM operations ORDER BY seq",
                                      error);
     int code;
 
@@ -306,6 +336,7 @@ journal_load(Journal *j, GError **error)
         row->params = column_json(s, 8);
         row->data = column_json(s, 9);
         row->created = sqlite3_column_int64(s, 10);
+        row->resume = sqlite3_column_int(s, 11) != 0;
         g_ptr_array_add(rows, row);
         if (row->params == NULL || row->data == NULL) {
             error_set(error, ERR_CORRUPT,

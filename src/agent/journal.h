@@ -24,6 +24,7 @@ typedef struct {
     char *step; /* "" = ended */
     unsigned tried;
     bool cancel;
+    bool resume; /* somebody asked an operation that had paused to go on */
     char *error_word; /* NULL = none */
     char *error_text;
     json_t *params;  /* as the manager sent it; never changes */
@@ -42,6 +43,8 @@ bool journal_begin(Journal *journal, JournalRow *row, GError **error);
 bool journal_update(Journal *journal, const JournalRow *row, GError **error);
 /* Somebody asked for it to be cancelled; that never goes back, and touches nothing else. */
 bool journal_cancel(Journal *journal, const char *id, GError **error);
+/* The same for the wish to go on, which is taken back when it was fulfilled. */
+bool journal_resume(Journal *journal, const char *id, bool resume, GError **error);
 /* GPtrArray of JournalRow*, oldest first. ERR_CORRUPT if one of them is damaged. */
 GPtrArray *journal_load(Journal *journal, GError **error);
 bool journal_forget(Journal *journal, const char *id, GError **error);

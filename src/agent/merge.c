@@ -3,28 +3,34 @@
  * Merging one run of volumes of one disk into one.
  *
  *   record ─► seal ─► prefill ─► start ─► transfer ─► pivot ─► settle ─► (end)
- *      │       │        │         │         │         │ ▲
- *      └───────┴────────┴─────────┴─────────┴─────────┴─┴─ stop ─► undo ─► (end, failed)
+ *      │       │▲       │▲        │▲         │▲         │▲▲
+ *      │       │└───────┼┴────────┼┴─────────┼┴─────────┼┘│ the VM stopped, or runs again: back
+ *      └───────┴────────┴─────────┴──────────┴──────────┴─┴ stop ─► undo ─► unseal ─► (end, failed)
  *
  *   record    the restore points that a commit will change are marked unusable, durably, before
  *             it begins
  *
- *   seal      graft only (graft.c): a leaf that holds much becomes immutable, so that it can be
- * shared
+ *   seal      graft only (seal.c): a leaf that holds much becomes immutable, so that it can be
+ *             shared
  *
- *   prefill   copy: the new volume takes all that lies below the leaf; graft: the new volumes are
- *             built by sharing blocks
+ *   prefill   graft, copy: the new volumes are built (build.c) of all that nothing writes
  *
- *   start     the block job (or the storage daemon's, if the VM is off)
+ *   start     the block job (or the storage daemon's, if the VM is off); none where all is built
  *
  *   transfer  until an internal commit is over, or an active one is ready
  *
- *   pivot     only if the leaf takes part; merge.md section 4
+ *   pivot     only if the leaf takes part; merge.md section 4. Of a VM that is off: cold_switch.c
  *
  *   settle    the manifest and libvirt's definition say what the headers say
  *
  *   stop      ends the job; if it was faster, and the chain is the merged one, the merge goes on
  *             and has not failed
+ *
+ *   unseal    (seal.c) of a graft that was given up: T is committed into the old leaf, by the same
+ *             functions
+ *
+ * A VM that stops, or runs again, does not end a merge: its chain is as it was, or merged. What is
+ * left is done in the other way, live or cold (merge_turn.c).
  *
  * A job that is gone says nothing; the chain does. Sources of facts: facts of libvirt 9.0 and
  * QEMU 7.2, tried: an internal commit has no READY and its "current" is the guest offset reached;
@@ -32,13 +38,17 @@
  */
 #include "agent/merge.h"
 
+#include "agent/space.h"
+#include "agent/survey.h"
+#include "agent/verify.h"
+#include "agent/verify_work.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/text.h"
 
-#include <unistd.h>
-
 #define GONE_PATIENCE_US (3 * G_TIME_SPAN_SECOND)
+#define CANCELED_PATIENCE_US (1 * G_TIME_SPAN_SECOND)
+#define FAILED_PATIENCE_US (G_TIME_SPAN_SECOND / 4)
 #define POLL_MS 250
 #define POLL_READY_MS 10
 #define SMALL_LAG (16 * 1024 * 1024) /* bytes: copied within the pivot's budget */
@@ -56,15 +66,28 @@ merge_scratch_free(void *data)
 {
     MergeScratch *scratch = data;
 
+    builder_free(scratch->builder);
+    verify_work_free(scratch->verify);
     g_free(scratch->work);
-    g_clear_object(&scratch->prefill);
     g_free(scratch);
 }
 
 /* ---- start ---- */
 
+/* The VM is off: nothing to start where all is built already. */
 static StepState
-start_check(void *self, GError **error)
+cold_start_check(Operation *op, GError **error)
+{
+    StepState state;
+
+    if (merge_is_forward(op) && graft_leaf_is_built(op))
+        return STEP_DONE;
+    state = cold_has_job(op, error);
+    return state == STEP_TODO && !merge_may_be_cold(op, error) ? STEP_UNKNOWN : state;
+}
+
+StepState
+merge_start_check(void *self, GError **error)
 {
     Operation *op = self;
     g_autoptr(HvDomain) hv = NULL;
@@ -75,17 +98,21 @@ start_check(void *self, GError **error)
         return STEP_UNKNOWN;
     if (state == CHAIN_AFTER)
         return STEP_DONE;
-    if (merge_is(op, "cold-commit"))
-        return cold_has_job(op, error);
-    if (!merge_same_instance(op, hv)) {
-        error_set(error, ERR_REFUSED,
-                  "VM '%s' stopped before the merge of disk %s began; nothing was changed, "
-                  "delete the snapshot again",
-                  hv->name, op_data(op, "target"));
-        return STEP_FAILED;
+    switch (merge_life(op, hv, error)) {
+    case LIFE_UNCLEAR:
+        return STEP_UNKNOWN;
+    case LIFE_OTHER:
+        return merge_turn(op, hv);
+    case LIFE_SAME:
+    default:
+        break;
     }
-    if (merge_owns_job(op, hv, &job))
-        return STEP_DONE; /* begun by an earlier try */
+    if (merge_is_cold(op))
+        return cold_start_check(op, error);
+    if (merge_owns_job(op, hv, &job)) { /* begun by an earlier try, perhaps just as the VM turned */
+        op_remember(op, "started_in", json_string(op_data(op, "instance")));
+        return STEP_DONE;
+    }
     if (job.type != HV_JOB_NONE) {
         error_set(error, ERR_BUSY,
                   "VM '%s': disk %s has a block job that is not ours; wait for it, or cancel it: "
@@ -127,13 +154,30 @@ bandwidth(const Operation *op)
     return (uint64_t)json_number(op->row.params, "bandwidth");
 }
 
-/* An error that leaves no doubt: not a byte was written, the restore points are as before. */
+/* An error that leaves no doubt, and no job: not a byte was written, the restore points are as
+ * before. */
+static bool
+surely_not_started(Operation *op, const GError *problem)
+{
+    Hypervisor *hv = op->agent->hv;
+    HvJob job = { 0 };
+
+    return (g_error_matches(problem, ERR, ERR_HYPERVISOR) ||
+            g_error_matches(problem, ERR, ERR_BUSY)) &&
+           hv->ops->job_look(hv, op->row.vm_id, op_data(op, "target"), &job, NULL) &&
+           job.type == HV_JOB_NONE;
+}
+
 static bool
 start_live(Operation *op, const char *base, const char *top, bool first, GError **error)
 {
     Hypervisor *hv = op->agent->hv;
     const char *target = op_data(op, "target");
     g_autoptr(GError) problem = NULL;
+
+    /* of a life in which the VM was off, and whose end the image locks could not prevent */
+    if (!cold_stop(op, error))
+        return false;
     bool ok =
         merge_is_forward(op)
             ? hv->ops->copy_start(hv, op->row.vm_id, target, op_data(op, "dest"), true,
@@ -142,15 +186,14 @@ start_live(Operation *op, const char *base, const char *top, bool first, GError 
 
     if (ok)
         return true;
-    if (first &&
-        (g_error_matches(problem, ERR, ERR_HYPERVISOR) || g_error_matches(problem, ERR, ERR_BUSY)))
+    if (first && surely_not_started(op, problem))
         op_remember(op, "started", NULL);
     g_propagate_error(error, g_steal_pointer(&problem));
     return false;
 }
 
-static bool
-start_act(void *self, GError **error)
+bool
+merge_start_act(void *self, GError **error)
 {
     Operation *op = self;
     json_t *run = json_object_get(op->row.data, "run");
@@ -164,16 +207,28 @@ start_act(void *self, GError **error)
     make_work_map(op);
     bool first = json_object_get(op->row.data, "started") == NULL;
     op_remember(op, "started", json_true());
+    op_remember(op, "started_in", json_string(merge_is_cold(op) ? "" : op_data(op, "instance")));
     if (!operation_save(op, error) || !fault_point("agent.merge.before-start", error))
         return false;
-    if (merge_is(op, "cold-commit")
+    merge_scratch(op)->job_began_us = clock_mono_us();
+    if (merge_is_cold(op)
             ? !cold_start(op, error)
             : !start_live(op, base, merge_is(op, "commit") ? top : NULL, first, error))
-        return false;
+        return merge_excuse(op, error);
     return fault_point("agent.merge.after-start", error);
 }
 
 /* ---- transfer ---- */
+
+static int64_t
+gone_for(MergeScratch *scratch)
+{
+    int64_t now = clock_mono_us();
+
+    if (scratch->job_gone_us == 0)
+        scratch->job_gone_us = now;
+    return now - scratch->job_gone_us;
+}
 
 /* The job is gone and the chain is as before: did it fail, or has libvirt just not told the end
  * yet? */
@@ -191,7 +246,8 @@ job_is_gone(Operation *op, const HvDomain *hv, GError **error)
     reason = g_strdup(op->job_reason);
     g_mutex_unlock(&op->agent->lock);
 
-    if (told && status == HV_JOB_FAILED) {
+    /* the end of a QEMU ends its jobs too: the VM is looked at again before that is believed */
+    if (told && status == HV_JOB_FAILED && gone_for(scratch) > FAILED_PATIENCE_US) {
         error_set(
             error, ERR_HYPERVISOR,
             "VM '%s', disk %s: QEMU's merge failed: %s. No data were lost: the VM runs on its old "
@@ -199,15 +255,13 @@ job_is_gone(Operation *op, const HvDomain *hv, GError **error)
             hv->name, op_data(op, "target"), reason != NULL ? reason : "it gave no reason");
         return STEP_FAILED;
     }
-    if (told && status == HV_JOB_CANCELED) {
+    if (told && status == HV_JOB_CANCELED && gone_for(scratch) > CANCELED_PATIENCE_US) {
         error_set(error, ERR_CANCELLED, "VM '%s', disk %s: the merge was cancelled from outside",
                   hv->name, op_data(op, "target"));
         return STEP_FAILED;
     }
-    if (scratch->job_gone_us == 0)
-        scratch->job_gone_us = clock_mono_us();
     op->poll_ms = 20;
-    if (clock_mono_us() - scratch->job_gone_us < GONE_PATIENCE_US)
+    if (gone_for(scratch) < GONE_PATIENCE_US)
         return STEP_RUNNING;
     error_set(error, ERR_HYPERVISOR,
               "VM '%s', disk %s: the merge ended without a result and the chain is as before. No "
@@ -215,6 +269,16 @@ job_is_gone(Operation *op, const HvDomain *hv, GError **error)
               "lost; delete the snapshot again",
               hv->name, op_data(op, "target"));
     return STEP_FAILED;
+}
+
+/* A job that copies, after what was built. */
+void
+merge_show_job(Operation *op, uint64_t done, uint64_t total)
+{
+    uint64_t before = (uint64_t)json_number(op->row.data, "prefilled");
+
+    operation_progress(op, space_phase(op), before + done, before + total);
+    op_remember(op, "bytes", json_integer(json_number(op->row.data, "copied") + (json_int_t)total));
 }
 
 static void
@@ -226,14 +290,11 @@ show_progress(Operation *op, const HvJob *job)
         if (scratch->work == NULL)
             make_work_map(op);
         if (scratch->work != NULL)
-            operation_progress(op, "copying", work_below(scratch->work, job->current),
+            operation_progress(op, space_phase(op), work_below(scratch->work, job->current),
                                scratch->work->total);
         return;
     }
-    uint64_t before = (uint64_t)json_number(op->row.data, "prefilled");
-    uint64_t all = before + job->end;
-    operation_progress(op, "copying", before + job->current, all);
-    op_remember(op, "bytes", json_integer((json_int_t)all));
+    merge_show_job(op, job->current, job->end);
 }
 
 static StepState
@@ -243,38 +304,55 @@ job_runs(Operation *op, const HvDomain *hv, const HvJob *job)
     bool ready = disk != NULL && g_strcmp0(disk->mirror_ready, "yes") == 0;
 
     op->poll_ms = POLL_MS;
-    if (!merge_has_leaf(op) || !ready)
+    space_show_guest(op, hv);
+    if (!merge_has_leaf(op) || !ready) {
+        space_watch_job(op, job);
         return STEP_RUNNING;
+    }
     /* a mirror that is ready but lags: wait until the pause would be short */
     if (job->end > 0 && job->end - MIN(job->current, job->end) <= SMALL_LAG)
         return STEP_DONE;
     op->poll_ms = POLL_READY_MS;
+    space_watch_job(op, job);
     return STEP_RUNNING;
 }
 
-static StepState
-transfer_check(void *self, GError **error)
+/* The job that is waited for was begun in this life (else it is to be begun). */
+static bool
+was_begun(const Operation *op)
 {
-    Operation *op = self;
+    const char *in = op_data(op, "started_in");
+
+    return in == NULL || g_strcmp0(in, merge_is_cold(op) ? "" : op_data(op, "instance")) == 0;
+}
+
+static StepState
+transfer(Operation *op, GError **error)
+{
     g_autoptr(HvDomain) hv = NULL;
     ChainState state;
     HvJob job = { 0 };
 
-    if (merge_is(op, "cold-commit"))
+    if (merge_is_cold(op) && merge_is_forward(op) && graft_leaf_is_built(op))
+        return STEP_DONE;
+    if (merge_is_cold(op))
         return cold_look(op, error);
     hv = op_hv(op, error);
     if (hv == NULL || !merge_chain_state(op, hv, &state, error))
         return STEP_UNKNOWN;
     if (state == CHAIN_AFTER)
         return STEP_DONE;
-    if (!merge_same_instance(op, hv)) {
-        error_set(error, ERR_HYPERVISOR,
-                  "VM '%s' stopped while disk %s was being merged. No data were lost: its chain is "
-                  "as before; "
-                  "delete the snapshot again, running or not",
-                  hv->name, op_data(op, "target"));
-        return STEP_FAILED;
+    switch (merge_life(op, hv, error)) {
+    case LIFE_UNCLEAR:
+        return STEP_UNKNOWN;
+    case LIFE_OTHER:
+        return merge_turn(op, hv);
+    case LIFE_SAME:
+    default:
+        break;
     }
+    if (!was_begun(op))
+        return STEP_BACK;
     if (!op->agent->hv->ops->job_look(op->agent->hv, op->row.vm_id, op_data(op, "target"), &job,
                                       error))
         return STEP_UNKNOWN;
@@ -290,140 +368,71 @@ transfer_check(void *self, GError **error)
     return job_runs(op, hv, &job);
 }
 
-/* ---- settle ---- */
+/* What was limited or held, or begun by an earlier process, says nothing. */
+static void
+learn_rate(Operation *op)
+{
+    MergeScratch *scratch = merge_scratch(op);
+    json_t *run = json_object_get(op->row.data, "run");
+    const char *path =
+        merge_is_forward(op) ? merge_new_leaf(op) : json_string_value(json_array_get(run, 0));
+    double bytes =
+        (double)(json_number(op->row.data, "bytes") - json_number(op->row.data, "copied"));
 
+    if (scratch->job_began_us != 0 && bandwidth(op) == 0 &&
+        json_object_get(op->row.data, "attention") == NULL)
+        survey_learn(op->agent, path, merge_is_cold(op) ? RATE_COLD : RATE_COMMIT, bytes,
+                     (double)(clock_mono_us() - scratch->job_began_us) / 1e6);
+    scratch->job_began_us = 0;
+}
+
+StepState
+merge_transfer_check(void *self, GError **error)
+{
+    Operation *op = self;
+    StepState state = transfer(op, error);
+
+    if (state == STEP_DONE)
+        learn_rate(op);
+    return state;
+}
+
+/* A VM that was started while its leaf was compared with what was built of it explains every
+ * difference. */
 static StepState
-settle_check(void *self, GError **error)
+check_built(void *self, GError **error)
 {
     Operation *op = self;
-    Domain *home = NULL;
-    g_autoptr(Vm) vm = op_manifest(op, &home, error);
-    g_autoptr(HvDomain) hv = NULL;
+    StepState state = verify_built_check(op, error), now;
 
-    if (vm == NULL)
-        return STEP_UNKNOWN;
-    if (op_is_recorded(op, vm) ||
-        json_object_get(json_object_get(op->row.data, "result"), "volumes_left") == NULL)
-        return STEP_TODO;
-    if (merge_scratch(op)->settled)
-        return STEP_DONE; /* the act has just looked at the rest */
-    hv = op_hv(op, error);
-    if (hv == NULL)
-        return STEP_UNKNOWN;
-    return op_definition_is_right(hv) ? STEP_DONE : STEP_TODO;
-}
-
-/* Nothing is called merged that is not. A host that lost power after the pivot can come back with a
- * definition that names the old leaf: the VM is off then, and the manifest is the truth. */
-static bool
-chain_is_merged(Operation *op, const HvDomain *hv, GError **error)
-{
-    Hypervisor *ops = op->agent->hv;
-    ChainState state;
-
-    if (!merge_chain_state(op, hv, &state, error))
-        return false;
-    if (state == CHAIN_AFTER)
-        return true;
-    if (hv->instance != NULL || json_object_get(op->row.data, "pivoted") == NULL)
-        return error_set(error, ERR_BUSY,
-                         "VM '%s', disk %s: the merge has ended, but the VM shows the chain as it "
-                         "was before%s",
-                         hv->name, op_data(op, "target"),
-                         hv->instance != NULL && merge_has_leaf(op)
-                             ? "; if it was started on its old leaf, power it off: what it wrote "
-                               "since is not in the merged one"
-                             : "");
-    const char *targets[] = { op_data(op, "target") }, *sources[] = { merge_new_leaf(op) },
-               *formats[] = { merge_is_forward(op) ? "qcow2" : op_data(op, "base_format") };
-    g_autoptr(HvDomain) now = NULL;
-    return ops->ops->redefine(ops, op->row.vm_id, targets, sources, formats, 1, error) &&
-           (now = op_hv(op, error)) != NULL && merge_chain_state(op, now, &state, error) &&
-           (state == CHAIN_AFTER ||
-            error_set(error, ERR_BUSY, "VM '%s': its definition still names the old leaf",
-                      now->name));
-}
-
-static json_t *
-volumes_left(const Operation *op)
-{
-    json_t *run = json_object_get(op->row.data, "run"), *left = json_array();
-
-    for (size_t i = merge_is_forward(op) ? 0 : 1; i < json_array_size(run); i++)
-        json_array_append(left, json_array_get(run, i));
-    return left;
-}
-
-/* copy leaves a base that others stand on, or that cannot be written, where it is */
-static bool
-keep_used_base(Operation *op, json_t *left, GError **error)
-{
-    const char *base = json_string_value(json_array_get(left, 0));
-    g_autofree char *user = NULL;
-    Domain *domain;
-
-    if (!merge_is(op, "copy"))
-        return true;
-    domain = agent_domain(op->agent, base, false, error);
-    if (domain == NULL)
-        return false;
-    g_autoptr(GPtrArray) own = g_ptr_array_new();
-    for (size_t i = 0; i < json_array_size(left); i++)
-        g_ptr_array_add(own, (char *)json_string_value(json_array_get(left, i)));
-    g_ptr_array_add(own, NULL);
-    if (!volume_find_user(domain, base, (const char *const *)own->pdata, &user, error))
-        return false;
-    g_autofree char *vm = agent_user_of(op->agent, op->row.vm_id, base);
-    if (user != NULL || vm != NULL || access(base, W_OK) != 0)
-        json_array_remove(left, 0);
-    return true;
-}
-
-static bool
-settle_act(void *self, GError **error)
-{
-    Operation *op = self;
-    g_autoptr(HvDomain) hv = op_hv(op, error);
-    g_autoptr(json_t) left = volumes_left(op);
-
-    if (hv == NULL || !chain_is_merged(op, hv, error))
-        return false;
-    /* what the merged volume holds must be durable before anybody deletes another */
-    if (!merge_sync_changed(op, error) || !keep_used_base(op, left, error) ||
-        !op_mend_definition(op, hv, error) ||
-        (merge_is(op, "cold-commit") && !cold_stop(op, error)))
-        return false;
-    op_result(op, "strategy", json_string(op_data(op, "strategy")));
-    op_result(op, "bytes_copied", json_integer(json_number(op->row.data, "bytes")));
-    op_result(op, "seconds",
-              json_real((double)(clock_wall_ms() - json_number(op->row.data, "began")) / 1000));
-    op_result(op, "volumes_left", g_steal_pointer(&left));
-    if (hv->instance != NULL)
-        op_result(op, "instance", json_string(hv->instance));
-    /* first the result: once the record is gone, nobody comes here again */
-    if (!operation_save(op, error) || !merge_save_chain(op, true, error) ||
-        !fault_point("agent.merge.settled", error))
-        return false;
-    operation_progress(op, "merged", (uint64_t)json_number(op->row.data, "bytes"),
-                       (uint64_t)json_number(op->row.data, "bytes"));
-    /* what is published follows at once: whoever asks next looks afresh, and the worker does at its
-     * end */
-    merge_scratch(op)->settled = true;
-    return true;
+    if (!merge_is_forward(op) || merge_flag(op, "set_aside") ||
+        (state != STEP_DONE && state != STEP_TODO))
+        return state;
+    now = build_still_off(op, state, error);
+    if (now == STEP_BACK)
+        verify_forget(op);
+    return now;
 }
 
 /* clang-format off */
 const Step merge_steps[] = {
-    /* name        check                act                tries  cancel  if it failed  next     */
-    { "record",    merge_record_check,  merge_record_act,  3,     true,   "stop",       NULL     },
-    { "seal",      seal_check,          seal_act,          3,     false,  "stop",       NULL     },
-    { "prefill",   prefill_check,       prefill_act,       2,     true,   "stop",       NULL     },
-    { "start",     start_check,         start_act,         3,     true,   "stop",       NULL     },
-    { "transfer",  transfer_check,      NULL,              0,     true,   "stop",       NULL     },
-    { "pivot",     pivot_check,         pivot_act,         0,     false,  "stop",       NULL     },
-    { "settle",    settle_check,        settle_act,        0,     false,  NULL,         STEP_END },
-    { "stop",      merge_stop_check,    merge_stop_act,    0,     false,  "undo",       "pivot"  },
-    { "undo",      merge_undo_check,    merge_undo_act,    0,     false,  NULL,         STEP_END },
+    /* name               check                   act                tries  cancel  if it failed  next      if the VM turned */
+    { "record",           merge_record_check,     merge_record_act,  3,     true,   "stop",       NULL,     NULL     },
+    { "seal",             seal_check,             seal_act,          3,     false,  "stop",       NULL,     "seal"   },
+    { "prefill",          build_check,            build_act,         0,     true,   "stop",       NULL,     "seal"   },
+    { "verify-built",     check_built,            verify_built_act,  0,     true,   "stop",       NULL,     "seal"   },
+    { "start",            merge_start_check,      merge_start_act,   3,     true,   "stop",       NULL,     "seal"   },
+    { "transfer",         merge_transfer_check,   NULL,              0,     true,   "stop",       NULL,     "seal"   },
+    { "verify",           verify_check,           verify_act,        0,     true,   "stop",       NULL,     "seal"   },
+    { "pivot",            pivot_check,            pivot_act,         0,     false,  "stop",       NULL,     "seal"   },
+    { "settle",           merge_settle_check,     merge_settle_act,  0,     false,  NULL,         STEP_END, "seal"   },
+    { "stop",             merge_stop_check,       merge_stop_act,    0,     false,  "undo",       "pivot",  NULL     },
+    { "undo",             merge_undo_check,       merge_undo_act,    0,     false,  NULL,         NULL,     NULL     },
+    { "unseal",           unseal_start_check,     merge_start_act,   3,     false,  "keep-seal",  NULL,     "unseal" },
+    { "unseal-transfer",  unseal_transfer_check,  NULL,              0,     false,  "keep-seal",  NULL,     "unseal" },
+    { "unseal-pivot",     unseal_pivot_check,     pivot_act,         0,     false,  "keep-seal",  NULL,     "unseal" },
+    { "unseal-settle",    unseal_settle_check,    unseal_settle_act, 0,     false,  NULL,         STEP_END, NULL     },
+    { "keep-seal",        keep_seal_check,        keep_seal_act,     0,     false,  NULL,         STEP_END, "unseal" },
     { NULL },
 };
 /* clang-format on */

@@ -1,41 +1,65 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * Merging one run of one disk: parts shared by merge.c, merge_*.c, pivot.c, prefill.c and cold.c.
+ * Merging one run of one disk: parts shared by merge.c, merge_*.c, graft.c, build.c, seal.c,
+ * pivot.c, cold.c and cold_switch.c.
  *
  * What a merge remembers (row.data), all written before the deed they speak of:
  *   target            "vda"
- *   strategy          the one in use: commit, commit-active, copy, cold-commit
+ *   strategy          the one in use: commit, commit-active, cold-commit, graft, copy
  *   before, after     the chain's paths, base first, as it was and as it must become
  *   run               paths of the run, base first
- *   dest, dest_id     copy: the new volume
- *   instance          of the VM when the job began; absent = off
+ *   base_format       of the volume that remains lowest
+ *   instance          of the VM in whose life it is done; absent = while the VM is off
+ *   started           a job was begun: what it writes into may have changed
+ *   started_in        the instance it was begun in; "" = while the VM was off
  *   pivoting          {"suspended": bool}: a pivot has begun, and whether we suspend the VM for it
- *   pivoted           the new leaf is in the manifest and the VM runs
- *   bytes, began      for the result
+ *   switching         the definition is about to name the new leaf (VM off)
+ *   pivoted           the new leaf is in the manifest, and the VM runs or is off
+ *   completed         the storage daemon has copied all; leaf_seen: the leaf as it was then
+ *   bytes, began      for the result; and shared, written
+ * graft and copy:
+ *   groups            [{volumes: [{path, format}], top (volume id), dest, dest_id, built}]: the
+ *                     volumes that become one each. The leaf is among them if nothing writes it
+ *                     (the VM is off, or it is sealed); else it comes later, by a job
+ *   dest, dest_id     of the topmost group: the new leaf
+ *   prefilled         all groups are built; so many bytes of the progress
+ *   leaf_seen         {dev, ino, size, mtime, ctime} of the leaf before it was read
+ *   seal, seal_id     the temporary overlay T; sealed: the VM stands on it
+ * a graft that was given up after its seal:
+ *   unsealing         T is committed into the old leaf again; base_id, top_id: of that
  */
 #pragma once
 
 #include "agent/operation.h"
 #include "qcow2/qcow2.h"
 
-#include <gio/gio.h>
+typedef struct Builder Builder;
 
 typedef struct {
-    WorkMap *work;        /* internal commits: turns QEMU's offset into bytes */
-    bool settled;         /* settle has done its work in this process */
-    GSubprocess *prefill; /* copy: qemu-img convert */
-    int64_t job_gone_us;  /* when the job was first found gone with the chain unchanged */
+    WorkMap *work;             /* internal commits: turns QEMU's offset into bytes */
+    bool settled;              /* settle has done its work in this process */
+    Builder *builder;          /* graft, copy: builds in a thread of its own */
+    struct VerifyWork *verify; /* compares in a thread of its own */
+    int64_t space_due_us;      /* when the free space is looked at next */
+    bool space_near;           /* there is little room: look often */
+    int64_t job_gone_us;       /* when the job was first found gone with the chain unchanged */
+    int64_t job_began_us;      /* by this process; 0 = by an earlier one */
+    unsigned daemon_deaths, build_failures; /* in this process */
 } MergeScratch;
 MergeScratch *merge_scratch(Operation *op);
 
 /* ---- merge_chain.c: which chain does the disk have, and whose is its block job? ---- */
 
 bool merge_is(const Operation *op, const char *strategy);
-/* New volumes take the place of the run, which is left as it is: copy and graft. */
+bool merge_flag(const Operation *op, const char *key); /* is it remembered? */
+/* New volumes take the place of the old ones, which are left as they are: copy and graft. */
 bool merge_is_forward(const Operation *op);
-/* The leaf takes part: a pivot is needed. */
+/* The leaf takes part: the VM must change to another one. */
 bool merge_has_leaf(const Operation *op);
+/* It is done while the VM is off. */
+bool merge_is_cold(const Operation *op);
 const char *merge_new_leaf(const Operation *op); /* the path the VM must run on afterwards */
+const char *merge_old_leaf(const Operation *op);
 
 typedef enum { CHAIN_UNKNOWN, CHAIN_BEFORE, CHAIN_AFTER, CHAIN_OTHER } ChainState;
 /* Which of the two the headers and libvirt tell now; OTHER is an error that shows it, and UNKNOWN
@@ -44,13 +68,23 @@ bool merge_chain_state(Operation *op, const HvDomain *hv, ChainState *ret_state,
 /* Writes the merged chain, with the new leaf, into the manifest; conclude: and takes the record of
  * the operation out of it, in the same write. Safe to repeat. */
 bool merge_save_chain(Operation *op, bool conclude, GError **error);
+/* Does the manifest name the new leaf already? From then on it is the truth. */
+bool merge_manifest_is_new(Operation *op, bool *ret_new, GError **error);
 /* fsync of what the merge has changed. */
 bool merge_sync_changed(Operation *op, GError **error);
 
-/* The VM still lives the life in which the merge was recorded: the same QEMU process, or off. */
+/* Does the VM live the life in which the merge is done: the same QEMU process, or off? */
+typedef enum {
+    LIFE_SAME,
+    LIFE_OTHER,
+    LIFE_UNCLEAR, /* it is starting or ending just now; an error says so */
+} Life;
+Life merge_life(const Operation *op, const HvDomain *hv, GError **error);
 bool merge_same_instance(const Operation *op, const HvDomain *hv);
 /* A block job of the disk that this merge has begun, and nobody else. */
 bool merge_owns_job(const Operation *op, const HvDomain *hv, const HvJob *job);
+/* QEMU has changed to the new leaf, in a pivot of ours, and libvirt does not know. */
+bool merge_pivot_is_hidden(const Operation *op, const HvDomain *hv);
 /* Nothing can be changing the leaf now: libvirt knows of no mirror, or of one that waits for a
  * pivot. After a restart libvirt shows the old leaf for some milliseconds although QEMU has
  * pivoted.
@@ -62,15 +96,55 @@ bool merge_leaf_is_settled(const Operation *op, const HvDomain *hv);
 bool merge_look_job_first(Operation *op, HvJob *ret_job, HvDomain **ret_hv, ChainState *ret_state,
                           GError **error);
 
+/* ---- merge_turn.c: the VM stopped, or runs again ---- */
+
+/* Remembers how the merge goes on in the life that the VM has now; the chain must be as before. The
+ * caller returns STEP_BACK. */
+StepState merge_turn(Operation *op, const HvDomain *hv);
+/* After an act has failed: if the VM stopped or started meanwhile that is no failure, and the check
+ * is asked again. Always false. */
+bool merge_excuse(Operation *op, GError **error);
+/* Remembers how the leaf is now, to see later that nothing wrote it. */
+bool merge_note_leaf(Operation *op, GError **error);
+bool merge_leaf_changed(const Operation *op);
+/* The VM is about to start: nothing is begun that would keep its QEMU from its images. */
+bool merge_may_be_cold(Operation *op, GError **error);
+/* While it is held, merge_make_way() waits. Never held across a call of libvirt. */
+#define WITH_WAY(op) WITH_LOCK(&(op)->entry->way_lock)
+/* Called before the VM's QEMU starts (hook): whatever keeps it from its images is stopped, safely,
+ * and stays so while the VM starts. Merges go on when it runs, or when it is still off after
+ * MAKE_WAY_S (libvirt shows it as starting from before the hook on, so a start that takes longer is
+ * seen). Never calls libvirt, which waits for the hook. False: it could not be done in the budget;
+ * then QEMU's own locks refuse the start. Threads: any. */
+#define MAKE_WAY_S 5
+bool merge_make_way(Agent *agent, AgentVm *entry, unsigned budget_ms, GError **error);
+/* The definition of a VM that is off was just made to name this path, or is about to, and the
+ * manifest does not say so yet: it is as good as the old leaf, nothing wrote to either. */
+bool merge_is_switching_to(Agent *agent, AgentVm *entry, const char *path);
+
 /* merge_record.c: decides what will be done, and writes it down before anything is changed */
 StepState merge_record_check(void *op, GError **error);
 bool merge_record_act(void *op, GError **error);
+
+/* merge_settle.c: the records say what is true */
+StepState merge_settle_check(void *op, GError **error);
+bool merge_settle_act(void *op, GError **error);
+/* Nothing is called merged that is not; mends a definition that a power loss left behind. */
+bool merge_is_done(Operation *op, const HvDomain *hv, GError **error);
 
 /* merge_undo.c: ends the job, unless it was faster; and what the merge has left goes */
 StepState merge_stop_check(void *op, GError **error);
 bool merge_stop_act(void *op, GError **error);
 StepState merge_undo_check(void *op, GError **error);
 bool merge_undo_act(void *op, GError **error);
+/* Ends whatever job of this merge runs, and resumes the VM if a pivot left it suspended. */
+bool merge_end_jobs(Operation *op, const HvDomain *hv, GError **error);
+
+/* merge.c: the job */
+StepState merge_start_check(void *op, GError **error);
+bool merge_start_act(void *op, GError **error);
+StepState merge_transfer_check(void *op, GError **error);
+void merge_show_job(Operation *op, uint64_t done, uint64_t total);
 
 /* pivot.c: merge.md section 4 */
 StepState pivot_check(void *op, GError **error);
@@ -78,35 +152,74 @@ bool pivot_act(void *op, GError **error);
 /* Resumes the VM if a pivot of ours left it suspended. */
 bool pivot_unsuspend(Operation *op, const HvDomain *hv, GError **error);
 
-/* prefill.c: copy, everything below the leaf */
-StepState prefill_check(void *op, GError **error);
-bool prefill_act(void *op, GError **error);
-void prefill_stop(Operation *op);
+/* ---- graft.c: forward; which new volumes there will be ---- */
 
-/* graft.c: forward without moving data */
-/* Can the storage share blocks, and can the writer carry these volumes? */
-bool graft_is_possible(Operation *op, const Disk *disk, int base, GError **error);
+/* Can the storage share blocks (graft), and can the writer carry these volumes? */
+bool graft_is_possible(Operation *op, const HvDomain *hv, const Disk *disk, int base,
+                       GError **error);
+/* Remembers groups, after, dest, seal. */
 void graft_plan(Operation *op, const Disk *disk, int base);
-StepState seal_check(void *op, GError **error);
-bool seal_act(void *op, GError **error);
-/* Remembers a seal that happened although its call failed. */
-void graft_note_seal(Operation *op, const HvDomain *hv);
-/* After an undo: what the seal left becomes a snapshot that can be deleted. */
-void graft_keep_seal(Operation *op, Vm *vm);
-StepState graft_build_check(Operation *op);
-bool graft_build_act(Operation *op, GError **error);
+/* What the new leaf is built from includes the leaf: no job is needed. */
+bool graft_leaf_is_built(const Operation *op);
+/* How it goes on when the VM runs or is off now (op's instance). */
+void graft_turn(Operation *op);
+/* The topmost group must be built again. */
+void graft_forget_top(Operation *op);
 bool graft_has_built(const Operation *op);
 bool graft_remove_built(Operation *op, GError **error);
 /* The manifest after the switch. */
 bool graft_apply(const Operation *op, Vm *vm, Disk *disk, GError **error);
 
-/* cold.c: the VM is off */
+/* ---- build.c: forward; the new volumes are built, in a thread ---- */
+
+StepState build_check(void *op, GError **error);
+bool build_act(void *op, GError **error);
+/* The leaf of a VM that is off was, or is being, read: BACK if the VM was started since. In all
+ * other cases "otherwise". */
+StepState build_still_off(Operation *op, StepState otherwise, GError **error);
+/* Ends the thread, if there is one; it ends within 0.2 s. */
+void build_stop(Operation *op);
+void builder_free(Builder *builder);
+
+/* ---- seal.c: a leaf that holds much becomes immutable, and the way back ---- */
+
+StepState seal_check(void *op, GError **error);
+bool seal_act(void *op, GError **error);
+/* Remembers a seal that happened although its call failed. */
+void seal_note(Operation *op, const HvDomain *hv);
+/* Undo: makes the operation one that commits T into the old leaf. */
+bool seal_begin_undo(Operation *op, const HvDomain *hv, GError **error);
+/* Undo: a T that the VM never stood on. */
+bool seal_remove_unused(Operation *op, GError **error);
+/* The steps after undo; all are done at once where nothing was sealed. */
+StepState unseal_start_check(void *op, GError **error);
+StepState unseal_transfer_check(void *op, GError **error);
+StepState unseal_pivot_check(void *op, GError **error);
+StepState unseal_settle_check(void *op, GError **error);
+bool unseal_settle_act(void *op, GError **error);
+/* It cannot be: T stays, as a snapshot that can be deleted like any other. */
+StepState keep_seal_check(void *op, GError **error);
+bool keep_seal_act(void *op, GError **error);
+
+/* ---- cold.c: the VM is off; a job in a storage daemon ---- */
+
 bool cold_start(Operation *op, GError **error);
 StepState cold_look(Operation *op, GError **error);
-StepState cold_pivot_check(Operation *op, GError **error);
-bool cold_pivot(Operation *op, GError **error);
-/* Ends the storage daemon; cancel: its job first. True when it is gone. */
+/* Waits until the job has copied the last, and ends the daemon. */
+bool cold_complete(Operation *op, GError **error);
+/* Ends the storage daemon, its job first. True when it is gone. */
 bool cold_stop(Operation *op, GError **error);
+/* The same without the operation, which may end meanwhile. */
+bool cold_end(Agent *agent, const char *op_id, int budget_ms, GError **error);
 bool cold_is_running(Operation *op); /* or might: it does not answer */
 /* DONE if its job was begun, TODO if not */
 StepState cold_has_job(Operation *op, GError **error);
+
+/* ---- cold_switch.c: the VM is off; its definition changes to the new leaf ---- */
+
+/* Before it: the storage daemon's job copies the last and ends, so that what it wrote can be
+ * checked. Safe to repeat. */
+bool cold_finish_job(Operation *op, GError **error);
+
+StepState cold_switch_check(Operation *op, const HvDomain *hv, ChainState state, GError **error);
+bool cold_switch(Operation *op, GError **error);

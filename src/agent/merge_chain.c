@@ -14,28 +14,47 @@ merge_is(const Operation *op, const char *strategy)
 }
 
 bool
+merge_flag(const Operation *op, const char *key)
+{
+    return json_object_get(op->row.data, key) != NULL;
+}
+
+bool
 merge_is_forward(const Operation *op)
 {
     return merge_is(op, "copy") || merge_is(op, "graft");
 }
 
 bool
+merge_is_cold(const Operation *op)
+{
+    return op_data(op, "instance") == NULL;
+}
+
+static const char *
+last_of(const Operation *op, const char *list)
+{
+    json_t *paths = json_object_get(op->row.data, list);
+
+    return json_string_value(json_array_get(paths, json_array_size(paths) - 1));
+}
+
+bool
 merge_has_leaf(const Operation *op)
 {
-    json_t *run = json_object_get(op->row.data, "run"),
-           *before = json_object_get(op->row.data, "before");
-    const char *top = json_string_value(json_array_get(run, json_array_size(run) - 1));
-    const char *leaf = json_string_value(json_array_get(before, json_array_size(before) - 1));
-
-    return g_strcmp0(top, leaf) == 0;
+    return g_strcmp0(last_of(op, "run"), last_of(op, "before")) == 0;
 }
 
 const char *
 merge_new_leaf(const Operation *op)
 {
-    json_t *after = json_object_get(op->row.data, "after");
+    return last_of(op, "after");
+}
 
-    return json_string_value(json_array_get(after, json_array_size(after) - 1));
+const char *
+merge_old_leaf(const Operation *op)
+{
+    return last_of(op, "before");
 }
 
 /* ---- which chain is it? ---- */
@@ -75,18 +94,28 @@ is_merged_chain(const Operation *op, char **paths)
     return true;
 }
 
+/* libvirtd can be killed after QEMU has pivoted and before it has written that down: it shows the
+ * old leaf for ever then. QEMU's image locks tell which one is written (a job writes its target
+ * too, but then the old leaf is written as well). */
+bool
+merge_pivot_is_hidden(const Operation *op, const HvDomain *hv)
+{
+    return merge_flag(op, "pivoting") && hv->instance != NULL && merge_same_instance(op, hv) &&
+           image_is_written(merge_new_leaf(op)) && !image_is_written(merge_old_leaf(op));
+}
+
 bool
 merge_chain_state(Operation *op, const HvDomain *hv, ChainState *ret_state, GError **error)
 {
     g_auto(GStrv) now = NULL;
 
     *ret_state = CHAIN_UNKNOWN;
-    graft_note_seal(op, hv);
+    seal_note(op, hv);
     now = op_chain(op, hv, op_data(op, "target"), error);
     if (now == NULL)
         return false;
     if (same_paths(now, json_object_get(op->row.data, "before"))) {
-        *ret_state = CHAIN_BEFORE;
+        *ret_state = merge_pivot_is_hidden(op, hv) ? CHAIN_AFTER : CHAIN_BEFORE;
         return true;
     }
     if (is_merged_chain(op, now)) {
@@ -102,12 +131,42 @@ merge_chain_state(Operation *op, const HvDomain *hv, ChainState *ret_state, GErr
         hv->name, op_data(op, "target"), text);
 }
 
+static const char *
+volume_id(const Operation *op, const char *data_key, const char *param_key)
+{
+    const char *id = op_data(op, data_key);
+
+    return id != NULL ? id : op_text(op, param_key);
+}
+
+static bool
+apply(Operation *op, Vm *vm, Disk *disk, GError **error)
+{
+    const char *base = volume_id(op, "base_id", "base"), *top = volume_id(op, "top_id", "top");
+
+    if (merge_is_forward(op))
+        return graft_apply(op, vm, disk, error);
+    return disk_volume(disk, top) == NULL || /* an earlier try has done it */
+           vm_apply_merge(vm, disk->id, base, top, NULL, error);
+}
+
+/* Until they are deleted nobody may take one of them for the leaf again. */
+static void
+note_leftovers(const Operation *op, Vm *vm)
+{
+    const json_t *result = json_object_get(op->row.data, "result");
+    size_t i;
+    json_t *path;
+
+    json_array_foreach (json_object_get(result, "volumes_left"), i, path)
+        vm_add_leftover(vm, json_string_value(path));
+}
+
 bool
 merge_save_chain(Operation *op, bool conclude, GError **error)
 {
     Domain *home = NULL;
     g_autoptr(Vm) vm = op_manifest(op, &home, error);
-    g_autoptr(Volume) replacement = NULL;
     const char *disk_id = op_text(op, "disk_id");
     Disk *disk = vm != NULL ? vm_disk(vm, disk_id) : NULL;
 
@@ -116,21 +175,27 @@ merge_save_chain(Operation *op, bool conclude, GError **error)
     if (disk == NULL)
         return error_set(error, ERR_NOT_FOUND, "VM '%s' has no disk %s any more", vm->name,
                          disk_id);
-    if (merge_is(op, "copy"))
-        replacement = volume_new(op_data(op, "dest_id"), op_data(op, "dest"), "qcow2",
-                                 disk_leaf(disk)->virtual_size);
-    if (merge_is(op, "graft")) {
-        if (!graft_apply(op, vm, disk, error))
-            return false;
-    } else if (disk_volume(disk, op_text(op, "top")) !=
-                   NULL && /* else an earlier try has done it */
-               !vm_apply_merge(vm, disk_id, op_text(op, "base"), op_text(op, "top"), replacement,
-                               error)) {
+    if (!apply(op, vm, disk, error))
         return false;
-    }
-    if (conclude)
+    if (conclude) {
+        note_leftovers(op, vm);
         op_unrecord(op, vm);
+    }
     return manifest_save(home, vm, error);
+}
+
+bool
+merge_manifest_is_new(Operation *op, bool *ret_new, GError **error)
+{
+    Domain *home = NULL;
+    g_autoptr(Vm) vm = op_manifest(op, &home, error);
+    const Disk *disk = vm != NULL ? vm_disk(vm, op_text(op, "disk_id")) : NULL;
+
+    if (vm == NULL)
+        return false;
+    *ret_new = disk != NULL && disk->volumes->len > 0 &&
+               g_strcmp0(disk_leaf(disk)->path, merge_new_leaf(op)) == 0;
+    return true;
 }
 
 bool
@@ -161,6 +226,16 @@ wanted_job(const Operation *op)
     return merge_is(op, "commit") ? HV_JOB_COMMIT : HV_JOB_ACTIVE_COMMIT;
 }
 
+Life
+merge_life(const Operation *op, const HvDomain *hv, GError **error)
+{
+    if (hv->instance == NULL && hv->state != VM_DOWN) {
+        error_set(error, ERR_BUSY, "VM '%s' is starting or stopping just now", hv->name);
+        return LIFE_UNCLEAR;
+    }
+    return merge_same_instance(op, hv) ? LIFE_SAME : LIFE_OTHER;
+}
+
 bool
 merge_same_instance(const Operation *op, const HvDomain *hv)
 {
@@ -188,7 +263,7 @@ merge_leaf_is_settled(const Operation *op, const HvDomain *hv)
     if (disk == NULL || hv->instance == NULL)
         return true;
     if (disk->mirror_path == NULL && disk->mirror_job == NULL)
-        return true;
+        return !merge_pivot_is_hidden(op, hv);
     return g_strcmp0(disk->mirror_job, "") != 0 && g_strcmp0(disk->mirror_ready, "pivot") != 0;
 }
 

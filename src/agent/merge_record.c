@@ -5,6 +5,8 @@
  */
 #include "agent/merge.h"
 
+#include "agent/verify.h"
+
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/text.h"
@@ -16,44 +18,49 @@ merge_params(const json_t *params, GError **error)
 {
     static const char *const keys[] = { "disk_id", "base", "top", NULL };
     Strategy strategy;
+    Verify verify;
 
     if (!required_texts(params, keys, error) ||
-        !strategy_from_word(json_text(params, "strategy"), &strategy, error))
+        !strategy_from_word(json_text(params, "strategy"), &strategy, error) ||
+        !verify_from_word(json_text(params, "verify"), &verify, error))
         return false;
     if (json_number(params, "bandwidth") < 0)
         return error_set(error, ERR_INVALID, "the bandwidth is negative");
     return true;
 }
 
+static bool
+asks_for_forward(const Operation *op)
+{
+    const char *asked = op_text(op, "strategy");
+
+    return g_strcmp0(asked, "graft") == 0 || g_strcmp0(asked, "copy") == 0;
+}
+
 /* What will it be, given how the VM is now? The manager's plan may be older than the VM's state. */
 static const char *
 choose_strategy(const Operation *op, const HvDomain *hv, bool has_leaf)
 {
+    if (asks_for_forward(op))
+        return op_text(op, "strategy");
     if (hv->instance == NULL)
         return "cold-commit";
-    if (!has_leaf)
-        return "commit";
-    if (g_strcmp0(op_text(op, "strategy"), "graft") == 0)
-        return "graft";
-    return g_strcmp0(op_text(op, "strategy"), "copy") == 0 ? "copy" : "commit-active";
+    return has_leaf ? "commit-active" : "commit";
 }
 
 static bool
-check_strategy(const Operation *op, const Vm *vm, const char *chosen, GError **error)
+check_strategy(const Operation *op, const HvDomain *hv, bool has_leaf, GError **error)
 {
-    const char *asked = op_text(op, "strategy");
-
-    if ((g_str_equal(asked, "copy") || g_str_equal(asked, "graft")) && !g_str_equal(chosen, asked))
-        return error_set(error, ERR_REFUSED,
-                         "VM '%s': %s needs a running VM and a run that holds the leaf; plan again",
-                         vm->name, asked);
-    return true;
+    if (hv->instance == NULL && hv->state != VM_DOWN)
+        return error_set(error, ERR_BUSY, "VM '%s' is starting or stopping just now", hv->name);
+    return has_leaf || !asks_for_forward(op) ||
+           error_set(error, ERR_REFUSED, "VM '%s': %s goes up to the leaf; plan again", hv->name,
+                     op_text(op, "strategy"));
 }
 
 /* Nobody else may stand on a volume that changes or vanishes. */
 static bool
-nobody_else_uses(Operation *op, const Disk *disk, int base, int top, bool base_changes,
-                 GError **error)
+nobody_else_uses(Operation *op, const Disk *disk, int base, int top, GError **error)
 {
     g_autoptr(Vm) seen = agent_vm_copy(op->agent, op->row.vm_id);
     g_autoptr(GPtrArray) own = g_ptr_array_new();
@@ -61,7 +68,7 @@ nobody_else_uses(Operation *op, const Disk *disk, int base, int top, bool base_c
     for (guint i = 0; i < disk->volumes->len; i++)
         g_ptr_array_add(own, ((Volume *)disk->volumes->pdata[i])->path);
     g_ptr_array_add(own, NULL);
-    for (int i = base_changes ? base : base + 1; i <= top; i++) {
+    for (int i = base; i <= top; i++) {
         const Volume *volume = disk->volumes->pdata[i];
         const Disk *seen_disk = seen != NULL ? vm_disk(seen, disk->id) : NULL;
         const Volume *seen_volume = seen_disk != NULL ? disk_volume(seen_disk, volume->id) : NULL;
@@ -99,17 +106,9 @@ remember_plan(Operation *op, const HvDomain *hv, const Disk *disk, int base, int
               const char *strategy)
 {
     int leaf = (int)disk->volumes->len - 1;
-    bool copy = g_str_equal(strategy, "copy");
-    g_autoptr(json_t) after = paths_of(disk, 0, copy ? base - 1 : base);
+    g_autoptr(json_t) after = paths_of(disk, 0, base);
     g_autoptr(json_t) above = paths_of(disk, top + 1, leaf);
-    g_autofree char *dest = new_file_name(disk_leaf(disk)->path, op->row.id, "qcow2");
 
-    if (copy) {
-        g_autofree char *id = id_new();
-        json_array_append_new(after, json_string(dest));
-        op_remember(op, "dest", json_string(dest));
-        op_remember(op, "dest_id", json_string(id));
-    }
     json_array_extend(after, above);
     op_remember(op, "target", json_string(disk->target));
     op_remember(op, "strategy", json_string(strategy));
@@ -119,7 +118,7 @@ remember_plan(Operation *op, const HvDomain *hv, const Disk *disk, int base, int
     op_remember(op, "base_format", json_string(((Volume *)disk->volumes->pdata[base])->format));
     op_remember(op, "instance", hv->instance != NULL ? json_string(hv->instance) : NULL);
     op_remember(op, "began", json_integer(clock_wall_ms()));
-    if (merge_is(op, "graft"))
+    if (merge_is_forward(op))
         graft_plan(op, disk, base);
 }
 
@@ -194,11 +193,12 @@ merge_record_act(void *self, GError **error)
     g_assert(disk != NULL); /* found */
     bool has_leaf = top == (int)disk->volumes->len - 1;
     const char *strategy = choose_strategy(op, hv, has_leaf);
-    bool graft = g_str_equal(strategy, "graft"), forward = graft || g_str_equal(strategy, "copy");
-    /* a graft deletes the base too, so nobody may stand on it */
-    if (!check_strategy(op, vm, strategy, error) ||
-        !nobody_else_uses(op, disk, base, top, graft || !forward, error) ||
-        (graft && !graft_is_possible(op, disk, base, error)))
+    bool forward = asks_for_forward(op);
+    /* what others stand on stays where it is, if it is not written into */
+    if (!check_strategy(op, hv, has_leaf, error) ||
+        !verify_is_possible(op, disk, top, strategy, error) ||
+        !(forward ? graft_is_possible(op, hv, disk, base, error)
+                  : nobody_else_uses(op, disk, base, top, error)))
         return false;
     remember_plan(op, hv, disk, base, top, strategy);
     if (!merge_chain_state(op, hv, &state, error))

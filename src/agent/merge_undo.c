@@ -4,10 +4,17 @@
  */
 #include "agent/merge.h"
 
-#include <errno.h>
-#include <glib/gstdio.h>
+#include "agent/verify.h"
 
 /* ---- stop ---- */
+
+/* The host died after the new leaf had become the truth, and its definition names the old one. */
+static bool
+is_new_by_manifest(Operation *op, const HvDomain *hv, bool *ret_new, GError **error)
+{
+    *ret_new = false;
+    return !merge_has_leaf(op) || hv->instance != NULL || merge_manifest_is_new(op, ret_new, error);
+}
 
 /* Whatever an error or a cancel says, the chain tells whether it was too late. */
 StepState
@@ -17,20 +24,25 @@ merge_stop_check(void *self, GError **error)
     g_autoptr(HvDomain) hv = NULL;
     ChainState state;
     HvJob job = { 0 };
+    bool is_new = false;
 
-    if (json_object_get(op->row.data, "started") == NULL)
+    verify_give_up(op);
+    if (!merge_flag(op, "started") && !merge_flag(op, "switching"))
         return STEP_FAILED; /* nothing to stop; the failure is noted already */
     /* asked before the chain, as in merge_look_job_first() */
-    bool cold = merge_is(op, "cold-commit"), cold_runs = cold && cold_is_running(op);
+    bool cold = merge_is_cold(op) && cold_is_running(op);
     if (!merge_look_job_first(op, &job, &hv, &state, error))
         return state == CHAIN_OTHER || g_error_matches(*error, ERR, ERR_NOT_FOUND) ? STEP_FAILED
                                                                                    : STEP_UNKNOWN;
-    if (state == CHAIN_AFTER) {
-        machine_forgive(&op->machine);
+    if (state == CHAIN_BEFORE && !is_new_by_manifest(op, hv, &is_new, error))
+        return STEP_UNKNOWN;
+    if (state == CHAIN_AFTER || is_new) {
+        if (!verify_found_mismatch(op))
+            machine_forgive(&op->machine);
         return STEP_DONE;
     }
-    if (cold)
-        return cold_runs ? STEP_TODO : STEP_FAILED;
+    if (merge_is_cold(op))
+        return cold ? STEP_TODO : STEP_FAILED;
     if (!merge_leaf_is_settled(op, hv)) {
         error_set(error, ERR_BUSY, "VM '%s', disk %s: libvirt does not yet say how its job ended",
                   hv->name, op_data(op, "target"));
@@ -45,7 +57,7 @@ merge_stop_act(void *self, GError **error)
     Operation *op = self;
     Hypervisor *hv = op->agent->hv;
 
-    if (merge_is(op, "cold-commit"))
+    if (merge_is_cold(op))
         return cold_stop(op, error);
     return hv->ops->job_cancel(hv, op->row.vm_id, op_data(op, "target"), error);
 }
@@ -58,8 +70,8 @@ job_is_ours_to_end(Operation *op, const HvDomain *hv, bool *ret_ours, GError **e
     HvJob job = { 0 };
 
     *ret_ours = false;
-    if (op_data(op, "target") == NULL || merge_is(op, "cold-commit") || hv->instance == NULL ||
-        json_object_get(op->row.data, "started") == NULL || !merge_same_instance(op, hv))
+    if (op_data(op, "target") == NULL || merge_is_cold(op) || hv->instance == NULL ||
+        !merge_flag(op, "started") || !merge_same_instance(op, hv))
         return true;
     if (!op->agent->hv->ops->job_look(op->agent->hv, op->row.vm_id, op_data(op, "target"), &job,
                                       error))
@@ -68,44 +80,67 @@ job_is_ours_to_end(Operation *op, const HvDomain *hv, bool *ret_ours, GError **e
     return true;
 }
 
+bool
+merge_end_jobs(Operation *op, const HvDomain *hv, GError **error)
+{
+    Hypervisor *ops = op->agent->hv;
+    bool job = false;
+
+    if (!pivot_unsuspend(op, hv, error) || !job_is_ours_to_end(op, hv, &job, error))
+        return false;
+    if (job && !ops->ops->job_cancel(ops, op->row.vm_id, op_data(op, "target"), error))
+        return false;
+    return cold_stop(op, error); /* in whichever life it was begun */
+}
+
+static bool
+is_left(const Operation *op)
+{
+    const char *seal = op_data(op, "seal");
+
+    if (merge_flag(op, "sealed"))
+        return true;
+    return graft_has_built(op) ||
+           (seal != NULL && g_file_test(seal, G_FILE_TEST_EXISTS) && !merge_flag(op, "left_alone"));
+}
+
 StepState
 merge_undo_check(void *self, GError **error)
 {
     Operation *op = self;
-    g_autoptr(HvDomain) hv = op_hv(op, error);
-    const char *dest = op_data(op, "dest");
+    g_autoptr(HvDomain) hv = NULL;
     Domain *home = NULL;
     g_autoptr(Vm) vm = NULL;
     bool job = false;
 
+    if (merge_flag(op, "unsealing"))
+        return STEP_DONE;
+    hv = op_hv(op, error);
     if (hv == NULL) /* the VM is gone for good: nothing to undo at it */
         return g_error_matches(*error, ERR, ERR_NOT_FOUND) ? (g_clear_error(error), STEP_DONE)
                                                            : STEP_UNKNOWN;
     if (!job_is_ours_to_end(op, hv, &job, error) || (vm = op_manifest(op, &home, error)) == NULL)
         return STEP_UNKNOWN;
-    if (job || op_is_recorded(op, vm) || json_object_get(op->row.data, "pivoting") != NULL ||
-        (dest != NULL && g_file_test(dest, G_FILE_TEST_EXISTS)) || graft_has_built(op) ||
-        cold_is_running(op))
+    if (job || op_is_recorded(op, vm) || merge_flag(op, "pivoting") || is_left(op) ||
+        merge_scratch(op)->builder != NULL || cold_is_running(op))
         return STEP_TODO;
     return STEP_DONE;
 }
 
+/* What the VM stands on, or would, stays. */
 static bool
-remove_dest(Operation *op, const HvDomain *hv, GError **error)
+remove_built(Operation *op, const HvDomain *hv, GError **error)
 {
-    const char *dest = op_data(op, "dest");
     ChainState state;
+    bool is_new = false;
 
-    if (dest == NULL)
+    if (op_data(op, "dest") == NULL)
         return true;
-    prefill_stop(op);
-    if (!merge_chain_state(op, hv, &state, error))
+    if (!merge_chain_state(op, hv, &state, error) || !merge_manifest_is_new(op, &is_new, error))
         return false;
-    if (state == CHAIN_AFTER)
-        return error_set(error, ERR_REFUSED, "VM '%s' runs on %s: it cannot be undone", hv->name,
-                         dest);
-    if (g_unlink(dest) < 0 && errno != ENOENT)
-        return error_set_errno(error, "removing %s", dest);
+    if (state == CHAIN_AFTER || is_new)
+        return error_set(error, ERR_REFUSED, "VM '%s' stands on %s: it cannot be undone", hv->name,
+                         op_data(op, "dest"));
     return graft_remove_built(op, error);
 }
 
@@ -116,7 +151,7 @@ unmark(Operation *op, Vm *vm)
     size_t i;
     json_t *id;
 
-    if (json_object_get(op->row.data, "started") != NULL)
+    if (merge_flag(op, "started"))
         return;
     json_array_foreach (json_object_get(op->row.data, "marked"), i, id) {
         Snapshot *snapshot = vm_snapshot(vm, json_string_value(id));
@@ -131,21 +166,21 @@ bool
 merge_undo_act(void *self, GError **error)
 {
     Operation *op = self;
-    Hypervisor *ops = op->agent->hv;
     g_autoptr(HvDomain) hv = op_hv(op, error);
     Domain *home = NULL;
     g_autoptr(Vm) vm = NULL;
-    bool job = false;
 
-    if (hv == NULL || !pivot_unsuspend(op, hv, error) || !job_is_ours_to_end(op, hv, &job, error))
+    if (hv == NULL)
         return false;
-    if (job && !ops->ops->job_cancel(ops, op->row.vm_id, op_data(op, "target"), error))
+    build_stop(op);
+    if (!merge_end_jobs(op, hv, error) || !remove_built(op, hv, error) ||
+        !seal_remove_unused(op, error))
         return false;
-    if ((op_data(op, "target") != NULL && merge_is(op, "cold-commit") && !cold_stop(op, error)) ||
-        !remove_dest(op, hv, error) || (vm = op_manifest(op, &home, error)) == NULL)
+    if (merge_flag(op, "sealed"))
+        return seal_begin_undo(op, hv, error);
+    if ((vm = op_manifest(op, &home, error)) == NULL)
         return false;
     unmark(op, vm);
-    graft_keep_seal(op, vm);
     op_unrecord(op, vm);
     return manifest_save(home, vm, error) && agent_look(op->agent, op->entry, error);
 }

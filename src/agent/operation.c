@@ -19,6 +19,8 @@ const OperationKind operation_kinds[] = {
     { "snapshot-forget",  snapshot_forget_steps, false,    snapshot_forget_params,   NULL },
     { "merge",            merge_steps,           false,    merge_params,             merge_scratch_free },
     { "delete-volumes",   delete_volumes_steps,  false,    delete_volumes_params,    NULL },
+    { "doctor-fix",       doctor_fix_steps,      true,     doctor_fix_params,        NULL },
+    { "doctor-undo",      doctor_undo_steps,     true,     doctor_undo_params,       NULL },
     { NULL },
 };
 /* clang-format on */
@@ -43,6 +45,7 @@ operation_free(void *p)
     journal_row_clear(&op->row);
     g_free(op->job_reason);
     g_free(op->waiting_for);
+    g_free(op->notice);
     g_free(op);
 }
 
@@ -133,10 +136,13 @@ operation_to_json(Operation *op)
 {
     json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s}", "id", op->row.id, "kind", op->row.kind,
                              "vm_id", op->row.vm_id, "state", state_of(op), "step", op->row.step);
-    json_t *result = json_object_get(op->row.data, "result");
+    json_t *result = json_object_get(op->row.data, "result"),
+           *attention = json_object_get(op->row.data, "attention");
 
     json_object_set_new(json, "progress", progress_to_json(op));
-    json_put_text(json, "waiting_for", op->waiting_for);
+    json_put_text(json, "waiting_for", op->waiting_for != NULL ? op->waiting_for : op->notice);
+    if (attention != NULL && !operation_ended(op))
+        json_object_set_new(json, "attention", json_deep_copy(attention));
     if (op->row.error_word != NULL)
         json_object_set_new(
             json, "error",
@@ -152,6 +158,16 @@ tell(Operation *op)
     op->told_us = clock_mono_us();
     event_hub_send(op->agent->events, json_pack("{s:s, s:o}", "event", "operation", "operation",
                                                 operation_to_json(op)));
+}
+
+void
+operation_phase(Operation *op, const char *phase)
+{
+    WITH_LOCK(&op->agent->lock);
+
+    op->phase = phase;
+    op->rate = 0;
+    tell(op);
 }
 
 void
@@ -193,6 +209,17 @@ replace_text(char **at, const char *text)
     char *old = *at;
     *at = g_strdup(text);
     g_free(old);
+}
+
+void
+operation_notice(Operation *op, const char *text)
+{
+    WITH_LOCK(&op->agent->lock);
+
+    if (g_strcmp0(op->notice, text) == 0)
+        return;
+    replace_text(&op->notice, text);
+    tell(op);
 }
 
 /* agent->lock held. Others never read the machine: the row and this are what they see of it. */
@@ -548,6 +575,38 @@ operation_cancel(Agent *agent, const char *id, json_t **ret_json, GError **error
         kick(agent, op->entry);
     }
     *ret_json = operation_to_json(op);
+    return true;
+}
+
+bool
+operation_resume(Agent *agent, const char *id, json_t **ret_json, GError **error)
+{
+    WITH_LOCK(&agent->lock);
+    Operation *op = g_hash_table_lookup(agent->operations, id);
+
+    if (op == NULL)
+        return error_set(error, ERR_NOT_FOUND, "no operation %s", id);
+    if (!operation_ended(op) && json_object_get(op->row.data, "attention") != NULL &&
+        !op->row.resume) {
+        if (!journal_resume(agent->journal, id, true, error))
+            return false;
+        op->row.resume = true;
+        kick(agent, op->entry);
+    }
+    *ret_json = operation_to_json(op);
+    return true;
+}
+
+bool
+operation_resumed(Operation *op, GError **error)
+{
+    WITH_LOCK(&op->agent->lock);
+
+    if (!op->row.resume)
+        return true;
+    if (!journal_resume(op->agent->journal, op->row.id, false, error))
+        return false;
+    op->row.resume = false;
     return true;
 }
 

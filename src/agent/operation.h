@@ -29,6 +29,7 @@ struct Operation {
     unsigned poll_ms;  /* how soon to look again while it waits; 0 = the slow poll */
     bool acked;        /* dropped when it ends */
     char *waiting_for; /* the machine's, as last told; guarded by agent->lock like row */
+    char *notice;      /* shown as waiting_for although it goes on; NULL = nothing; likewise */
     /* progress, guarded by agent->lock */
     const char *phase; /* a static string */
     uint64_t bytes_done, bytes_total;
@@ -49,6 +50,8 @@ bool operations_resume(Agent *agent, GError **error);
 json_t *operation_to_json(Operation *op);  /* agent->lock held */
 bool operation_ended(const Operation *op); /* durably; agent->lock held, or by its worker */
 bool operation_cancel(Agent *agent, const char *id, json_t **ret_json, GError **error);
+/* One that has paused itself goes on at once; of any other nothing changes. */
+bool operation_resume(Agent *agent, const char *id, json_t **ret_json, GError **error);
 bool operation_ack(Agent *agent, const char *id, GError **error);
 /* Unknown: writes a tombstone, then ERR_NOT_FOUND. */
 bool operation_get(Agent *agent, const char *id, json_t **ret_json, GError **error);
@@ -58,6 +61,12 @@ void agent_kick(Agent *agent, const char *vm_id);
 /* For the kinds */
 bool operation_save(Operation *op, GError **error); /* journal as it stands */
 void operation_progress(Operation *op, const char *phase, uint64_t done, uint64_t total);
+/* Another phase (a static string) with the bytes as they are; told at once. */
+void operation_phase(Operation *op, const char *phase);
+/* What a person must mend outside although the operation goes on; NULL = nothing. */
+void operation_notice(Operation *op, const char *text);
+/* The wish to go on was fulfilled. */
+bool operation_resumed(Operation *op, GError **error);
 const char *op_text(const Operation *op, const char *key); /* a parameter */
 const char *op_data(const Operation *op, const char *key); /* remembered */
 void op_remember(Operation *op, const char *key, json_t *take_value);
@@ -66,12 +75,14 @@ void op_add_pause(Operation *op, const char *kind, double milliseconds);
 
 extern const OperationKind operation_kinds[];
 extern const Step snapshot_create_steps[], snapshot_rename_steps[], snapshot_forget_steps[],
-    merge_steps[], delete_volumes_steps[];
+    merge_steps[], delete_volumes_steps[], doctor_fix_steps[], doctor_undo_steps[];
 bool snapshot_create_params(const json_t *params, GError **error);
 bool snapshot_rename_params(const json_t *params, GError **error);
 bool snapshot_forget_params(const json_t *params, GError **error);
 bool merge_params(const json_t *params, GError **error);
 bool delete_volumes_params(const json_t *params, GError **error);
+bool doctor_fix_params(const json_t *params, GError **error);
+bool doctor_undo_params(const json_t *params, GError **error);
 void merge_scratch_free(void *scratch);
 
 /* ---- deed.c: what the kinds share ---- */
@@ -97,6 +108,8 @@ bool op_mend_definition(Operation *op, const HvDomain *domain, GError **error);
 bool op_definition_is_right(const HvDomain *hv);
 /* Does a QEMU have this image open, whatever libvirt says of it? */
 bool volume_is_open(const char *path);
+/* Does this overlay hold anything that its backing file does not? What cannot be read might. */
+bool volume_holds_data(const char *path);
 /* The relative name of "path" as seen from the directory of "from"; the caller frees it. */
 /* A path for a new file of ours beside another: "web.qcow2" → "web.1a2b3c4d.qcow2", where no file
  * is yet. Asked once, and journaled before the file is made: afterwards a file of that name is

@@ -35,21 +35,58 @@ is_done_already(Operation *op)
     return hv != NULL && merge_chain_state(op, hv, &state, NULL) && state == CHAIN_AFTER;
 }
 
+/* The VM stopped, or was started again, before it was pivoted: or so it seems. From the moment that
+ * the manifest names the new leaf that is the truth; a definition that names the old one was lost
+ * with the host's power. */
+static StepState
+turn_or_conclude(Operation *op, const HvDomain *hv, GError **error)
+{
+    bool is_new = false;
+
+    if (!merge_manifest_is_new(op, &is_new, error))
+        return STEP_UNKNOWN;
+    if (!is_new)
+        return merge_turn(op, hv);
+    op_remember(op, "pivoted", json_true());
+    op_remember(op, "pivoting", NULL);
+    return STEP_DONE;
+}
+
 StepState
 pivot_check(void *self, GError **error)
 {
     Operation *op = self;
+    g_autoptr(HvDomain) hv = NULL;
+    g_autoptr(GError) problem = NULL;
+    ChainState state = CHAIN_UNKNOWN;
 
-    if (merge_is(op, "cold-commit"))
-        return cold_pivot_check(op, error);
-    if (!merge_has_leaf(op) || json_object_get(op->row.data, "pivoted") != NULL)
+    if (!merge_has_leaf(op) || merge_flag(op, "pivoted"))
         return STEP_DONE;
-    if (op->machine.cancel && json_object_get(op->row.data, "pivoting") == NULL &&
+    hv = op_hv(op, &problem);
+    bool known = hv != NULL && merge_chain_state(op, hv, &state, &problem);
+    if (known && state == CHAIN_BEFORE) {
+        switch (merge_life(op, hv, error)) {
+        case LIFE_UNCLEAR:
+            return STEP_UNKNOWN;
+        case LIFE_OTHER:
+            return turn_or_conclude(op, hv, error);
+        case LIFE_SAME:
+        default:
+            break;
+        }
+    }
+    if (merge_is_cold(op)) {
+        if (known)
+            return cold_switch_check(op, hv, state, error);
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return state == CHAIN_OTHER ? STEP_FAILED : STEP_UNKNOWN;
+    }
+    if (op->machine.cancel && !merge_flag(op, "pivoting") && !merge_flag(op, "unsealing") &&
         !is_done_already(op)) {
         error_set(error, ERR_CANCELLED, "cancelled by the user");
         return STEP_FAILED;
     }
-    return STEP_TODO;
+    return STEP_TODO; /* what could not be told now is asked there, and never leaves it suspended */
 }
 
 /* Waits until the mirror has caught up, which it does quickly while the guest stands still. */
@@ -95,12 +132,56 @@ pivot_job(Operation *op, int64_t until_us, GError **error)
     }
 }
 
+/* Has this disk of the VM switched in QEMU, and the manifest does not say so yet? */
+static bool
+is_in_doubt(Operation *op, const HvDomain *hv)
+{
+    ChainState state;
+    bool is_new = false;
+
+    if (!merge_flag(op, "pivoting") || merge_flag(op, "pivoted"))
+        return false;
+    return !merge_chain_state(op, hv, &state, NULL) ||
+           (state == CHAIN_AFTER && (!merge_manifest_is_new(op, &is_new, NULL) || !is_new));
+}
+
+/* The guest must not write before each of its disks that has switched is in the manifest: also one
+ * whose own operation found it suspended by this one (tests/model/graft.pml, OTHERS). */
+static bool
+others_are_recorded(Operation *op, GError **error)
+{
+    g_autoptr(HvDomain) hv = NULL;
+    GPtrArray *all = op->entry->operations; /* changed by this thread, and by new ones' begin */
+    g_autoptr(GPtrArray) others = g_ptr_array_new();
+
+    g_mutex_lock(&op->agent->lock);
+    for (guint i = 0; i < all->len; i++) {
+        Operation *other = all->pdata[i];
+        if (other != op && other->kind->steps == merge_steps)
+            g_ptr_array_add(others, other);
+    }
+    g_mutex_unlock(&op->agent->lock);
+    for (guint i = 0; i < others->len; i++) {
+        Operation *other = others->pdata[i];
+        if (!merge_flag(other, "pivoting"))
+            continue;
+        if (hv == NULL && (hv = op_hv(op, error)) == NULL)
+            return false;
+        if (is_in_doubt(other, hv))
+            return error_set(error, ERR_BUSY,
+                             "VM '%s' stays suspended until the pivot of disk %s is recorded",
+                             hv->name, op_data(other, "target"));
+    }
+    return true;
+}
+
 static bool
 resume(Operation *op, GError **error)
 {
     Hypervisor *hv = op->agent->hv;
 
-    if (we_suspended(op) && !hv->ops->resume(hv, op->row.vm_id, error))
+    if (we_suspended(op) &&
+        (!others_are_recorded(op, error) || !hv->ops->resume(hv, op->row.vm_id, error)))
         return false;
     op_remember(op, "pivoting", NULL);
     return true;
@@ -147,7 +228,7 @@ conclude(Operation *op, int64_t paused_at_us, GError **error)
     op_remember(op, "pivoted", json_true());
     if (we_suspended(op)) {
         Hypervisor *hv = op->agent->hv;
-        if (!hv->ops->resume(hv, op->row.vm_id, error)) {
+        if (!others_are_recorded(op, error) || !hv->ops->resume(hv, op->row.vm_id, error)) {
             op_remember(op, "pivoted", NULL);
             return false;
         }
@@ -206,10 +287,7 @@ pick_up(Operation *op, const HvDomain *domain, ChainState state, bool *ret_go_on
         return conclude(op, clock_mono_us() - (clock_wall_ms() - since) * 1000, error);
     }
     if (g_strcmp0(domain->instance, op_data(op, "instance")) != 0)
-        return error_set(error, ERR_HYPERVISOR,
-                         "VM '%s' stopped before disk %s was pivoted. No data were lost: its chain "
-                         "is as before; "
-                         "delete the snapshot again",
+        return error_set(error, ERR_BUSY, "VM '%s' stopped before disk %s was pivoted",
                          domain->name, op_data(op, "target"));
     if (!pivot_unsuspend(op, domain, error))
         return false;
@@ -303,8 +381,8 @@ pivot_act(void *self, GError **error)
     ChainState state;
     bool go_on;
 
-    if (merge_is(op, "cold-commit"))
-        return cold_pivot(op, error);
+    if (merge_is_cold(op))
+        return cold_switch(op, error);
     domain = op_hv(op, error);
     if (domain == NULL) /* a VM that is gone for good is not waited for */
         return g_error_matches(*error, ERR, ERR_NOT_FOUND) ? false : look_again_later(error);
@@ -322,12 +400,12 @@ pivot_act(void *self, GError **error)
         return true;
     operation_progress(op, "pivoting", op->bytes_done, op->bytes_total);
     if (!job_is_there(op, domain, error) || !manifest_has_room(op, error))
-        return false;
+        return merge_excuse(op, error);
     g_clear_pointer(&domain, hv_domain_free);
     if (!hv->ops->job_set_bandwidth(hv, op->row.vm_id, op_data(op, "target"), 0, error) ||
         !sync_new_chain(op, error) || (domain = op_hv(op, error)) == NULL ||
         !fault_point("agent.pivot.before-suspend", error))
-        return false;
+        return merge_excuse(op, error);
 
     int64_t t0 = 0;
     if (!begin_pause(op, domain, &t0, error) || !pivot_in_pause(op, t0, error))

@@ -2,7 +2,10 @@
  *
  * What the manager asks: one table (wire/wire.h has the meaning of each).
  */
+#include "agent/doctor.h"
 #include "agent/operation.h"
+#include "agent/starting.h"
+#include "agent/survey.h"
 
 #include "base/text.h"
 
@@ -83,6 +86,13 @@ get_vm(void *self, const HttpRequest *request, const char *id, json_t *body, jso
 }
 
 static bool
+plan_vm(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
+        GError **error)
+{
+    return ready(self, error) && survey_plan(self, id, body, ret_json, error);
+}
+
+static bool
 post_operation(void *self, const HttpRequest *request, const char *id, json_t *body,
                json_t **ret_json, GError **error)
 {
@@ -114,6 +124,13 @@ cancel_operation(void *self, const HttpRequest *request, const char *id, json_t 
 }
 
 static bool
+resume_operation(void *self, const HttpRequest *request, const char *id, json_t *body,
+                 json_t **ret_json, GError **error)
+{
+    return operation_resume(self, id, ret_json, error);
+}
+
+static bool
 ack_operation(void *self, const HttpRequest *request, const char *id, json_t *body,
               json_t **ret_json, GError **error)
 {
@@ -142,17 +159,35 @@ get_storage(void *self, const HttpRequest *request, const char *id, json_t *body
     return true;
 }
 
+static bool
+get_doctor(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
+           GError **error)
+{
+    return ready(self, error) && doctor_answer(self, http_query(request, "vm"), ret_json, error);
+}
+
 /* clang-format off */
 static const WireRoute routes[] = {
     { "GET",  "/v1/hello",                hello },
     { "GET",  "/v1/vms",                  get_vms },
     { "GET",  "/v1/vms/ID",               get_vm },
+    { "POST", "/v1/vms/ID/plan",          plan_vm },
     { "POST", "/v1/operations",           post_operation },
     { "GET",  "/v1/operations",           get_operations },
     { "GET",  "/v1/operations/ID",        get_operation },
     { "POST", "/v1/operations/ID/cancel", cancel_operation },
+    { "POST", "/v1/operations/ID/resume", resume_operation },
     { "POST", "/v1/operations/ID/ack",    ack_operation },
     { "GET",  "/v1/storage",              get_storage },
+    { "GET",  "/v1/doctor",               get_doctor },
+    { NULL },
+};
+/* clang-format on */
+
+/* The hook serves no manager: it has no epoch. */
+/* clang-format off */
+static const WireRoute hook_routes[] = {
+    { "POST", "/v1/vms/ID/starting", starting_ask },
     { NULL },
 };
 /* clang-format on */
@@ -186,5 +221,8 @@ agent_serve(const HttpRequest *request, HttpResponse *response, void *data)
         serve_events(agent, request, response);
         return;
     }
-    wire_serve(routes, agent, epoch_ok, request, response);
+    if (g_str_has_prefix(request->path, "/v1/vms/") && g_str_has_suffix(request->path, "/starting"))
+        wire_serve(hook_routes, agent, NULL, request, response);
+    else
+        wire_serve(routes, agent, epoch_ok, request, response);
 }

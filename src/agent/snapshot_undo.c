@@ -4,29 +4,11 @@
  */
 #include "agent/snapshot.h"
 
-#include "qcow2/qcow2.h"
-
 #include <errno.h>
 #include <glib/gstdio.h>
 #include <sys/stat.h>
 
 /* ---- verify ---- */
-
-static bool
-stop_at_data(const Extent *extent, void *found)
-{
-    *(bool *)found = extent->kind != EXTENT_HOLE;
-    return extent->kind == EXTENT_HOLE;
-}
-
-/* Does it hold anything that its backing file does not? What cannot be read might. */
-static bool
-holds_data(const char *path)
-{
-    bool found = false;
-
-    return !qcow2_map(path, "qcow2", stop_at_data, &found, NULL) || found;
-}
 
 /* Some QEMU writes an overlay, or wrote it: the name of the first one, NULL = none. */
 static const char *
@@ -43,7 +25,7 @@ overlay_in_use(const Operation *op, bool *ret_open)
         if (!g_file_test(overlay, G_FILE_TEST_EXISTS))
             continue;
         *ret_open = volume_is_open(overlay);
-        if (*ret_open || holds_data(overlay))
+        if (*ret_open || volume_holds_data(overlay))
             return overlay;
     }
     return NULL;
@@ -60,7 +42,7 @@ leaf_is_newer(const Operation *op)
         struct stat leaf, overlay;
         if (stat(json_text(disk, "leaf"), &leaf) == 0 &&
             stat(json_text(disk, "overlay"), &overlay) == 0 &&
-            holds_data(json_text(disk, "overlay")) &&
+            volume_holds_data(json_text(disk, "overlay")) &&
             (leaf.st_mtim.tv_sec > overlay.st_mtim.tv_sec ||
              (leaf.st_mtim.tv_sec == overlay.st_mtim.tv_sec &&
               leaf.st_mtim.tv_nsec > overlay.st_mtim.tv_nsec)))

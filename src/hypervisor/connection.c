@@ -365,6 +365,9 @@ static const HypervisorOps libvirt_ops = {
     .suspend = domain_suspend,
     .resume = domain_resume,
     .redefine = domain_redefine,
+    .snapshot_records = snapshot_records,
+    .snapshot_record_forget = snapshot_record_forget,
+    .snapshot_record_restore = snapshot_record_restore,
 };
 
 Hypervisor *

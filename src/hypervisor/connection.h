@@ -78,6 +78,10 @@ bool snapshot_take(Hypervisor *hv, const char *vm_id, const HvSnapshotDisk *disk
                    const char *memory, GError **error);
 bool snapshot_freeze(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error);
 bool snapshot_thaw(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error);
+GPtrArray *snapshot_records(Hypervisor *hv, const char *vm_id, GError **error);
+bool snapshot_record_forget(Hypervisor *hv, const char *vm_id, const char *name, GError **error);
+bool snapshot_record_restore(Hypervisor *hv, const char *vm_id, const char *xml, bool current,
+                             GError **error);
 bool jobs_commit_start(Hypervisor *hv, const char *vm_id, const char *disk, const char *base,
                        const char *top, uint64_t bandwidth, GError **error);
 bool jobs_copy_start(Hypervisor *hv, const char *vm_id, const char *disk, const char *dest,

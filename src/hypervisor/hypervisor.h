@@ -104,6 +104,22 @@ typedef struct {
     const char *overlay; /* NULL = this disk is not part of it (snapshot='no') */
 } HvSnapshotDisk;
 
+/* libvirt's own record of a snapshot (ours leave none): "virsh snapshot-list". */
+typedef struct {
+    char *name;
+    char *parent;    /* NULL */
+    int64_t created; /* ms */
+    bool external;   /* at least one disk is */
+    bool current;
+    GPtrArray *targets; /* of char*: the disks that are external, and at the same index */
+    GPtrArray *files;   /* the overlay that was made, as a path */
+    char *xml;          /* all of it, without passwords */
+} HvSnapshotRecord;
+void hv_snapshot_record_free(HvSnapshotRecord *record);
+/* From libvirt's XML. */
+HvSnapshotRecord *hv_parse_snapshot(const char *xml, GError **error);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvSnapshotRecord, hv_snapshot_record_free)
+
 typedef struct Hypervisor Hypervisor;
 typedef struct {
     void (*free)(Hypervisor *hv);
@@ -160,6 +176,16 @@ typedef struct {
     bool (*redefine)(Hypervisor *hv, const char *vm_id, const char *const *targets,
                      const char *const *sources, const char *const *formats, unsigned n,
                      GError **error);
+
+    /* libvirt's records of snapshots; these three may be NULL: there are none. */
+    /* of HvSnapshotRecord, in libvirt's order */
+    GPtrArray *(*snapshot_records)(Hypervisor *hv, const char *vm_id, GError **error);
+    /* Removes the record alone; files and chain stay. No such record: true. */
+    bool (*snapshot_record_forget)(Hypervisor *hv, const char *vm_id, const char *name,
+                                   GError **error);
+    /* Puts one back. */
+    bool (*snapshot_record_restore)(Hypervisor *hv, const char *vm_id, const char *xml,
+                                    bool current, GError **error);
 } HypervisorOps;
 
 struct Hypervisor {

@@ -14,16 +14,30 @@
  *   GET    /v1/vms/ID?fresh=1        one VM; fresh: look again first; with   Vm (model/vm.h)
  *                                    users=1: also find files without a VM
  *                                    that stand on its volumes
+ *   POST   /v1/vms/ID/plan           what deleting snapshots would be: a     {"vm": Vm (fresh, with used_by),
+ *                                    fresh look, and the planner with all     "plan": plan_to_json()} (model/plan.h);
+ *                                    facts: {"snapshots": [id], "disk",        200 also if it is not possible
+ *                                    "strategy", "verify"}
+ *   POST   /v1/vms/ID/starting       from the libvirt hook: the VM is about   {} = it may start; ERR_REFUSED = not
+ *                                    to start: {"disks": [{target, source,
+ *                                    format}]}; cold merges of it make way
+ *                                    first. Needs no epoch
  *   POST   /v1/operations            begin (idempotent by id)                Operation
  *   GET    /v1/operations            all that are not acknowledged           {"operations": [Operation]}
  *   GET    /v1/operations/ID         one; unknown: a tombstone is written    Operation, or 404: from then on a promise
  *   POST   /v1/operations/ID/cancel  ask for it                              Operation
+ *   POST   /v1/operations/ID/resume  goes on after it paused (attention)     Operation
  *   POST   /v1/operations/ID/ack     its outcome is known: forget it         {}
  *   GET    /v1/events                stream of lines                         Event, Event, ...
  *   GET    /v1/storage               storage domains                         {"domains": [...]}
+ *   GET    /v1/doctor?vm=ID          what is wrong, of one VM or of all       {"findings": [finding_to_json()],
+ *                                    (model/diagnosis.h)                      "busy": [{vm_id, why}] and "unread":
+ *                                                                            [{path, why}]: not looked at,
+ *                                                                            "kept": {files, bytes} of the trash}
  *
  * Operation: {"id", "kind", "vm_id", "state": "running|done|failed|cancelled", "step",
- *             "waiting_for", "error": {"code", "message"}, "progress": {...}, "result": {...}}
+ *             "waiting_for", "error": {"code", "message"}, "progress": {...}, "result": {...},
+ *             "attention": {"kind": "space", "message"}}   it has paused itself; absent = it goes on
  * progress:  {"phase", "bytes_done", "bytes_total", "rate", "eta"}   bytes, bytes/s, seconds (-1 = unknown)
  *
  * Kinds, their parameters (members of the POST body beside id, kind, vm_id) and results:
@@ -31,10 +45,17 @@
  *                     quiesce: "no"|"auto"|"require"              → {quiesced, memory_size, pauses}
  *   snapshot-rename   snapshot_id, name
  *   snapshot-forget   snapshots: [id...]   entries (with no disks left) and memory volumes go
- *   merge             disk_id, base, top (volume ids), strategy (word), bandwidth (bytes/s, 0 = none)
- *                     → {strategy, bytes_copied, seconds, pauses: [{kind, milliseconds}],
+ *   merge             disk_id, base, top (volume ids), strategy (word), bandwidth (bytes/s, 0 = none),
+ *                     remove: [volume id] (graft, copy: whose upper boundary goes), verify (word)
+ *                     → {strategy, bytes_copied, bytes_shared, bytes_written, seconds,
+ *                        pauses: [{kind, milliseconds}], verified (word), bytes_compared,
  *                        volumes_left: [path...] (merged-away files, to be deleted), instance}
+ *                     error word "corrupt" with result.mismatch true: the check before the old
+ *                     volumes go found a difference; all of them are kept
  *   delete-volumes    disk_id, volumes: [path...], instance       → {volumes_removed: [path...]}
+ *   doctor-fix        classes: [word] (absent, empty = all that are safe)
+ *                     → {findings: [finding with "state": "mended|left", "why"], undo: operation id}
+ *   doctor-undo       undo: operation id of a doctor-fix          → {undone: number, left: [text]}
  *
  * Event lines: {"event": "vm", "vm_id": ID}            look at it again (also: it is gone)
  *              {"event": "operation", "operation": {Operation}}   state, step or progress changed

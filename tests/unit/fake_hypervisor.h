@@ -10,7 +10,9 @@
 #include "hypervisor/hypervisor.h"
 
 #define FAKE_VM "11111111-2222-3333-4444-555555555555"
+#ifndef FAKE_DISKS
 #define FAKE_DISKS 2
+#endif
 
 typedef struct {
     char target[4];
@@ -19,6 +21,9 @@ typedef struct {
     HvJobType job;
     char *base, *top, *dest; /* of the job; paths */
     unsigned looks;
+    uint64_t bandwidth;       /* of the job */
+    const char *hides;        /* where an internal job's top goes at its end; NULL = it stays */
+    bool spoils;              /* what an internal job has merged is not what it should be */
     const char *mirror_ready; /* of an active job: "yes", or what a test wants libvirt to show */
 } FakeDisk;
 
@@ -26,7 +31,8 @@ typedef struct {
     Hypervisor hv;
     GMutex lock;
     bool running, paused, away, transient;
-    bool gone; /* no such VM */
+    bool gone;            /* no such VM */
+    const char *io_error; /* why QEMU has paused it: "enospc"; NULL = it has not */
     unsigned instance, suspends, resumes, pivots, cancels, snapshots, redefines;
     ErrorCode refuse_snapshot; /* the switch is refused; 0 = not */
     bool dies_in_pivot;
@@ -142,6 +148,7 @@ fake_look(Hypervisor *hv, const char *vm_id, GError **error)
     domain->id = g_strdup(vm_id);
     domain->name = g_strdup("web1");
     domain->state = !fake->running ? VM_DOWN : fake->paused ? VM_PAUSED : VM_UP;
+    domain->state_detail = fake->paused ? g_strdup(fake->io_error) : NULL;
     domain->persistent = true;
     if (fake->running)
         domain->instance = g_strdup_printf("%u.7", 1000 + fake->instance);
@@ -173,6 +180,8 @@ fake_snapshot(Hypervisor *hv, const char *vm_id, const HvSnapshotDisk *disks, un
               const char *memory, GError **error)
 {
     FAKE_ENTER(false)
+    if (!fake->running)
+        return error_set(error, ERR_HYPERVISOR, "the domain is not running");
     if (fake->refuse_snapshot != 0)
         return error_set(error, fake->refuse_snapshot, "the test refuses the snapshot");
     if (fake->dies_in_snapshot) {
@@ -209,6 +218,7 @@ fake_commit_start(Hypervisor *hv, const char *vm_id, const char *target, const c
     disk->job = top != NULL ? HV_JOB_COMMIT : HV_JOB_ACTIVE_COMMIT;
     disk->mirror_ready = "yes";
     disk->looks = 0;
+    disk->bandwidth = bandwidth;
     fake_set(&disk->base, base);
     fake_set(&disk->top, top != NULL ? top : disk->live);
     return true;
@@ -221,6 +231,8 @@ fake_copy_start(Hypervisor *hv, const char *vm_id, const char *target, const cha
     FAKE_ENTER(false)
     FakeDisk *disk = fake_disk(fake, target);
 
+    if (!fake->running)
+        return error_set(error, ERR_HYPERVISOR, "the domain is not running");
     if (disk->job != HV_JOB_NONE)
         return error_set(error, ERR_BUSY, "disk %s has a job", target);
     disk->job = HV_JOB_COPY;
@@ -240,10 +252,14 @@ fake_end_commit(FakeDisk *disk)
 
     g_assert_no_error(error);
     MUST("/", "qemu-img commit -q -d -b %s %s", disk->base, disk->top);
+    if (disk->spoils)
+        MUST("/", "qemu-io -f qcow2 -c 'write -P 200 4k 1k' %s", disk->base);
     for (guint i = 1; i < layers->len; i++)
         if (strcmp(((Qcow2Layer *)layers->pdata[i - 1])->path, disk->top) == 0)
             MUST("/", "qemu-img rebase -q -u -b %s -F qcow2 %s", name,
                  ((Qcow2Layer *)layers->pdata[i])->path);
+    if (disk->hides != NULL)
+        MUST("/", "mv %s %s", disk->top, disk->hides);
     fake_job_clear(disk);
 }
 
@@ -253,9 +269,11 @@ fake_job_look(Hypervisor *hv, const char *vm_id, const char *target, HvJob *ret_
     FAKE_ENTER(false)
     FakeDisk *disk = fake_disk(fake, target);
 
-    if (disk->job == HV_JOB_COMMIT && disk->looks++ > 0 && !fake->endless)
+    bool held = disk->bandwidth == 1; /* a byte a second */
+    if (disk->job == HV_JOB_COMMIT && disk->looks++ > 0 && !fake->endless && !held)
         fake_end_commit(disk);
-    *ret_job = (HvJob){ .type = disk->job, .current = 65536, .end = 65536 };
+    *ret_job =
+        (HvJob){ .type = disk->job, .current = 65536, .end = 65536, .bandwidth = disk->bandwidth };
     return true;
 }
 
@@ -264,6 +282,7 @@ fake_job_set_bandwidth(Hypervisor *hv, const char *vm_id, const char *disk, uint
                        GError **error)
 {
     FAKE_ENTER(false)
+    fake_disk(fake, disk)->bandwidth = bandwidth;
     return true;
 }
 
@@ -282,7 +301,7 @@ fake_job_pivot(Hypervisor *hv, const char *vm_id, const char *target, GError **e
     FAKE_ENTER(false)
     FakeDisk *disk = fake_disk(fake, target);
 
-    if (disk->job != HV_JOB_ACTIVE_COMMIT && disk->job != HV_JOB_COPY)
+    if (!fake->running || (disk->job != HV_JOB_ACTIVE_COMMIT && disk->job != HV_JOB_COPY))
         return error_set(error, ERR_HYPERVISOR, "no job to pivot");
     if (fake->dies_in_pivot) {
         fake->away = true;

@@ -1,0 +1,542 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * The doctor: what is done for each class. Every deed keeps what is needed to undo it first, and
+ * may be repeated.
+ */
+#include "agent/doctor.h"
+
+#include "base/log.h"
+#include "base/text.h"
+#include "qcow2/bitmaps.h"
+#include "storage/guard.h"
+#include "storage/salvage.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define LOCK_BUDGET_MS 5000
+
+/* What is needed by most: the VM, and its manifest with where that lies. */
+typedef struct {
+    HvDomain *hv;
+    Domain *home;
+    Vm *vm;
+} World;
+
+static void
+world_clear(World *world)
+{
+    hv_domain_free(world->hv);
+    vm_free(world->vm);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(World, world_clear)
+
+static bool
+world_look(Operation *op, World *world, GError **error)
+{
+    world->hv = op_hv(op, error);
+    if (world->hv == NULL)
+        return false;
+    world->vm = op_manifest(op, &world->home, error);
+    return world->vm != NULL;
+}
+
+static bool
+cannot_undo(Operation *op, const char *why, GError **error)
+{
+    return doctor_keep(op, json_pack("{s:s, s:s}", "what", "none", "why", why), error);
+}
+
+/* ---- definitions ---- */
+
+/* The sources of all file disks as the definition has them. */
+static json_t *
+definition_now(const HvDomain *hv)
+{
+    g_autoptr(json_t) targets = json_array();
+    g_autoptr(json_t) sources = json_array();
+    g_autoptr(json_t) formats = json_array();
+
+    for (guint i = 0; hv->inactive != NULL && i < hv->inactive->len; i++) {
+        const HvDisk *disk = hv->inactive->pdata[i];
+        if (g_strcmp0(disk->device, "disk") != 0 || g_strcmp0(disk->type, "file") != 0 ||
+            disk->source == NULL || disk->format == NULL)
+            continue;
+        json_array_append_new(targets, json_string(disk->target));
+        json_array_append_new(sources, json_string(disk->source));
+        json_array_append_new(formats, json_string(disk->format));
+    }
+    return json_pack("{s:s, s:O, s:O, s:O}", "what", "definition", "targets", targets, "sources",
+                     sources, "formats", formats);
+}
+
+static bool
+keep_definition(Operation *op, const HvDomain *hv, GError **error)
+{
+    Domain *home = doctor_home(op, error);
+
+    return home != NULL &&
+           (hv->inactive_xml == NULL ||
+            undo_put(home, op->row.id, "definition.xml", hv->inactive_xml, false, error)) &&
+           doctor_keep(op, definition_now(hv), error);
+}
+
+static bool
+define(Operation *op, const char *target, const char *source, const char *format, GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+
+    return hv->ops->redefine(hv, op->row.vm_id, &target, &source, &format, 1, error);
+}
+
+static bool
+mend_definition(Operation *op, const Finding *finding, GError **error)
+{
+    g_autoptr(HvDomain) hv = op_hv(op, error);
+    const HvDisk *live = hv != NULL ? hv_domain_disk(hv, finding->disk) : NULL;
+
+    if (hv == NULL)
+        return false;
+    if (live == NULL || live->source == NULL)
+        return error_set(error, ERR_NOT_FOUND, "VM '%s' has no disk %s any more", hv->name,
+                         finding->disk);
+    return keep_definition(op, hv, error) &&
+           define(op, live->target, live->source, live->format, error);
+}
+
+static bool
+mend_leaf(Operation *op, const Finding *finding, GError **error)
+{
+    g_autoptr(HvDomain) hv = op_hv(op, error);
+    const HvDisk *disk = hv != NULL ? hv_domain_disk(hv, finding->disk) : NULL;
+    g_auto(GuardManifest) manifest = { 0 };
+    g_auto(GuardFinding) stale = { 0 };
+
+    if (hv == NULL)
+        return false;
+    if (disk == NULL || !doctor_is_off(hv))
+        return error_set(error, ERR_BUSY, "VM '%s' is not off any more", hv->name);
+    const char *const sources[] = { disk->source, NULL };
+    if (!guard_load(op->row.vm_id, sources, &manifest, error))
+        return false;
+    guard_look(&manifest, disk->target, disk->source, disk->format, &stale);
+    if (stale.verdict == GUARD_FINE)
+        return true;
+    if (stale.verdict != GUARD_STALE || stale.leaf == NULL)
+        return error_set(error, ERR_REFUSED, "%s", stale.reason);
+    return cannot_undo(op, "the definition named a volume that is not the newest", error) &&
+           define(op, disk->target, stale.leaf, stale.format, error);
+}
+
+/* ---- headers ---- */
+
+/* Nobody may begin to use the volumes meanwhile. */
+static int
+hold_off(Operation *op, GError **error)
+{
+    Domain *home = doctor_home(op, error);
+    autofd int lock = home != NULL ? vm_start_lock(home, op->row.vm_id, LOCK_BUDGET_MS, error) : -1;
+    g_autoptr(HvDomain) hv = lock >= 0 ? op_hv(op, error) : NULL;
+
+    if (hv == NULL)
+        return -1;
+    if (!doctor_is_off(hv)) {
+        error_set(error, ERR_BUSY, "VM '%s' is not off any more", hv->name);
+        return -1;
+    }
+    return steal_fd(&lock);
+}
+
+static bool
+keep_backing(Operation *op, const Qcow2Header *header, GError **error)
+{
+    if (header->backing_format == NULL)
+        return cannot_undo(op, "the header told no format of its backing file", error);
+    return doctor_keep(op,
+                       json_pack("{s:s, s:s, s:s, s:s}", "what", "backing", "path", header->path,
+                                 "backing", header->backing_file, "format", header->backing_format),
+                       error);
+}
+
+/* Format NULL: as it is. */
+static bool
+rewrite(Operation *op, const char *path, const char *backing, const char *format, GError **error)
+{
+    g_autoptr(Qcow2Header) header = qcow2_header_read(path, error);
+    autofd int lock = -1;
+
+    if (header == NULL || (lock = hold_off(op, error)) < 0 || !keep_backing(op, header, error))
+        return false;
+    return doctor_write_backing(path, backing != NULL ? backing : header->backing_file,
+                                format != NULL ? format : header->backing_format, error);
+}
+
+static bool
+mend_format(Operation *op, const Finding *finding, GError **error)
+{
+    g_auto(World) world = { 0 };
+    g_autoptr(Qcow2Header) header = qcow2_header_read(finding->file, error);
+    g_autofree char *below = NULL;
+    const Volume *volume = NULL;
+
+    if (header == NULL || !world_look(op, &world, error) ||
+        (below = qcow2_backing_path(finding->file, header->backing_file, error)) == NULL)
+        return false;
+    for (guint i = 0; volume == NULL && i < world.vm->disks->len; i++)
+        volume = disk_volume_by_path(world.vm->disks->pdata[i], below);
+    if (volume == NULL)
+        return error_set(error, ERR_REFUSED, "the manifest does not know %s any more", below);
+    return rewrite(op, finding->file, NULL, volume->format, error);
+}
+
+static bool
+mend_absolute(Operation *op, const Finding *finding, GError **error)
+{
+    g_autoptr(Qcow2Header) header = qcow2_header_read(finding->file, error);
+    g_autofree char *below = NULL, *relative = NULL;
+
+    if (header == NULL)
+        return false;
+    below = qcow2_backing_path(finding->file, header->backing_file, error);
+    if (below == NULL)
+        return false;
+    relative = relative_name(finding->file, below);
+    return rewrite(op, finding->file, relative, NULL, error);
+}
+
+static bool
+mend_bitmaps(Operation *op, const Finding *finding, GError **error)
+{
+    autofd int lock = hold_off(op, error);
+    g_auto(GStrv) names = lock >= 0 ? qcow2_stale_bitmaps(finding->file, error) : NULL;
+
+    if (names == NULL || !cannot_undo(op, "a bitmap that was not closed holds nothing", error))
+        return false;
+    for (char **name = names; *name != NULL; name++) {
+        const char *const argv[] = { "qemu-img", "bitmap",      "--remove", "-f",
+                                     "qcow2",    finding->file, *name,      NULL };
+        if (!doctor_qemu_img(argv, error))
+            return false;
+    }
+    return volume_sync(finding->file, error);
+}
+
+/* ---- files ---- */
+
+static bool
+mend_missing(Operation *op, const Finding *finding, GError **error)
+{
+    Domain *domain = agent_domain(op->agent, finding->file, false, error);
+    g_autoptr(GPtrArray) list = domain != NULL ? trash_list(domain, error) : NULL;
+    g_autofree char *name = g_path_get_basename(finding->file);
+    const TrashEntry *found = NULL;
+
+    for (guint i = 0; list != NULL && i < list->len; i++)
+        if (g_str_equal(((TrashEntry *)list->pdata[i])->name, name))
+            found = list->pdata[i];
+    if (list == NULL)
+        return false;
+    if (found == NULL)
+        return error_set(error, ERR_NOT_FOUND, "%s is not in the trash any more", name);
+    return cannot_undo(op, "a disk needs the file that was put back", error) &&
+           trash_restore(domain, found->path, finding->file, error);
+}
+
+static bool
+mend_orphan(Operation *op, const Finding *finding, GError **error)
+{
+    Domain *domain = agent_domain(op->agent, finding->file, false, error);
+
+    if (domain == NULL)
+        return false;
+    if (volume_is_open(finding->file))
+        return error_set(error, ERR_BUSY, "%s is open in a QEMU; it stays", finding->file);
+    return doctor_keep(op, json_pack("{s:s, s:s}", "what", "trashed", "path", finding->file),
+                       error) &&
+           volume_delete(domain, op->row.id, finding->file, TRASH_KEEP, error);
+}
+
+static bool
+mend_trash(Operation *op, const Finding *finding, GError **error)
+{
+    Domain *domain = agent_domain(op->agent, finding->file, false, error);
+
+    return domain != NULL && cannot_undo(op, "a deletion was finished", error) &&
+           trash_purge(domain, finding->file, error);
+}
+
+/* ---- the manifest ---- */
+
+static bool
+keep_manifest(Operation *op, const Domain *home, GError **error)
+{
+    bool kept = false;
+
+    return undo_keep_manifest(home, op->row.id, op->row.vm_id, &kept, error) &&
+           (!kept || doctor_keep(op, json_pack("{s:s}", "what", "manifest"), error));
+}
+
+/* The manifest gets the disk's volumes as the headers tell them. */
+static bool
+take_chain(const World *world, const char *target, GError **error)
+{
+    Disk *known = vm_disk(world->vm, target);
+    const HvDisk *hv = hv_domain_disk(world->hv, target);
+    g_autoptr(GPtrArray) layers = NULL;
+
+    if (known == NULL || hv == NULL)
+        return error_set(error, ERR_NOT_FOUND, "VM '%s' has no disk %s any more", world->hv->name,
+                         target);
+    layers = qcow2_chain_walk(hv->source, hv->format, world->home->path, error);
+    if (layers == NULL)
+        return false;
+    Disk *fresh = disk_new(known->id, known->target);
+    agent_fill_volumes(fresh, known, layers);
+    GPtrArray *old = known->volumes;
+    known->volumes = fresh->volumes;
+    fresh->volumes = old;
+    disk_free(fresh);
+    return true;
+}
+
+/* Of these volumes no snapshot can be gone back to: base and all below top. */
+static void
+mark_unusable(Vm *vm, const Disk *disk, int base, int top)
+{
+    for (guint i = 0; i < vm->snapshots->len; i++) {
+        SnapshotDisk *sd = snapshot_disk(vm->snapshots->pdata[i], disk->id);
+        int at = sd != NULL ? disk_volume_index(disk, sd->volume_id) : -1;
+        if (sd != NULL && at >= base && at < top)
+            sd->unusable = true;
+    }
+}
+
+static bool
+mend_stale_manifest(Operation *op, const Finding *finding, GError **error)
+{
+    g_auto(World) world = { 0 };
+
+    return world_look(op, &world, error) && keep_manifest(op, world.home, error) &&
+           take_chain(&world, finding->disk, error) && manifest_save(world.home, world.vm, error);
+}
+
+/* The next look writes a new one: it follows right after the operation. */
+static bool
+mend_bad_manifest(Operation *op, GError **error)
+{
+    Domain *home = doctor_home(op, error);
+
+    return home != NULL && keep_manifest(op, home, error) &&
+           manifest_remove(home, op->row.vm_id, error);
+}
+
+static bool
+mend_record(Operation *op, const Finding *finding, GError **error)
+{
+    g_auto(World) world = { 0 };
+    OperationRecord *record;
+
+    if (!world_look(op, &world, error))
+        return false;
+    record = vm_operation(world.vm, finding->file);
+    if (record == NULL)
+        return true;
+    Disk *disk = vm_disk(world.vm, record->disk_id);
+    bool forward =
+        g_strcmp0(record->strategy, "graft") == 0 || g_strcmp0(record->strategy, "copy") == 0;
+    if (disk != NULL && record->base != NULL && record->top != NULL && !forward)
+        mark_unusable(world.vm, disk, disk_volume_index(disk, record->base),
+                      disk_volume_index(disk, record->top));
+    g_ptr_array_remove(world.vm->operations, record);
+    return keep_manifest(op, world.home, error) && manifest_save(world.home, world.vm, error);
+}
+
+/* ---- block jobs, libvirt's records ---- */
+
+/* What a commit has begun to change is no restore point any more (facts: an aborted commit leaves
+ * parts of the upper volumes in the base). */
+static bool
+mend_job(Operation *op, const Finding *finding, GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+    g_auto(World) world = { 0 };
+    const HvDisk *disk;
+    Disk *own;
+
+    if (!world_look(op, &world, error))
+        return false;
+    disk = hv_domain_disk(world.hv, finding->disk);
+    own = vm_disk(world.vm, finding->disk);
+    if (disk == NULL || disk->mirror_job == NULL)
+        return true; /* it ended */
+    const Volume *base = own != NULL && disk->mirror_path != NULL
+                             ? disk_volume_by_path(own, disk->mirror_path)
+                             : NULL;
+    if (base != NULL) {
+        mark_unusable(world.vm, own, disk_volume_index(own, base->id), (int)own->volumes->len - 1);
+        if (!keep_manifest(op, world.home, error) || !manifest_save(world.home, world.vm, error))
+            return false;
+    }
+    return cannot_undo(op, "a block job was ended; who began it can begin it again", error) &&
+           hv->ops->job_cancel(hv, op->row.vm_id, finding->disk, error);
+}
+
+static bool
+mend_libvirt_record(Operation *op, const Finding *finding, GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+    g_autoptr(GPtrArray) records = hv->ops->snapshot_records(hv, op->row.vm_id, error);
+
+    for (guint i = 0; records != NULL && i < records->len; i++) {
+        const HvSnapshotRecord *record = records->pdata[i];
+        if (!g_str_equal(record->name, finding->file))
+            continue;
+        return doctor_keep(op,
+                           json_pack("{s:s, s:s, s:b}", "what", "record", "xml", record->xml,
+                                     "current", (int)record->current),
+                           error) &&
+               hv->ops->snapshot_record_forget(hv, op->row.vm_id, record->name, error);
+    }
+    return records != NULL;
+}
+
+/* ---- adopting ---- */
+
+static int64_t
+born_ms(const char *overlay)
+{
+    struct statx st;
+
+    if (statx(AT_FDCWD, overlay, 0, STATX_BTIME | STATX_MTIME, &st) < 0)
+        return 0;
+    return (st.stx_mask & STATX_BTIME) != 0 ? st.stx_btime.tv_sec * 1000
+                                            : st.stx_mtime.tv_sec * 1000;
+}
+
+/* libvirt's name of the snapshot; else what libvirt and most tools put behind the last dot:
+ * "web.before-update". */
+static char *
+name_for(const HvSnapshotRecord *record, const char *overlay)
+{
+    g_autofree char *file = g_path_get_basename(overlay);
+    char *dot = strrchr(file, '.');
+    bool is_format = dot != NULL && (g_str_equal(dot, ".qcow2") || g_str_equal(dot, ".img") ||
+                                     g_str_equal(dot, ".q") || g_str_equal(dot, ".qcow"));
+    const char *name = record != NULL                                ? record->name
+                       : dot != NULL && dot[1] != '\0' && !is_format ? dot + 1
+                                                                     : file;
+
+    return name_check("the snapshot's name", name, NULL) ? g_strdup(name) : g_strdup("adopted");
+}
+
+/* Disks that were snapshotted together: adopted by this operation under one name. */
+static Snapshot *
+begun_by_us(const Operation *op, const Vm *vm, const char *name, const char *disk_id)
+{
+    json_t *list = json_object_get(op->row.data, "undo");
+
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        Snapshot *snapshot = vm_snapshot(vm, json_text(json_array_get(list, i), "snapshot_id"));
+        if (snapshot != NULL && g_strcmp0(snapshot->name, name) == 0 &&
+            snapshot_disk(snapshot, disk_id) == NULL)
+            return snapshot;
+    }
+    return NULL;
+}
+
+/* Before the first one that owns a volume further up. */
+static void
+insert_snapshot(Vm *vm, Snapshot *take_snapshot, const Disk *disk, int at)
+{
+    guint place = 0;
+
+    for (; place < vm->snapshots->len; place++) {
+        const SnapshotDisk *sd = snapshot_disk(vm->snapshots->pdata[place], disk->id);
+        if (sd != NULL && disk_volume_index(disk, sd->volume_id) > at)
+            break;
+    }
+    if (place > 0)
+        take_snapshot->parent = g_strdup(((Snapshot *)vm->snapshots->pdata[place - 1])->id);
+    if (place < vm->snapshots->len) {
+        Snapshot *next = vm->snapshots->pdata[place];
+        g_free(next->parent);
+        next->parent = g_strdup(take_snapshot->id);
+    }
+    g_ptr_array_insert(vm->snapshots, (int)place, take_snapshot);
+}
+
+static bool
+mend_overlay(Operation *op, const Finding *finding, GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+    g_auto(World) world = { 0 };
+    g_autoptr(GPtrArray) records = NULL;
+
+    if (!world_look(op, &world, error) || !take_chain(&world, finding->disk, error))
+        return false;
+    if (hv->ops->snapshot_records != NULL &&
+        (records = hv->ops->snapshot_records(hv, op->row.vm_id, error)) == NULL)
+        return false;
+    Disk *disk = vm_disk(world.vm, finding->disk);
+    const Volume *overlay = disk_volume_by_path(disk, finding->file);
+    int at = overlay != NULL ? disk_volume_index(disk, overlay->id) : -1;
+    if (at < 1)
+        return error_set(error, ERR_NOT_FOUND, "%s is not part of disk %s any more", finding->file,
+                         finding->disk);
+    const HvSnapshotRecord *record = doctor_record_of(records, finding->disk, finding->file);
+    g_autofree char *name = name_for(record, finding->file);
+    Snapshot *snapshot = begun_by_us(op, world.vm, name, disk->id);
+    if (snapshot == NULL) {
+        g_autofree char *id = id_new();
+        snapshot =
+            snapshot_new(id, name, record != NULL ? record->created : born_ms(finding->file));
+        insert_snapshot(world.vm, snapshot, disk, at - 1);
+    }
+    vm_add_snapshot_disk(snapshot, disk->id, ((Volume *)disk->volumes->pdata[at - 1])->id);
+    return doctor_keep(op,
+                       json_pack("{s:s, s:s, s:s}", "what", "adopted", "snapshot_id", snapshot->id,
+                                 "disk_id", disk->id),
+                       error) &&
+           manifest_save(world.home, world.vm, error);
+}
+
+bool
+doctor_mend(Operation *op, const Finding *finding, GError **error)
+{
+    log_vm_info(op->row.vm_id, op->row.id, "%s: %s", diagnosis_word(finding->class), finding->text);
+    switch ((int)finding->class) {
+    case DIAG_MISSING_PARENT:
+        return mend_missing(op, finding, error);
+    case DIAG_BACKING_FORMAT:
+        return mend_format(op, finding, error);
+    case DIAG_ABSOLUTE_PATH:
+        return mend_absolute(op, finding, error);
+    case DIAG_STALE_LEAF:
+        return mend_leaf(op, finding, error);
+    case DIAG_STALE_DEFINITION:
+        return mend_definition(op, finding, error);
+    case DIAG_BAD_MANIFEST:
+        return mend_bad_manifest(op, error);
+    case DIAG_STALE_MANIFEST:
+        return mend_stale_manifest(op, finding, error);
+    case DIAG_LEFTOVER_RECORD:
+        return mend_record(op, finding, error);
+    case DIAG_FOREIGN_JOB:
+        return mend_job(op, finding, error);
+    case DIAG_FOREIGN_OVERLAY:
+        return mend_overlay(op, finding, error);
+    case DIAG_LIBVIRT_SNAPSHOT:
+        return mend_libvirt_record(op, finding, error);
+    case DIAG_STALE_BITMAP:
+        return mend_bitmaps(op, finding, error);
+    case DIAG_ORPHAN_VOLUME:
+    case DIAG_LEFTOVER_BUILD:
+        return mend_orphan(op, finding, error);
+    case DIAG_LEFTOVER_TRASH:
+        return mend_trash(op, finding, error);
+    default:
+        return error_set(error, ERR_REFUSED, "%s is never mended by itself",
+                         diagnosis_word(finding->class));
+    }
+}
