@@ -3,6 +3,7 @@
  * livemerge-agent: one a host, next to libvirtd. See src/agent/agent.h.
  */
 #include "agent/agent.h"
+#include "agent/hookfile.h"
 #include "base/config.h"
 #include "base/fault.h"
 #include "base/lockfile.h"
@@ -177,15 +178,56 @@ serve(Setup *s, GError **error)
     return true; /* the process ends right after: threads may still wait inside libvirt */
 }
 
+/* ---- the start guard ---- */
+
+static bool
+install_hook(const char *hooks_dir, const char *config_file, GError **error)
+{
+    g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
+    g_autofree char *dir = g_path_get_dirname(self != NULL ? self : "./");
+    g_autofree char *program = g_build_filename(dir, "livemerge-hook", NULL);
+    g_autofree char *absolute =
+        config_file != NULL ? g_canonicalize_filename(config_file, NULL) : NULL;
+    bool first = false;
+
+    if (!hookfile_install(hooks_dir, program, absolute, &first, error))
+        return false;
+    printf("installed %s/qemu.d/livemerge and %s/livemerge-hook: libvirt asks before it starts a "
+           "VM\n%s",
+           hooks_dir, hooks_dir,
+           first ? "it is the first hook: restart libvirtd once, or it is not seen (systemctl "
+                   "restart libvirtd; running VMs go on)\n"
+                 : "");
+    return true;
+}
+
+static bool
+remove_hook(const char *hooks_dir, GError **error)
+{
+    bool was = false;
+
+    if (!hookfile_remove(hooks_dir, &was, error))
+        return false;
+    printf(was ? "removed the start guard from %s\n" : "there is no start guard in %s\n",
+           hooks_dir);
+    return true;
+}
+
 int
 main(int argc, char **argv)
 {
-    g_autofree char *file = NULL;
-    gboolean check = FALSE, version = FALSE;
+    g_autofree char *file = NULL, *hooks_dir = g_strdup(HOOKS_DIR);
+    gboolean check = FALSE, version = FALSE, install = FALSE, unhook = FALSE;
     const GOptionEntry entries[] = {
         { "config", 0, 0, G_OPTION_ARG_FILENAME, &file, "Configuration file", "FILE" },
         { "check-config", 0, 0, G_OPTION_ARG_NONE, &check, "Read the configuration and exit",
           NULL },
+        { "install-hook", 0, 0, G_OPTION_ARG_NONE, &install,
+          "Install the start guard for libvirt and exit", NULL },
+        { "remove-hook", 0, 0, G_OPTION_ARG_NONE, &unhook, "Remove the start guard and exit",
+          NULL },
+        { "hooks-dir", 0, 0, G_OPTION_ARG_FILENAME, &hooks_dir,
+          "Where libvirt's hooks are (" HOOKS_DIR ")", "DIR" },
         { "version", 0, 0, G_OPTION_ARG_NONE, &version, "Print the version and exit", NULL },
         { NULL },
     };
@@ -205,6 +247,12 @@ main(int argc, char **argv)
     if (version) {
         puts("livemerge-agent " LIVEMERGE_VERSION);
         return 0;
+    }
+    if (install || unhook) {
+        if (install ? install_hook(hooks_dir, file, &error) : remove_hook(hooks_dir, &error))
+            return 0;
+        fprintf(stderr, "livemerge-agent: %s\n", error->message);
+        return 1;
     }
     if (!read_setup(&setup, file, &error) ||
         (!check && (!take_state(&setup, &error) || !serve(&setup, &error)))) {

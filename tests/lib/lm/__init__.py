@@ -6,6 +6,7 @@ from .util import BUILD, REPO, WorkDir, leftovers, run, wait_for
 from .host import Disk, Host, domain_xml, image_chain, make_domain, qemu_img
 from .guest import Guest, Lost, Stream, build_guest, check_image, verify_acked
 from .site import Site, Vm, pattern_is
+from .wire import Wire
 from .programs import Agent, Cli, Manager, Rest, items
 
 __all__ = [
@@ -13,5 +14,5 @@ __all__ = [
     "Disk", "Host", "domain_xml", "image_chain", "make_domain", "qemu_img",
     "Guest", "Lost", "Stream", "build_guest", "check_image", "verify_acked",
     "Agent", "Cli", "Manager", "Rest", "items",
-    "Site", "Vm", "pattern_is",
+    "Site", "Vm", "Wire", "pattern_is",
 ]

@@ -25,6 +25,7 @@ class Host:
         self.name = name
         self.root = Path(root)
         self.keep = keep
+        self.guard = None   # the agent (programs.Agent) whose start guard libvirt asks; None = no guard
         self._leash = None  # lvhost ends the host when the other end of this pipe is gone
 
     @property
@@ -41,12 +42,14 @@ class Host:
 
     def up(self):
         """Boots the host; after down() this is a boot after a power loss."""
+        guard = {} if self.guard is None else {"LVGUARD": self.guard.program,
+                                               "LVGUARDCONF": str(self.guard.conf)}
         if self.keep:
-            self._lvhost("up")
+            self._lvhost("up", **guard)
             return self
         reading, self._leash = os.pipe()
         try:
-            self._lvhost("up", stdin=reading, LVWATCH="1")
+            self._lvhost("up", stdin=reading, LVWATCH="1", **guard)
         finally:
             os.close(reading)
         return self

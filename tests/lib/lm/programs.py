@@ -47,6 +47,10 @@ class Daemon:
     def address(self):
         return f"unix:{self.socket}"
 
+    @property
+    def program(self):
+        return program(self.name)
+
     def start(self, faults=None, env=None):
         """Starts it and waits until it answers. faults: e.g. "agent.merge.before-start=die@1"."""
         self.launch(faults, env)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A whole installation for tests: private host, agent, manager, and VMs with snapshots."""
 
+import os
 import re
 import shutil
 
@@ -25,6 +26,8 @@ class Site:
         self.work = WorkDir()
         self.host = Host("A", self.work / "h")
         self.agent = Agent(self.work / "agent", self.host.uri)
+        if os.environ.get("LM_GUARD", "1") == "1":  # 0: libvirt asks nobody before it starts a VM
+            self.host.guard = self.agent
         self.manager = Manager(self.work / "manager", {"A": self.agent.address})
         self.cli = Cli(self.manager.address)
         self.rest = Rest(self.manager.socket)
@@ -72,10 +75,12 @@ class Site:
         except RuntimeError:
             return False
 
-    def vm(self, name, disks=1, **options):
+    def vm(self, name, disks=1, directory=None, **options):
         """A new VM in a directory of its own; the manager knows it when this returns. Without a
         guest it has nothing to boot and is quick. Options as for make_domain()."""
         vm = Vm(self, name)
+        if directory is not None:
+            vm.directory = directory
         self.vms.append(vm)
         options.setdefault("guest", False)
         vm.id = make_domain(self.host, name, vm.directory, disks, **options)
