@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * What is done in a schedule. The flows named agent-... ask the agent themselves, as the manager
+ * would.
+ */
+#include "world.h"
+
+#include "base/text.h"
+#include "flow/manager.h"
+
+#include <string.h>
+
+#define BUDGET_US (30 * G_TIME_SPAN_SECOND)
+
+/* ---- one operation of the agent ---- */
+
+static bool
+is_final(const GError *error)
+{
+    return !g_error_matches(error, ERR, ERR_UNREACHABLE) &&
+           !g_error_matches(error, ERR, ERR_TIMEOUT) && !g_error_matches(error, ERR, ERR_BUSY);
+}
+
+/* Asks until there is an answer; NULL = a refusal. */
+static json_t *
+ask(const char *method, const char *path, const json_t *body, bool patient)
+{
+    for (unsigned n = 0;; n++) {
+        g_autoptr(GError) error = NULL;
+        json_t *json = NULL;
+        if (wire_ask(method, path, "", body, BUDGET_US, &json, &error))
+            return json != NULL ? json : json_object();
+        if (is_final(error) && !(patient && n < 100)) {
+            world_trace("%s %s: %s", method, path, error->message);
+            return NULL;
+        }
+        fiber_sleep_us(100000);
+    }
+}
+
+static json_t *
+vm_json(void)
+{
+    g_autofree char *path = g_strdup_printf("/v1/vms/%s", vm.id);
+
+    return ask("GET", path, NULL, true);
+}
+
+static char *
+begin(const char *kind, json_t *take_params)
+{
+    g_autoptr(json_t) body = take_params, answer = NULL;
+    char *id = id_new();
+
+    json_object_set_new(body, "id", json_string(id));
+    json_object_set_new(body, "kind", json_string(kind));
+    json_object_set_new(body, "vm_id", json_string(vm.id));
+    answer = ask("POST", "/v1/operations", body, false);
+    if (answer != NULL) {
+        world_trace("operation %s begins: %s", kind, id);
+        return id;
+    }
+    g_free(id);
+    return NULL;
+}
+
+/* Its last state; it is acknowledged then. NULL: the agent says that there is none. */
+static json_t *
+follow(const char *id)
+{
+    g_autofree char *path = g_strdup_printf("/v1/operations/%s", id);
+    g_autofree char *ack = g_strdup_printf("/v1/operations/%s/ack", id);
+    g_autoptr(json_t) first = NULL;
+
+    for (;;) {
+        fiber_sleep_us(50000 + (int64_t)fiber_below(100000));
+        g_autoptr(json_t) now = ask("GET", path, NULL, false);
+        if (now == NULL) {
+            world_wrong("operation %s is unknown, though it was begun", id);
+            return NULL;
+        }
+        if (strcmp(json_text(now, "state"), "running") == 0) {
+            if (first != NULL)
+                world_wrong("operation %s ended and runs again", id);
+            continue;
+        }
+        if (first == NULL) {
+            first = json_incref(now);
+            if (fiber_chance(50))
+                continue; /* look once more: an outcome never changes */
+        }
+        if (strcmp(json_text(first, "state"), json_text(now, "state")) != 0)
+            world_wrong("operation %s was %s and is %s", id, json_text(first, "state"),
+                        json_text(now, "state"));
+        world_trace("operation %s is %s", id, json_text(now, "state"));
+        json_t *acked = ask("POST", ack, NULL, false);
+        if (acked == NULL)
+            world_wrong("operation %s cannot be acknowledged", id);
+        json_decref(acked);
+        return g_steal_pointer(&now);
+    }
+}
+
+/* ---- merging at the agent ---- */
+
+static const char *
+volume_of(const json_t *disk, size_t index)
+{
+    return json_text(json_array_get(json_object_get(disk, "volumes"), index), "id");
+}
+
+static char *
+begin_merge(const json_t *disk, size_t base, size_t top, const char *strategy)
+{
+    g_autoptr(json_t) remove = json_array();
+
+    for (size_t i = base; i < top; i++)
+        json_array_append_new(remove, json_string(volume_of(disk, i)));
+    return begin("merge", json_pack("{s:s, s:s, s:s, s:s, s:i, s:O, s:s}", "disk_id",
+                                    json_text(disk, "id"), "base", volume_of(disk, base), "top",
+                                    volume_of(disk, top), "strategy", strategy, "bandwidth", 0,
+                                    "remove", remove, "verify", "extents"));
+}
+
+static void
+delete_left(const json_t *disk, const json_t *merged)
+{
+    json_t *result = json_object_get(merged, "result"),
+           *left = json_object_get(result, "volumes_left");
+
+    if (json_array_size(left) == 0)
+        return;
+    for (;;) {
+        json_t *params = json_pack("{s:s, s:O}", "disk_id", json_text(disk, "id"), "volumes", left);
+        json_put_text(params, "instance", json_text(result, "instance"));
+        g_autofree char *id = begin("delete-volumes", params);
+        if (id == NULL)
+            return;
+        g_autoptr(json_t) end = follow(id);
+        if (end == NULL || strcmp(json_text(end, "state"), "done") == 0)
+            return;
+        world_trace("delete-volumes: %s",
+                    json_text(json_object_get(end, "error"), "message"));
+        if (world_is_calm())
+            world_wrong("the volumes left over cannot be deleted: %s",
+                        json_text(json_object_get(end, "error"), "message"));
+        if (world_is_wrong())
+            return;
+        fiber_sleep_us(G_TIME_SPAN_SECOND);
+    }
+}
+
+/* The same run on each disk, side by side. */
+static void
+merge_all(size_t base, size_t top, const char *strategy)
+{
+    g_autoptr(json_t) json = vm_json();
+    json_t *disks = json_object_get(json, "disks");
+    char *ids[MAX_DISKS] = { NULL };
+
+    for (size_t i = 0; i < json_array_size(disks); i++)
+        ids[i] = begin_merge(json_array_get(disks, i), base, top, strategy);
+    for (size_t i = 0; i < json_array_size(disks); i++) {
+        g_autofree char *id = ids[i];
+        g_autoptr(json_t) end = id != NULL ? follow(id) : NULL;
+        if (end == NULL)
+            continue;
+        if (strcmp(json_text(end, "state"), "done") == 0)
+            delete_left(json_array_get(disks, i), end);
+        else
+            world_trace("merge: %s", json_text(json_object_get(end, "error"), "message"));
+    }
+    world_done();
+}
+
+static void
+run_commit_active(void)
+{
+    merge_all(0, 1, "commit-active");
+}
+
+static void
+run_commit(void)
+{
+    merge_all(0, 1, "commit");
+}
+
+static void
+run_copy(void)
+{
+    merge_all(0, 1, "copy");
+}
+
+static void
+run_graft(void)
+{
+    merge_all(0, 2, "graft");
+}
+
+static void
+run_cold(void)
+{
+    merge_all(0, 1, "cold-commit");
+}
+
+static void
+run_create(void)
+{
+    g_autofree char *snapshot = id_new();
+    g_autofree char *id = begin("snapshot-create", json_pack("{s:s, s:s}", "snapshot_id", snapshot,
+                                                             "name", "new"));
+    g_autoptr(json_t) end = id != NULL ? follow(id) : NULL;
+
+    if (end != NULL && strcmp(json_text(end, "state"), "done") != 0)
+        world_trace("snapshot-create: %s", json_text(json_object_get(end, "error"), "message"));
+    world_done();
+}
+
+/* ---- by the manager ---- */
+
+static Manager *
+open_manager(void)
+{
+    const HostConfig host = { .name = "host", .address = "unix:/sim/agent.sock" };
+    g_autoptr(GError) error = NULL;
+    Store *store = store_open("/sim/manager/manager.db", &error);
+    Manager *manager = store != NULL ? manager_new(store, &host, 1, &error) : NULL;
+
+    if (manager == NULL)
+        world_wrong("the manager does not start: %s", error->message);
+    return manager;
+}
+
+/* The newest job when it has changed since "rev", new reference; NULL = there is none */
+static json_t *
+last_job(Manager *manager, char **id, int64_t rev)
+{
+    g_autoptr(json_t) jobs = NULL;
+
+    if (*id == NULL) {
+        jobs = manager_jobs(manager, NULL);
+        *id = g_strdup(json_text(json_array_get(jobs, 0), "id"));
+    }
+    return *id != NULL ? manager_job_wait(manager, *id, rev, 1000, NULL) : NULL;
+}
+
+typedef char *(*Ask)(Manager *manager, GError **error);
+
+static char *
+ask_remove(Manager *manager, const char *const *ids, Strategy strategy, GError **error)
+{
+    return manager_snapshots_remove(manager,
+                                    &(SnapshotsRemove){ .vm_id = vm.id,
+                                                        .snapshot_ids = ids,
+                                                        .strategy = strategy,
+                                                        .verify = VERIFY_EXTENTS },
+                                    error);
+}
+
+static void
+cancel_if_wanted(Manager *manager, const json_t *job)
+{
+    if (!world_cancel_wanted)
+        return;
+    world_cancel_wanted = false;
+    g_autoptr(GError) error = NULL;
+    bool ok = manager_job_cancel(manager, json_text(job, "id"), &error);
+    world_trace("cancel: %s", ok ? "asked for" : error->message);
+}
+
+static char *
+begin_job(Manager *manager, Ask how, unsigned *tries)
+{
+    g_autoptr(GError) error = NULL;
+    char *id = how(manager, &error);
+
+    if (id != NULL) {
+        world_trace("job %s begins", id);
+        return id;
+    }
+    world_trace("no job: %s", error->message);
+    if (!error_may_retry(error) && world_is_calm() && ++*tries > 20)
+        world_wrong("the job is refused: %s", error->message);
+    fiber_sleep_us(200000);
+    return NULL;
+}
+
+static void
+note_failure(const json_t *job, unsigned *failed)
+{
+    world_trace("the job has ended: %s: %s", json_text(job, "status"), json_text(job, "error"));
+    if (world_is_calm() && ++*failed > 8)
+        world_wrong("the job fails again and again: %s", json_text(job, "error"));
+}
+
+/* Again and again until it has succeeded: a job that failed, when nothing fails any more, can be
+ * repeated. */
+static void
+run_job(Ask how)
+{
+    Manager *manager = open_manager();
+    unsigned refused = 0, failed = 0;
+    char *id = NULL;
+    int64_t rev = 0;
+
+    while (manager != NULL && !world_is_wrong()) {
+        g_autoptr(json_t) job = last_job(manager, &id, rev);
+        const char *status = job != NULL ? json_text(job, "status") : NULL;
+        if (job != NULL)
+            rev = json_number(job, "rev");
+        if (g_strcmp0(status, "finished") == 0)
+            break;
+        if (g_strcmp0(status, "started") == 0) {
+            cancel_if_wanted(manager, job);
+            continue;
+        }
+        if (status != NULL)
+            note_failure(job, &failed);
+        rev = 0;
+        char *next = begin_job(manager, how, &refused);
+        if (next != NULL)
+            id = next;
+    }
+    world_done();
+}
+
+static char *
+ask_newest(Manager *manager, GError **error)
+{
+    const char *ids[] = { "00000002-0000-4000-9000-000000000000", NULL };
+
+    return ask_remove(manager, ids, STRATEGY_AUTO, error);
+}
+
+static char *
+ask_internal(Manager *manager, GError **error)
+{
+    const char *ids[] = { "00000001-0000-4000-9000-000000000000", NULL };
+
+    return ask_remove(manager, ids, STRATEGY_AUTO, error);
+}
+
+static char *
+ask_all(Manager *manager, GError **error)
+{
+    const char *ids[] = { "00000001-0000-4000-9000-000000000000",
+                          "00000002-0000-4000-9000-000000000000", NULL };
+
+    return ask_remove(manager, ids, STRATEGY_AUTO, error);
+}
+
+static char *
+ask_graft(Manager *manager, GError **error)
+{
+    const char *ids[] = { "00000001-0000-4000-9000-000000000000", NULL };
+
+    return ask_remove(manager, ids, STRATEGY_GRAFT, error);
+}
+
+static char *
+ask_create(Manager *manager, GError **error)
+{
+    g_autofree char *id = NULL;
+
+    return manager_snapshot_create(
+        manager, &(SnapshotCreate){ .vm_id = vm.id, .name = "new", .quiesce = "no" }, &id, error);
+}
+
+static void
+run_remove_newest(void)
+{
+    run_job(ask_newest);
+}
+
+static void
+run_remove_internal(void)
+{
+    run_job(ask_internal);
+}
+
+static void
+run_remove_all(void)
+{
+    run_job(ask_all);
+}
+
+static void
+run_remove_graft(void)
+{
+    run_job(ask_graft);
+}
+
+static void
+run_create_snapshot(void)
+{
+    run_job(ask_create);
+}
+
+/* clang-format off */
+const Flow flows[] = {
+    /* name                 disks depth off    share  */
+    { "agent-commit-active", 1,   2,    false, false, run_commit_active, "the newest snapshot" },
+    { "agent-commit",        1,   3,    false, false, run_commit,        "an internal snapshot" },
+    { "agent-two-disks",     2,   2,    false, false, run_commit_active, "the newest of two disks" },
+    { "agent-create",        2,   2,    false, false, run_create,        "a snapshot is taken" },
+    { "agent-create-off",    2,   2,    true,  false, run_create,        "the same of a VM that is off" },
+    { "agent-copy",          1,   2,    false, false, run_copy,          "by copy" },
+    { "agent-graft",         1,   3,    false, true,  run_graft,         "by graft" },
+    { "agent-graft-two",     2,   3,    false, true,  run_graft,         "by graft, two disks" },
+    { "agent-graft-off",     1,   3,    true,  true,  run_graft,         "by graft, VM off" },
+    { "agent-cold",          1,   2,    true,  false, run_cold,          "by a storage daemon" },
+    { "delete-newest",       1,   3,    false, false, run_remove_newest,   "the newest snapshot", true },
+    { "delete-internal",     1,   3,    false, false, run_remove_internal, "an internal one", true },
+    { "delete-all",          2,   3,    false, false, run_remove_all,      "all, of two disks", true },
+    { "delete-graft",        1,   3,    false, true,  run_remove_graft,    "by graft", true },
+    { "delete-off",          1,   3,    true,  false, run_remove_newest,   "VM off", true },
+    { "create",              2,   2,    false, false, run_create_snapshot, "a snapshot is taken", true },
+    { NULL },
+};
+/* clang-format on */

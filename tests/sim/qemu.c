@@ -1,0 +1,470 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * QEMU: the block graph, its jobs, and the guest that writes.
+ *
+ * As QEMU 7.2 does it: an internal commit flushes its base, rewrites the header above and is then
+ * gone from the graph; a mirror copies in the background, so what the guest writes and flushes is
+ * in the leaf only until the next round; a pivot stops the guest's writes, copies the rest, flushes
+ * and switches. A job that has ended stays until libvirt dismisses it.
+ */
+#include "world.h"
+
+#include <string.h>
+
+SimVm vm;
+
+static void
+node_unref(void *node)
+{
+    g_free(node);
+}
+
+static Node *
+node_open(const char *path, bool raw)
+{
+    Node *node = g_new0(Node, 1);
+
+    g_strlcpy(node->path, path, sizeof node->path);
+    if (image_at(vfs_find(path), path, raw, &node->image))
+        return node;
+    g_free(node);
+    return NULL;
+}
+
+void
+graph_clear(SimDisk *disk)
+{
+    if (disk->graph == NULL)
+        disk->graph = g_ptr_array_new_with_free_func(node_unref);
+    g_ptr_array_set_size(disk->graph, 0);
+}
+
+static bool
+graph_open(SimDisk *disk, const char *leaf, const GPtrArray *said, char *ret_why)
+{
+    char path[256];
+    bool raw = g_str_has_suffix(leaf, ".raw");
+
+    graph_clear(disk);
+    g_strlcpy(path, leaf, sizeof path);
+    while (*path != '\0') {
+        Node *node = node_open(path, raw);
+        if (node == NULL) {
+            g_snprintf(ret_why, 128, "%s: cannot be opened", path);
+            return false;
+        }
+        g_ptr_array_add(disk->graph, node);
+        raw = node->image.backing_raw;
+        /* what libvirt says goes before what the header says */
+        if (said == NULL)
+            g_strlcpy(path, node->image.backing, sizeof path);
+        else
+            g_strlcpy(path,
+                      disk->graph->len - 1 < said->len
+                          ? (char *)said->pdata[disk->graph->len - 1]
+                          : "",
+                      sizeof path);
+    }
+    return true;
+}
+
+Node *
+graph_find(SimDisk *disk, const char *path, guint *ret_index)
+{
+    for (guint i = 0; i < disk->graph->len; i++) {
+        Node *node = disk->graph->pdata[i];
+        if (strcmp(node->path, path) != 0)
+            continue;
+        if (ret_index != NULL)
+            *ret_index = i;
+        return node;
+    }
+    return NULL;
+}
+
+SimDisk *
+qemu_disk(const char *target)
+{
+    for (unsigned i = 0; i < vm.n_disks; i++)
+        if (strcmp(vm.disks[i].target, target) == 0)
+            return &vm.disks[i];
+    return NULL;
+}
+
+/* ---- image locks: bytes 100 + N for a permission in use, 200 + N for one that is not shared ---- */
+
+enum { READ, WRITE, RESIZE = 3 };
+
+static bool
+is_free(VfsNode *node, bool writes)
+{
+    return vfs_lock_conflict(node, &vm, 200 + READ, 201 + READ, true) == NULL &&
+           (!writes || vfs_lock_conflict(node, &vm, 200 + WRITE, 201 + WRITE, true) == NULL) &&
+           vfs_lock_conflict(node, &vm, 100 + WRITE, 101 + WRITE, true) == NULL;
+}
+
+static void
+lock_one(VfsNode *node, bool writes)
+{
+    vfs_lock(node, P_QEMU, &vm, 100 + READ, 101 + READ, false);
+    if (writes)
+        vfs_lock(node, P_QEMU, &vm, 100 + WRITE, 101 + WRITE, false);
+    vfs_lock(node, P_QEMU, &vm, 200 + WRITE, 201 + WRITE, false);
+    vfs_lock(node, P_QEMU, &vm, 200 + RESIZE, 201 + RESIZE, false);
+}
+
+static void
+relock(void)
+{
+    vfs_unlock_all(&vm);
+    for (unsigned d = 0; d < vm.n_disks; d++) {
+        SimDisk *disk = &vm.disks[d];
+        for (guint i = 0; i < disk->graph->len; i++) {
+            Node *node = disk->graph->pdata[i];
+            lock_one(node->image.node, i == 0 || (disk->job.type != HV_JOB_NONE &&
+                                                  strcmp(disk->job.base, node->path) == 0));
+        }
+        if (disk->job.type == HV_JOB_COPY && vfs_find(disk->job.base) != NULL)
+            lock_one(vfs_find(disk->job.base), true);
+    }
+}
+
+/* ---- the guest ---- */
+
+#define BUSY_WRITES 60
+
+/* Written and flushed: the guest is told so. */
+static void
+acknowledge(SimDisk *disk, unsigned cluster)
+{
+    image_flush(&((Node *)disk->graph->pdata[0])->image);
+    disk->acked[cluster] = disk->pending[cluster];
+    disk->pending[cluster] = 0;
+}
+
+static void
+guest_write(SimDisk *disk)
+{
+    unsigned cluster = (unsigned)fiber_below(vm.clusters);
+    uint64_t version = ++vm.versions;
+
+    if (disk->pending[cluster] != 0)
+        return;
+    disk->pending[cluster] = version;
+    image_put(&((Node *)disk->graph->pdata[0])->image, cluster, version);
+    disk->job.dirty |= UINT64_C(1) << cluster;
+    fiber_point("guest wrote");
+    if (disk->pending[cluster] == version)
+        acknowledge(disk, cluster);
+}
+
+static void
+guest(void *data)
+{
+    for (unsigned n = 0;; n++) {
+        int64_t pause = n < BUSY_WRITES ? (int64_t)fiber_below(20000) : 2000000;
+        (void)data;
+        fiber_sleep_us(1 + pause);
+        if (vm.paused)
+            continue;
+        guest_write(&vm.disks[fiber_below(vm.n_disks)]);
+    }
+}
+
+/* What is under way ends before anything else happens. */
+static void
+drain(void)
+{
+    for (unsigned d = 0; d < vm.n_disks; d++)
+        for (unsigned c = 0; c < vm.clusters; c++)
+            if (vm.disks[d].pending[c] != 0)
+                acknowledge(&vm.disks[d], c);
+}
+
+void
+qemu_suspend(void)
+{
+    drain();
+    vm.paused = true;
+}
+
+void
+qemu_resume(void)
+{
+    vm.paused = false;
+}
+
+/* ---- life and death ---- */
+
+bool
+qemu_start(char *ret_why)
+{
+    if (vm.runs) {
+        world_wrong("the VM was started twice");
+        return false;
+    }
+    for (unsigned i = 0; i < vm.n_disks; i++) {
+        SimDisk *disk = &vm.disks[i];
+        if (!graph_open(disk, disk->defined, disk->defined_backing, ret_why))
+            return false;
+        for (guint k = 0; k < disk->graph->len; k++) {
+            Node *node = disk->graph->pdata[k];
+            if (!is_free(node->image.node, k == 0)) {
+                g_snprintf(ret_why, 128, "%s: Failed to get \"write\" lock", node->path);
+                return false;
+            }
+        }
+    }
+    check_start();
+    vm.runs = true;
+    vm.paused = false;
+    vm.life++;
+    g_snprintf(vm.instance, sizeof vm.instance, "%u.%u", 5000 + vm.life, vm.life * 77);
+    for (unsigned i = 0; i < vm.n_disks; i++) {
+        memset(&vm.disks[i].job, 0, sizeof(Job));
+        memset(vm.disks[i].pending, 0, sizeof vm.disks[i].pending);
+    }
+    relock();
+    fiber_start(P_QEMU, "guest", guest, NULL);
+    return true;
+}
+
+void
+qemu_died(void)
+{
+    if (!vm.runs)
+        return;
+    vm.runs = false;
+    for (unsigned i = 0; i < vm.n_disks; i++) {
+        graph_clear(&vm.disks[i]);
+        memset(&vm.disks[i].job, 0, sizeof(Job));
+    }
+    vfs_unlock_all(&vm);
+    libvirt_vm_stopped();
+    fibers_kill(P_QEMU);
+}
+
+/* ---- jobs ---- */
+
+static void
+job_end(SimDisk *disk, HvJobStatus outcome)
+{
+    disk->job.state = JOB_CONCLUDED;
+    disk->job.outcome = outcome;
+    disk->job.dirty = 0;
+    relock();
+    fiber_wake(&disk->job, true);
+    libvirt_job_event(disk, outcome);
+}
+
+void
+qemu_dismiss(SimDisk *disk)
+{
+    memset(&disk->job, 0, sizeof(Job));
+    relock();
+}
+
+/* False: somebody cancelled it, or it fails. */
+static bool
+job_goes_on(SimDisk *disk, unsigned number)
+{
+    if (disk->job.number != number)
+        return false;
+    if (disk->job.cancel) {
+        job_end(disk, HV_JOB_CANCELED);
+        return false;
+    }
+    if (world_lies(LIE_JOB_FAILS, 4)) {
+        world_trace("the job of %s fails", disk->target);
+        job_end(disk, HV_JOB_FAILED);
+        return false;
+    }
+    return true;
+}
+
+static void
+pace(SimDisk *disk)
+{
+    uint64_t limit = disk->job.bandwidth;
+
+    fiber_point("job copies");
+    if (limit > 0) {
+        int64_t us = (int64_t)(CLUSTER_BYTES * 1000000 / limit);
+        int64_t until = fiber_now_us() + MIN(us, 3600 * G_TIME_SPAN_SECOND);
+        while (disk->job.bandwidth == limit && !disk->job.cancel && fiber_now_us() < until)
+            fiber_wait_on(&disk->job, until);
+    }
+}
+
+static const char *
+last_part(const char *path)
+{
+    return strrchr(path, '/') + 1;
+}
+
+static void
+internal_commit(void *data)
+{
+    SimDisk *disk = data;
+    unsigned number = disk->job.number;
+    guint base = 0, top = 0;
+
+    disk->job.end = vm.clusters * CLUSTER_BYTES;
+    for (unsigned c = 0; c < vm.clusters; c++) {
+        pace(disk);
+        if (!job_goes_on(disk, number))
+            return;
+        if (graph_find(disk, disk->job.base, &base) == NULL ||
+            graph_find(disk, disk->job.top, &top) == NULL)
+            return;
+        for (guint i = top; i < base; i++) {
+            uint64_t value;
+            if (!image_value(&((Node *)disk->graph->pdata[i])->image, c, &value))
+                continue;
+            image_put(&((Node *)disk->graph->pdata[base])->image, c, value);
+            break;
+        }
+        disk->job.current = (c + 1) * CLUSTER_BYTES;
+    }
+    Node *bottom = graph_find(disk, disk->job.base, &base);
+    graph_find(disk, disk->job.top, &top);
+    image_flush(&bottom->image);
+    fiber_point("commit is about to rewrite the header");
+    Node *above = disk->graph->pdata[top - 1];
+    image_set_backing(&above->image, last_part(disk->job.base), bottom->image.raw);
+    if ((plan.lies & LIE_HEADER) == 0)
+        image_flush(&above->image);
+    image_at(above->image.node, above->path, false, &above->image);
+    fiber_point("commit has rewritten the header");
+    g_ptr_array_remove_range(disk->graph, top, base - top);
+    job_end(disk, HV_JOB_COMPLETED);
+}
+
+static void
+mirror_one(SimDisk *disk, Image *target)
+{
+    unsigned cluster = (unsigned)__builtin_ctzll(disk->job.dirty);
+    uint64_t value;
+
+    disk->job.dirty &= ~(UINT64_C(1) << cluster);
+    for (guint i = 0; i < disk->graph->len; i++) {
+        if (!image_value(&((Node *)disk->graph->pdata[i])->image, cluster, &value))
+            continue;
+        image_put(target, cluster, value);
+        break;
+    }
+    disk->job.current += CLUSTER_BYTES;
+    disk->job.end = MAX(disk->job.end, disk->job.current);
+}
+
+static uint64_t
+allocated_above(SimDisk *disk, guint end)
+{
+    uint64_t mask = 0, value;
+
+    for (unsigned c = 0; c < vm.clusters; c++)
+        for (guint i = 0; i < end; i++)
+            if (image_value(&((Node *)disk->graph->pdata[i])->image, c, &value))
+                mask |= UINT64_C(1) << c;
+    return mask;
+}
+
+static void
+pivot(SimDisk *disk, Image *target)
+{
+    guint base = 0;
+    char why[128];
+
+    drain();
+    while (disk->job.dirty != 0)
+        mirror_one(disk, target);
+    image_flush(target);
+    if (disk->job.type == HV_JOB_ACTIVE_COMMIT) {
+        graph_find(disk, disk->job.base, &base);
+        g_ptr_array_remove_range(disk->graph, 0, base);
+    } else {
+        graph_open(disk, disk->job.base, NULL, why);
+    }
+    job_end(disk, HV_JOB_COMPLETED);
+}
+
+static void
+mirror(void *data)
+{
+    SimDisk *disk = data;
+    unsigned number = disk->job.number;
+    Image target;
+    guint base = 1;
+
+    if (!image_at(vfs_find(disk->job.base), disk->job.base,
+                    g_str_has_suffix(disk->job.base, ".raw"), &target)) {
+        job_end(disk, HV_JOB_FAILED);
+        return;
+    }
+    if (disk->job.type == HV_JOB_ACTIVE_COMMIT)
+        graph_find(disk, disk->job.base, &base);
+    fiber_point("mirror begins");
+    if (!job_goes_on(disk, number))
+        return;
+    disk->job.dirty |= allocated_above(disk, base);
+    for (;;) {
+        uint64_t lag = (uint64_t)__builtin_popcountll(disk->job.dirty) * CLUSTER_BYTES;
+        disk->job.end = disk->job.current + lag;
+        if (disk->job.dirty == 0 && disk->job.state == JOB_RUNS) {
+            image_flush(&target);
+            disk->job.state = JOB_READY;
+            libvirt_job_event(disk, HV_JOB_READY);
+        }
+        if (disk->job.pivot && disk->job.state == JOB_READY) {
+            pivot(disk, &target);
+            return;
+        }
+        if (disk->job.dirty == 0)
+            fiber_wait_on(&disk->job, fiber_now_us() + 3000);
+        else
+            pace(disk);
+        if (!job_goes_on(disk, number))
+            return;
+        if (disk->job.dirty != 0)
+            mirror_one(disk, &target);
+    }
+}
+
+void
+qemu_job_start(SimDisk *disk, HvJobType type, const char *base, const char *top)
+{
+    static unsigned numbers;
+    uint64_t bandwidth = disk->job.bandwidth;
+
+    memset(&disk->job, 0, sizeof(Job));
+    disk->job.type = type;
+    disk->job.state = JOB_RUNS;
+    disk->job.number = ++numbers;
+    disk->job.began_us = fiber_now_us();
+    disk->job.bandwidth = bandwidth;
+    g_strlcpy(disk->job.base, base, sizeof disk->job.base);
+    g_strlcpy(disk->job.top, top != NULL ? top : "", sizeof disk->job.top);
+    relock();
+    fiber_start(P_QEMU, "job", type == HV_JOB_COMMIT ? internal_commit : mirror, disk);
+}
+
+/* ---- snapshots: all disks in one transaction ---- */
+
+bool
+qemu_snapshot(const HvSnapshotDisk *disks, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (vfs_find(disks[i].overlay) == NULL)
+            return false;
+    drain();
+    for (unsigned i = 0; i < n; i++) {
+        SimDisk *disk = qemu_disk(disks[i].target);
+        Node *old = disk->graph->pdata[0], *fresh = node_open(disks[i].overlay, false);
+        if (fresh == NULL)
+            return false;
+        image_flush(&old->image);
+        g_ptr_array_insert(disk->graph, 0, fresh);
+    }
+    relock();
+    return true;
+}

@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * The simulator's program: which schedules are run.
+ *
+ *     sim --seconds 60                    all flows: every fault at every point, then by chance
+ *     sim --flow F --seed S [--fault KIND@POINT]... [--lies BITS] --trace    one schedule
+ */
+#include "world.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/personality.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#pragma GCC diagnostic ignored "-Wmissing-prototypes"
+#define BATCH 50
+#define MAX_JOBS 16
+#define LIES_BY_CHANCE (LIE_FORGETS - 1) /* known not to be withstood: the rest */
+
+static bool debug;
+static int64_t deadline_us;
+static uint64_t max_failures = 5;
+
+/* g_get_monotonic_time() is the virtual clock here. */
+static int64_t
+real_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+
+void
+__wrap_log_write(GLogLevelFlags level, const char *vm_id, const char *op, const char *format, ...)
+{
+    va_list args;
+
+    (void)vm_id;
+    (void)op;
+    (void)level;
+    if (!plan.trace)
+        return;
+    va_start(args, format);
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    va_end(args);
+    world_trace("log: %s", text);
+}
+
+static const Flow *
+find_flow(const char *name)
+{
+    for (const Flow *flow = flows; flow->name != NULL; flow++)
+        if (strcmp(flow->name, name) == 0)
+            return flow;
+    return NULL;
+}
+
+/* ---- a failure ---- */
+
+static char *
+command_of(const Schedule *p)
+{
+    GString *text = g_string_new(NULL);
+
+    g_string_printf(text, "--flow %s --seed %" G_GUINT64_FORMAT, p->flow->name, p->seed);
+    for (unsigned i = 0; i < p->n_faults; i++)
+        g_string_append_printf(text, " --fault %s@%" G_GUINT64_FORMAT,
+                               fault_words[p->faults[i].kind], p->faults[i].at);
+    if (p->lies != 0)
+        g_string_append_printf(text, " --lies %u", p->lies);
+    if (p->mutant != 0)
+        g_string_append_printf(text, " --mutant %s", mutant_words[p->mutant]);
+    return g_string_free(text, FALSE);
+}
+
+typedef struct {
+    uint64_t schedules, failures, points;
+    char current[MAX_JOBS][512]; /* what each child runs, should it die */
+} Shared;
+static Shared *shared; /* with the children; counted with atomics */
+static unsigned shared_slot, jobs = 1;
+
+static bool
+run_one(const Schedule *p)
+{
+    uint64_t points = 0, hash = 0;
+    g_autofree char *command = command_of(p);
+    g_strlcpy(shared->current[shared_slot], command, sizeof shared->current[0]);
+    g_autofree char *wrong = world_run(p, &points, &hash);
+
+    __atomic_add_fetch(&shared->schedules, 1, __ATOMIC_RELAXED);
+    shared->points = points;
+    if (wrong == NULL)
+        return true;
+    uint64_t again = 0;
+    g_free(world_run(p, &points, &again));
+    if (again != hash)
+        printf("WRONG: the same schedule was not the same history (%s)\n", command);
+    __atomic_add_fetch(&shared->failures, 1, __ATOMIC_RELAXED);
+    if (!debug) {
+        char *end = strchr(wrong, '\n');
+        if (end != NULL)
+            *end = '\0';
+    }
+    printf("WRONG: %s\n    tests/sim/run %s --trace\n", wrong, command);
+    fflush(stdout);
+    return false;
+}
+
+/* Databases are made and statics filled once, so that no schedule is the first. */
+static void
+warm_up(void)
+{
+    static const char *const some[] = { "agent-commit-active", "create" };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(some); i++) {
+        uint64_t points, hash;
+        Schedule p = { .flow = find_flow(some[i]), .seed = 99 };
+        g_autofree char *wrong = world_run(&p, &points, &hash);
+        if (wrong != NULL)
+            printf("WRONG: without any fault: %s\n", wrong);
+    }
+}
+
+/* ---- schedules ---- */
+
+/* Each i is a schedule; false: there are no more. */
+typedef bool (*Next)(uint64_t i, Schedule *p, const void *data);
+
+
+/* The schedules from "from" on; the exit status 1 says that there are no more. */
+static void G_GNUC_NORETURN
+run_batch(Next next, const void *data, uint64_t from, unsigned slot)
+{
+    Schedule p;
+
+    shared_slot = slot;
+    for (uint64_t i = from; i < from + BATCH && shared->failures < max_failures; i++) {
+        memset(&p, 0, sizeof p);
+        if (real_us() > deadline_us || !next(i, &p, data)) {
+            fflush(stdout);
+            _exit(1);
+        }
+        run_one(&p);
+    }
+    fflush(stdout);
+    _exit(0);
+}
+
+/* In children, since what was killed keeps its heap, and to use every processor. */
+static void
+run_all(Next next, const void *data)
+{
+    pid_t children[MAX_JOBS] = { 0 };
+    uint64_t from = 0;
+    unsigned alive = 0;
+
+    fflush(stdout);
+    for (bool more = true; more || alive > 0;) {
+        int status = 0;
+        unsigned slot = 0;
+        while (slot < jobs && children[slot] != 0)
+            slot++;
+        if (more && slot < jobs && shared->failures < max_failures) {
+            children[slot] = fork();
+            if (children[slot] == 0)
+                run_batch(next, data, from, slot);
+            from += BATCH;
+            alive++;
+            continue;
+        }
+        if (alive == 0)
+            return;
+        pid_t child = wait(&status);
+        for (slot = 0; children[slot] != child;)
+            slot++;
+        children[slot] = 0;
+        alive--;
+        if (WIFSIGNALED(status)) {
+            printf("WRONG: died of signal %d\n    tests/sim/run %s --trace\n", WTERMSIG(status),
+                   shared->current[slot]);
+            fflush(stdout);
+            shared->failures++;
+        }
+        more = more && (!WIFEXITED(status) || WEXITSTATUS(status) == 0) &&
+               shared->failures < max_failures;
+    }
+}
+
+typedef struct {
+    const Flow *flow;
+    uint64_t seed, points;
+    unsigned lies, mutant;
+    FaultKind kinds[FAULT_KINDS];
+    unsigned n_kinds;
+} Space;
+
+static uint64_t
+gcd(uint64_t a, uint64_t b)
+{
+    return b == 0 ? a : gcd(b, a % b);
+}
+
+/* Every kind at every point. */
+static bool
+next_single(uint64_t i, Schedule *p, const void *data)
+{
+    const Space *s = data;
+    uint64_t n = s->points * s->n_kinds, step = n / 3 * 2 + 1;
+
+    if (i >= n)
+        return false;
+    /* in an order that has seen something of everything when the time is over */
+    while (gcd(step, n) != 1)
+        step++;
+    i = i * step % n;
+    *p = (Schedule){ .flow = s->flow,
+                 .seed = s->seed,
+                 .lies = s->lies,
+                 .mutant = s->mutant,
+                 .faults = { { s->kinds[i % s->n_kinds], 1 + i / s->n_kinds } },
+                 .n_faults = 1 };
+    return true;
+}
+
+static uint64_t
+mix(uint64_t z)
+{
+    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+    return z ^ (z >> 31);
+}
+
+/* By chance: some kinds of faults, some lies, up to four faults. */
+static bool
+next_swarm(uint64_t i, Schedule *p, const void *data)
+{
+    const Space *s = data;
+    uint64_t r = mix(s->seed + i + 1), kinds = mix(r), lies = mix(kinds);
+
+    *p = (Schedule){ .flow = s->flow, .seed = r >> 16, .mutant = s->mutant };
+    if (p->flow == NULL) {
+        unsigned n = 0;
+        while (flows[n].name != NULL)
+            n++;
+        p->flow = &flows[r % n];
+    }
+    p->lies = (unsigned)(lies % 3 == 0 ? 0 : (lies >> 8) & LIES_BY_CHANCE & (unsigned)(lies >> 24));
+    p->n_faults = (unsigned)((lies >> 40) % 5);
+    uint64_t at = 0;
+    for (unsigned k = 0; k < p->n_faults; k++) {
+        uint64_t x = mix(r + 100 + k);
+        at += 1 + (x >> 8) % (k == 0 ? 700 : 300);
+        unsigned kind = 1 + (unsigned)(x >> 48) % (FAULT_KINDS - 1);
+        if ((kinds >> kind & 1) != 0)
+            kind = FAULT_AGENT;
+        p->faults[k] = (Fault){ kind, at };
+    }
+    return true;
+}
+
+static void
+report(const char *name, uint64_t before, int64_t began)
+{
+    double seconds = (double)(real_us() - began) / 1e6;
+
+    printf("%-40s %6" G_GUINT64_FORMAT " schedules, %5.1f s\n", name, shared->schedules - before,
+           seconds);
+    fflush(stdout);
+}
+
+static void
+explore(const Flow *flow, uint64_t seed, unsigned lies, unsigned mutant)
+{
+    static const FaultKind kinds[] = { FAULT_AGENT,    FAULT_QEMU,  FAULT_LIBVIRTD,
+                                       FAULT_SHUTDOWN, FAULT_POWER, FAULT_NETWORK,
+                                       FAULT_MANAGER,  FAULT_CANCEL };
+    static const FaultKind cold_kinds[] = { FAULT_AGENT,  FAULT_DAEMON,  FAULT_LIBVIRTD,
+                                            FAULT_POWER,  FAULT_NETWORK, FAULT_MANAGER,
+                                            FAULT_CANCEL };
+    Space space = { .flow = flow, .seed = seed, .lies = lies, .mutant = mutant };
+    uint64_t before = shared->schedules;
+    int64_t began = real_us();
+    Schedule plain = { .flow = flow, .seed = seed, .lies = lies, .mutant = mutant };
+
+    pid_t child = fork();
+    if (child == 0) {
+        run_one(&plain);
+        fflush(stdout);
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+    space.points = shared->points;
+    unsigned n = flow->off ? G_N_ELEMENTS(cold_kinds) : G_N_ELEMENTS(kinds);
+    for (unsigned i = 0; i < n; i++) {
+        FaultKind kind = flow->off ? cold_kinds[i] : kinds[i];
+        if (flow->manager || (kind != FAULT_MANAGER && kind != FAULT_CANCEL))
+            space.kinds[space.n_kinds++] = kind;
+    }
+    run_all(next_single, &space);
+    g_autofree char *name =
+        g_strdup_printf("%s: 1 fault at %" G_GUINT64_FORMAT " points", flow->name, space.points);
+    report(name, before, began);
+}
+
+/* ---- options ---- */
+
+static bool
+parse_fault(const char *text, Schedule *p)
+{
+    g_auto(GStrv) parts = g_strsplit(text, "@", 2);
+
+    if (parts[0] == NULL || parts[1] == NULL || p->n_faults >= G_N_ELEMENTS(p->faults))
+        return false;
+    for (unsigned kind = 1; kind < FAULT_KINDS; kind++) {
+        if (strcmp(parts[0], fault_words[kind]) != 0)
+            continue;
+        p->faults[p->n_faults++] =
+            (Fault){ kind, (uint64_t)g_ascii_strtoull(parts[1], NULL, 10) };
+        return true;
+    }
+    return false;
+}
+
+static int
+run_given(const Schedule *given)
+{
+    uint64_t points = 0, hash = 0;
+    g_autofree char *wrong = world_run(given, &points, &hash);
+
+    printf("%s; %" G_GUINT64_FORMAT " points, hash %016" G_GINT64_MODIFIER "x\n",
+           wrong != NULL ? wrong : "all is well", points, hash);
+    fflush(stdout);
+    _exit(wrong != NULL);
+}
+
+static int
+run_everything(const char *flow, uint64_t seed, unsigned lies, unsigned mutant, int seconds)
+{
+    int64_t began = real_us();
+
+    unsigned n = 0, i = 0;
+    for (const Flow *f = flows; f->name != NULL; f++)
+        n += flow == NULL || strcmp(f->name, flow) == 0;
+    for (const Flow *f = flows; f->name != NULL && shared->failures < max_failures; f++) {
+        if (flow != NULL && strcmp(f->name, flow) != 0)
+            continue;
+        /* what one flow does not need is the next one's */
+        deadline_us = began + (int64_t)seconds * 700000 * ++i / n;
+        explore(f, seed, lies, mutant);
+    }
+    deadline_us = began + seconds * G_TIME_SPAN_SECOND;
+    Space swarm = { .flow = flow != NULL ? find_flow(flow) : NULL, .seed = seed, .mutant = mutant };
+    uint64_t before = shared->schedules;
+    int64_t swarm_began = real_us();
+    run_all(next_swarm, &swarm);
+    report("by chance", before, swarm_began);
+    printf("%" G_GUINT64_FORMAT " schedules, %" G_GUINT64_FORMAT " wrong\n", shared->schedules,
+           shared->failures);
+    return shared->failures > 0;
+}
+
+int
+main(int argc, char **argv)
+{
+    g_autofree char *flow = NULL, *mutant = NULL;
+    g_auto(GStrv) faults = NULL;
+    gint64 seed = 1, lies = 0, failures = 5;
+    int seconds = 0;
+    gboolean strict = FALSE, trace = FALSE, verbose = FALSE;
+    const GOptionEntry entries[] = {
+        { "flow", 0, 0, G_OPTION_ARG_STRING, &flow, "Only this flow", "NAME" },
+        { "seed", 0, 0, G_OPTION_ARG_INT64, &seed, "The seed", "N" },
+        { "fault", 0, 0, G_OPTION_ARG_STRING_ARRAY, &faults, "A fault, before a point",
+          "KIND@POINT" },
+        { "lies", 0, 0, G_OPTION_ARG_INT64, &lies, "Bits of what libvirt may do", "BITS" },
+        { "mutant", 0, 0, G_OPTION_ARG_STRING, &mutant, "A fault of our own", "NAME" },
+        { "seconds", 0, 0, G_OPTION_ARG_INT, &seconds, "Many schedules, for so long", "N" },
+        { "failures", 0, 0, G_OPTION_ARG_INT64, &failures, "Stop after so many", "N" },
+        { "trace", 0, 0, G_OPTION_ARG_NONE, &trace, "Tell what happens", NULL },
+        { "strict", 0, 0, G_OPTION_ARG_NONE, &strict, "Count known debris, too", NULL },
+        { "verbose", 0, 0, G_OPTION_ARG_NONE, &verbose, "More about failures", NULL },
+        { NULL },
+    };
+    g_autoptr(GOptionContext) options = g_option_context_new("- the simulator");
+    g_autoptr(GError) error = NULL;
+
+    if ((personality(0xffffffff) & ADDR_NO_RANDOMIZE) == 0) {
+        personality(ADDR_NO_RANDOMIZE);
+        execv("/proc/self/exe", argv);
+    }
+    json_object_seed(1);
+    g_option_context_add_main_entries(options, entries, NULL);
+    if (!g_option_context_parse(options, &argc, &argv, &error)) {
+        fprintf(stderr, "sim: %s\n", error->message);
+        return 2;
+    }
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    debug = verbose;
+    max_failures = (uint64_t)failures;
+    jobs = CLAMP((unsigned)g_get_num_processors(), 1, MAX_JOBS);
+    Schedule given = { .seed = (uint64_t)seed, .lies = (unsigned)lies, .trace = trace, .strict = strict };
+    for (unsigned i = 1; mutant != NULL && i < MUTANTS; i++)
+        if (strcmp(mutant, mutant_words[i]) == 0)
+            given.mutant = i;
+    if (flow != NULL && (given.flow = find_flow(flow)) == NULL) {
+        fprintf(stderr, "sim: there is no flow %s\n", flow);
+        return 2;
+    }
+    for (char **fault = faults; fault != NULL && *fault != NULL; fault++) {
+        if (!parse_fault(*fault, &given)) {
+            fprintf(stderr, "sim: what is %s?\n", *fault);
+            return 2;
+        }
+    }
+    warm_up();
+    if (seconds > 0)
+        return run_everything(flow, given.seed, given.lies, given.mutant, seconds);
+    if (given.flow == NULL)
+        given.flow = flows;
+    return run_given(&given);
+}

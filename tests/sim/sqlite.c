@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * SQLite databases in memory that outlive their program, as files do: the connection of a program
+ * that was killed is rolled back and given to the next one that opens that file. What was committed
+ * is durable (the product asks for synchronous=FULL).
+ */
+#include "world.h"
+
+#include <sqlite3.h>
+#include <string.h>
+
+#pragma GCC diagnostic ignored "-Wmissing-prototypes"
+#define WRAP(name) __wrap_##name
+#define REAL(name) __real_##name
+
+typedef struct {
+    char *file;
+    sqlite3 *db;
+    unsigned process;
+} Database;
+
+static GPtrArray *databases;
+
+int REAL(sqlite3_open_v2)(const char *file, sqlite3 **db, int flags, const char *vfs);
+int
+WRAP(sqlite3_open_v2)(const char *file, sqlite3 **db, int flags, const char *vfs)
+{
+    (void)flags;
+    (void)vfs;
+    fiber_point("database is opened");
+    if (databases == NULL)
+        databases = g_ptr_array_new();
+    for (guint i = 0; i < databases->len; i++) {
+        Database *known = databases->pdata[i];
+        if (strcmp(known->file, file) != 0)
+            continue;
+        known->process = fiber_process();
+        *db = known->db;
+        return SQLITE_OK;
+    }
+    Database *fresh = g_new0(Database, 1);
+    int code = REAL(sqlite3_open_v2)(
+        ":memory:", &fresh->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
+        NULL);
+    fresh->file = g_strdup(file);
+    fresh->process = fiber_process();
+    g_ptr_array_add(databases, fresh);
+    *db = fresh->db;
+    return code;
+}
+
+/* Statements are kept, parsed, from one use to the next: parsing them is much of the time. */
+typedef struct {
+    sqlite3_stmt *s;
+    bool used;
+} Kept;
+static GHashTable *kept; /* "DB SQL" → GPtrArray of Kept */
+static GHashTable *by_statement; /* sqlite3_stmt → Kept; never walked */
+
+int REAL(sqlite3_prepare_v2)(sqlite3 *db, const char *sql, int length, sqlite3_stmt **s,
+                             const char **tail);
+int
+WRAP(sqlite3_prepare_v2)(sqlite3 *db, const char *sql, int length, sqlite3_stmt **s,
+                         const char **tail)
+{
+    g_autofree char *key = g_strdup_printf("%p %s", (void *)db, sql);
+    GPtrArray *list;
+
+    if (kept == NULL) {
+        kept = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+        by_statement = g_hash_table_new(NULL, NULL);
+    }
+    list = g_hash_table_lookup(kept, key);
+    if (list == NULL) {
+        list = g_ptr_array_new();
+        g_hash_table_insert(kept, g_steal_pointer(&key), list);
+    }
+    for (guint i = 0; i < list->len; i++) {
+        Kept *one = list->pdata[i];
+        if (one->used)
+            continue;
+        one->used = true;
+        *s = one->s;
+        return SQLITE_OK;
+    }
+    int code = REAL(sqlite3_prepare_v2)(db, sql, length, s, tail);
+    if (code != SQLITE_OK || *s == NULL)
+        return code;
+    Kept *fresh = g_new0(Kept, 1);
+    *fresh = (Kept){ *s, true };
+    g_ptr_array_add(list, fresh);
+    g_hash_table_insert(by_statement, *s, fresh);
+    return code;
+}
+
+int REAL(sqlite3_finalize)(sqlite3_stmt *s);
+int
+WRAP(sqlite3_finalize)(sqlite3_stmt *s)
+{
+    Kept *one = s != NULL ? g_hash_table_lookup(by_statement, s) : NULL;
+
+    if (one == NULL)
+        return REAL(sqlite3_finalize)(s);
+    sqlite3_reset(s);
+    sqlite3_clear_bindings(s);
+    one->used = false;
+    return SQLITE_OK;
+}
+
+static void
+roll_back(sqlite3 *db)
+{
+    for (sqlite3_stmt *s = NULL; (s = sqlite3_next_stmt(db, s)) != NULL;)
+        WRAP(sqlite3_finalize)(s);
+    if (!sqlite3_get_autocommit(db))
+        sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+}
+
+int
+WRAP(sqlite3_close)(sqlite3 *db)
+{
+    if (db != NULL)
+        roll_back(db);
+    return SQLITE_OK;
+}
+
+/* A commit is a point before and, by the next one, after. What only reads is none. */
+static void
+before(sqlite3 *db, bool reads)
+{
+    if (!reads && fiber_inside())
+        fiber_point("database writes");
+    (void)db;
+}
+
+int REAL(sqlite3_step)(sqlite3_stmt *s);
+int
+WRAP(sqlite3_step)(sqlite3_stmt *s)
+{
+    if (!sqlite3_stmt_readonly(s)) {
+        before(sqlite3_db_handle(s), false);
+        int code = REAL(sqlite3_step)(s);
+        if (fiber_inside())
+            fiber_point("database has written");
+        return code;
+    }
+    return REAL(sqlite3_step)(s);
+}
+
+int REAL(sqlite3_exec)(sqlite3 *db, const char *sql, int (*each)(void *, int, char **, char **),
+                       void *data, char **message);
+int
+WRAP(sqlite3_exec)(sqlite3 *db, const char *sql, int (*each)(void *, int, char **, char **),
+                   void *data, char **message)
+{
+    before(db, strncmp(sql, "PRAGMA", 6) == 0 || strncmp(sql, "CREATE", 6) == 0);
+    return REAL(sqlite3_exec)(db, sql, each, data, message);
+}
+
+void
+sqlite_process_died(unsigned process)
+{
+    for (guint i = 0; databases != NULL && i < databases->len; i++) {
+        Database *database = databases->pdata[i];
+        if (database->process == process)
+            roll_back(database->db);
+    }
+}
+
+/* As new: the tables stay, so that they need not be made for each schedule. */
+void
+sqlite_reset(void)
+{
+    for (guint i = 0; databases != NULL && i < databases->len; i++) {
+        Database *database = databases->pdata[i];
+        g_autoptr(GPtrArray) tables = g_ptr_array_new_with_free_func(g_free);
+        sqlite3_stmt *s = NULL;
+        roll_back(database->db);
+        WRAP(sqlite3_prepare_v2)
+        (database->db, "SELECT name FROM sqlite_master WHERE type='table'", -1, &s, NULL);
+        while (REAL(sqlite3_step)(s) == SQLITE_ROW)
+            g_ptr_array_add(tables, g_strdup((const char *)sqlite3_column_text(s, 0)));
+        WRAP(sqlite3_finalize)(s);
+        for (guint k = 0; k < tables->len; k++) {
+            g_autofree char *sql = g_strdup_printf("DELETE FROM %s", (char *)tables->pdata[k]);
+            REAL(sqlite3_exec)(database->db, sql, NULL, NULL, NULL);
+        }
+    }
+}

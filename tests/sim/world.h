@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * The simulated world: one host with libvirtd, QEMU, a VM and its guest, the agent and the manager,
+ * each a process of fibers; the faults that happen to them; and what must hold whatever happens.
+ *
+ *     sim.c      options, flows, schedules
+ *     world.c    processes, faults, the end of a schedule
+ *     check.c    what must hold
+ *     libvirt.c  libvirtd: the functions of hypervisor.h, its definitions, its lies
+ *     qemu.c     QEMU: the block graph, jobs, the guest that writes
+ *     daemon.c   qemu-storage-daemon, for merges of a VM that is off
+ *     wire.c     how requests reach the agent
+ *     sqlite.c   databases that outlive their program
+ *     vfs*.c     files; image.c: what QEMU does to a qcow2 file
+ *     fiber*.c   threads, locks and clocks
+ *
+ * Threads: one.
+ */
+#pragma once
+
+#include "agent/agent.h"
+#include "fiber.h"
+#include "image.h"
+#include "vfs.h"
+
+enum { P_WORLD, P_AGENT, P_MANAGER, P_LIBVIRTD, P_QEMU, P_DAEMON };
+
+#define MAX_DISKS 2
+#define MAX_CLUSTERS 16
+#define HOME "/sim/dom"
+
+/* ---- faults ---- */
+
+typedef enum {
+    FAULT_NONE,
+    FAULT_AGENT,    /* kill -9, started again after a second */
+    FAULT_MANAGER,  /* the same */
+    FAULT_QEMU,     /* kill -9; the VM is started again some time later */
+    FAULT_LIBVIRTD, /* kill -9, comes back */
+    FAULT_POWER,    /* of the host */
+    FAULT_SHUTDOWN, /* the guest powers off */
+    FAULT_NETWORK,  /* between manager and agent, for some seconds */
+    FAULT_CANCEL,   /* somebody cancels what runs */
+    FAULT_DAEMON,   /* the storage daemon is killed */
+    FAULT_KINDS
+} FaultKind;
+extern const char *const fault_words[FAULT_KINDS];
+
+typedef struct {
+    FaultKind kind;
+    uint64_t at; /* the number of the point it comes before, counted from the flow's begin */
+} Fault;
+
+/* What libvirt and QEMU may do to us besides dying; bits of Schedule.lies */
+enum {
+    LIE_LATE_EVENTS = 1,   /* up to two seconds */
+    LIE_LOST_EVENTS = 2,   /* some never come */
+    LIE_NO_JOB = 4,        /* "no such job", for a moment after it began */
+    LIE_BUSY = 8,          /* "not ready for pivot yet", some times */
+    LIE_ERROR = 16,        /* no answer though it was done */
+    LIE_JOB_FAILS = 32,    /* a job ends with an error of its own */
+    LIE_REFUSES = 64,      /* an error, and nothing was done */
+    LIE_LOST_ANSWERS = 128, /* wire: requests and answers vanish, requests come twice */
+    LIE_FORGETS = 256,     /* libvirtd dies between dismissing a job and saving its status */
+    LIE_DEFINITION = 512,  /* a power loss takes the last change of the persistent definition */
+    LIE_WRONG_ERROR = 1024, /* the same, but one that libvirt gives when it refuses */
+    LIE_HEADER = 2048, /* a header that QEMU rewrote is not durable at once */
+    LIES = 12,
+};
+
+typedef struct {
+    const struct Flow *flow;
+    uint64_t seed;
+    Fault faults[8];
+    unsigned n_faults;
+    unsigned lies;
+    unsigned mutant; /* 0 = none */
+    bool trace;
+    bool strict; /* small debris counts, too */
+} Schedule;
+
+typedef enum {
+    MUTANT_NONE,
+    MUTANT_NO_SUSPEND,    /* the VM is never suspended for a pivot */
+    MUTANT_LATE_JOURNAL,  /* the journal is written after the deed */
+    MUTANT_NO_TOMBSTONE,  /* "no such operation" without one */
+    MUTANT_EARLY_ANSWER,  /* requests are answered before the journal is loaded */
+    MUTANT_BLIND_DELETE,  /* volumes are deleted without looking again */
+    MUTANTS
+} Mutant;
+extern const char *const mutant_words[MUTANTS];
+
+/* ---- what a flow needs of the world ---- */
+
+typedef struct Flow {
+    const char *name;
+    unsigned disks, depth; /* volumes in each chain */
+    bool off;              /* the VM is off */
+    bool can_share;        /* the file system shares blocks */
+    void (*run)(void);     /* in a fiber of the manager; begun again when that was killed */
+    const char *what;
+    bool manager; /* it is the real one, and can be killed */
+} Flow;
+
+/* ---- one VM ---- */
+
+typedef enum { JOB_NONE, JOB_RUNS, JOB_READY, JOB_CONCLUDED } JobState;
+typedef struct {
+    HvJobType type; /* NONE = there is none */
+    JobState state;
+    unsigned number;
+    char base[256], top[256]; /* commit; of an active one and a copy, base is the target */
+    uint64_t dirty;           /* clusters to be mirrored */
+    uint64_t current, end, bandwidth;
+    int64_t began_us;
+    bool pivot, cancel;    /* asked for */
+    HvJobStatus outcome;   /* when CONCLUDED */
+} Job;
+
+/* What libvirt thinks, in memory and in its status file */
+typedef struct {
+    char source[256];
+    GPtrArray *backing; /* of char* */
+    char mirror_job[16], mirror_path[256], mirror_ready[8]; /* "" = none */
+} View;
+
+typedef struct {
+    char target[8], id[40];
+    /* QEMU */
+    GPtrArray *graph; /* of Node, leaf first; empty = not running */
+    Job job;
+    /* libvirt */
+    View live, status;
+    bool concluding;
+    char defined[256], defined_durable[256]; /* persistent definition */
+    int64_t defined_us;
+    GPtrArray *defined_backing;              /* stale <backingStore>; NULL = it says nothing */
+    /* what the guest was promised */
+    uint64_t acked[MAX_CLUSTERS];
+    uint64_t pending[MAX_CLUSTERS]; /* written, not yet acknowledged; 0 = nothing */
+} SimDisk;
+typedef struct {
+    char path[256];
+    Image image;
+} Node;
+
+typedef struct {
+    char id[40], name[16];
+    SimDisk disks[MAX_DISKS];
+    unsigned n_disks, clusters;
+    /* QEMU */
+    bool runs, paused;
+    char instance[32];
+    unsigned life; /* how many times it was started */
+    /* libvirt */
+    bool libvirtd, starting, in_hook;
+    bool user_paused;
+    bool wanted; /* the user wants it to run */
+    uint64_t versions; /* given out so far */
+} SimVm;
+extern SimVm vm;
+extern Schedule plan;
+
+/* ---- world.c ---- */
+
+/* One schedule; NULL = all was well, else what was not (the caller frees it). */
+char *world_run(const Schedule *what, uint64_t *ret_points, uint64_t *ret_hash);
+/* Something that must never be; the first one is kept. */
+void world_wrong(const char *format, ...) G_GNUC_PRINTF(1, 2);
+bool world_is_wrong(void);
+void world_trace(const char *format, ...) G_GNUC_PRINTF(1, 2);
+bool world_lies(unsigned lie, unsigned percent);
+bool world_is_calm(void); /* no more faults will come */
+void world_done(void);    /* the flow has ended */
+extern Agent *world_agent; /* NULL = it does not run */
+extern bool world_network;
+extern bool world_cancel_wanted; /* somebody wants what runs to be cancelled */
+
+/* ---- check.c ---- */
+void check_guest_data(void);          /* cheap: after each point */
+void check_start(void);               /* the VM is about to run on these graphs */
+void check_end(void);
+void check_name_gone(const char *path, VfsNode *node, const char *to);
+
+/* ---- qemu.c ---- */
+bool qemu_start(char *ret_why); /* 128 bytes */
+void qemu_died(void);           /* kills its fibers, too: may not return in one of them */
+void qemu_job_start(SimDisk *disk, HvJobType type, const char *base, const char *top);
+bool qemu_snapshot(const HvSnapshotDisk *disks, unsigned n);
+void qemu_suspend(void);
+void qemu_resume(void);
+void qemu_dismiss(SimDisk *disk);
+SimDisk *qemu_disk(const char *target);
+void graph_clear(SimDisk *disk);
+Node *graph_find(SimDisk *disk, const char *path, guint *ret_index);
+
+/* ---- libvirt.c ---- */
+void libvirt_reset(void);
+Hypervisor *libvirt_client_new(HvEventFunc each, void *data);
+void libvirt_client_died(void); /* the agent was killed */
+void libvirtd_start(void);
+void libvirtd_died(void);
+/* By a user: waits for it. */
+bool libvirt_start_vm(char *ret_why);
+void libvirt_job_event(SimDisk *disk, HvJobStatus status); /* from QEMU */
+void libvirt_vm_stopped(void);                            /* from QEMU */
+
+/* ---- wire.c ---- */
+/* In a fiber of any process: what the agent answers. */
+bool wire_ask(const char *method, const char *path, const char *query, const json_t *body,
+              int64_t budget_us, json_t **ret_json, GError **error);
+void wire_agent_died(void);
+void wire_cut(void);
+void wire_reset(void);
+
+/* ---- sqlite.c ---- */
+void sqlite_process_died(unsigned process);
+void sqlite_reset(void);
+
+/* ---- daemon.c ---- */
+void daemon_died(void);
+bool daemon_runs(void);
+void daemon_reset(void);
+
+/* ---- flows.c ---- */
+extern const Flow flows[]; /* ends with a NULL name */
