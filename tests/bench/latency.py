@@ -4,8 +4,7 @@
 import time
 
 from lm import items
-from merges import pauses_of
-from rig import Figure, percentile, say
+from rig import Figure, pauses_of, percentile, say
 
 ROUNDS = 50
 
@@ -40,6 +39,7 @@ def delete(rig, vm, name):
     body = {"snapshots": {"snapshot": [{"id": snapshot_ids(rig.site, vm)[name]}]}}
     began = time.time()
     job, heard = watch(rest, rest.json("POST", f"/vms/{vm.id}/removesnapshots", body)["job"]["id"])
+    rig.note(None, f"{vm.name} {name}", job)
     return job, heard - rig.completions.last(vm.name, began)
 
 

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """How long deletes take, from the command to its end, against virsh on a copy of the same chain."""
 
-import time
 from pathlib import Path
 
-from lm import items, pattern_is
+from lm import pattern_is
 from rig import GIB, Figure, Rig, fill, median, say, settle, timed
 
 ROUNDS = 3
@@ -14,20 +13,20 @@ REWRITTEN = 256  # MiB
 
 
 def in_turn(number, ours, theirs):
-    """Runs both; who goes first changes from round to round. Returns the seconds of each."""
+    """Runs both; who goes first changes from round to round. Returns the seconds of each; ours() tells its own."""
     if number % 2 == 0:
-        mine = timed(ours)
+        mine = ours()
         return mine, timed(theirs)
     other = timed(theirs)
-    return timed(ours), other
+    return ours(), other
 
 
 def ours_timed(rig, vm, *names):
     """Deletes, and says how the seconds divide: until QEMU told of the end, and from there."""
-    began = time.time()
-    vm.delete(*names)
-    told = rig.completions.last(vm.name, began)
-    say(f"  {vm.name}: {told - began:.2f} s until QEMU is done, {time.time() - told:.2f} s after")
+    done = rig.delete(vm, *names)
+    told = rig.completions.last(vm.name, done.began) - done.began
+    say(f"  {vm.name}, {done.strategies}: {told:.2f} s until QEMU is done, {done.seconds - told:.2f} s after")
+    return done.seconds
 
 
 def one_of_a_gib(rig: Rig, internal):
@@ -103,7 +102,3 @@ def eight_at_once(rig: Rig):
     return Figure("eight snapshots of 256 MiB in one delete", mine, "s", "5 x faster",
                   mine * 5 <= other, "virsh snapshot-delete, one by one", other)
 
-
-def pauses_of(job):
-    return [pause["milliseconds"] for disk in items(job, "disks", "disk")
-            for pause in items(disk, "pauses", "pause")]
