@@ -4,8 +4,9 @@
 #   make            build into build/
 #   make demo       watch snapshots being deleted under a guest that writes (KEEP=1: leave it running)
 #   make install    DESTDIR= PREFIX=/usr/local
-#   make test       everything; TESTS="tests/e2e/test_delete.py -k leaf" for a part of the end to end tests
+#   make test       everything, and two minutes of fuzzing beside it; TESTS="tests/e2e/test_delete.py -k leaf" for a part of the end to end tests
 #   make model      the protocol, checked by spin: a part of make test
+#   make sim        the product's own code in a simulated host, with faults at every point; SECONDS=600 for longer
 #   make check      formatting, include direction, static analysis, spelling
 #   make bench      against virsh and libvirt's own delete; writes build/bench.json
 PREFIX ?= /usr/local
@@ -13,7 +14,9 @@ TESTS ?= tests/e2e
 PYTHON = /usr/bin/python3
 JOBS ?= $(shell nproc)
 
-.PHONY: all configure unit model test e2e check demo bench fuzz install clean
+SECONDS ?= 60
+
+.PHONY: all configure unit model sim test e2e check demo bench fuzz install clean
 
 all: configure
 	@ninja -C build -j $(JOBS)
@@ -38,6 +41,9 @@ model:
 	@tools/install-deps.sh test
 	@$(PYTHON) -B tests/model/run
 
+sim: all
+	@tests/sim/run --seconds $(SECONDS)
+
 e2e: all
 	@tools/install-deps.sh test
 	@tests/lib/guest/build.sh build/guest
@@ -45,7 +51,10 @@ e2e: all
 
 test:
 	@tools/install-deps.sh test
-	@$(MAKE) --no-print-directory unit model e2e
+	@mkdir -p build/fuzz; setsid nice -n 19 tests/fuzz/run 60 >build/fuzz/out 2>&1 & fuzz=$$!; \
+	    trap 'kill -- -$$fuzz 2>/dev/null' EXIT; trap 'exit 1' INT TERM; \
+	    $(MAKE) --no-print-directory unit model sim e2e || exit; \
+	    wait $$fuzz; status=$$?; cat build/fuzz/out; exit $$status
 
 check: configure
 	@tools/install-deps.sh check
@@ -64,7 +73,7 @@ bench:
 	@$(PYTHON) -B tests/bench/bench.py
 
 fuzz:
-	@tools/install-deps.sh check
+	@tools/install-deps.sh test
 	@tests/fuzz/run
 
 clean:

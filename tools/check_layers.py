@@ -15,6 +15,7 @@ BELOW = {
     "qcow2": ["base", "model"],
     "storage": ["base", "model", "qcow2"],
     "hypervisor": ["base", "model"],
+    "hook": ["base", "model", "qcow2", "storage", "hypervisor"],
     "store": ["base", "model"],
     "http": ["base"],
     "wire": ["base", "model", "http"],
@@ -23,8 +24,8 @@ BELOW = {
     "api": ["base", "model", "http", "wire", "store", "flow"],
     "cli": ["base", "model", "http"],
 }
-# The three programs: each may use what the folder named beside it may, and that folder.
-PROGRAMS = {"livemerge-agent.c": "agent", "livemerge-manager.c": "api", "livemerge.c": "cli"}
+# The programs: each may use what the folder named beside it may, and that folder.
+PROGRAMS = {"livemerge-agent.c": "agent", "livemerge-hook.c": "hook", "livemerge-manager.c": "api", "livemerge.c": "cli"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 

@@ -8,11 +8,12 @@
 set -euo pipefail
 
 build=(build-essential pkg-config meson ninja-build libglib2.0-dev libvirt-dev libmicrohttpd-dev
-    libgnutls28-dev libcurl4-gnutls-dev libjansson-dev libxml2-dev libsqlite3-dev libsystemd-dev liburing-dev)
+    libgnutls28-dev libcurl4-gnutls-dev libjansson-dev libxml2-dev libsqlite3-dev libsystemd-dev liburing-dev
+    zlib1g-dev libzstd-dev)
 # a private libvirtd with QEMU, and what the test guest is made of
 lab=(libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils busybox-static
     cpio python3 iproute2 procps util-linux)
-test=(python3-pytest python3-pytest-xdist e2fsprogs jq libxml2-utils spin)
+test=(python3-pytest python3-pytest-xdist e2fsprogs xfsprogs btrfs-progs clang libclang-rt-dev jq libxml2-utils spin)
 check=(clang-format clang-tidy clang cppcheck codespell shellcheck jq)
 
 case ${1:-build} in

@@ -52,6 +52,10 @@ json_t *snapshot_documents(Manager *manager, const char *vm_id);
 /* jobs.c: from manager_job() */
 json_t *job_document(const json_t *job);
 json_t *step_document(const json_t *step, const char *job_id);
+/* plan.c: from manager_plan() */
+json_t *plan_document(const Vm *vm, const char *const *snapshot_ids, const json_t *plan);
+/* doctor.c: of manager_doctor(), or of the result of a job */
+json_t *findings_document(const json_t *findings);
 /* events.c */
 json_t *event_document(const EventRow *row);
 /* hosts.c */

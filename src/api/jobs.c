@@ -60,17 +60,33 @@ put_subject(json_t *doc, const json_t *job)
         json_object_set_new(doc, "disks", doc_list("disk", json_deep_copy(disks)));
 }
 
+/* Of a job of the doctor's: what became of each finding, or what could not be undone. */
+static void
+put_mended(json_t *doc, const json_t *result)
+{
+    json_t *left = json_object_get(result, "left");
+
+    if (json_object_get(result, "findings") != NULL)
+        json_object_set_new(doc, "findings",
+                            findings_document(json_object_get(result, "findings")));
+    if (left != NULL)
+        json_object_set_new(doc, "left_undone", doc_list("reason", json_deep_copy(left)));
+    copy_member(doc, result, "undone");
+}
+
 json_t *
 job_document(const json_t *job)
 {
-    static const char *const ours[] = { "kind",     "correlation_id", "step", "waiting_for",
-                                        "progress", "error",          "rev" };
+    static const char *const ours[] = { "kind",      "correlation_id", "step",  "waiting_for",
+                                        "attention", "progress",       "error", "rev" };
     const char *id = json_text(job, "id");
     json_t *doc = doc_new(id, "/jobs/%s", id);
     const char *status = json_text(job, "status");
 
     if (json_number(job, "end_time") == 0)
         doc_action(doc, "cancel", "/jobs/%s/cancel", id);
+    if (json_text(job, "attention") != NULL)
+        doc_action(doc, "resume", "/jobs/%s/resume", id);
     doc_text(doc, "description", json_text(job, "description"));
     doc_link(doc, "steps", "/jobs/%s/steps", id);
     doc_flag(doc, "auto_cleared", true);
@@ -80,6 +96,7 @@ job_document(const json_t *job)
     put_subject(doc, job);
     for (size_t i = 0; i < G_N_ELEMENTS(ours); i++)
         copy_member(doc, job, ours[i]);
+    put_mended(doc, json_object_get(job, "result"));
     return doc;
 }
 
@@ -187,6 +204,15 @@ bool
 post_job_cancel(Call *call, Reply *reply, GError **error)
 {
     if (!manager_job_cancel(call->manager, call->id, error))
+        return false;
+    reply_job(reply, call->id);
+    return true;
+}
+
+bool
+post_job_resume(Call *call, Reply *reply, GError **error)
+{
+    if (!manager_job_resume(call->manager, call->id, error))
         return false;
     reply_job(reply, call->id);
     return true;

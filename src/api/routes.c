@@ -24,6 +24,9 @@ const Route api_routes[] = {
     { "GET",    "vms/*/snapshots/*/nics",          "nics",             get_nothing },
     { "GET",    "vms/*/snapshots/*/cdroms",        "cdroms",           get_nothing },
     { "POST",   "vms/*/removesnapshots",           "action",           post_removesnapshots, "action" },
+    { "GET",    "vms/*/doctor",                    "doctor",           get_vm_doctor },
+    { "POST",   "vms/*/doctor",                    "action",           post_vm_doctor, "action" },
+    { "GET",    "doctor",                          "doctor",           get_doctor },
     /* what clients ask for on their way and can do without */
     { "GET",    "vms/*/nics",                      "nics",             get_nothing },
     { "GET",    "vms/*/graphicsconsoles",          "graphics_consoles", get_nothing },
@@ -42,6 +45,7 @@ const Route api_routes[] = {
     { "GET",    "jobs/*/steps",                    "steps",            get_steps },
     { "GET",    "jobs/*/steps/*",                  "step",             get_step },
     { "POST",   "jobs/*/cancel",                   "action",           post_job_cancel, "action" },
+    { "POST",   "jobs/*/resume",                   "action",           post_job_resume, "action" },
     { "GET",    "events",                          "events",           get_events },
     { "GET",    "events/*",                        "event",            get_event },
     { "GET",    "hosts",                           "hosts",            get_hosts },
@@ -314,7 +318,7 @@ run_handler(Api *api, Exchange *x, const Route *route, const char *ids[2], const
                   .correlation_id = x->correlation_id };
 
     if (route->handler(&call, &reply, &problem)) {
-        put_answer(x, reply.status, route->root, reply.body);
+        put_answer(x, reply.status, reply.root != NULL ? reply.root : route->root, reply.body);
     } else {
         int status = error_http_status(problem);
         put_fault(x, status == 404 && call.in_body ? 400 : status, reply.reason, problem);

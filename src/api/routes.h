@@ -30,6 +30,7 @@ typedef struct {
     int status;         /* 200 before the handler runs */
     json_t *body;       /* owned */
     const char *reason; /* of a fault, static; NULL = "Operation Failed" */
+    const char *root;   /* element name, static; NULL = the route's */
 } Reply;
 
 typedef bool (*Handler)(Call *call, Reply *reply, GError **error);
@@ -71,7 +72,8 @@ void reply_job(Reply *reply, const char *job_id);
     X(get_snapshots) X(post_snapshots) X(get_snapshot) X(put_snapshot) X(delete_snapshot)      \
     X(get_snapshot_disks) X(post_removesnapshots)                                             \
     X(get_disks) X(get_disk)                                                                  \
-    X(get_jobs) X(get_job) X(get_steps) X(get_step) X(post_job_cancel)                        \
+    X(get_jobs) X(get_job) X(get_steps) X(get_step) X(post_job_cancel) X(post_job_resume)      \
+    X(get_doctor) X(get_vm_doctor) X(post_vm_doctor)                                          \
     X(get_events) X(get_event)                                                                \
     X(get_hosts) X(get_host) X(get_clusters) X(get_cluster) X(get_datacenters)                 \
     X(get_datacenter) X(get_datacenter_storagedomains) X(get_datacenter_storagedomain)         \

@@ -214,27 +214,67 @@ read_bandwidth(const char *text, uint64_t *ret_bytes, GError **error)
     return true;
 }
 
-/* Takes the words that both forms of delete have. */
+/* The words that both forms of delete have; NULL = not given. */
+typedef struct {
+    const char *strategy, *verify, *bandwidth, *disk;
+    bool dry_run;
+} DeleteWords;
+
 static bool
-begin_delete(Call *call, Reply *reply, const Vm *vm, const char *const *ids, const char *strategy,
-             const char *bandwidth, const char *disk_word, GError **error)
+read_delete(const Vm *vm, const DeleteWords *words, SnapshotsRemove *what, GError **error)
+{
+    const Disk *disk = words->disk != NULL ? disk_find(vm, words->disk) : NULL;
+
+    if (words->disk != NULL && disk == NULL)
+        return error_set(error, ERR_NOT_FOUND, "VM '%s' has no disk '%s'", vm->name, words->disk);
+    what->disk = disk != NULL ? disk->id : NULL;
+    return strategy_from_word(words->strategy != NULL ? words->strategy : "auto", &what->strategy,
+                              error) &&
+           verify_from_word(words->verify, &what->verify, error) &&
+           read_bandwidth(words->bandwidth, &what->bandwidth, error);
+}
+
+static bool
+reply_plan(Call *call, Reply *reply, const Vm *vm, const SnapshotsRemove *what, GError **error)
+{
+    g_autoptr(json_t) plan = NULL;
+
+    if (!manager_plan(call->manager, what, &plan, error))
+        return false;
+    reply->root = "plan";
+    reply->body = plan_document(vm, what->snapshot_ids, plan);
+    return true;
+}
+
+static bool
+begin_delete(Call *call, Reply *reply, const Vm *vm, const char *const *ids,
+             const DeleteWords *words, GError **error)
 {
     SnapshotsRemove what = { .vm_id = vm->id,
                              .snapshot_ids = ids,
                              .correlation_id = call->correlation_id,
                              .user = call->user };
-    const Disk *disk = disk_word != NULL ? disk_find(vm, disk_word) : NULL;
 
-    if (disk_word != NULL && disk == NULL)
-        return error_set(error, ERR_NOT_FOUND, "VM '%s' has no disk '%s'", vm->name, disk_word);
-    what.disk = disk != NULL ? disk->id : NULL;
-    if (!strategy_from_word(strategy != NULL ? strategy : "auto", &what.strategy, error) ||
-        !read_bandwidth(bandwidth, &what.bandwidth, error))
+    if (!read_delete(vm, words, &what, error))
         return false;
+    if (words->dry_run)
+        return reply_plan(call, reply, vm, &what, error);
     g_autofree char *job_id = manager_snapshots_remove(call->manager, &what, error);
     if (job_id == NULL)
         return false;
     reply_job(reply, job_id);
+    return true;
+}
+
+/* A word that is none must not make a real delete of what was meant as a question. */
+static bool
+query_dry_run(const Call *call, bool *ret_dry_run, GError **error)
+{
+    const char *text = g_hash_table_lookup(call->query, "dry_run");
+
+    if (flag_from_text(text, true) != flag_from_text(text, false) && text != NULL)
+        return error_set(error, ERR_INVALID, "'dry_run' must be true or false, not '%.40s'", text);
+    *ret_dry_run = flag_from_text(text, false);
     return true;
 }
 
@@ -266,13 +306,17 @@ delete_snapshot(Call *call, Reply *reply, GError **error)
 {
     g_auto(SnapshotList) loaded = { 0 };
     const char *ids[] = { call->sub_id, NULL };
+    DeleteWords words = { .strategy = call_query(call, "strategy"),
+                          .verify = call_query(call, "verify"),
+                          .bandwidth = call_query(call, "bandwidth"),
+                          .disk = call_query(call, "disk") };
 
     if (!snapshot_list_load(call->manager, call->id, &loaded, error) ||
         !check_deletable(call, &loaded, call->sub_id, error))
         return false;
     call->in_body = true; /* the parameters, here */
-    return begin_delete(call, reply, loaded.vm, ids, call_query(call, "strategy"),
-                        call_query(call, "bandwidth"), call_query(call, "disk"), error);
+    return query_dry_run(call, &words.dry_run, error) &&
+           begin_delete(call, reply, loaded.vm, ids, &words, error);
 }
 
 /* A NULL-terminated array of ids, each there, none twice; NULL = error */
@@ -313,16 +357,22 @@ bool
 post_removesnapshots(Call *call, Reply *reply, GError **error)
 {
     g_auto(SnapshotList) loaded = { 0 };
-    g_autofree char *strategy = NULL, *bandwidth = NULL, *disk = NULL;
+    g_autofree char *strategy = NULL, *verify = NULL, *bandwidth = NULL, *disk = NULL;
+    DeleteWords words = { 0 };
 
     if (!snapshot_list_load(call->manager, call->id, &loaded, error))
         return false;
     call->in_body = true;
     g_autoptr(GPtrArray) ids = read_snapshot_ids(call, &loaded, error);
     if (ids == NULL || !body_text(call->body, "strategy", &strategy, error) ||
+        !body_text(call->body, "verify", &verify, error) ||
+        !body_flag(call->body, "dry_run", &words.dry_run, error) ||
         !body_text(call->body, "bandwidth", &bandwidth, error) ||
         (json_object_get(call->body, "disk") != NULL && !read_disk_word(call->body, &disk, error)))
         return false;
-    return begin_delete(call, reply, loaded.vm, (const char *const *)ids->pdata, strategy,
-                        bandwidth, disk, error);
+    words.strategy = strategy;
+    words.verify = verify;
+    words.bandwidth = bandwidth;
+    words.disk = disk;
+    return begin_delete(call, reply, loaded.vm, (const char *const *)ids->pdata, &words, error);
 }

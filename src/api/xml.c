@@ -20,6 +20,7 @@ static const struct {
     const char *plural, *singular;
 } irregular[] = {
     { "volumes_removed", "volume" },
+    { "classes", "class" },
 };
 
 /* NULL if the name is not a plural. The caller frees it. */

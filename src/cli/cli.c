@@ -98,6 +98,8 @@ exit_of_error(const GError *error)
 {
     if (g_error_matches(error, ERR, ERR_CANCELLED)) /* the user's own no */
         return EXIT_FAILED;
+    if (g_error_matches(error, ERR, ERR_NO_SPACE)) /* before anything was begun */
+        return EXIT_REFUSED;
     switch (error_http_status(error)) {
     case 400:
         return EXIT_USAGE;

@@ -7,7 +7,8 @@
  * given up at any time without harm: the job goes on in the manager.
  *
  * How: options.h has the tables of commands and options, from which parsing, help and
- * completion come. One file a noun (vm.c, snapshot.c, job.c, event.c) with one function a verb.
+ * completion come. One file a noun (vm.c, snapshot.c, job.c, event.c) with one function a verb;
+ * deleting and planning, which ask for the same, are in delete.c.
  *
  * Errors: a verb returns false with an error; its code gives the exit code (table below).
  * Threads: one.

@@ -58,14 +58,22 @@ offer_vms(const Completion *c)
     offer_all(c, "", doc_items(doc, NULL, "vm"), "name");
 }
 
+/* How many words the command itself has. */
+static unsigned
+command_words(const Completion *c)
+{
+    return c->command != NULL && c->command->verb == NULL ? 1 : 2;
+}
+
 /* A document below the VM that the first argument means; NULL = none */
 static json_t *
 ask_about_vm(const Completion *c, const char *format)
 {
     static const ResolveKind kind = { "VM", "name", NULL, "" };
-    g_autoptr(json_t) vms = c->words->len > 2 ? ask(c, "vms") : NULL;
+    unsigned at = command_words(c);
+    g_autoptr(json_t) vms = c->words->len > at ? ask(c, "vms") : NULL;
     g_autoptr(json_t) vm =
-        vms != NULL ? resolve_word(&kind, doc_items(vms, NULL, "vm"), c->words->pdata[2], NULL)
+        vms != NULL ? resolve_word(&kind, doc_items(vms, NULL, "vm"), c->words->pdata[at], NULL)
                     : NULL;
 
     if (vm == NULL)
@@ -139,9 +147,7 @@ offer_value(const Completion *c, int id, const char *prefix)
 static void
 offer_argument(const Completion *c)
 {
-    unsigned before = c->command->verb != NULL ? 2 : 1;
-
-    switch (command_argument(c->command, c->words->len - before)) {
+    switch (command_argument(c->command, c->words->len - command_words(c))) {
     case 'v':
         offer_vms(c);
         break;

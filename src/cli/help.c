@@ -12,6 +12,8 @@ argument_word(char letter)
     switch (letter) {
     case 'v':
         return " VM";
+    case 'V':
+        return " [VM]";
     case 's':
         return " SNAPSHOT";
     case 'S':
@@ -103,12 +105,13 @@ help_noun(const char *noun)
         g_string_append_printf(text, "  %-32s %s\n", line->str, c->help);
     }
     append_options(text, "Global options", GLOBAL_OPTIONS);
-    g_string_append(text, "\nVMs, snapshots and jobs are named by id, name, or a prefix of either "
-                          "that fits only one.\n"
-                          "Without --connect: $LIVEMERGE_CONNECT, or "
-                          "unix:/run/livemerge/manager.sock.\n"
-                          "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused by a "
-                          "safety check, 5 still running.\n");
+    g_string_append(text,
+                    "\nVMs, snapshots and jobs are named by id, name, or a prefix of either "
+                    "that fits only one.\n"
+                    "Without --connect: $LIVEMERGE_CONNECT, or "
+                    "unix:/run/livemerge/manager.sock.\n"
+                    "Exit codes: 0 done, 1 failed (or a plan that is not possible), 2 usage, 3 not "
+                    "found,\n4 refused by a safety check, 5 still running.\n");
     return g_string_free(text, FALSE);
 }
 

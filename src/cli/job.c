@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * livemerge job list|show|watch|cancel
+ * livemerge job list|show|watch|cancel|resume
  */
 #include "base/clock.h"
 #include "base/text.h"
 #include "cli/cli.h"
 #include "cli/doc.h"
+#include "cli/plan.h"
 #include "cli/progress.h"
 #include "cli/remote.h"
 #include "cli/resolve.h"
@@ -31,15 +32,25 @@ job_percent(const json_t *job)
     return percent >= 0 ? g_strdup_printf("%.0f %%", percent) : g_strdup("");
 }
 
+/* What came of each disk, and how that compares with the plan. */
+static char *
+accounts_text(const Cli *cli, const json_t *job)
+{
+    g_autofree char *disks = job_disks_text(job, cli->io->out_width);
+    g_autofree char *plan = plan_and_outcome_text(job, cli->io->out_width);
+
+    return g_strconcat(disks, *plan != '\0' ? "\n" : "", plan, NULL);
+}
+
 bool
 job_report(Cli *cli, const json_t *job, GError **error)
 {
-    g_autofree char *disks = job_disks_text(job, cli->io->out_width);
+    g_autofree char *accounts = accounts_text(cli, job);
 
     if (option_given(cli->options, OPT_JSON))
         cli_print_json(cli, job);
     else if (job_ended(job))
-        fputs(disks, cli->io->out);
+        fputs(accounts, cli->io->out);
     if (!job_ended(job))
         return true; /* wait_job() said so */
     if (!job_judge(cli, job, error))
@@ -92,6 +103,7 @@ print_job(Cli *cli, const json_t *job)
         { "VM", doc_text(job, "vm.name") },
         { "Step", doc_text(job, "step") },
         { "Waits for", doc_text(job, "waiting_for") },
+        { "Paused", doc_text(job, "attention") },
         { "Error", job_error(job) },
     };
 
@@ -145,10 +157,10 @@ job_show(Cli *cli, GError **error)
     g_autoptr(json_t) steps = remote_get(cli, steps_path, error);
     if (steps == NULL)
         return false;
-    g_autofree char *disks = job_disks_text(job, cli->io->out_width);
+    g_autofree char *accounts = accounts_text(cli, job);
     print_job(cli, job);
-    if (*disks != '\0')
-        fprintf(cli->io->out, "\n%s", disks);
+    if (*accounts != '\0')
+        fprintf(cli->io->out, "\n%s", accounts);
     print_steps(cli, steps);
     return true;
 }
@@ -199,6 +211,34 @@ job_cancel(Cli *cli, GError **error)
     cli_say(cli, "Job %s is asked to stop.", id);
     if (option_given(cli->options, OPT_WAIT))
         return watch_cancelled(cli, id, error);
+    if (option_given(cli->options, OPT_JSON)) {
+        g_autoptr(json_t) now = remote_get(cli, path, error);
+        if (now == NULL)
+            return false;
+        cli_print_json(cli, now);
+    }
+    return true;
+}
+
+bool
+job_resume(Cli *cli, GError **error)
+{
+    g_autoptr(json_t) job = resolve_job(cli, option_arg(cli->options, 0), error);
+
+    if (job == NULL)
+        return false;
+    const char *id = doc_text(job, "id");
+    g_autofree char *path = remote_path("jobs/%s", id);
+    g_autofree char *resume_path = g_strconcat(path, "/resume", NULL);
+    g_autoptr(json_t) nothing = json_object();
+    g_autoptr(json_t) answer = remote_send(cli, "POST", resume_path, nothing, error);
+    if (answer == NULL)
+        return false;
+    cli_say(cli, "Job %s goes on.", id);
+    if (option_given(cli->options, OPT_WAIT)) {
+        g_autoptr(json_t) ended = wait_job(cli, id, error);
+        return ended != NULL && job_report(cli, ended, error);
+    }
     if (option_given(cli->options, OPT_JSON)) {
         g_autoptr(json_t) now = remote_get(cli, path, error);
         if (now == NULL)

@@ -229,17 +229,20 @@ check_arguments(const Options *options, GError **error)
     size_t wanted = strlen(command->args);
     bool open_end = wanted > 0 && strchr("Sw", command->args[wanted - 1]) != NULL;
 
+    size_t needed = g_str_equal(command->args, "V") ? 0 : wanted;
+
     if (g_str_equal(command->args, "w"))
-        wanted = 0;
-    if (options->args->len < wanted)
+        wanted = needed = 0;
+    if (options->args->len < needed)
         return error_set(error, ERR_INVALID, "an argument is missing; usage: %s", usage);
     if (options->args->len > wanted && !open_end)
         return error_set(error, ERR_INVALID, "one argument too many: '%s'; usage: %s",
                          option_arg(options, (unsigned)wanted), usage);
     if (options->values[OPT_DISK] != NULL && options->values[OPT_DISK]->len > 1 &&
-        command->run == snapshot_delete)
-        return error_set(error, ERR_INVALID,
-                         "'snapshot delete' takes --disk once (without it: all disks)");
+        command->run != snapshot_create)
+        return error_set(error, ERR_INVALID, "'%s%s%s' takes --disk once (without it: all disks)",
+                         command->noun, command->verb != NULL ? " " : "",
+                         command->verb != NULL ? command->verb : "");
     for (int id = 0; id < OPT_LAST; id++)
         if (option_given(options, id) && !option_allowed(command, id))
             return error_set(error, ERR_INVALID, "--%s means nothing here; usage: %s",

@@ -29,8 +29,14 @@ typedef enum {
     OPT_DISK,
     OPT_STRATEGY,
     OPT_BANDWIDTH,
+    OPT_VERIFY,
+    OPT_DRY_RUN,
+    OPT_ALL_OPTIONS,
     OPT_MAX,
     OPT_FROM,
+    OPT_FIX,
+    OPT_CLASS,
+    OPT_UNDO,
     OPT_LAST,
 } OptionId;
 
@@ -60,7 +66,7 @@ extern const OptionRow option_rows[OPT_LAST];
 typedef struct {
     const char *noun;
     const char *verb; /* NULL: the noun is a command itself */
-    /* One letter for each argument: v VM, s snapshot, j job, n new name, S one or more snapshots,
+    /* One letter for each argument: v VM, s snapshot, j job, n new name, S one or more snapshots, V a VM or none,
      * w any words (none is fine). Drives counting, usage and completion. */
     const char *args;
     unsigned options; /* besides the global ones */
@@ -113,10 +119,13 @@ bool snapshot_list(Cli *cli, GError **error);
 bool snapshot_show(Cli *cli, GError **error);
 bool snapshot_delete(Cli *cli, GError **error);
 bool snapshot_rename(Cli *cli, GError **error);
+bool plan_show(Cli *cli, GError **error);
+bool doctor_show(Cli *cli, GError **error);
 bool job_list(Cli *cli, GError **error);
 bool job_show(Cli *cli, GError **error);
 bool job_watch(Cli *cli, GError **error);
 bool job_cancel(Cli *cli, GError **error);
+bool job_resume(Cli *cli, GError **error);
 bool event_list(Cli *cli, GError **error);
 bool event_follow(Cli *cli, GError **error);
 bool version_show(Cli *cli, GError **error);

@@ -66,7 +66,8 @@ progress_phases(const json_t *job)
     json_t *disk;
 
     json_array_foreach ((json_t *)doc_items(job, "disks", "disk"), i, disk) {
-        const char *phase = doc_text(disk, "phase");
+        bool paused = g_str_equal(doc_text(disk, "status"), "paused");
+        const char *phase = paused ? "paused" : doc_text(disk, "phase");
         if (*phase == '\0')
             phase = doc_text(disk, "status");
         if (*phase != '\0')
@@ -155,12 +156,34 @@ progress_bar(const json_t *job, unsigned width, bool utf8)
     return g_string_free(text, FALSE);
 }
 
+/* A job that has paused itself says so once, with what can be done. */
+static void
+show_attention(Cli *cli, Progress *progress, const json_t *job)
+{
+    const char *why = doc_text(job, "attention");
+    const char *told = progress->attention != NULL ? progress->attention : "";
+
+    if (g_str_equal(why, told))
+        return;
+    if (*why != '\0') {
+        g_autofree char *resume = cli_command(cli, "job resume %s", doc_text(job, "id"));
+        g_autofree char *cancel = cli_command(cli, "job cancel %s", doc_text(job, "id"));
+        cli_say(cli, "The job has paused: %s\nTo go on: %s\nTo give it up: %s", why, resume,
+                cancel);
+    } else if (!job_ended(job)) {
+        cli_say(cli, "The job goes on.");
+    }
+    g_free(progress->attention);
+    progress->attention = g_strdup(why);
+}
+
 void
 progress_show(Cli *cli, Progress *progress, const json_t *job)
 {
     int64_t now = clock_mono_us();
     g_autofree char *phases = progress_phases(job);
 
+    show_attention(cli, progress, job);
     if (cli->io->err_terminal) {
         unsigned width = cli->io->err_width;
         g_autofree char *bar = progress_bar(job, width > 0 ? width : 80, cli->io->utf8);
@@ -188,6 +211,7 @@ progress_end(Cli *cli, Progress *progress)
         fputc('\n', cli->io->err);
     cli->bar_drawn = false;
     g_clear_pointer(&progress->phases, g_free);
+    g_clear_pointer(&progress->attention, g_free);
 }
 
 /* The longest pause of the guest, "" if there was none */

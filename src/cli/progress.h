@@ -10,6 +10,7 @@
 typedef struct {
     char *phases; /* as last shown */
     int64_t shown_us;
+    char *attention; /* why the job has paused itself, as last told */
 } Progress;
 
 void progress_show(Cli *cli, Progress *progress, const json_t *job);

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "cli/options.h"
+#include "model/diagnosis.h"
 #include "model/plan.h"
 
 static const char *const quiesce_words[] = { "no", "auto", "require", NULL };
 #define X(strategy, word) word,
 static const char *const strategy_words[] = { STRATEGY_TABLE(X) NULL };
+static const char *const verify_words[] = { VERIFY_TABLE(X) NULL };
+#undef X
+#define X(class, word, severity, text) word,
+static const char *const class_words[] = { DIAGNOSIS_TABLE(X) NULL };
 #undef X
 
 /* clang-format off */
@@ -39,14 +44,28 @@ const OptionRow option_rows[OPT_LAST] = {
                         "how to merge; the default auto takes the cheapest safe way" },
     [OPT_BANDWIDTH] = { "bandwidth", 0,   VALUE_NUMBER, "MIB",     NULL,
                         "at most this many MiB a second for each disk" },
+    [OPT_VERIFY]    = { "verify",    0,   VALUE_CHOICE, "HOW",     verify_words,
+                        "check before old volumes go: extents (default: their maps), none, full" },
+    [OPT_DRY_RUN]   = { "dry-run",   'n', VALUE_NONE,   NULL,      NULL,
+                        "only show what would be done, as 'livemerge plan' does" },
+    [OPT_ALL_OPTIONS] = { "all-options", 0, VALUE_NONE, NULL,      NULL,
+                        "also every strategy that was not chosen, and why not" },
     [OPT_MAX]       = { "max",       0,   VALUE_NUMBER, "COUNT",   NULL,
                         "at most this many events, the newest ones (50)" },
     [OPT_FROM]      = { "from",      0,   VALUE_NUMBER, "ID",      NULL,
                         "only events after the one with this id" },
+    [OPT_FIX]       = { "fix",       0,   VALUE_NONE,   NULL,      NULL,
+                        "mend what can be mended without risk; asks first" },
+    [OPT_CLASS]     = { "class",     0,   VALUE_CHOICE, "CLASS",   class_words,
+                        "only findings of this class; may be repeated" },
+    [OPT_UNDO]      = { "undo",      0,   VALUE_TEXT,   "JOB",     NULL,
+                        "take back what this job has mended" },
 };
 
 #define CREATE_OPTIONS (OPTION(OPT_MEMORY) | OPTION(OPT_QUIESCE) | OPTION(OPT_DISK))
-#define DELETE_OPTIONS (OPTION(OPT_STRATEGY) | OPTION(OPT_BANDWIDTH) | OPTION(OPT_DISK))
+#define MERGE_OPTIONS (OPTION(OPT_STRATEGY) | OPTION(OPT_VERIFY) | OPTION(OPT_DISK))
+#define PLAN_OPTIONS (MERGE_OPTIONS | OPTION(OPT_ALL_OPTIONS))
+#define DELETE_OPTIONS (MERGE_OPTIONS | OPTION(OPT_BANDWIDTH) | OPTION(OPT_DRY_RUN))
 
 const Command commands[] = {
     { "vm", "list", "", 0, vm_list, "list the virtual machines",
@@ -64,16 +83,27 @@ const Command commands[] = {
       "The VM's present state and all other snapshots keep their content. Several snapshots\n"
       "are deleted in one operation. Asks first; without a terminal -y is needed." },
     { "snapshot", "rename", "vsn", 0, snapshot_rename, "give a snapshot another name", NULL },
+    { "plan", NULL, "vS", PLAN_OPTIONS, plan_show,
+      "show what deleting snapshots would do; nothing is changed",
+      "For each row of volumes that would become one: the strategy, what is copied, the room that\n"
+      "it needs meanwhile and frees in the end, time and pauses. Exits 0 if it is possible, else 1." },
     { "job", "list", "", 0, job_list, "list the jobs, newest first", NULL },
     { "job", "show", "j", 0, job_show, "show a job, its disks and its steps", NULL },
     { "job", "watch", "j", 0, job_watch, "show a job's progress until it has ended",
       "Exits 0 if the job finished, 1 if it failed or was cancelled." },
     { "job", "cancel", "j", 0, job_cancel, "cancel a job",
       "What is past its point of no return is finished all the same." },
+    { "job", "resume", "j", 0, job_resume, "go on with a job that has paused itself",
+      "A job pauses when it needs somebody, for instance when the storage is nearly full." },
     { "event", "list", "", OPTION(OPT_MAX) | OPTION(OPT_FROM), event_list,
       "list what happened, oldest first", NULL },
     { "event", "follow", "", OPTION(OPT_FROM), event_follow, "print events as they happen",
       "With --json each event is one line. Ends with Ctrl-C or after --timeout." },
+    { "doctor", NULL, "V", OPTION(OPT_FIX) | OPTION(OPT_CLASS) | OPTION(OPT_UNDO), doctor_show,
+      "find what is wrong with VMs and their volumes, and mend it",
+      "Compares manifests, libvirt and the headers of the volumes; changes nothing without --fix.\n"
+      "A fix \"asked\" is done only if its --class is named, one \"no\" never. Exits 0 if nothing\n"
+      "is wrong or all is mended, else 1." },
     { "version", NULL, "", 0, version_show, "show the version of this program and of the manager",
       NULL },
     { "help", NULL, "w", 0, help_show, "show help: help [NOUN [VERB]]", NULL },

@@ -62,19 +62,22 @@ seen_operation(Manager *m, const json_t *operation, bool kick)
     const char *id = json_text(operation, "id");
     WITH_LOCK(&m->lock);
     Seen *seen = id != NULL ? g_hash_table_lookup(m->operations, id) : NULL;
+    bool news;
     Flow *flow;
 
     if (seen == NULL)
         return false;
     if (seen->doc != NULL && is_over(seen->doc))
         return true; /* lines that were under way when an answer overtook them */
+    news = is_over(operation) ||
+           (attention_text(operation) == NULL) != (attention_text(seen->doc) == NULL);
     json_decref(seen->doc);
     seen->doc = json_deep_copy(operation);
     flow = g_hash_table_lookup(m->flows, seen->flow_id);
     if (flow == NULL)
         return true;
     job_changed_locked(m, flow);
-    if (kick && is_over(operation))
+    if (kick && news)
         flow_kick_locked(flow);
     return true;
 }

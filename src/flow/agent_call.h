@@ -41,7 +41,20 @@ typedef struct {
 void seen_free(void *seen);
 void seen_add_row(Manager *m, const FlowRow *row); /* lock held: all operations of a row */
 void seen_remove_row(Manager *m, const FlowRow *row);
-/* Keeps the document; kick: and wakes the flow if it is over. False = not one of ours. */
+/* Keeps the document; kick: and wakes the flow if it is over, has paused itself or goes on. False =
+ * not one of ours. */
 bool seen_operation(Manager *m, const json_t *operation, bool kick);
 /* The last document (new reference), NULL = none */
 json_t *seen_doc(Manager *m, const char *operation_id);
+
+/* ---- attention.c: operations that need a person ---- */
+/* Why it has paused itself; NULL = it has not. Borrowed from the document, which may be NULL. */
+const char *attention_text(const json_t *operation);
+char *attention_of_row(Manager *m, const FlowRow *row); /* of any of its calls; NULL = none */
+/* For the check that waits for the call: an event when it has paused or goes on, each once. False:
+ * it could not be stored, look again. */
+bool attention_tell(Flow *flow, const char *key, GError **error);
+/* The same for a call that has failed with why, if it was because a check found a difference. */
+bool mismatch_tell(Flow *flow, const char *key, const GError *why, GError **error);
+/* Asks the agent to go on with the calls of the row that have paused; counts them. */
+bool attention_resume(Manager *m, const FlowRow *row, unsigned *resumed, GError **error);

@@ -14,6 +14,7 @@
 #define POLL_MS 10000       /* behind the events */
 #define CANCEL_POLL_MS 1000 /* while a cancel is on its way */
 #define CALL_MS 30000       /* how long an agent may take for an answer */
+#define PLAN_MS 55000       /* and for a plan: it reads the tables of all volumes */
 
 typedef struct Flow Flow;
 
@@ -74,7 +75,7 @@ typedef struct {
 extern const FlowKind flow_kinds[]; /* ends with a NULL name */
 const FlowKind *flow_kind(const char *name);
 extern const Step create_snapshot_steps[], remove_snapshots_steps[], merge_run_steps[],
-    rename_snapshot_steps[];
+    rename_snapshot_steps[], doctor_steps[];
 
 /* ---- one flow ---- */
 
@@ -115,10 +116,10 @@ void flow_run(Flow *flow);
 void flow_release(Flow *flow);
 const char *flow_param(const Flow *flow, const char *key);
 GPtrArray *flow_children(Manager *m, const char *id, GError **error); /* rows */
+/* Where the flow's VM is; ERR_UNREACHABLE = on no host that is configured. */
+Host *flow_host(Flow *flow, GError **error);
 /* The VM as its host sees it now; also put into the inventory. ERR_NOT_FOUND: it is gone. */
 Vm *flow_look_at_vm(Flow *flow, GError **error);
-/* The same, with whoever else stands on its volumes. */
-Vm *flow_look_at_users(Flow *flow, GError **error);
 /* The same as the agent published it last, without another look at libvirt: enough right after an
  * operation, which ends with a look. */
 Vm *flow_last_seen_vm(Flow *flow, GError **error);
@@ -161,7 +162,25 @@ char *inventory_host_of(Manager *m, const char *vm_id); /* NULL = nowhere */
 Vm *inventory_ask(Host *host, const char *vm_id, const char *query, unsigned timeout_ms,
                   GError **error);
 
+/* ---- plan.c: the agent's plan of a removal (plan_to_json() of model/plan.h) ---- */
+/* What deleting the snapshots that params name (snapshots, disk, strategy, verify) would be. The
+ * VM, as it was seen for that, is put into the inventory. Also true for a plan that is not
+ * possible. */
+bool agent_plan_ask(Host *host, const char *vm_id, const json_t *params, unsigned timeout_ms,
+                    Vm **ret_vm, json_t **ret_plan, GError **error);
+/* Can it be carried out? Else the plan's own code and reason. */
+bool agent_plan_judge(const json_t *plan, GError **error);
+/* Its runs as the params of children of kind merge-run. */
+json_t *agent_plan_runs(const json_t *plan, const json_t *params, const char *host);
+
 /* ---- events.c ---- */
+/* Our own codes, for what oVirt has no word for. */
+#define EVENT_PAUSED 30001   /* a merge has paused itself and needs somebody */
+#define EVENT_GOES_ON 30002  /* it goes on */
+#define EVENT_MISMATCH 30003 /* the check of a merge found a difference */
+/* Of the flow of one run, told by its job. about: one such event for each. */
+bool event_of_run(Flow *flow, int code, const char *severity, const char *about, char *take_text,
+                  GError **error);
 bool event_job_started(Manager *m, const FlowRow *row, GError **error);
 bool event_job_ended(Flow *flow, GError **error);
 void event_refused(Manager *m, const FlowKind *kind, const Vm *vm, const char *snapshot_name,

@@ -26,6 +26,15 @@ holder_locked(Manager *m, const char *vm_id)
     return NULL;
 }
 
+/* Does a job hold it? That is answer enough. */
+static bool
+is_held(Manager *m, const char *vm_id)
+{
+    WITH_LOCK(&m->lock);
+
+    return holder_locked(m, vm_id) != NULL;
+}
+
 static bool
 is_allowed(Manager *m, Verb verb, const Vm *vm, GError **error)
 {
@@ -57,22 +66,16 @@ is_allowed(Manager *m, Verb verb, const Vm *vm, GError **error)
 /* The VM as its host sees it now, if it answers soon, else as it was told last: events can be
  * behind, and some changes have none. Before the door, so that a slow host holds up nobody else. */
 static Vm *
-vm_now(Manager *m, const char *id_or_name, const char *query, GError **error)
+vm_now(Manager *m, const char *id_or_name, GError **error)
 {
     g_autoptr(Vm) vm = manager_vm(m, id_or_name, error);
     Host *host = vm != NULL ? host_by_name(m, vm->host) : NULL;
     g_autoptr(GError) why = NULL;
-    bool held;
     Vm *now;
 
-    if (host == NULL)
+    if (host == NULL || is_held(m, vm->id))
         return g_steal_pointer(&vm);
-    g_mutex_lock(&m->lock);
-    held = holder_locked(m, vm->id) != NULL; /* that is answer enough */
-    g_mutex_unlock(&m->lock);
-    if (held)
-        return g_steal_pointer(&vm);
-    now = inventory_ask(host, vm->id, query, LOOK_MS, &why);
+    now = inventory_ask(host, vm->id, "?fresh=1", LOOK_MS, &why);
     if (now != NULL)
         return now;
     log_debug("VM %s was not looked at: %s", vm->name, why->message);
@@ -194,7 +197,7 @@ char *
 manager_snapshot_create(Manager *m, const SnapshotCreate *what, char **ret_snapshot_id,
                         GError **error)
 {
-    g_autoptr(Vm) vm = vm_now(m, what->vm_id, "?fresh=1", error);
+    g_autoptr(Vm) vm = vm_now(m, what->vm_id, error);
     WITH_LOCK(&m->door);
     g_autofree char *snapshot_id =
         what->snapshot_id != NULL ? g_strdup(what->snapshot_id) : id_new();
@@ -217,8 +220,13 @@ manager_snapshot_create(Manager *m, const SnapshotCreate *what, char **ret_snaps
 /* ---- remove ---- */
 
 static bool
-snapshots_named(const Vm *vm, const char *const *ids, json_t *snapshots, json_t *names,
-                GError **error)
+no_vm(const char *id_or_name, GError **error)
+{
+    return error_set(error, ERR_NOT_FOUND, "there is no VM '%s'", id_or_name);
+}
+
+static bool
+snapshots_named(const Vm *vm, const char *const *ids, json_t *names, GError **error)
 {
     g_autoptr(GHashTable) named = g_hash_table_new(g_str_hash, g_str_equal);
 
@@ -231,7 +239,6 @@ snapshots_named(const Vm *vm, const char *const *ids, json_t *snapshots, json_t 
         if (!g_hash_table_add(named, snapshot->id))
             return error_set(error, ERR_INVALID, "snapshot '%s' (%s) is named twice",
                              snapshot->name, snapshot->id);
-        json_array_append_new(snapshots, json_string(snapshot->id));
         json_array_append_new(names, json_string(snapshot->name));
     }
     return true;
@@ -242,16 +249,6 @@ disk_named(const Vm *vm, const char *disk, GError **error)
 {
     return disk == NULL || vm_disk(vm, disk) != NULL ||
            error_set(error, ERR_NOT_FOUND, "VM '%s' has no disk '%s'", vm->name, disk);
-}
-
-/* Would it work as the VM stands now? The flow plans again from a fresh look. */
-static bool
-can_plan(const Vm *vm, const SnapshotsRemove *what, GError **error)
-{
-    g_autoptr(GPtrArray) runs =
-        plan_runs(vm, what->snapshot_ids, what->disk, what->strategy, error);
-
-    return runs != NULL;
 }
 
 static char *
@@ -265,21 +262,94 @@ remove_description(const Vm *vm, const json_t *names)
     return g_strdup_printf("Removing %zu snapshots of VM '%s'", n, vm->name);
 }
 
-static char *
-remove_snapshots(Manager *m, const SnapshotsRemove *what, const Vm *vm, GError **error)
+/* What the host said when it was asked for a plan. */
+typedef struct {
+    Vm *vm;       /* as fresh as could be had; NULL = there is none */
+    json_t *plan; /* NULL = none was told */
+    GError *why;  /* why not; also NULL where nobody was asked */
+} Look;
+
+static void
+look_clear(Look *look)
 {
-    g_autoptr(json_t) snapshots = json_array(), names = json_array();
+    vm_free(look->vm);
+    json_decref(look->plan);
+    g_clear_error(&look->why);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Look, look_clear)
+
+static json_t *
+remove_params(const Vm *vm, const SnapshotsRemove *what)
+{
+    json_t *params = params_new(vm, what->user), *snapshots = json_array();
+
+    for (const char *const *id = what->snapshot_ids; id != NULL && *id != NULL; id++)
+        json_array_append_new(snapshots, json_string(*id));
+    json_object_set_new(params, "snapshots", snapshots);
+    json_object_set_new(params, "strategy", json_string(strategy_word(what->strategy)));
+    json_object_set_new(params, "verify", json_string(verify_word(what->verify)));
+    json_object_set_new(params, "bandwidth", json_integer((json_int_t)what->bandwidth));
+    json_put_text(params, "disk", what->disk);
+    return params;
+}
+
+/* Before the door, so that a slow host holds up nobody else. A host that gives no plan is asked
+ * for the VM alone: if that explains it, the reason is a better one. */
+static Look
+look_and_plan(Manager *m, const SnapshotsRemove *what, unsigned timeout_ms)
+{
+    Look look = { .vm = manager_vm(m, what->vm_id, NULL) };
+    Host *host = look.vm != NULL ? host_by_name(m, look.vm->host) : NULL;
+    g_autoptr(json_t) params = NULL;
+    Vm *now = NULL;
+
+    if (host == NULL || is_held(m, look.vm->id))
+        return look;
+    params = remove_params(look.vm, what);
+    if (!agent_plan_ask(host, look.vm->id, params, timeout_ms, &now, &look.plan, &look.why)) {
+        log_debug("VM %s: no plan: %s", look.vm->name, look.why->message);
+        if (!g_error_matches(look.why, ERR, ERR_TIMEOUT))
+            now = inventory_ask(host, look.vm->id, "?fresh=1", LOOK_MS, NULL);
+        if (now == NULL)
+            now = manager_vm(m, look.vm->id, NULL);
+    }
+    vm_free(look.vm);
+    look.vm = now;
+    return look;
+}
+
+/* What must be so for a removal and for a plan of it alike. */
+static bool
+can_remove(Manager *m, const SnapshotsRemove *what, const Vm *vm, json_t *names, GError **error)
+{
+    return snapshots_named(vm, what->snapshot_ids, names, error) &&
+           disk_named(vm, what->disk, error) && is_allowed(m, VERB_SNAPSHOT_DELETE, vm, error);
+}
+
+/* Would it work as the VM stands now? A host that did not answer may do so later: the flow asks
+ * again, in its own time. */
+static bool
+can_plan(const Look *look, GError **error)
+{
+    if (look->plan != NULL)
+        return agent_plan_judge(look->plan, error);
+    if (look->why == NULL || error_may_retry(look->why))
+        return true;
+    g_propagate_error(error, g_error_copy(look->why));
+    return false;
+}
+
+static char *
+remove_snapshots(Manager *m, const SnapshotsRemove *what, const Look *look, GError **error)
+{
+    g_autoptr(json_t) names = json_array();
+    const Vm *vm = look->vm;
     json_t *params;
 
-    if (!snapshots_named(vm, what->snapshot_ids, snapshots, names, error) ||
-        !disk_named(vm, what->disk, error) || !is_allowed(m, VERB_SNAPSHOT_DELETE, vm, error) ||
-        !can_plan(vm, what, error))
+    if (!can_remove(m, what, vm, names, error) || !can_plan(look, error))
         return NULL;
-    params = params_new(vm, what->user);
-    json_object_set(params, "snapshots", snapshots);
+    params = remove_params(vm, what);
     json_object_set(params, "names", names);
-    json_object_set_new(params, "strategy", json_string(strategy_word(what->strategy)));
-    json_object_set_new(params, "bandwidth", json_integer((json_int_t)what->bandwidth));
     if (what->disk != NULL)
         json_object_set_new(params, "disk", json_string(vm_disk(vm, what->disk)->id));
     return begin(m, flow_row_new("remove-snapshots", vm->id, NULL, params), what->correlation_id,
@@ -297,21 +367,44 @@ name_of(const Vm *vm, const char *snapshot_id)
 char *
 manager_snapshots_remove(Manager *m, const SnapshotsRemove *what, GError **error)
 {
-    g_autoptr(Vm) vm = vm_now(m, what->vm_id, "?fresh=1&users=1", error);
+    g_auto(Look) look = look_and_plan(m, what, LOOK_MS);
     WITH_LOCK(&m->door);
     g_autoptr(GError) why = NULL;
     char *id;
 
-    if (vm == NULL)
+    if (look.vm == NULL) {
+        no_vm(what->vm_id, error);
         return NULL;
-    id = remove_snapshots(m, what, vm, &why);
+    }
+    id = remove_snapshots(m, what, &look, &why);
     if (id == NULL) {
-        event_refused(m, flow_kind("remove-snapshots"), vm,
-                      what->snapshot_ids != NULL ? name_of(vm, what->snapshot_ids[0]) : NULL,
+        event_refused(m, flow_kind("remove-snapshots"), look.vm,
+                      what->snapshot_ids != NULL ? name_of(look.vm, what->snapshot_ids[0]) : NULL,
                       what->correlation_id, what->user, why);
         g_propagate_error(error, g_steal_pointer(&why));
     }
     return id;
+}
+
+bool
+manager_plan(Manager *m, const SnapshotsRemove *what, json_t **ret_plan, GError **error)
+{
+    g_auto(Look) look = look_and_plan(m, what, PLAN_MS);
+    g_autoptr(json_t) names = json_array();
+
+    if (look.vm == NULL)
+        return no_vm(what->vm_id, error);
+    if (!can_remove(m, what, look.vm, names, error))
+        return false;
+    if (look.plan == NULL && look.why != NULL) {
+        g_propagate_error(error, g_steal_pointer(&look.why));
+        return false;
+    }
+    if (look.plan == NULL) /* a job ended between two looks */
+        return error_set(error, ERR_BUSY, "VM '%s' was busy a moment ago; ask again",
+                         look.vm->name);
+    *ret_plan = g_steal_pointer(&look.plan);
+    return true;
 }
 
 /* ---- rename ---- */
@@ -341,6 +434,56 @@ manager_snapshot_rename(Manager *m, const char *vm_id, const char *snapshot_id, 
     return begin(m, flow_row_new("rename-snapshot", vm->id, NULL, params), correlation_id,
                  g_strdup_printf("Renaming snapshot '%s' of VM '%s' to '%s'", snapshot->name,
                                  vm->name, name),
+                 error);
+}
+
+/* ---- the doctor ---- */
+
+/* The operation of the agent that a job of ours has mended with; NULL = no such job, or it mended
+ * nothing that can be undone. */
+static char *
+fix_of_job(Manager *m, const char *job_id)
+{
+    g_autoptr(json_t) job = manager_job(m, job_id, NULL);
+
+    return g_strdup(json_text(json_object_get(job, "result"), "undo"));
+}
+
+static json_t *
+doctor_params(Manager *m, const DoctorFix *what, const Vm *vm, GError **error)
+{
+    json_t *params, *classes = json_array();
+
+    for (const char *const *word = what->classes; word != NULL && *word != NULL; word++)
+        json_array_append_new(classes, json_string(*word));
+    params = params_new(vm, what->user);
+    json_object_set_new(params, "classes", classes);
+    if (what->undo == NULL)
+        return params;
+    g_autofree char *fix = fix_of_job(m, what->undo);
+    if (fix == NULL && !id_is_valid(what->undo)) {
+        error_set(error, ERR_INVALID, "'%s' is not the id of a job", what->undo);
+        json_decref(params);
+        return NULL;
+    }
+    json_object_set_new(params, "undo", json_string(fix != NULL ? fix : what->undo));
+    return params;
+}
+
+char *
+manager_doctor_fix(Manager *m, const DoctorFix *what, GError **error)
+{
+    g_autoptr(Vm) vm = vm_now(m, what->vm_id, error);
+    WITH_LOCK(&m->door);
+    json_t *params;
+
+    if (vm == NULL || !is_allowed(m, VERB_DOCTOR, vm, error) ||
+        (params = doctor_params(m, what, vm, error)) == NULL)
+        return NULL;
+    return begin(m, flow_row_new("doctor", vm->id, NULL, params), what->correlation_id,
+                 what->undo != NULL
+                     ? g_strdup_printf("Undoing what was mended of VM '%s'", vm->name)
+                     : g_strdup_printf("Mending what is wrong with VM '%s'", vm->name),
                  error);
 }
 

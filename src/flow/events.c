@@ -102,6 +102,20 @@ row_of_job(const FlowRow *row, int code, const char *severity, char *take_text)
     return event;
 }
 
+bool
+event_of_run(Flow *flow, int code, const char *severity, const char *about, char *take_text,
+             GError **error)
+{
+    g_autoptr(EventRow) event = row_of_job(flow->row, code, severity, take_text);
+
+    event->about = g_strdup(about);
+    if (flow->row->parent != NULL) {
+        g_free(event->job_id);
+        event->job_id = g_strdup(flow->row->parent);
+    }
+    return add(flow->manager, event, error);
+}
+
 static bool
 is_removal(const FlowRow *row)
 {

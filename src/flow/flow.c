@@ -20,6 +20,7 @@ const FlowKind flow_kinds[] = {
     { "create-snapshot",  create_snapshot_steps,   45,   68,  69,    117,     create_cancel },
     { "remove-snapshots", remove_snapshots_steps,  342,  356, 357,   343,     remove_cancel },
     { "rename-snapshot",  rename_snapshot_steps,   0,    0,   0,     0,       NULL },
+    { "doctor",           doctor_steps,            0,    0,   0,     0,       NULL },
     { "merge-run",        merge_run_steps,         0,    0,   0,     0,       NULL },
     { NULL },
 };
@@ -275,31 +276,31 @@ flow_children(Manager *m, const char *id, GError **error)
     return rows;
 }
 
-static Vm *
-get_vm(Flow *flow, const char *query, GError **error)
+Host *
+flow_host(Flow *flow, GError **error)
 {
     Manager *m = flow->manager;
     g_autofree char *name = inventory_host_of(m, flow->row->vm_id);
     Host *host = host_by_name(m, name != NULL ? name : flow_param(flow, "host"));
 
-    if (host == NULL) {
+    if (host == NULL)
         error_set(error, ERR_UNREACHABLE, "VM %s is on no host that is configured",
                   flow->row->vm_id);
-        return NULL;
-    }
-    return inventory_ask(host, flow->row->vm_id, query, CALL_MS, error);
+    return host;
+}
+
+static Vm *
+get_vm(Flow *flow, const char *query, GError **error)
+{
+    Host *host = flow_host(flow, error);
+
+    return host != NULL ? inventory_ask(host, flow->row->vm_id, query, CALL_MS, error) : NULL;
 }
 
 Vm *
 flow_look_at_vm(Flow *flow, GError **error)
 {
     return get_vm(flow, "?fresh=1", error);
-}
-
-Vm *
-flow_look_at_users(Flow *flow, GError **error)
-{
-    return get_vm(flow, "?fresh=1&users=1", error);
 }
 
 Vm *

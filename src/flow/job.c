@@ -3,16 +3,7 @@
  * Jobs as users see them: one document made of a flow's row, its children's rows and what the
  * agents said last of their operations.
  */
-#include "flow/agent_call.h"
-
-typedef struct {
-    Manager *manager;
-    const FlowRow *row;
-    GPtrArray *children; /* of FlowRow, may be empty */
-    bool open;
-    int64_t change;
-    char *waiting_for;
-} View;
+#include "flow/job_view.h"
 
 static void
 view_clear(View *view)
@@ -45,8 +36,8 @@ view_of(Manager *m, const char *job_id)
     return view;
 }
 
-static const char *
-row_status(const FlowRow *row, bool open)
+const char *
+job_row_status(const FlowRow *row, bool open)
 {
     if (open || row->ended == 0)
         return "started";
@@ -55,214 +46,14 @@ row_status(const FlowRow *row, bool open)
     return g_str_equal(row->error_word, "cancelled") ? "aborted" : "failed";
 }
 
-/* ---- progress ---- */
-
-typedef struct {
-    int64_t done, total;
-    double rate;
-    int64_t eta; /* s; -1 = unknown */
-    char *phase;
-    char *waiting_for; /* why the agent cannot go on just now */
-} Progress;
-
-static void
-progress_clear(Progress *progress)
-{
-    g_free(progress->phase);
-    g_free(progress->waiting_for);
-}
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Progress, progress_clear)
-
-static double
-json_real_or_int(const json_t *object, const char *key)
-{
-    return json_number_value(json_object_get(object, key));
-}
-
-/* What the agent said last of the call, as far as it goes. */
-static void
-read_progress(Manager *m, const FlowRow *row, const char *key, Progress *progress)
-{
-    const char *id = call_operation(row->data, key);
-    g_autoptr(json_t) doc = id != NULL ? seen_doc(m, id) : NULL;
-    const json_t *told = json_object_get(doc, "progress");
-
-    progress->eta = -1;
-    if (told == NULL)
-        return;
-    progress->done = json_number(told, "bytes_done");
-    progress->total = json_number(told, "bytes_total");
-    progress->rate = json_real_or_int(told, "rate");
-    if (json_object_get(told, "eta") != NULL)
-        progress->eta = (int64_t)json_real_or_int(told, "eta");
-    progress->phase = g_strdup(json_text(told, "phase"));
-    progress->waiting_for = g_strdup(json_text(doc, "waiting_for"));
-}
-
-static int
-percent(const Progress *progress, bool finished)
-{
-    if (finished)
-        return 100;
-    if (progress->total <= 0)
-        return 0;
-    return (int)CLAMP(100.0 * (double)progress->done / (double)progress->total, 0, 99);
-}
-
-static json_t *
-progress_to_json(const Progress *progress, bool finished)
-{
-    return json_pack("{s:i, s:I, s:I, s:I, s:I}", "percent", percent(progress, finished),
-                     "bytes_done", (json_int_t)progress->done, "bytes_total",
-                     (json_int_t)progress->total, "rate",
-                     (json_int_t)(finished ? 0 : progress->rate), "eta",
-                     (json_int_t)(finished ? 0 : progress->eta));
-}
-
-static void
-progress_add(Progress *sum, const Progress *part)
-{
-    sum->done += part->done;
-    sum->total += part->total;
-    sum->rate += part->rate;
-    sum->eta = MAX(sum->eta, part->eta); /* disks go side by side */
-    if (sum->waiting_for == NULL)
-        sum->waiting_for = g_strdup(part->waiting_for);
-}
-
-/* ---- disks of a removal ---- */
-
-static const FlowRow *
-run_child(const View *view, size_t number)
-{
-    for (guint i = 0; i < view->children->len; i++) {
-        const FlowRow *child = view->children->pdata[i];
-        if (json_number(child->params, "number") == (int64_t)number)
-            return child;
-    }
-    return NULL;
-}
-
-static void
-append_all(json_t *to, const json_t *from)
-{
-    if (json_is_array(from))
-        json_array_extend(to, (json_t *)from);
-}
-
-/* Progress of one run: exact where it is done, told while it runs, planned before. */
-static void
-run_progress(const View *view, const json_t *run, const FlowRow *child, Progress *ret)
-{
-    const json_t *result = child != NULL ? call_result(child->data, "merge") : NULL;
-
-    ret->eta = -1;
-    if (child != NULL && result == NULL)
-        read_progress(view->manager, child, "merge", ret);
-    if (result != NULL)
-        ret->done = ret->total = json_number(result, "bytes_copied");
-    else if (ret->total == 0)
-        ret->total = json_number(run, "bytes");
-}
-
-static const char *
-run_status(const View *view, const FlowRow *child)
-{
-    if (child != NULL)
-        return row_status(child, false);
-    return view->open ? "waiting" : "aborted";
-}
-
-/* The disk's status: the worst of its runs' that says something. */
-static const char *
-worse(const char *a, const char *b)
-{
-    static const char *const order[] = { "failed", "aborted", "started", "waiting", "finished" };
-
-    for (unsigned i = 0; i < G_N_ELEMENTS(order); i++)
-        if (g_strcmp0(a, order[i]) == 0 || g_strcmp0(b, order[i]) == 0)
-            return order[i];
-    return "waiting";
-}
-
-static void
-disk_add_strategy(json_t *disk, const char *strategy)
-{
-    const char *old = json_text(disk, "strategy");
-    g_autofree char *joined = NULL;
-
-    if (strategy == NULL || (old != NULL && strstr(old, strategy) != NULL &&
-                             (strlen(old) == strlen(strategy) || strstr(old, ", ") != NULL)))
-        return;
-    joined = old != NULL ? g_strdup_printf("%s, %s", old, strategy) : g_strdup(strategy);
-    json_object_set_new(disk, "strategy", json_string(joined));
-}
-
-static void
-disk_add_run(const View *view, json_t *disk, const json_t *run, Progress *sum)
-{
-    const FlowRow *child = run_child(view, (size_t)json_number(run, "number"));
-    const json_t *result = child != NULL ? call_result(child->data, "merge") : NULL;
-    const char *strategy = json_text(result, "strategy");
-    g_auto(Progress) progress = { 0 };
-
-    run_progress(view, run, child, &progress);
-    progress_add(sum, &progress);
-    json_object_set_new(disk, "bytes_copied",
-                        json_integer(json_number(disk, "bytes_copied") + progress.done));
-    json_object_set_new(disk, "bytes_total",
-                        json_integer(json_number(disk, "bytes_total") + progress.total));
-    json_object_set_new(
-        disk, "seconds",
-        json_real(json_real_or_int(disk, "seconds") + json_real_or_int(result, "seconds")));
-    append_all(json_object_get(disk, "pauses"), json_object_get(result, "pauses"));
-    disk_add_strategy(disk, strategy != NULL ? strategy : json_text(run, "strategy"));
-    json_object_set_new(disk, "status",
-                        json_string(worse(json_text(disk, "status"), run_status(view, child))));
-    if (child == NULL)
-        return;
-    append_all(json_object_get(disk, "volumes_removed"),
-               json_object_get(call_result(child->data, "delete"), "volumes_removed"));
-    json_put_text(disk, "error", child->error_text);
-    if (child->ended == 0)
-        json_put_text(disk, "phase", progress.phase != NULL ? progress.phase : child->step);
-}
-
-static json_t *
-disk_of_run(json_t *disks, const json_t *run)
-{
-    size_t i;
-    json_t *disk;
-
-    json_array_foreach (disks, i, disk)
-        if (g_strcmp0(json_text(disk, "id"), json_text(run, "disk_id")) == 0)
-            return disk;
-    disk = json_pack("{s:s, s:s, s:I, s:I, s:f, s:[], s:[]}", "id", json_text(run, "disk_id"),
-                     "name", json_text(run, "target"), "bytes_copied", (json_int_t)0, "bytes_total",
-                     (json_int_t)0, "seconds", 0.0, "pauses", "volumes_removed");
-    json_array_append_new(disks, disk);
-    return disk;
-}
-
-static json_t *
-disks_to_json(const View *view, Progress *sum)
-{
-    json_t *disks = json_array(), *run;
-    size_t i;
-
-    json_array_foreach (json_object_get(view->row->data, "runs"), i, run)
-        disk_add_run(view, disk_of_run(disks, run), run, sum);
-    return disks;
-}
-
 /* ---- steps ---- */
 
 static json_t *
 step_to_json(const FlowRow *row, bool open, int done, size_t number)
 {
     json_t *step =
-        json_pack("{s:s, s:s, s:I, s:I, s:i, s:i}", "id", row->id, "status", row_status(row, open),
-                  "start_time", (json_int_t)row->created, "end_time",
+        json_pack("{s:s, s:s, s:I, s:I, s:i, s:i}", "id", row->id, "status",
+                  job_row_status(row, open), "start_time", (json_int_t)row->created, "end_time",
                   (json_int_t)(open ? 0 : row->ended), "progress", done, "number", (int)number);
 
     json_put_text(step, "description", row->description);
@@ -283,11 +74,12 @@ steps_to_json(const View *view, int job_percent)
         const FlowRow *child = view->children->pdata[i];
         g_auto(Progress) progress = { 0 };
 
-        run_progress(view, child->params, child, &progress);
+        progress_of_run(view, child->params, child, &progress);
         json_array_append_new(
             steps,
-            step_to_json(child, false,
-                         percent(&progress, child->ended != 0 && child->error_word == NULL), i));
+            step_to_json(
+                child, false,
+                progress_percent(&progress, child->ended != 0 && child->error_word == NULL), i));
     }
     return steps;
 }
@@ -297,17 +89,31 @@ steps_to_json(const View *view, int job_percent)
 static const char *
 single_call(const FlowRow *row)
 {
-    return g_str_equal(row->kind, "rename-snapshot") ? "rename" : "create";
+    return g_str_equal(row->kind, "rename-snapshot") ? "rename"
+           : g_str_equal(row->kind, "doctor")        ? "doctor"
+                                                     : "create";
+}
+
+/* Of the first disk that has paused; NULL = none. Borrowed. */
+static const char *
+first_attention(const json_t *disks)
+{
+    for (size_t i = 0; i < json_array_size(disks); i++) {
+        const char *text = json_text(json_array_get(disks, i), "attention");
+        if (text != NULL)
+            return text;
+    }
+    return NULL;
 }
 
 static json_t *
 job_to_json(const View *view)
 {
     const FlowRow *row = view->row;
-    const char *status = row_status(row, view->open);
+    const char *status = job_row_status(row, view->open);
     bool finished = g_str_equal(status, "finished");
     g_auto(Progress) sum = { .eta = -1 };
-    json_t *disks = disks_to_json(view, &sum);
+    json_t *disks = job_disks(view, &sum);
     json_t *job =
         json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:o, s:b}", "id", row->id, "kind",
                   row->kind, "vm_id", row->vm_id, "status", status, "step", row->step, "start_time",
@@ -315,11 +121,11 @@ job_to_json(const View *view)
                   "last_updated", (json_int_t)row->updated, "disks", disks, "cancel", row->cancel);
 
     if (json_object_get(row->data, "runs") == NULL) {
-        read_progress(view->manager, row, single_call(row), &sum);
+        progress_read(view->manager, row, single_call(row), &sum);
         json_object_set(job, "result", (json_t *)call_result(row->data, single_call(row)));
     }
     json_object_set_new(job, "progress", progress_to_json(&sum, finished));
-    json_object_set_new(job, "steps", steps_to_json(view, percent(&sum, finished)));
+    json_object_set_new(job, "steps", steps_to_json(view, progress_percent(&sum, finished)));
     json_object_set(job, "snapshots", json_object_get(row->params, "snapshots"));
     json_object_set(job, "names", json_object_get(row->params, "names"));
     json_put_text(job, "vm_name", json_text(row->params, "vm_name"));
@@ -328,6 +134,7 @@ job_to_json(const View *view)
     json_put_text(job, "correlation_id", row->correlation_id);
     json_put_text(job, "waiting_for",
                   view->waiting_for != NULL ? view->waiting_for : sum.waiting_for);
+    json_put_text(job, "attention", first_attention(disks));
     json_put_text(job, "error", row->error_text);
     json_put_text(job, "error_code", row->error_word);
     json_object_set_new(job, "rev", json_integer(view->open ? view->change : row->updated));
@@ -471,4 +278,25 @@ manager_job_cancel(Manager *m, const char *id, GError **error)
                          "itself",
                          id, row->description, row->step);
     return flow_cancel(m, id, error);
+}
+
+bool
+manager_job_resume(Manager *m, const char *id, GError **error)
+{
+    g_autoptr(FlowRow) row = job_row(m, id, error);
+    g_autoptr(GPtrArray) rows = row != NULL ? flow_children(m, id, error) : NULL;
+    unsigned resumed = 0;
+
+    if (rows == NULL)
+        return false;
+    if (row->ended != 0)
+        return error_set(error, ERR_REFUSED, "job %s has already ended", id);
+    for (guint i = 0; i < rows->len; i++)
+        if (!attention_resume(m, rows->pdata[i], &resumed, error))
+            return false;
+    return resumed > 0 ||
+           error_set(error, ERR_REFUSED,
+                     "job %s (%s) has not paused: there is nothing to resume; 'livemerge job show "
+                     "%s' tells how it goes",
+                     id, row->description, id);
 }

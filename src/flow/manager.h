@@ -72,23 +72,50 @@ typedef struct {
     const char *const *snapshot_ids;
     const char *disk; /* NULL = all */
     Strategy strategy;
+    Verify verify;
     uint64_t bandwidth; /* bytes a second for each disk, 0 = none */
     const char *correlation_id;
     const char *user;
 } SnapshotsRemove;
 char *manager_snapshots_remove(Manager *manager, const SnapshotsRemove *what, GError **error);
+/* What the same would be: the agent's plan (plan_to_json() of model/plan.h), with its blockers if
+ * it is not possible. Nothing is begun and no event written. Asks the host, which may take a while.
+ * Errors: what else would refuse the removal (unknown snapshots, a VM that is busy, a host that
+ * does not answer). */
+bool manager_plan(Manager *manager, const SnapshotsRemove *what, json_t **ret_plan, GError **error);
 char *manager_snapshot_rename(Manager *manager, const char *vm_id, const char *snapshot_id,
                               const char *name, const char *correlation_id, const char *user,
                               GError **error);
 
+/* ---- the doctor (model/diagnosis.h) ---- */
+/* {"findings": [finding_to_json() and "host"], "busy": [{"vm_id", "vm", "why"}]: not looked at,
+ *  "silent": [{"name", "why"}]: hosts that were not heard,
+ *  "unread": [{"host", "path", "why"}]: storage that could not be read, "kept": {"files", "bytes"}}
+ * vm_id NULL: all VMs of all hosts. Asks the hosts, which may take a while. */
+bool manager_doctor(Manager *manager, const char *vm_id, json_t **ret_answer, GError **error);
+typedef struct {
+    const char *vm_id;
+    const char *const *classes; /* empty: all findings whose fix is safe */
+    const char *undo;           /* a job or operation that has mended something; NULL = mend */
+    const char *correlation_id;
+    const char *user;
+} DoctorFix;
+/* Begins a job, like the other deeds. */
+char *manager_doctor_fix(Manager *manager, const DoctorFix *what, GError **error);
+
 /* ---- jobs: a job is a flow without parent; its steps are its children ---- */
 /* {"id","kind","description","vm_id","vm_name","snapshots":[id..],"correlation_id","status":"started|finished|failed|aborted",
- *  "names":[name..],"user","cancel":bool,"error_code":word,"result":{} of a create's operation,
+ *  "names":[name..],"user","cancel":bool,"error_code":word,"result":{} of the operation, where
+ *    there is one only (create, rename, doctor),
  *  "step","waiting_for","error","start_time"(ms),"end_time"(ms or 0),"last_updated"(ms),
  *  "progress":{"percent","bytes_done","bytes_total","rate","eta"},
- *  "disks":[{"id","name","strategy","status","phase","bytes_copied","bytes_total","seconds","pauses":[{"kind","milliseconds"}],"volumes_removed":[..],"error"}],
+ *  "attention": why it has paused itself,
+ *  "disks":[{"id","name","strategy","status","phase","bytes_copied","bytes_total","seconds","pauses":[{"kind","milliseconds"}],"volumes_removed":[..],"error","attention",
+ *    "plan":{"strategy","bytes_read","bytes_written","space_peak","space_freed","seconds","pauses","pause_ms"},
+ *    "outcome":{"strategy","bytes_copied","bytes_shared","bytes_written","space_freed","seconds","pauses","pause_ms","verified"}}],
  *  "steps":[{"id","description","status","start_time","end_time","progress"(percent),"number"}],
- * "rev": N } A disk's status may also be "waiting". Members without a value are left out.
+ * "rev": N } A disk's status may also be "waiting" or "paused". pauses of plan and outcome is how
+ * many, pause_ms the longest. Members without a value are left out.
  */
 json_t *manager_job(Manager *manager, const char *id, GError **error);
 json_t *manager_jobs(Manager *manager, GError **error); /* array, newest first */
@@ -96,6 +123,8 @@ json_t *manager_jobs(Manager *manager, GError **error); /* array, newest first *
 json_t *manager_job_wait(Manager *manager, const char *id, int64_t rev, unsigned timeout_ms,
                          GError **error);
 bool manager_job_cancel(Manager *manager, const char *id, GError **error);
+/* Goes on after it has paused itself; the agent's answer. ERR_REFUSED: it has not. */
+bool manager_job_resume(Manager *manager, const char *id, GError **error);
 
 /* ---- events ---- */
 bool manager_event(Manager *manager, int code, const char *severity, const char *vm_id,

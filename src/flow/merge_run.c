@@ -2,9 +2,10 @@
  *
  * One run of one disk: its volumes become one, the others are deleted.
  *
- * params: disk_id, target, base, top, strategy, bandwidth, volumes: [{id, path}] (the run before
- * the merge, base first), host, number. data: the calls "merge" and "delete", instance,
- * volumes_left.
+ * params: a run of the agent's plan (disk_id, target, base, top, strategy, volumes: [{id, path}] as
+ * they are before the merge, base first, remove, kept, what it would cost), bandwidth, verify,
+ * host, vm_name, user, number. data: the calls "merge" and "delete", instance, volumes_left,
+ * attention.
  */
 #include "flow/agent_call.h"
 
@@ -29,7 +30,8 @@ begin_act(void *self, GError **error)
                              json_text(params, "top"), "strategy", json_text(params, "strategy"),
                              "bandwidth", (json_int_t)json_number(params, "bandwidth"));
 
-    json_object_set(body, "remove", json_object_get(params, "remove")); /* absent but for graft */
+    json_object_set(body, "remove", json_object_get(params, "remove")); /* graft and copy only */
+    json_object_set(body, "verify", json_object_get(params, "verify"));
     return call_begin_act(flow, MERGE, body, error);
 }
 
@@ -45,9 +47,19 @@ resolve_will_tell(Flow *flow, GError **error)
 static StepState
 wait_check(void *self, GError **error)
 {
-    return call_wait_or(self, MERGE, resolve_will_tell, error);
+    Flow *flow = self;
+    g_autoptr(GError) why = NULL;
+    StepState state = call_wait_or(flow, MERGE, resolve_will_tell, &why);
+
+    if (!attention_tell(flow, MERGE, error) ||
+        (state == STEP_FAILED && !mismatch_tell(flow, MERGE, why, error)))
+        return STEP_UNKNOWN; /* a person must hear of it */
+    if (why != NULL)
+        g_propagate_error(error, g_steal_pointer(&why));
+    return state;
 }
 
+/* Do new volumes take the place of all of the run? */
 static bool
 makes_new_volumes(const Flow *flow)
 {
@@ -74,6 +86,19 @@ still_there(const Flow *flow, const Disk *disk)
     return NULL;
 }
 
+/* Do others stand on it, so that it stays? */
+static bool
+is_kept(const Flow *flow, const json_t *path)
+{
+    json_t *kept;
+    size_t i;
+
+    json_array_foreach (json_object_get(flow->row->params, "kept"), i, kept)
+        if (json_equal(kept, path))
+            return true;
+    return false;
+}
+
 /* Files to delete: what the agent said, or if that was lost, those of the run that are gone from
  * the chain. The agent looks again before it deletes any. */
 static json_t *
@@ -87,9 +112,11 @@ volumes_left(const Flow *flow)
         json_decref(paths);
         return json_deep_copy(told);
     }
-    json_array_foreach (json_object_get(flow->row->params, "volumes"), i, volume)
-        if (i > 0 || makes_new_volumes(flow))
-            json_array_append(paths, json_object_get(volume, "path"));
+    json_array_foreach (json_object_get(flow->row->params, "volumes"), i, volume) {
+        json_t *path = json_object_get(volume, "path");
+        if ((i > 0 || makes_new_volumes(flow)) && !is_kept(flow, path))
+            json_array_append(paths, path);
+    }
     return paths;
 }
 

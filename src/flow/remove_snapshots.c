@@ -1,91 +1,41 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * Delete snapshots: merge the runs that the planner found, then let the agent forget them.
+ * Delete snapshots: merge the runs that the agent's plan has, then let the agent forget them.
  *
- * params: snapshots, names, disk, strategy, bandwidth, host, vm_name, user. data: runs (the plan:
- * each is the params of a child of kind merge-run), chosen: [snapshot ids] to forget, and the call
- * "forget".
+ * params: snapshots, names, disk, strategy, verify, bandwidth, host, vm_name, user. data: plan (as
+ * the agent told it), runs (each is the params of a child of kind merge-run), chosen: [snapshot
+ * ids] to forget, and the call "forget".
  */
 #include "flow/agent_call.h"
 
-static json_t *
-run_volumes(const Vm *vm, const Run *run)
-{
-    const Disk *disk = vm_disk(vm, run->disk_id);
-    json_t *volumes = json_array();
-
-    for (unsigned i = run->base_index; i <= run->top_index && i < disk->volumes->len; i++) {
-        const Volume *volume = disk->volumes->pdata[i];
-        json_array_append_new(volumes,
-                              json_pack("{s:s, s:s}", "id", volume->id, "path", volume->path));
-    }
-    return volumes;
-}
-
-/* The list entry[key], made if it is not there. */
-static json_t *
-list_of(json_t *entry, const char *key)
-{
-    if (json_object_get(entry, key) == NULL)
-        json_object_set_new(entry, key, json_array());
-    return json_object_get(entry, key);
-}
-
-static json_t *
-plan_to_json(const Flow *flow, const Vm *vm, const GPtrArray *runs)
-{
-    json_t *plan = json_array();
-
-    for (guint i = 0; i < runs->len; i++) {
-        const Run *run = runs->pdata[i];
-        json_t *entry = json_pack(
-            "{s:i, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:s, s:o}", "number", (int)i, "disk_id",
-            run->disk_id, "target", run->target, "base", run->base, "top", run->top, "strategy",
-            strategy_word(run->strategy), "bytes", (json_int_t)run->bytes, "bandwidth",
-            (json_int_t)json_number(flow->row->params, "bandwidth"), "host", vm->host, "volumes",
-            run_volumes(vm, run));
-        for (char **id = run->removed; id != NULL && *id != NULL; id++)
-            json_array_append_new(list_of(entry, "remove"), json_string(*id));
-        json_array_append_new(plan, entry);
-    }
-    return plan;
-}
-
+/* What came of a question, or of a plan: not knowing is not failing. */
 static StepState
-unknown_if_retry(const GError *why)
+not_planned(GError *take_why, GError **error)
 {
-    return error_may_retry(why) ? STEP_UNKNOWN : STEP_FAILED;
+    StepState state = error_may_retry(take_why) ? STEP_UNKNOWN : STEP_FAILED;
+
+    g_propagate_error(error, take_why);
+    return state;
 }
 
 static StepState
 plan(Flow *flow, GError **error)
 {
     const json_t *params = flow->row->params;
+    Host *host = flow_host(flow, error);
     g_autoptr(GError) why = NULL;
-    g_autoptr(Vm) vm = flow_look_at_users(flow, &why);
-    g_autoptr(GPtrArray) ids = g_ptr_array_new(), runs = NULL;
-    Strategy strategy = STRATEGY_AUTO;
+    g_autoptr(Vm) vm = NULL;
+    g_autoptr(json_t) told = NULL;
     VerbContext context = { 0 };
-    size_t i;
-    json_t *id;
 
-    if (vm == NULL) {
-        bool gone = g_error_matches(why, ERR, ERR_NOT_FOUND);
-        g_propagate_error(error, g_steal_pointer(&why));
-        return gone ? STEP_FAILED : STEP_UNKNOWN; /* not knowing is not failing */
-    }
-    json_array_foreach (json_object_get(params, "snapshots"), i, id)
-        g_ptr_array_add(ids, (void *)json_string_value(id));
-    g_ptr_array_add(ids, NULL);
-    if (!verb_allowed(VERB_SNAPSHOT_DELETE, vm, &context, &why) ||
-        !strategy_from_word(json_text(params, "strategy"), &strategy, &why) ||
-        (runs = plan_runs(vm, (const char *const *)ids->pdata, json_text(params, "disk"), strategy,
-                          &why)) == NULL) {
-        StepState state = unknown_if_retry(why);
-        g_propagate_error(error, g_steal_pointer(&why));
-        return state;
-    }
-    json_object_set_new(flow->row->data, "runs", plan_to_json(flow, vm, runs));
+    if (host == NULL)
+        return STEP_UNKNOWN;
+    if (!agent_plan_ask(host, flow->row->vm_id, params, PLAN_MS, &vm, &told, &why))
+        return not_planned(g_steal_pointer(&why), error);
+    json_object_set(flow->row->data, "plan", told);
+    if (!verb_allowed(VERB_SNAPSHOT_DELETE, vm, &context, &why) || !agent_plan_judge(told, &why))
+        return not_planned(g_steal_pointer(&why), error);
+    json_object_set_new(flow->row->data, "runs", agent_plan_runs(told, params, host->name));
     return STEP_DONE;
 }
 

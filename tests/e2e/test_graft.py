@@ -37,11 +37,11 @@ def site(request):
         assert not problems, problems
 
 
-def grafted(job, disks=1):
+def grafted(job, disks=1, strategy="graft"):
     accounts = items(job, "disks", "disk")
     assert job["status"] == "finished" and len(accounts) == disks, job
     for disk in accounts:
-        assert disk["strategy"] == "graft", disk
+        assert disk["strategy"] == strategy, disk
         assert items(disk, "volumes_removed", "volume"), disk
     return accounts
 
@@ -61,6 +61,61 @@ def test_any_set(site, vm, doomed, state):  # pylint: disable=redefined-outer-na
     site.host.virsh("destroy", one.name)
     one.wait_status("down")
     one.expect_layers(4, disks=2)
+
+
+@pytest.mark.parametrize("strategy", ["graft", "copy"])
+@pytest.mark.parametrize("doomed", [["s1"], ["s3"], ["s1", "s3"], NAMES], ids="+".join)
+def test_any_set_while_off(site, vm, doomed, strategy):  # pylint: disable=redefined-outer-name
+    one = vm(2)
+    one.layers(*NAMES, disks=2)
+    site.host.virsh("destroy", one.name)
+    one.wait_status("down")
+    grafted(one.delete(*doomed, options=("--strategy", strategy)), 2, strategy)
+    assert one.names() == [name for name in NAMES if name not in doomed]
+    for target in ("vda", "vdb"):
+        assert len(one.chain(target)) == 4 - len(doomed)
+    one.expect_layers(4, disks=2)
+    site.host.virsh("start", one.name)
+    one.wait_status("up")
+    one.expect_layers(4, disks=2)
+
+
+@pytest.mark.parametrize("point", ["agent.graft.built", "agent.cold.before-redefine",
+                                   "agent.cold.after-redefine", "agent.cold.after-manifest",
+                                   "agent.merge.settled"])
+def test_agent_dies_while_off(site, vm, point):  # pylint: disable=redefined-outer-name
+    one = vm().layers("s1", "s2")
+    site.host.virsh("destroy", one.name)
+    one.wait_status("down")
+    site.agent.restart(faults=f"{point}=die@1")
+    site.wait_ready()
+    job = one.begin_delete("s1", "s2", options=GRAFT)
+    site.agent.wait_dead()
+    site.mend()
+    grafted(one.wait_job(job))
+    assert len(one.chain()) == 1
+    one.expect_layers(3)
+
+
+@pytest.mark.parametrize("strategy", ["graft", "copy"])
+@pytest.mark.parametrize("state", ["up", "down"])
+def test_others_stand_on_the_old_volumes(site, vm, state, strategy):  # pylint: disable=redefined-outer-name
+    """What somebody stands on stays where it is, and what that stands on."""
+    one = vm().layers(*NAMES)
+    old = one.chain()
+    clone = one.directory / "clone.qcow2"
+    call("qemu-img", "create", "-q", "-f", "qcow2", "-b", old[1], "-F", "qcow2", clone)
+    if state == "down":
+        site.host.virsh("destroy", one.name)
+        one.wait_status("down")
+    job = one.delete("s1", "s2", options=("--strategy", strategy))
+    assert job["status"] == "finished", job
+    assert items(job, "disks", "disk")[0]["strategy"] == strategy
+    assert len(one.chain()) == 2 and not set(one.chain()) & set(old)
+    assert set(one.files()) == {*one.chain(), old[0], old[1], str(clone)}
+    for image, count in ((one.chain()[-1], 4), (one.chain()[0], 3), (clone, 2)):
+        for i in range(count):
+            assert pattern_is(image, f"{i}M", "1M", i + 1, share=True), (image, i)
 
 
 def test_a_full_leaf_is_sealed(site, vm):  # pylint: disable=redefined-outer-name

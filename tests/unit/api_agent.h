@@ -5,6 +5,7 @@
 #pragma once
 
 #include "http/http.h"
+#include "model/plan.h"
 #include "model/vm.h"
 #include "wire/wire.h"
 
@@ -37,6 +38,35 @@ agent_vms(void *self, const HttpRequest *request, const char *id, json_t *body, 
     json_t *copy = json_deep_copy(agent->vm);
 
     *ret_json = id == NULL ? json_pack("{s:[o]}", "vms", copy) : copy;
+    return true;
+}
+
+static bool
+agent_plan(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
+           GError **error)
+{
+    Agent *agent = self;
+    WITH_LOCK(&agent->lock);
+    g_autoptr(Vm) vm = vm_from_json(agent->vm, error);
+    g_autoptr(GPtrArray) ids = g_ptr_array_new();
+    Strategy strategy;
+    Verify verify;
+    size_t i;
+    json_t *snapshot;
+
+    json_array_foreach (json_object_get(body, "snapshots"), i, snapshot)
+        g_ptr_array_add(ids, (void *)json_string_value(snapshot));
+    g_ptr_array_add(ids, NULL);
+    if (vm == NULL || !strategy_from_word(json_text(body, "strategy"), &strategy, error) ||
+        !verify_from_word(json_text(body, "verify"), &verify, error))
+        return false;
+    g_autoptr(Plan) plan = plan_new(vm, (const char *const *)ids->pdata, json_text(body, "disk"),
+                                    strategy, verify, error);
+    if (plan == NULL)
+        return false;
+    plan_guess(plan, vm);
+    plan_choose(plan, vm);
+    *ret_json = json_pack("{s:o, s:o}", "vm", vm_to_json(vm), "plan", plan_to_json(plan, vm));
     return true;
 }
 
@@ -79,6 +109,19 @@ agent_operations(void *self, const HttpRequest *request, const char *id, json_t 
 }
 
 static bool
+agent_resume(void *self, const HttpRequest *request, const char *id, json_t *body,
+             json_t **ret_json, GError **error)
+{
+    Agent *agent = self;
+    WITH_LOCK(&agent->lock);
+    json_t *op = json_object_get(agent->operations, id);
+
+    json_object_del(op, "attention");
+    *ret_json = json_deep_copy(op);
+    return true;
+}
+
+static bool
 agent_nothing(void *self, const HttpRequest *request, const char *id, json_t *body,
               json_t **ret_json, GError **error)
 {
@@ -90,10 +133,12 @@ static const WireRoute agent_routes[] = {
     { "GET",  "/v1/hello",             agent_hello },
     { "GET",  "/v1/vms",               agent_vms },
     { "GET",  "/v1/vms/ID",            agent_vms },
+    { "POST", "/v1/vms/ID/plan",       agent_plan },
     { "POST", "/v1/operations",        agent_begin },
     { "GET",  "/v1/operations",        agent_operations },
     { "GET",  "/v1/operations/ID",     agent_operation },
     { "POST", "/v1/operations/ID/ack", agent_nothing },
+    { "POST", "/v1/operations/ID/resume", agent_resume },
     { NULL },
 };
 /* clang-format on */
@@ -165,6 +210,20 @@ agent_wait_operation(Agent *agent, const char *kind)
         if (!g_cond_wait_until(&agent->changed, &agent->lock, until))
             g_error("no operation of kind %s was begun within 20 s", kind);
     }
+}
+
+/* It pauses itself. */
+static void
+agent_pause_operation(Agent *agent, const char *op_id, const char *why)
+{
+    WITH_LOCK(&agent->lock);
+    json_t *op = json_object_get(agent->operations, op_id);
+
+    json_object_set_new(op, "attention", json_pack("{s:s, s:s}", "kind", "space", "message", why));
+    g_autoptr(json_t) event = json_pack("{s:s, s:O}", "event", "operation", "operation", op);
+    autolibc char *line = json_dumps(event, JSON_COMPACT);
+    g_queue_push_tail(&agent->lines, g_strdup(line));
+    g_cond_broadcast(&agent->changed);
 }
 
 /* The VM is now like this, and the operation is done. */

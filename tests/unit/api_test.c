@@ -871,7 +871,16 @@ check_bad_requests(World *w)
         { "POST", "/removesnapshots",
           "{\"snapshots\":[{\"id\":\"" SNAP_1 "\"}],\"disk\":{\"id\":\"vdz\"}}", 400, "vdz" },
         { "DELETE", "/snapshots/" SNAP_1 "?strategy=fast", NULL, 400, "commit-active" },
+        { "POST", "/removesnapshots",
+          "{\"snapshots\":[{\"id\":\"" SNAP_1 "\"}],\"verify\":\"maybe\"}", 400, "extents" },
+        { "POST", "/removesnapshots",
+          "{\"snapshots\":[{\"id\":\"" SNAP_1 "\"}],\"dry_run\":\"maybe\"}", 400, "dry_run" },
+        { "POST", "/removesnapshots", "{\"snapshots\":[{\"id\":\"" SNAP_2 "\"}],\"dry_run\":true}",
+          400, SNAP_2 },
         { "DELETE", "/snapshots/" SNAP_1 "?disk=vdz", NULL, 400, "vdz" },
+        { "DELETE", "/snapshots/" SNAP_1 "?verify=maybe", NULL, 400, "extents" },
+        { "DELETE", "/snapshots/" SNAP_1 "?dry_run=maybe", NULL, 400, "dry_run" },
+        { "DELETE", "/snapshots/" SNAP_2 "?dry_run=true", NULL, 404, SNAP_2 },
         { "DELETE", "/snapshots/" SNAP_1 "?bandwidth=nan", NULL, 400, "bandwidth" },
     };
 
@@ -914,6 +923,55 @@ check_media(World *w)
     call(w, "POST", PATH("/vms/" VM_ID "/snapshots"), NULL, large);
     g_assert_cmpint(w->answer.status, ==, 413);
     g_assert_nonnull(strstr(w->answer.body, "<fault><detail>[the request"));
+}
+
+/* What a delete would be, in XML and JSON; nothing is begun. */
+static void
+check_plan(World *w)
+{
+    static const char *const xml[] = { "Content-Type: application/xml", NULL };
+
+    call(w, "POST", PATH("/vms/" VM_ID "/removesnapshots"), xml,
+         "<action><snapshots><snapshot id=\"" SNAP_1 "\"/></snapshots><dry_run>true</dry_run>"
+         "</action>");
+    if (w->answer.status != 200)
+        g_error("plan: %d %s", w->answer.status, w->answer.body);
+    static const char *const parts[] = { "<plan><vm ",
+                                         "<name>web1</name>",
+                                         "<possible>true</possible>",
+                                         "<exact>false</exact>",
+                                         "<totals><bytes_read>",
+                                         "<runs><run><disk ",
+                                         "<name>vda</name>",
+                                         "<volumes><volume id=\"",
+                                         "</path></volume>",
+                                         "<options><option><strategy>",
+                                         "<wanted>auto</wanted>",
+                                         "<verify>extents</verify>",
+                                         "<space_peak>" };
+    for (size_t i = 0; i < G_N_ELEMENTS(parts); i++)
+        if (strstr(w->answer.body, parts[i]) == NULL)
+            g_error("the plan does not hold %s: %s", parts[i], w->answer.body);
+
+    json_call(w, "DELETE",
+              PATH("/vms/" VM_ID "/snapshots/" SNAP_1 "?dry_run&strategy=cold-commit&disk=vda"),
+              NULL, 200);
+    assert_at(w->doc, "possible", "false");
+    assert_at(w->doc, "code", "\"refused\"");
+    assert_at(w->doc, "wanted", "\"cold-commit\"");
+    assert_at(w->doc, "runs.run.0.disk.id", "\"" DISK_A "\"");
+    assert_at(w->doc, "runs.run.0.disk.name", "\"vda\"");
+    assert_at(w->doc, "runs.run.0.target", NULL);
+    assert_at(w->doc, "snapshots.snapshot.0.id", "\"" SNAP_1 "\"");
+    g_assert_nonnull(strstr(w->answer.body, "\"why\""));
+    json_call(w, "POST", PATH("/vms/" VM_ID "/removesnapshots"),
+              "{\"snapshots\":[{\"id\":\"" SNAP_1
+              "\"}],\"dry_run\":true,\"verify\":\"none\",\"disk\":{\"id\":\"" DISK_A "\"}}",
+              200);
+    assert_at(w->doc, "possible", "true");
+    assert_at(w->doc, "verify", "\"none\"");
+    json_call(w, "GET", PATH("/jobs"), NULL, 200);
+    assert_at(w->doc, "job", "[]");
 }
 
 /* A snapshot is taken: locked at once, found at once, ok when the agent is done. */
@@ -975,8 +1033,9 @@ static void
 check_delete(World *w)
 {
     json_call(w, "DELETE",
-              PATH("/vms/" VM_ID "/snapshots/" SNAP_1 "?async=true&bandwidth=0.5&disk=vda"), NULL,
-              200);
+              PATH("/vms/" VM_ID "/snapshots/" SNAP_1 "?async=true&bandwidth=0.5&disk=vda"
+                   "&dry_run=false&verify=none"),
+              NULL, 200);
     assert_at(w->doc, "status", "\"complete\"");
     g_autofree char *job = g_strdup(json_text(at(w->doc, "job"), "id"));
     json_call(w, "GET", PATH("/vms/" VM_ID "/snapshots/" SNAP_1), NULL, 200);
@@ -986,6 +1045,7 @@ check_delete(World *w)
     json_t *sent = json_object_get(w->agent->operations, operation);
     g_assert_cmpint(json_number(sent, "bandwidth"), ==, 524288);
     g_assert_cmpstr(json_text(sent, "disk_id"), ==, DISK_A);
+    g_assert_cmpstr(json_text(sent, "verify"), ==, "none");
     g_mutex_unlock(&w->agent->lock);
     json_call(w, "GET", PATH("/jobs/%s/steps", job), NULL, 200);
     g_assert_nonnull(at(w->doc, "step.0.id"));
@@ -996,6 +1056,20 @@ check_delete(World *w)
     json_call(w, "GET", PATH("/jobs/%s?wait=x", job), NULL, 400);
     json_call(w, "POST", PATH("/jobs/x/cancel"), "{}", 404);
     assert_at(w->doc, "status", "\"failed\"");
+    json_call(w, "POST", PATH("/jobs/x/resume"), "{}", 404);
+    json_call(w, "POST", PATH("/jobs/%s/resume", job), "{}", 409);
+    agent_pause_operation(w->agent, operation, "3 GiB are missing");
+    do
+        json_call(w, "GET", PATH("/jobs/%s", job), NULL, 200);
+    while (at(w->doc, "attention") == NULL);
+    assert_at(w->doc, "attention", "\"3 GiB are missing\"");
+    assert_at(w->doc, "disks.disk.0.status", "\"paused\"");
+    assert_at(w->doc, "disks.disk.0.plan.bytes_written", "30");
+    g_assert_nonnull(strstr(w->answer.body, "/resume\""));
+    json_call(w, "POST", PATH("/jobs/%s/resume", job), "{}", 200);
+    assert_at(w->doc, "status", "\"complete\"");
+    json_call(w, "GET", PATH("/jobs/%s", job), NULL, 200);
+    assert_at(w->doc, "attention", NULL);
 }
 
 static void
@@ -1041,6 +1115,7 @@ test_whole(void)
     check_snapshots_listed(&w);
     check_media(&w);
     check_bad_requests(&w);
+    check_plan(&w);
     check_create(&w);
     check_delete(&w);
     check_events(&w);

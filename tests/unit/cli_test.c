@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 #include "cli/complete.h"
 #include "cli/doc.h"
+#include "cli/plan.h"
 #include "cli/progress.h"
 #include "cli/resolve.h"
 #include "cli/table.h"
@@ -49,7 +50,7 @@ test_parse(void)
         { "vm show a b", NULL, NULL, "one argument too many: 'b'" },
         { "vm", NULL, NULL, "wants a verb: list, show" },
         { "vm fly", NULL, NULL, "no verb 'fly'" },
-        { "cow list", NULL, NULL, "unknown command 'cow'; there are vm, snapshot, job" },
+        { "cow list", NULL, NULL, "unknown command 'cow'; there are vm, snapshot, plan, job" },
         { "vm list --frobnicate", NULL, NULL, "unknown option '--frobnicate'" },
         { "vm list -z", NULL, NULL, "unknown option '-z'" },
         { "vm list -yz", NULL, NULL, "unknown option '-yz'" },
@@ -69,6 +70,16 @@ test_parse(void)
         { "snapshot delete v a --bandwidth fast", NULL, NULL, "whole number, not 'fast'" },
         { "snapshot delete v a --bandwidth -3", NULL, NULL, "whole number, not '-3'" },
         { "snapshot delete v a --disk x --disk y", NULL, NULL, "takes --disk once" },
+        { "snapshot delete v a -n --verify full", "snapshot delete", "v|a", NULL },
+        { "snapshot delete v a --verify maybe", NULL, NULL, "it knows extents, none, full" },
+        { "snapshot delete v a --all-options", NULL, NULL, "--all-options means nothing here" },
+        { "plan v a b --all-options --strategy graft --verify=none --disk vda", "plan", "v|a|b",
+          NULL },
+        { "plan v", NULL, NULL, "usage: livemerge plan VM SNAPSHOT..." },
+        { "plan", NULL, NULL, "argument is missing" },
+        { "plan v a --bandwidth 5", NULL, NULL, "--bandwidth means nothing here" },
+        { "plan v a --disk x --disk y", NULL, NULL, "'plan' takes --disk once" },
+        { "job resume 12 --wait", "job resume", "12", NULL },
         { "snapshot rename v a b", "snapshot rename", "v|a|b", NULL },
         { "snapshot rename v a", NULL, NULL, "usage: livemerge snapshot rename VM SNAPSHOT NAME" },
         { "job watch 12 --timeout 5", "job watch", "12", NULL },
@@ -398,6 +409,127 @@ test_progress(void)
     g_assert_false(job_ended(job) || job_finished_well(job) || job_ended(nothing));
 }
 
+/* ---- plans ---- */
+
+#define COSTS(written, peak, freed, seconds, pauses)                                \
+    "\"bytes_read\":" written ",\"bytes_written\":" written ",\"space_peak\":" peak \
+    ",\"space_freed\":" freed ",\"seconds\":" seconds ",\"pauses\":" pauses ",\"pause_ms\":30.0"
+#define VOLUME(name) "{\"id\":\"" name "\",\"path\":\"/x/" name ".qcow2\"}"
+
+static const char plan_good[] =
+    "{\"vm\":{\"name\":\"web\"},\"possible\":true,\"wanted\":\"auto\",\"verify\":\"extents\","
+    "\"exact\":true,\"totals\":{" COSTS(
+        "3145728", "1048576", "1048576", "1.5",
+        "1") "},"
+             "\"runs\":{\"run\":[{\"disk\":{\"id\":\"d1\",\"name\":\"vda\"},\"strategy\":"
+             "\"commit\","
+             "\"volumes\":[" VOLUME("a") "," VOLUME("b") "," VOLUME("c") "]," COSTS(
+                 "1048576", "1048576", "2097152", "0.5",
+                 "0") ",\"options\":[{\"strategy\":\"commit\","
+                      "\"possible\":true," COSTS(
+                          "1048576", "1048576", "2097152", "0.5",
+                          "0") "},{\"strategy\":"
+                               "\"graft\",\"possible\":false,\"why\":\"/x cannot share "
+                               "blocks\"},{\"strategy\":\"copy\","
+                               "\"possible\":true," COSTS(
+                                   "4194304", "4194304", "-1048576", "2.0",
+                                   "1") "}]},"
+                                        "{\"disk\":{\"id\":\"d2\",\"name\":\"vdb\"},\"strategy\":"
+                                        "\"copy\",\"volumes\":[" VOLUME("a") "," VOLUME("b") "," VOLUME(
+                                            "c") "," VOLUME("d") "],\"kept\":[\"/x/"
+                                                                 "a.qcow2\"]," COSTS(
+                                                                     "2097152", "2097152",
+                                                                     "-1048576", "1.0",
+                                                                     "1") ",\"optio"
+                                                                          "ns\":[{"
+                                                                          "\"strate"
+                                                                          "gy\":"
+                                                                          "\"copy\""
+                                                                          ","
+                                                                          "\"possib"
+                                                                          "le\":"
+                                                                          "true"
+                                                                          "," COSTS("2097"
+                                                                                    "152",
+                                                                                    "2097"
+                                                                                    "152",
+                                                                                    "-104"
+                                                                                    "857"
+                                                                                    "6",
+                                                                                    "1.0",
+                                                                                    "1") "}]}]}}";
+
+static const char plan_bad[] =
+    "{\"possible\":false,\"why\":\"disk vda of VM 'web': VM we\\u001bb2 stands on it\","
+    "\"code\":\"refused\",\"exact\":true,\"totals\":{" COSTS(
+        "0", "0", "0", "0",
+        "0") "},"
+             "\"runs\":{\"run\":[{\"disk\":{\"id\":\"d1\",\"name\":\"vda\"},\"strategy\":"
+             "\"commit\","
+             "\"volumes\":[" VOLUME("a") "," VOLUME("b") "]," COSTS(
+                 "5", "5", "5", "5",
+                 "0") ",\"options\":[{\"strategy\":\"commit\",\"possible\":false,\"why\":\"VM "
+                      "we\\u001bb2 stands on "
+                      "it\"}]},{\"disk\":{\"id\":\"d2\",\"name\":\"vdb\"},\"strategy\":\"commit\","
+                      "\"volumes\":[" VOLUME("c") "," VOLUME("d") "]," COSTS(
+                          "5", "5", "5", "5",
+                          "0") ",\"options\":[{\"strategy\":\"commit\",\"possible\":false,\"why\":"
+                               "\"c is read-only\"}]}]}}";
+
+static void
+test_plan_text(void)
+{
+    static const char none[] = "{\"possible\":true,\"exact\":false,\"runs\":{\"run\":[]}}";
+    static const struct {
+        const char *plan;
+        bool utf8, all;
+        const char *wanted;
+    } rows[] = {
+        { plan_good, true, false,
+          "DISK   STRATEGY   COPIES  EXTRA SPACE     FREED    TIME     PAUSES  MERGES\n"
+          "vda    commit    1.0 MiB      1.0 MiB   2.0 MiB  500 ms       none  "
+          "a.qcow2 \u2190 b.qcow2 \u2190 c.qcow2\n"
+          "vdb    copy      2.0 MiB      2.0 MiB  -1.0 MiB   1.0 s  1 x 30 ms  "
+          "a.qcow2 \u2190 \u2026 \u2190 d.qcow2 (4 volumes)\n"
+          "total  -         3.0 MiB      1.0 MiB   1.0 MiB   1.5 s  1 x 30 ms  -\n"
+          "\n"
+          "/x/a.qcow2 stays: others stand on it.\n" },
+        { plan_good, false, true,
+          "DISK   STRATEGY   COPIES  EXTRA SPACE     FREED    TIME     PAUSES  MERGES\n"
+          "vda    commit    1.0 MiB      1.0 MiB   2.0 MiB  500 ms       none  "
+          "a.qcow2 <- b.qcow2 <- c.qcow2\n"
+          "vdb    copy      2.0 MiB      2.0 MiB  -1.0 MiB   1.0 s  1 x 30 ms  "
+          "a.qcow2 <- ... <- d.qcow2 (4 volumes)\n"
+          "total  -         3.0 MiB      1.0 MiB   1.0 MiB   1.5 s  1 x 30 ms  -\n"
+          "\n"
+          "vda: a.qcow2 <- b.qcow2 <- c.qcow2\n"
+          "OPTION   COPIES  EXTRA SPACE     FREED    TIME     PAUSES  VERDICT\n"
+          "commit  1.0 MiB      1.0 MiB   2.0 MiB  500 ms       none  chosen\n"
+          "graft         -            -         -       -          -  /x cannot share blocks\n"
+          "copy    4.0 MiB      4.0 MiB  -1.0 MiB   2.0 s  1 x 30 ms  possible\n"
+          "\n"
+          "vdb: a.qcow2 <- ... <- d.qcow2 (4 volumes)\n"
+          "OPTION   COPIES  EXTRA SPACE     FREED   TIME     PAUSES  VERDICT\n"
+          "copy    2.0 MiB      2.0 MiB  -1.0 MiB  1.0 s  1 x 30 ms  chosen\n"
+          "\n"
+          "/x/a.qcow2 stays: others stand on it.\n" },
+        { plan_bad, false, false,
+          "DISK  STRATEGY  COPIES  EXTRA SPACE  FREED  TIME  PAUSES  MERGES\n"
+          "vda   none           -            -      -     -       -  a.qcow2 <- b.qcow2\n"
+          "vdb   none           -            -      -     -       -  c.qcow2 <- d.qcow2\n"
+          "\n"
+          "Not possible: disk vda of VM 'web': VM we\\x1bb2 stands on it.\n"
+          "Disk vdb: c is read-only.\n" },
+        { none, false, true, "No disk has to be merged; only the snapshots' entries go.\n" },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(json_t) plan = parse(rows[i].plan);
+        g_autofree char *text = plan_text(plan, 0, rows[i].utf8, rows[i].all);
+        g_assert_cmpstr(text, ==, rows[i].wanted);
+    }
+}
+
 /* ---- names ---- */
 
 static void
@@ -461,7 +593,9 @@ typedef struct {
     int interrupt_at;
     bool never_ends;
     bool fails;
-    char *last_body; /* of the last POST or PUT */
+    const char *plan; /* answer to a dry run */
+    int paused_polls; /* so many polls say that the job has paused */
+    char *last_body;  /* of the last POST or PUT */
     char *last_path;
 } Fake;
 
@@ -480,13 +614,21 @@ job_document(Fake *fake, bool ended)
         "\"bytes_total\":20,\"rate\":5,\"eta\":1},\"disks\":{\"disk\":[{\"id\":\"d1\",\"name\":"
         "\"vda\",\"strategy\":\"commit\",\"phase\":\"%s\",\"status\":\"%s\",\"bytes_copied\":"
         "1048576,\"seconds\":2.5,\"pauses\":[{\"kind\":\"pivot\",\"milliseconds\":31}],"
-        "\"volumes_removed\":[\"v1\",\"v2\"]}]}%s}",
+        "\"volumes_removed\":[\"v1\",\"v2\"],\"plan\":{\"strategy\":\"commit\",\"bytes_read\":"
+        "1048576,\"bytes_written\":1048576,\"space_peak\":0,\"space_freed\":1048576,\"seconds\":"
+        "3.0,\"pauses\":1,\"pause_ms\":30}%s}]}%s%s}",
         !ended        ? "started"
         : fake->fails ? "failed"
                       : "finished",
         fake->polls, ended ? "2026-01-31T12:00:03Z" : "", ended ? 100 : fake->polls * 30,
         fake->polls < 2 ? "commit" : "delete-volume", ended ? "finished" : "started",
-        ended && fake->fails ? ",\"error\":\"the storage is full\"" : "");
+        ended ? ",\"outcome\":{\"strategy\":\"commit\",\"bytes_copied\":1048576,\"bytes_written\":"
+                "1050000,\"seconds\":2.5,\"pauses\":1,\"pause_ms\":31,\"verified\":\"extents\"}"
+              : "",
+        ended && fake->fails ? ",\"error\":\"the storage is full\"" : "",
+        !ended && fake->polls > 0 && fake->polls <= fake->paused_polls
+            ? ",\"attention\":\"2 GiB are missing\""
+            : "");
 }
 
 static char *
@@ -571,6 +713,8 @@ answer_post(Fake *fake, const HttpRequest *request, const char *path, int *ret_s
         return g_strdup("{\"fault\":{\"reason\":\"Operation Failed\",\"detail\":\"[Cannot remove "
                         "Snapshot. The VM is migrating.]\"},\"status\":\"failed\"}");
     }
+    if (g_str_equal(path, "vms/" VM_ID "/removesnapshots") && fake->plan != NULL)
+        return g_strdup(fake->plan);
     if (g_str_equal(path, "vms/" VM_ID "/removesnapshots"))
         return g_strdup("{\"job\":{\"id\":\"" JOB_ID "\"},\"status\":\"complete\"}");
     if (g_str_equal(path, "vms/" VM_ID "/snapshots")) {
@@ -726,6 +870,11 @@ test_runs(void)
         { "snapshot delete web nightly", 2, NULL, "use -y" },
         { "snapshot rename web nightly new", 0, S1, "is now called 'new'" },
         { "job cancel 2222", 0, NULL, "asked to stop" },
+        { "job resume 2222", 0, NULL, "goes on" },
+        { "job show 2222", 0, "vda   planned  commit", "" },
+        { "snapshot delete web never -n", 3, NULL, "there is no snapshot 'never'" },
+        { "plan web nightly", 1, NULL, "it has begun job " JOB_ID }, /* an old manager */
+        { "plan --help", 0, "Usage: livemerge plan VM SNAPSHOT... [OPTION...]", "" },
         { "version", 0, "manager 9.9", "" },
         { "help", 0, "snapshot delete VM SNAPSHOT...", "" },
         { "snapshot delete --help", 0, "--bandwidth MIB", "" },
@@ -766,10 +915,65 @@ test_delete(void)
                     "\"strategy\":\"commit\",\"bandwidth\":50,\"disk\":{\"id\":\"d1\"}}");
     assert_contains(run.out,
                     "DISK  STRATEGY   COPIED   TIME  LONGEST PAUSE  VOLUMES REMOVED  STATUS\n"
-                    "vda   commit    1.0 MiB  2.5 s          31 ms                2  finished\n");
+                    "vda   commit    1.0 MiB  2.5 s          31 ms                2  finished\n\n");
+    assert_contains(run.out,
+                    "DISK           STRATEGY  WRITTEN    FREED   TIME     PAUSES  CHECKED\n"
+                    "vda   planned  commit    1.0 MiB  1.0 MiB  3.0 s  1 x 30 ms  -\n"
+                    "vda   done     commit    1.0 MiB        -  2.5 s  1 x 31 ms  extents\n");
     assert_contains(run.err, "0 %, 10 B of 20 B, 5 B/s, ETA 1 s; vda: commit");
     assert_contains(run.err, "vda: delete-volume");
     assert_contains(run.err, "Done in 3.0 s: Deleting 2 snapshots of web");
+    run_clear(&run);
+    fake_stop(&fake);
+}
+
+static void
+test_plan(void)
+{
+    static const struct {
+        const char *line, *plan;
+        int code;
+        const char *out, *err;
+    } rows[] = {
+        { "plan web nightly", plan_good, 0, "vda    commit    1.0 MiB", "" },
+        { "plan web nightly --all-options", plan_good, 0, "/x cannot share blocks", "" },
+        { "plan web nightly --json", plan_good, 0, "\"possible\": true", "" },
+        { "plan web nightly", plan_bad, 1, "Not possible: disk vda", "" },
+        { "plan web nightly --json", plan_bad, 1, "\"code\": \"refused\"", "" },
+        { "snapshot delete web nightly -n", plan_good, 0, "vda    commit    1.0 MiB", "" },
+        { "snapshot delete web nightly --dry-run -y", plan_bad, 1, "Disk vdb: c is read-only", "" },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        Fake fake = { .plan = rows[i].plan };
+        fake_start(&fake);
+        Run run = run_line(&fake, rows[i].line);
+        g_test_message("%s\n%s%s", rows[i].line, run.out, run.err);
+        g_assert_cmpint(run.code, ==, rows[i].code);
+        assert_contains(run.out, rows[i].out);
+        g_assert_cmpstr(run.err, ==, rows[i].err);
+        g_assert_cmpstr(fake.last_body, ==,
+                        "{\"snapshots\":{\"snapshot\":[{\"id\":\"" S2 "\"}]},\"dry_run\":true}");
+        run_clear(&run);
+        fake_stop(&fake);
+    }
+}
+
+/* Who watches hears of a pause once, and that it goes on. */
+static void
+test_watch_a_pause(void)
+{
+    Fake fake = { .paused_polls = 2 };
+    fake_start(&fake);
+    Run run = run_line(&fake, "job watch " JOB_ID);
+
+    g_test_message("%s%s", run.out, run.err);
+    g_assert_cmpint(run.code, ==, 0);
+    assert_contains(run.err,
+                    "The job has paused: 2 GiB are missing\nTo go on: livemerge --connect");
+    assert_contains(run.err, "job resume " JOB_ID "\nTo give it up: ");
+    assert_contains(run.err, "The job goes on.\n");
+    g_assert_null(strstr(strstr(run.err, "has paused") + 1, "has paused"));
     run_clear(&run);
     fake_stop(&fake);
 }
@@ -813,6 +1017,8 @@ test_delete_outcomes(void)
           "livemerge: Cannot remove Snapshot. The VM is migrating.\n" },
         { "snapshot delete web nightly -y", 400, false, false, 2, "", "migrating" },
         { "snapshot delete web nightly -y", 500, false, false, 1, "", "migrating" },
+        { "snapshot delete web nightly -y", 507, false, false, 4, "", "migrating" },
+        { "plan web nightly", 409, false, false, 4, "", "migrating" },
         { "snapshot delete web gone -y", 0, false, false, 3, "", "no snapshot 'gone'" },
         { "snapshot delete nobody x -y", 0, false, false, 3, "", "no VM 'nobody'" },
         { "snapshot delete web nightly -y", 0, true, false, 1, "vda",
@@ -986,7 +1192,15 @@ test_complete(void)
         const char *words; /* after the program; the last one is being typed */
         const char *wanted;
     } rows[] = {
-        { "", "vm\nsnapshot\njob\nevent\nversion\nhelp\n" },
+        { "", "vm\nsnapshot\nplan\njob\nevent\ndoctor\nversion\nhelp\n" },
+        { "p", "plan\n" },
+        { "plan w", "web\n" },
+        { "plan web ", "before update\nnightly\n" },
+        { "plan web nightly --disk ", "vda\n" },
+        { "plan web nightly --al", "--all-options\n" },
+        { "plan web nightly --verify ", "extents\nnone\nfull\n" },
+        { "job r", "resume\n" },
+        { "job resume 2", JOB_ID "\n" },
         { "s", "snapshot\n" },
         { "snapshot ", "create\nlist\nshow\ndelete\nrename\n" },
         { "snapshot d", "delete\n" },
@@ -1066,6 +1280,9 @@ main(int argc, char **argv)
     g_test_add_func("/cli/resolve", test_resolve);
     g_test_add_func("/cli/runs", test_runs);
     g_test_add_func("/cli/delete", test_delete);
+    g_test_add_func("/cli/plan-text", test_plan_text);
+    g_test_add_func("/cli/plan", test_plan);
+    g_test_add_func("/cli/watch-a-pause", test_watch_a_pause);
     g_test_add_func("/cli/delete-on-a-terminal", test_delete_on_a_terminal);
     g_test_add_func("/cli/delete-outcomes", test_delete_outcomes);
     g_test_add_func("/cli/create-body", test_create_body);

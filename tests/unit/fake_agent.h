@@ -7,6 +7,7 @@
 #pragma once
 
 #include "base/cleanup.h"
+#include "model/plan.h"
 #include "model/vm.h"
 #include "wire/wire.h"
 
@@ -22,6 +23,7 @@ typedef struct {
     const char *error_word;
     char *error_text;
     json_t *result;
+    char *attention; /* it has paused; NULL = not */
     int64_t bytes_done, bytes_total;
 } FakeOperation;
 
@@ -39,13 +41,16 @@ typedef struct {
     /* how to misbehave */
     const char *hold;      /* operations of this kind do not end by themselves */
     const char *fail_disk; /* merges of this disk (target) fail */
+    bool mismatch;         /* and that because the content check found a difference */
+    bool plan_slow;        /* questions for a plan get no answer while this is set */
+    const char *plan_code; /* questions for a plan are answered with this error */
     int lose_answers;      /* so many POST /operations are done, but answered with 500 */
     int drop_requests;     /* so many are not done, and answered with 500 */
     int busy_answers;      /* so many are refused as busy */
     bool refuse;           /* all are refused */
     bool deaf;             /* no events */
     /* what it saw */
-    unsigned begun, acknowledged, cancels, hellos;
+    unsigned begun, acknowledged, cancels, hellos, plans, resumes;
     GString *log; /* "merge vda 1..2;" for each deed, in order */
 } FakeAgent;
 
@@ -77,6 +82,9 @@ fake_operation_json(const FakeOperation *op)
             json_pack("{s:s, s:s}", "code", op->error_word, "message", op->error_text));
     if (op->result != NULL)
         json_object_set(doc, "result", op->result);
+    if (op->attention != NULL)
+        json_object_set_new(doc, "attention",
+                            json_pack("{s:s, s:s}", "kind", "space", "message", op->attention));
     return doc;
 }
 
@@ -87,6 +95,7 @@ fake_operation_free(void *op_)
 
     g_free(op->id);
     g_free(op->error_text);
+    g_free(op->attention);
     json_decref(op->body);
     json_decref(op->result);
     g_free(op);
@@ -103,9 +112,45 @@ fake_find(FakeAgent *a, const char *id)
 
 /* ---- the deeds ---- */
 
+static bool
+fake_is_removed(const FakeOperation *op, const Volume *volume)
+{
+    json_t *remove = json_object_get(op->body, "remove"), *id;
+    size_t i;
+
+    json_array_foreach (remove, i, id)
+        if (g_strcmp0(json_string_value(id), volume->id) == 0)
+            return true;
+    return remove == NULL; /* of a run by itself: all */
+}
+
+/* New volumes instead of low..high; what belongs together becomes one. */
+static void
+fake_replace(FakeAgent *a, const FakeOperation *op, Disk *disk, int low, int high)
+{
+    g_autoptr(GPtrArray) old = g_ptr_array_new_with_free_func((GDestroyNotify)volume_free);
+
+    for (int i = 0; i <= (int)disk->volumes->len - 1; i++)
+        g_ptr_array_add(old, volume_copy(disk->volumes->pdata[i]));
+    for (int base = low, top; base <= high; base = top + 1) {
+        g_autofree char *id = g_strdup_printf("%s-new-%d", disk->target, base);
+        g_autofree char *path = g_strdup_printf("/%s.qcow2", id);
+        g_autoptr(Volume) volume = volume_new(id, path, "qcow2", 1 << 20);
+        g_autoptr(GError) error = NULL;
+
+        for (top = base; top < high && fake_is_removed(op, old->pdata[top]);)
+            top++;
+        g_assert_true(vm_apply_merge(a->vm, disk->id, ((Volume *)old->pdata[base])->id,
+                                     ((Volume *)old->pdata[top])->id, volume, &error));
+        g_assert_no_error(error);
+    }
+}
+
 static json_t *
 fake_merge(FakeAgent *a, const FakeOperation *op)
 {
+    const char *strategy = json_text(op->body, "strategy");
+    bool forward = g_str_equal(strategy, "copy") || g_str_equal(strategy, "graft");
     Disk *disk = vm_disk(a->vm, json_text(op->body, "disk_id"));
     const char *base = json_text(op->body, "base"), *top = json_text(op->body, "top");
     int low = disk_volume_index(disk, base), high = disk_volume_index(disk, top);
@@ -114,14 +159,18 @@ fake_merge(FakeAgent *a, const FakeOperation *op)
 
     g_assert_cmpint(low, >=, 0); /* a run is merged once only */
     g_assert_cmpint(high, >, low);
-    for (int i = low + 1; i <= high; i++)
+    for (int i = forward ? low : low + 1; i <= high; i++)
         json_array_append_new(left, json_string(((Volume *)disk->volumes->pdata[i])->path));
     g_string_append_printf(a->log, "merge %s %s..%s;", disk->target, base, top);
-    g_assert_true(vm_apply_merge(a->vm, disk->id, base, top, NULL, &error));
+    if (forward)
+        fake_replace(a, op, disk, low, high);
+    else
+        g_assert_true(vm_apply_merge(a->vm, disk->id, base, top, NULL, &error));
     g_assert_no_error(error);
-    return json_pack("{s:O, s:i, s:f, s:[{s:s, s:i}], s:o, s:s}", "strategy",
-                     json_object_get(op->body, "strategy"), "bytes_copied", 1000, "seconds", 0.5,
-                     "pauses", "kind", "pivot", "milliseconds", 20, "volumes_left", left,
+    return json_pack("{s:O, s:i, s:i, s:f, s:[{s:s, s:i}], s:O, s:o, s:s}", "strategy",
+                     json_object_get(op->body, "strategy"), "bytes_copied", 1000, "bytes_written",
+                     1100, "seconds", 0.5, "pauses", "kind", "pivot", "milliseconds", 20,
+                     "verified", json_object_get(op->body, "verify"), "volumes_left", left,
                      "instance", a->vm->instance);
 }
 
@@ -209,8 +258,12 @@ fake_execute(FakeAgent *a, FakeOperation *op)
 
     if (fake_fails(a, op)) {
         op->state = "failed";
-        op->error_word = "storage";
-        op->error_text = g_strdup("input/output error on the mirror");
+        op->error_word = a->mismatch ? "corrupt" : "storage";
+        op->error_text = g_strdup(a->mismatch ? "block 7 differs; all volumes are kept, the new "
+                                                "one is at /quarantine/x"
+                                              : "input/output error on the mirror");
+        if (a->mismatch)
+            op->result = json_pack("{s:b}", "mismatch", 1);
     } else {
         op->state = "done";
         op->bytes_done = op->bytes_total;
@@ -220,6 +273,7 @@ fake_execute(FakeAgent *a, FakeOperation *op)
                      : g_str_equal(kind, "snapshot-rename") ? fake_rename(a, op)
                                                             : fake_forget(a, op);
     }
+    g_clear_pointer(&op->attention, g_free);
     fake_say(a, json_pack("{s:s, s:s}", "event", "vm", "vm_id", FAKE_VM));
     fake_say(a,
              json_pack("{s:s, s:o}", "event", "operation", "operation", fake_operation_json(op)));
@@ -241,6 +295,35 @@ fake_finish_held(FakeAgent *a)
         n++;
     }
     return n;
+}
+
+static void
+fake_say_operation(FakeAgent *a, const FakeOperation *op)
+{
+    fake_say(a,
+             json_pack("{s:s, s:o}", "event", "operation", "operation", fake_operation_json(op)));
+}
+
+/* All that runs pauses itself with this reason, or (NULL) goes on. Lock held. */
+static void G_GNUC_UNUSED
+fake_pause_locked(FakeAgent *a, const char *why)
+{
+    for (guint i = 0; i < a->operations->len; i++) {
+        FakeOperation *op = a->operations->pdata[i];
+        if (!g_str_equal(op->state, "running"))
+            continue;
+        g_free(op->attention);
+        op->attention = g_strdup(why);
+        fake_say_operation(a, op);
+    }
+}
+
+static void G_GNUC_UNUSED
+fake_pause(FakeAgent *a, const char *why)
+{
+    WITH_LOCK(&a->lock);
+
+    fake_pause_locked(a, why);
 }
 
 /* ---- the calls ---- */
@@ -281,6 +364,42 @@ fake_vm(void *self, const HttpRequest *request, const char *id, json_t *body, js
     if (a->vm == NULL || !g_str_equal(id, FAKE_VM))
         return error_set(error, ERR_NOT_FOUND, "no VM %s", id);
     *ret = vm_to_json(a->vm);
+    return true;
+}
+
+/* As the real one, but with figures that the VM alone tells. */
+static bool
+fake_plan(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret,
+          GError **error)
+{
+    FakeAgent *a = self;
+    WITH_LOCK(&a->lock);
+    g_autoptr(GPtrArray) ids = g_ptr_array_new();
+    Strategy strategy = STRATEGY_AUTO;
+    Verify verify = VERIFY_EXTENTS;
+    size_t i;
+    json_t *snapshot;
+
+    a->plans++;
+    while (a->plan_slow)
+        g_cond_wait_until(&a->changed, &a->lock, g_get_monotonic_time() + 20000);
+    if (a->plan_code != NULL)
+        return error_set(error, error_code_from_word(a->plan_code), "no plan today");
+    if (a->vm == NULL || !g_str_equal(id, FAKE_VM))
+        return error_set(error, ERR_NOT_FOUND, "no VM %s", id);
+    json_array_foreach (json_object_get(body, "snapshots"), i, snapshot)
+        g_ptr_array_add(ids, (void *)json_string_value(snapshot));
+    g_ptr_array_add(ids, NULL);
+    if (!strategy_from_word(json_text(body, "strategy"), &strategy, error) ||
+        !verify_from_word(json_text(body, "verify"), &verify, error))
+        return false;
+    g_autoptr(Plan) plan = plan_new(a->vm, (const char *const *)ids->pdata, json_text(body, "disk"),
+                                    strategy, verify, error);
+    if (plan == NULL)
+        return false;
+    plan_guess(plan, a->vm);
+    plan_choose(plan, a->vm);
+    *ret = json_pack("{s:o, s:o}", "vm", vm_to_json(a->vm), "plan", plan_to_json(plan, a->vm));
     return true;
 }
 
@@ -363,9 +482,27 @@ fake_cancel(void *self, const HttpRequest *request, const char *id, json_t *body
     a->cancels++;
     if (g_str_equal(op->state, "running")) {
         op->state = "cancelled";
+        g_clear_pointer(&op->attention, g_free);
         fake_say(
             a, json_pack("{s:s, s:o}", "event", "operation", "operation", fake_operation_json(op)));
     }
+    *ret = fake_operation_json(op);
+    return true;
+}
+
+static bool
+fake_resume(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret,
+            GError **error)
+{
+    FakeAgent *a = self;
+    WITH_LOCK(&a->lock);
+    FakeOperation *op = fake_find(a, id);
+
+    if (op == NULL)
+        return error_set(error, ERR_NOT_FOUND, "no operation %s", id);
+    a->resumes++;
+    g_clear_pointer(&op->attention, g_free);
+    fake_say_operation(a, op);
     *ret = fake_operation_json(op);
     return true;
 }
@@ -403,10 +540,12 @@ static const WireRoute fake_routes[] = {
     { "GET", "/v1/hello", fake_hello },
     { "GET", "/v1/vms", fake_vms },
     { "GET", "/v1/vms/ID", fake_vm },
+    { "POST", "/v1/vms/ID/plan", fake_plan },
     { "POST", "/v1/operations", fake_begin },
     { "GET", "/v1/operations", fake_list },
     { "GET", "/v1/operations/ID", fake_get },
     { "POST", "/v1/operations/ID/cancel", fake_cancel },
+    { "POST", "/v1/operations/ID/resume", fake_resume },
     { "POST", "/v1/operations/ID/ack", fake_ack },
     { NULL, NULL, NULL },
 };
@@ -486,8 +625,8 @@ fake_vm_new(void)
         for (int i = 0; i < 5; i++) {
             g_autofree char *volume = g_strdup_printf("%s-%d", disk->target, i);
             g_autofree char *path = g_strdup_printf("/%s.qcow2", volume);
-            Volume *v = volume_new(volume, path, "qcow2", 1 << 20);
-            v->allocated = 1 << 16;
+            Volume *v = volume_new(volume, path, "qcow2", UINT64_C(4) << 30);
+            v->allocated = i % 2 != 0 ? 1 << 30 : 1 << 16; /* deleting s1, s3: commits are best */
             g_ptr_array_add(disk->volumes, v);
             if (i < 4)
                 vm_add_snapshot_disk(vm->snapshots->pdata[i], disk->id, volume);

@@ -118,15 +118,24 @@ restart_manager(Fixture *f)
 /* ---- deeds in short ---- */
 
 static char *
-begin_remove_of(Fixture *f, const char *const *ids, const char *disk, GError **error)
+begin_remove_by(Fixture *f, const char *const *ids, const char *disk, Strategy strategy,
+                GError **error)
 {
     SnapshotsRemove what = { .vm_id = FAKE_VM,
                              .snapshot_ids = ids,
                              .disk = disk,
+                             .strategy = strategy,
+                             .verify = VERIFY_NONE,
                              .correlation_id = "corr",
                              .user = "admin" };
 
     return manager_snapshots_remove(f->manager, &what, error);
+}
+
+static char *
+begin_remove_of(Fixture *f, const char *const *ids, const char *disk, GError **error)
+{
+    return begin_remove_by(f, ids, disk, STRATEGY_AUTO, error);
 }
 
 static char *
@@ -216,6 +225,23 @@ wait_for_copying(Fixture *f, const char *job)
     }
 }
 
+/* Waits until the job's first disk has this status; the job's document. */
+static json_t *
+wait_for_disk(Fixture *f, const char *job, const char *status)
+{
+    int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
+
+    for (;;) {
+        g_autoptr(json_t) doc = job_document(f, job);
+        const json_t *disk = json_array_get(json_object_get(doc, "disks"), 0);
+        if (g_strcmp0(json_text(disk, "status"), status) == 0)
+            return g_steal_pointer(&doc);
+        if (g_get_monotonic_time() > until)
+            g_error("the disk is not %s: %s", status, json_dumps(doc, JSON_INDENT(1)));
+        g_usleep(1000);
+    }
+}
+
 /* The codes of all events, oldest first: "1 342 356". */
 static char *
 event_codes(Fixture *f)
@@ -226,6 +252,25 @@ event_codes(Fixture *f)
     for (guint i = 0; i < rows->len; i++)
         g_string_append_printf(codes, "%s%d", i > 0 ? " " : "", ((EventRow *)rows->pdata[i])->code);
     return g_string_free(codes, FALSE);
+}
+
+/* Waits until an event of this code was written so many times. */
+static void
+wait_for_event(Fixture *f, int code, unsigned wanted)
+{
+    int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
+
+    for (;;) {
+        g_autoptr(GPtrArray) rows = store_event_list(f->store, 0, -1, true, NULL);
+        unsigned n = 0;
+        for (guint i = 0; i < rows->len; i++)
+            n += ((EventRow *)rows->pdata[i])->code == code;
+        if (n == wanted)
+            return;
+        if (g_get_monotonic_time() > until)
+            g_error("event %d was written %u times, not %u", code, n, wanted);
+        g_usleep(1000);
+    }
 }
 
 static char *

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A merge that copies never fills its storage: at the reserve it stands still and says so; it goes on when
+there is room again or somebody says so, and can be cancelled. On a small file system of its own."""
+
+import os
+import subprocess
+import time
+
+import pytest
+
+from lm import Disk, Site, Wire, image_chain, leftovers, pattern_is, qemu_img, wait_for
+
+MIB = 1 << 20
+SIZE = 1024 * MIB
+DATA = 200  # MiB to be moved
+RATE = 40 * MIB  # a second, where a limit is wanted
+
+
+def call(*argv):
+    subprocess.run([str(word) for word in argv], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module")
+def site():
+    """An installation whose volumes lie on an ext4 of 1 GiB."""
+    whole = Site()
+    image, volumes = whole.work / "fs.img", whole.work / "v"
+    volumes.mkdir()
+    call("truncate", "-s", str(SIZE), image)
+    call("mkfs.ext4", "-q", "-m", "0", image)
+    call("mount", "-o", "loop", image, volumes)
+    try:
+        yield whole.up()
+    finally:
+        whole.manager.stop()
+        whole.agent.stop()
+        whole.host.down()
+        problems = [line for line in leftovers(whole.work.path) if "mounted" not in line]
+        wait_for(lambda: call("umount", volumes) or True, 10, f"{volumes} is not in use any more")
+        problems += leftovers(whole.work.path)
+        whole.work.remove()
+        assert not problems, problems
+
+
+class Small:
+    """The file system, and how full it is."""
+
+    def __init__(self, site):
+        self.path = site.work / "v"
+        self.ballast = self.path / "ballast"
+
+    def free(self):
+        st = os.statvfs(self.path)
+        return st.f_bavail * st.f_frsize
+
+    def reserve(self):
+        st = os.statvfs(self.path)
+        return st.f_blocks * st.f_frsize // 20
+
+    def leave(self, free):
+        """Takes or gives back space until so much is free."""
+        have = self.ballast.stat().st_size if self.ballast.exists() else 0
+        self.ballast.touch()
+        size = have + self.free() - free
+        if size < have:
+            os.truncate(self.ballast, size)
+        else:
+            call("fallocate", "-l", size, self.ballast)
+        wait_for(lambda: abs(self.free() - free) < 8 * MIB, 10, f"{free} bytes are free, not {self.free()}")
+
+    def give_back(self):
+        self.ballast.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def small(site):  # pylint: disable=redefined-outer-name
+    fs = Small(site)
+    yield fs
+    fs.give_back()
+
+
+@pytest.fixture
+def wire(site):  # pylint: disable=redefined-outer-name
+    return Wire(site)
+
+
+def three_layers(site, vm, **options):  # pylint: disable=redefined-outer-name
+    """base (nothing) <- s1's volume with DATA MiB <- leaf. Merging the two lower ones moves DATA MiB."""
+    one = vm([Disk("512M")], **options)
+    one.snap("s1")
+    site.host.write(one.name, 0, "0", f"{DATA}M", 7)
+    one.snap("s2")
+    site.host.write(one.name, 0, "300M", "1M", 8)
+    return one
+
+
+def has_all(one, share=True):
+    leaf = one.chain()[-1]
+    return pattern_is(leaf, "0", f"{DATA}M", 7, share) and pattern_is(leaf, "300M", "1M", 8, share)
+
+
+STRATEGIES = [("commit", 0, 1), ("commit-active", 0, 2), ("copy", 0, 2), ("cold-commit", 0, 1), ("cold-commit", 0, 2)]
+IDS = ["commit", "commit-active", "copy", "cold", "cold-leaf"]
+
+
+@pytest.mark.parametrize("strategy,base,top", STRATEGIES, ids=IDS)
+def test_pauses_at_the_reserve(site, vm, small, wire, strategy, base, top):
+    # pylint: disable=redefined-outer-name,too-many-arguments,too-many-positional-arguments
+    one = three_layers(site, vm)
+    if strategy == "cold-commit":
+        site.host.virsh("destroy", one.name)
+        one.wait_status("down")
+    small.leave(small.reserve() + 80 * MIB)
+    op = wire.begin_merge(one, base, top, strategy, bandwidth=RATE)
+    text = wire.wait_attention(op)
+    assert "vda" in text and str(small.path) in text and "job resume" in text, text
+    assert wire.operation(op)["progress"]["phase"] == "paused"
+    time.sleep(0.5)  # what QEMU had begun
+    before = small.free()
+    assert 0 < before < small.reserve() + MIB
+    time.sleep(2)  # nothing is waited for: nothing must happen
+    assert abs(small.free() - before) < MIB, "it goes on copying"
+    assert wire.operation(op)["attention"]
+
+    small.give_back()
+    result = wire.wait_end(op)["result"]
+    assert result["strategy"] == strategy
+    assert len(one.chain()) == 3 - (top - base)
+    assert has_all(one, share=strategy != "cold-commit")
+
+
+def test_a_person_says_go_on(site, vm, small, wire):  # pylint: disable=redefined-outer-name
+    """It goes on below the reserve, but not to the end: half of what is left stays."""
+    one = three_layers(site, vm)
+    small.leave(small.reserve() + 80 * MIB)
+    op = wire.begin_merge(one, 0, 1, "commit", bandwidth=RATE)
+    wire.wait_attention(op)
+    first = small.free()
+    wire("POST", f"/operations/{op}/resume", {})
+    wait_for(lambda: small.free() < first - 8 * MIB, 10, "it copies on")
+    wire.wait_attention(op)
+    assert small.free() > first // 4
+    small.give_back()
+    wire.wait_end(op)
+    assert has_all(one) and len(one.chain()) == 2
+
+
+@pytest.mark.parametrize("strategy,base,top", STRATEGIES, ids=IDS)
+def test_cancel_while_it_stands(site, vm, small, wire, strategy, base, top):
+    # pylint: disable=redefined-outer-name,too-many-arguments,too-many-positional-arguments
+    one = three_layers(site, vm)
+    if strategy == "cold-commit":
+        site.host.virsh("destroy", one.name)
+        one.wait_status("down")
+    chain = one.chain()
+    small.leave(small.reserve() + 80 * MIB)
+    op = wire.begin_merge(one, base, top, strategy, bandwidth=RATE)
+    wire.wait_attention(op)
+    wire("POST", f"/operations/{op}/cancel", {})
+    last = wire.wait_end(op, "cancelled", timeout=10)
+    assert "attention" not in last
+    assert one.chain() == chain and set(chain) == set(one.files())
+    assert has_all(one, share=strategy != "cold-commit")
+
+
+@pytest.mark.parametrize("point", [None, "agent.space.before-hold", "agent.space.held"])
+def test_survives_the_agent(site, vm, small, wire, point):  # pylint: disable=redefined-outer-name
+    one = three_layers(site, vm)
+    small.leave(small.reserve() + 80 * MIB)
+    wire.restart_agent(f"{point}=die@1" if point is not None else None)
+    op = wire.begin_merge(one, 0, 1, "commit", bandwidth=RATE)
+    if point is None:
+        wire.wait_attention(op)
+        site.agent.kill9()
+    else:
+        site.agent.wait_dead()
+    wire.restart_agent()
+    wire.wait_attention(op)
+    time.sleep(0.5)
+    before = small.free()
+    time.sleep(1)
+    assert abs(small.free() - before) < MIB, "it goes on copying"
+    small.give_back()
+    wire.wait_end(op)
+    site.mend()
+    assert has_all(one) and len(one.chain()) == 2
+
+
+def test_little_room_from_the_start(site, vm, small, wire):  # pylint: disable=redefined-outer-name
+    """Where less than the reserve is free before it begins, a merge that needs little is not held up: it is
+    what frees space."""
+    one = vm([Disk("512M")])
+    site.host.write(one.name, 0, "0", "100M", 1)
+    one.snap("s1")
+    site.host.write(one.name, 0, "0", "100M", 2)  # all of it where the base has clusters
+    one.snap("s2")
+    small.leave(small.reserve() - 20 * MIB)
+    op = wire.begin_merge(one, 0, 1, "commit")
+    wire.wait_end(op)
+    assert pattern_is(one.chain()[-1], "0", "100M", 2, share=True)
+    assert len(one.chain()) == 2
+
+
+def test_full_all_the_same(site, vm, small, wire):  # pylint: disable=redefined-outer-name
+    """Somebody else takes the last byte: the job fails, says why, and nothing is lost."""
+    one = three_layers(site, vm)
+    chain = one.chain()
+    site.manager.stop()
+    op = wire.begin_merge(one, 0, 1, "commit", bandwidth=RATE)
+    wait_for(lambda: wire.operation(op)["progress"]["bytes_done"] > 0, 20, "it copies")
+    site.agent.kill9()  # so that nobody holds it
+    small.leave(4 * MIB)
+    leaf = one.chain()[-1]
+    wait_for(lambda: site.host.virsh("blockjob", one.name, "vda", "--info") == "", 30, "QEMU gives up")
+    wire.restart_agent()
+    last = wire.wait_end(op, "failed")
+    small.give_back()
+    site.mend()
+    assert last["error"]["code"] in ("hypervisor", "no-space"), last
+    assert image_chain(leaf) == chain
+    assert has_all(one)
+    qemu_img("check", "-U", leaf)
+
+
+def test_seen_and_resumed_by_the_manager(site, vm, small):  # pylint: disable=redefined-outer-name
+    """A job of the manager shows why it has paused, and goes on by the command that it names."""
+    one = three_layers(site, vm)
+    job = one.begin_delete("s1", options=("--bandwidth", 10, "--strategy", "commit"))  # 20 s
+    full = small.free()
+    wait_for(lambda: small.free() < full - 8 * MIB, 30, "it copies")
+    small.leave(small.reserve() // 2)  # somebody else takes it
+    wait_for(lambda: "attention" in one.job(job), 30, "the job shows that it has paused")
+    assert "nearly full" in one.job(job)["attention"] and one.job(job)["status"] == "started"
+    small.leave(small.reserve() + 40 * MIB)
+    site.cli("job", "resume", job)
+    small.give_back()
+    one.wait_job(job)
+    assert has_all(one) and len(one.chain()) == 2
+
+
+def test_refused_before_it_begins(site, vm, small):  # pylint: disable=redefined-outer-name
+    """What would fill the storage is refused with the number of bytes."""
+    one = three_layers(site, vm)
+    chain = one.chain()
+    small.leave(small.reserve() + 60 * MIB)
+    refused = site.cli("snapshot", "delete", one.name, "s1", "-y", "--strategy", "commit", code=None)
+    assert refused.code != 0 and "MiB" in refused.err, refused
+    assert one.chain() == chain and has_all(one) and "s1" in one.names()
