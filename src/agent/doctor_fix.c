@@ -290,7 +290,7 @@ mend_act(void *self, GError **error)
     op_result(op, "findings", json_deep_copy(json_object_get(op->row.data, "findings")));
     if (json_object_get(op->row.data, "undo") != NULL)
         op_result(op, "undo", json_string(op->row.id));
-    return true;
+    return agent_look(op->agent, op->entry, error);
 }
 
 static StepState

@@ -219,7 +219,7 @@ undo_act(void *self, GError **error)
     op_result(op, "undone",
               json_integer((json_int_t)(json_array_size(list) - json_array_size(left))));
     op_remember(op, "undone", json_true());
-    return true;
+    return agent_look(op->agent, op->entry, error);
 }
 
 static StepState

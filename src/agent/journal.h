@@ -24,7 +24,7 @@ typedef struct {
     char *step; /* "" = ended */
     unsigned tried;
     bool cancel;
-    bool resume; /* somebody asked an operation that had paused to go on */
+    bool resume;      /* somebody asked an operation that had paused to go on */
     char *error_word; /* NULL = none */
     char *error_text;
     json_t *params;  /* as the manager sent it; never changes */

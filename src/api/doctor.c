@@ -90,16 +90,19 @@ read_classes(const Call *call, GError **error)
 {
     g_autoptr(json_t) list = NULL;
     g_autoptr(GPtrArray) classes = g_ptr_array_new();
-    json_t *word;
+    json_t *item;
     size_t i;
 
     if (!body_list(call->body, "classes", "class", &list, error))
         return NULL;
-    json_array_foreach (list, i, word) {
-        Diagnosis class = diagnosis_from_word(json_string_value(word));
+    json_array_foreach (list, i, item) {
+        g_autofree char *word = NULL;
+        if (!body_text(item, "name", &word, error))
+            return NULL;
+        Diagnosis class = diagnosis_from_word(word);
         if (class == DIAG_LAST) {
             error_set(error, ERR_INVALID, "'%.40s' is no class of the doctor's",
-                      json_is_string(word) ? json_string_value(word) : "");
+                      word != NULL ? word : "");
             return NULL;
         }
         g_ptr_array_add(classes, (char *)diagnosis_word(class));

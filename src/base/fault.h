@@ -11,7 +11,8 @@
  * For real daemons the environment variable LIVEMERGE_FAULTS holds
  * "NAME=ACTION@N[,NAME=ACTION@N...]", ACTION one of die (SIGKILL to itself), stop
  * (SIGSTOP: a test changes something and sends SIGCONT) and error, N counting from
- * 1: the N-th time the point is passed. A point that is not named does nothing. Read once, by fault_init().
+ * 1: the N-th time the point is passed. A point that is not named does nothing. Read once, by
+ * fault_init().
  *
  * Threads: any.
  */

@@ -171,7 +171,7 @@ fix_body(const Cli *cli)
     json_t *list = json_array();
 
     for (guint i = 0; classes != NULL && i < classes->len; i++)
-        json_array_append_new(list, json_string(classes->pdata[i]));
+        json_array_append_new(list, json_pack("{s:s}", "name", (char *)classes->pdata[i]));
     return json_pack("{s:{s:o}}", "classes", "class", list);
 }
 

@@ -131,16 +131,13 @@ def collect(jobs):
     return found
 
 
-def worst(name, values, unit, target, good):
-    value = max(values, default=0)
-    return Figure(f"{name} of {len(values)}", value, unit, target, good(value))
-
-
 def estimates(rig):
     """Over all deletes of this run, so it comes last."""
     found = collect(rig.jobs)
     moving = [e for e in found if e.moved >= SMALL]
     long = [e for e in found if e.taken > LONG and not e.first]
+    if not moving and not long:
+        return []
     say(f"\n  plan and outcome; disk: what was written to the device in all\n  {'':<66}{'plan MiB':>9} {'MiB':>9} "
         f"{'off':>8} {'disk MiB':>9}  {'plan s':>7} {'s':>7} {'off':>8}")
     for estimate in sorted(found, key=lambda e: -e.taken):
@@ -149,6 +146,7 @@ def estimates(rig):
     untold = [job for _, _, job, _ in rig.jobs if not any("plan" in disk for disk in items(job, "disks", "disk"))]
     if untold:
         say(f"  {len(untold)} of {len(rig.jobs)} jobs tell of no plan")
-    return [worst("estimates: bytes moved, worst", [e.bytes_off for e in moving], "%", "<= 1 %", lambda v: v <= 1),
-            worst(f"estimates: seconds of jobs over {LONG} s, worst", [e.seconds_off for e in long], "x", "<= 2 x",
-                  lambda v: v <= 2)]
+    rows = [("bytes moved, worst", [e.bytes_off for e in moving], "%", "<= 1 %", lambda v: v <= 1),
+            (f"seconds of jobs over {LONG} s, worst", [e.seconds_off for e in long], "x", "<= 2 x", lambda v: v <= 2)]
+    return [Figure(f"estimates: {what} of {len(values)}", max(values), unit, target, good(max(values)))
+            for what, values, unit, target, good in rows if values]

@@ -166,4 +166,4 @@ def test_asks_first_and_refuses_nonsense(site, vm):
     site.cli("doctor", "no-such-vm", code=3)
     site.cli("doctor", one.name, "--class", "headache", code=2)
     site.cli("doctor", one.name, "--undo", "nonsense", code=2)
-    site.rest.json("POST", f"/vms/{one.id}/doctor", {"classes": {"class": ["headache"]}}, status=400)
+    site.rest.json("POST", f"/vms/{one.id}/doctor", {"classes": {"class": [{"name": "headache"}]}}, status=400)

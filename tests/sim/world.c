@@ -28,6 +28,7 @@ static unsigned next_fault;
 static int64_t calm_since_us;
 static uint64_t first_point, last_point; /* of the flow */
 static bool counting; /* the set-up is over */
+static int64_t host_is_off_until_us;
 
 /* ---- what went wrong, and the trace ---- */
 
@@ -115,13 +116,15 @@ agent_main(void *data)
 static void
 agent_start(void)
 {
-    fiber_start(P_AGENT, "agent", agent_main, NULL);
+    if (fibers_alive(P_AGENT) == 0 && fiber_now_us() >= host_is_off_until_us)
+        fiber_start(P_AGENT, "agent", agent_main, NULL);
 }
 
 static void
 manager_start(void)
 {
-    fiber_start(P_MANAGER, "flow", (FiberFunc)(void *)plan.flow->run, NULL);
+    if (fibers_alive(P_MANAGER) == 0)
+        fiber_start(P_MANAGER, "flow", (FiberFunc)(void *)plan.flow->run, NULL);
 }
 
 /* ---- things that happen later ---- */
@@ -189,6 +192,13 @@ kill_manager(void)
 }
 
 static void
+libvirtd_restart(void)
+{
+    if (fibers_alive(P_LIBVIRTD) == 0 && fiber_now_us() >= host_is_off_until_us)
+        libvirtd_start();
+}
+
+static void
 network_back(void)
 {
     world_network = true;
@@ -206,7 +216,8 @@ die_with(unsigned self, void (*func)(void), unsigned process)
 static void
 power_loss(unsigned self)
 {
-    later(3 * G_TIME_SPAN_SECOND + (int64_t)fiber_below(2000000), "boot", libvirtd_start);
+    host_is_off_until_us = fiber_now_us() + 3 * G_TIME_SPAN_SECOND;
+    later(3 * G_TIME_SPAN_SECOND + (int64_t)fiber_below(2000000), "boot", libvirtd_restart);
     later(3 * G_TIME_SPAN_SECOND + (int64_t)fiber_below(6000000), "boot", agent_start);
     die_with(self, qemu_died, P_QEMU);
     die_with(self, kill_agent, P_AGENT);
@@ -258,7 +269,7 @@ do_fault(FaultKind kind)
     case FAULT_LIBVIRTD:
         if (!vm.libvirtd)
             return;
-        later(500000 + (int64_t)fiber_below(2000000), "systemd", libvirtd_start);
+        later(500000 + (int64_t)fiber_below(2000000), "systemd", libvirtd_restart);
         libvirtd_died();
         return;
     case FAULT_POWER:
@@ -498,6 +509,7 @@ world_run(const Schedule *what, uint64_t *ret_points, uint64_t *ret_hash)
     finished = counting = false;
     next_fault = 0;
     last_point = 0;
+    host_is_off_until_us = 0;
     world_agent = NULL;
     fibers_reset(plan.seed);
     fiber_on_point = on_point;
