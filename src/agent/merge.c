@@ -127,25 +127,22 @@ static void
 make_work_map(Operation *op)
 {
     json_t *run = json_object_get(op->row.data, "run");
-    size_t n = json_array_size(run) - 1;
+    size_t n = json_array_size(run), from = merge_is_forward(op) ? n - 1 : 1; /* the leaf alone */
     g_autofree const char **paths = g_new0(const char *, n);
     g_autofree const char **formats = g_new0(const char *, n);
     MergeScratch *scratch = merge_scratch(op);
-    g_autofree WorkMap *map = NULL;
+    g_autofree WorkMap *map = g_new0(WorkMap, 1);
 
-    if (merge_is_forward(op))
-        return; /* what is copied is counted by QEMU and by the step before */
-    map = g_new0(WorkMap, 1);
-
-    for (size_t i = 0; i < n; i++) {
-        paths[i] = json_string_value(json_array_get(run, i + 1));
-        formats[i] = "qcow2"; /* only a base can be raw */
+    for (size_t i = from; i < n; i++) {
+        paths[i - from] = json_string_value(json_array_get(run, i));
+        formats[i - from] = "qcow2"; /* only a base can be raw */
     }
     /* an estimate: without it the merge goes on, with a poorer progress */
-    if (scratch->work == NULL && qcow2_work_map(paths, formats, (unsigned)n, map, NULL)) {
-        scratch->work = g_steal_pointer(&map);
+    if (scratch->work != NULL || !qcow2_work_map(paths, formats, (unsigned)(n - from), map, NULL))
+        return;
+    scratch->work = g_steal_pointer(&map);
+    if (!merge_is_forward(op))
         op_remember(op, "bytes", json_integer((json_int_t)scratch->work->total));
-    }
 }
 
 static uint64_t
@@ -276,9 +273,17 @@ void
 merge_show_job(Operation *op, uint64_t done, uint64_t total)
 {
     uint64_t before = (uint64_t)json_number(op->row.data, "prefilled");
+    MergeScratch *scratch = merge_scratch(op);
+    uint64_t bytes = total;
 
     operation_progress(op, space_phase(op), before + done, before + total);
-    op_remember(op, "bytes", json_integer(json_number(op->row.data, "copied") + (json_int_t)total));
+    /* QEMU counts zeros and holes above data as bytes to copy; what the guest writes meanwhile is
+     * added as it comes */
+    if (scratch->job_first_total == 0)
+        scratch->job_first_total = total;
+    if (scratch->work != NULL)
+        bytes = MIN(total, scratch->work->total + total - MIN(total, scratch->job_first_total));
+    op_remember(op, "bytes", json_integer(json_number(op->row.data, "copied") + (json_int_t)bytes));
 }
 
 static void

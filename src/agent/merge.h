@@ -36,7 +36,8 @@
 typedef struct Builder Builder;
 
 typedef struct {
-    WorkMap *work;             /* internal commits: turns QEMU's offset into bytes */
+    WorkMap *work; /* of a job: data to copy; turns the offset of an internal one into bytes */
+    uint64_t job_first_total;  /* bytes, as the job told when it was seen first */
     bool settled;              /* settle has done its work in this process */
     Builder *builder;          /* graft, copy: builds in a thread of its own */
     struct VerifyWork *verify; /* compares in a thread of its own */

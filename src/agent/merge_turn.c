@@ -54,6 +54,8 @@ merge_turn(Operation *op, const HvDomain *hv)
     op_remember(op, "switching", NULL);
     op_remember(op, "pivoting", NULL); /* that life is over */
     scratch->job_gone_us = 0;
+    scratch->job_first_total = 0;
+    g_clear_pointer(&scratch->work, g_free);
     scratch->daemon_deaths = 0;
     if (merge_is_forward(op))
         graft_turn(op);

@@ -235,6 +235,8 @@ plan_unseal(Operation *op, const HvDomain *hv, const Disk *disk)
     op_remember(op, "after", after);
     op_remember(op, "unsealing", json_true());
     merge_scratch(op)->job_gone_us = 0;
+    merge_scratch(op)->job_first_total = 0;
+    g_clear_pointer(&merge_scratch(op)->work, g_free);
 }
 
 bool

@@ -5,6 +5,9 @@
 
 #include <sys/statvfs.h>
 
+#define LEAST_BYTES 64e6 /* what a rate is learnt from, unless it took long */
+#define LEAST_CALLS 2000
+#define LEAST_SECONDS 1.0
 #define BUDGET_US (5 * G_TIME_SPAN_SECOND) /* for reading maps, for one plan */
 
 /* A disk of the plan, and what its volumes hold */
@@ -211,7 +214,10 @@ survey_fill(Agent *agent, const Vm *vm, Plan *plan)
 void
 survey_learn(Agent *agent, const char *path, Rate rate, double amount, double seconds)
 {
-    Domain *domain = agent_domain(agent, path, false, NULL);
+    /* of a small job the fixed cost is most: it says nothing of large ones */
+    bool large = amount >= (rate == RATE_SHARE ? LEAST_CALLS : LEAST_BYTES);
+    Domain *domain =
+        large || seconds >= LEAST_SECONDS ? agent_domain(agent, path, false, NULL) : NULL;
 
     if (domain != NULL)
         survey_note(agent->survey, domain, rate, amount, seconds);

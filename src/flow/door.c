@@ -339,12 +339,23 @@ can_plan(const Look *look, GError **error)
     return false;
 }
 
+/* Has no other deed changed the VM between the look and the door? Then its plan need not be made
+ * again; the agent compares it with the chain before it begins. */
+static bool
+is_current(Manager *m, const Vm *seen)
+{
+    g_autoptr(Vm) now = manager_vm(m, seen->id, NULL);
+
+    return now != NULL && now->generation == seen->generation;
+}
+
 static char *
 remove_snapshots(Manager *m, const SnapshotsRemove *what, const Look *look, GError **error)
 {
     g_autoptr(json_t) names = json_array();
     const Vm *vm = look->vm;
     json_t *params;
+    FlowRow *row;
 
     if (!can_remove(m, what, vm, names, error) || !can_plan(look, error))
         return NULL;
@@ -352,8 +363,12 @@ remove_snapshots(Manager *m, const SnapshotsRemove *what, const Look *look, GErr
     json_object_set(params, "names", names);
     if (what->disk != NULL)
         json_object_set_new(params, "disk", json_string(vm_disk(vm, what->disk)->id));
-    return begin(m, flow_row_new("remove-snapshots", vm->id, NULL, params), what->correlation_id,
-                 remove_description(vm, names), error);
+    row = flow_row_new("remove-snapshots", vm->id, NULL, params);
+    if (look->plan != NULL && is_current(m, vm)) {
+        json_object_set(row->data, "plan", look->plan);
+        json_object_set_new(row->data, "runs", agent_plan_runs(look->plan, params, vm->host));
+    }
+    return begin(m, row, what->correlation_id, remove_description(vm, names), error);
 }
 
 static const char *

@@ -60,10 +60,10 @@ typedef struct {
     unsigned share_calls, copy_calls;
 } Qcow2Built;
 
-/* Without "share" the blocks are copied by copy_file_range(), which on some file systems shares
- * them all the same; where that fails, by io_uring, and where that is forbidden by plain reads
- * and writes. ERR_UNSUPPORTED with the text of qcow2_build_refusal() if there is one. A run
- * whose base has a backing file needs one for the new volume too (ERR_INVALID). */
+/* Without "share" the blocks are copied by copy_file_range(), but for file systems where that
+ * shares them all the same; there, and where it fails, by io_uring, and where that is forbidden by
+ * plain reads and writes. ERR_UNSUPPORTED with the text of qcow2_build_refusal() if there is one. A
+ * run whose base has a backing file needs one for the new volume too (ERR_INVALID). */
 bool qcow2_build(const Qcow2Build *build, Qcow2Built *ret_built, GError **error);
 
 /* What a build would be, found by reading headers and mapping tables only. */

@@ -5,23 +5,41 @@
 
 #include <errno.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/vfs.h>
 
 #define SHARE_MAX (UINT64_C(1) << 30) /* at once, so that a cancel need not wait for more */
 #define COPY_MAX (UINT64_C(16) << 20)
 
+/* There copy_file_range() shares instead of copying: slowly where extents are small, and what it
+ * tells is not what was written. Who wants that asks for sharing. */
+static bool
+shares_when_copying(const struct statfs *fs)
+{
+    static const uint64_t kinds[] = { XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, OCFS2_SUPER_MAGIC,
+                                      0xca451a4e /* bcachefs */ };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++)
+        if ((uint64_t)fs->f_type == kinds[i])
+            return true;
+    return false;
+}
+
 void
 transfer_init(Transfer *t, const Qcow2Build *build, const MergedMap *map, int fd)
 {
     struct statfs fs;
-    uint64_t block = fstatfs(fd, &fs) == 0 ? (uint64_t)fs.f_bsize : 4096;
+    bool known = fstatfs(fd, &fs) == 0;
+    uint64_t block = known ? (uint64_t)fs.f_bsize : 4096;
 
     *t = (Transfer){ .build = build, .map = map, .fd = fd };
     /* NFS gives the size of its messages instead */
     t->block = block >= SECTOR && block <= 65536 && (block & (block - 1)) == 0 ? block : 4096;
     for (unsigned i = 0; i < map->n; i++)
-        t->way[i] = build->share || build->must_share ? BY_SHARING : BY_COPY_RANGE;
+        t->way[i] = build->share || build->must_share   ? BY_SHARING
+                    : known && shares_when_copying(&fs) ? BY_READ_WRITE
+                                                        : BY_COPY_RANGE;
 }
 
 void

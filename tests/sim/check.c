@@ -70,6 +70,51 @@ check_start(void)
     }
 }
 
+bool
+check_pivoted(SimDisk *disk)
+{
+    const char *sources[] = { disk->defined, NULL };
+    g_auto(GuardManifest) manifest = { 0 };
+    const char *leaf = ((Node *)disk->graph->pdata[0])->path;
+    const Disk *known = guard_load(vm.id, sources, &manifest, NULL) && manifest.vm != NULL
+                            ? vm_disk(manifest.vm, disk->target)
+                            : NULL;
+
+    disk->pivoted = false;
+    if (known != NULL && disk_leaf(known) != NULL && strcmp(disk_leaf(known)->path, leaf) == 0)
+        return true;
+    world_wrong("the guest writes to %s, which a pivot gave to disk %s, but the manifest names %s",
+                leaf, disk->target,
+                known != NULL && disk_leaf(known) != NULL ? disk_leaf(known)->path : "nothing");
+    return false;
+}
+
+/* ---- promises ---- */
+
+static GHashTable *promises;
+
+void
+check_reset(void)
+{
+    if (promises == NULL)
+        promises = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_hash_table_remove_all(promises);
+    checked_generation = 0;
+}
+
+void
+check_note_promise(const char *id)
+{
+    g_hash_table_add(promises, g_strdup(id));
+}
+
+void
+check_promise(const char *id)
+{
+    if (g_hash_table_contains(promises, id))
+        world_wrong("operation %s was begun, though the agent had said that it never would be", id);
+}
+
 /* ---- files ---- */
 
 static bool

@@ -203,6 +203,23 @@ run_cold(void)
     merge_all(0, 1, "cold-commit");
 }
 
+/* Somebody asks for a volume to be deleted that the VM stands on. */
+static void
+run_delete_named(void)
+{
+    g_autoptr(json_t) json = vm_json();
+    const json_t *disk = json_array_get(json_object_get(json, "disks"), 0),
+                 *base = json_array_get(json_object_get(disk, "volumes"), 0);
+    g_autofree char *id =
+        begin("delete-volumes", json_pack("{s:s, s:[s]}", "disk_id", json_text(disk, "id"),
+                                          "volumes", json_text(base, "path")));
+    g_autoptr(json_t) end = id != NULL ? follow(id) : NULL;
+
+    if (end != NULL && strcmp(json_text(end, "state"), "done") == 0)
+        world_wrong("a volume that the VM stands on was deleted");
+    world_done();
+}
+
 static void
 run_create(void)
 {
@@ -409,6 +426,7 @@ const Flow flows[] = {
     { "agent-graft-two",     2,   3,    false, true,  run_graft,         "by graft, two disks" },
     { "agent-graft-off",     1,   3,    true,  true,  run_graft,         "by graft, VM off" },
     { "agent-cold",          1,   2,    true,  false, run_cold,          "by a storage daemon" },
+    { "agent-delete-named",  1,   2,    false, false, run_delete_named,  "a delete that must be refused" },
     { "delete-newest",       1,   3,    false, false, run_remove_newest,   "the newest snapshot", true },
     { "delete-internal",     1,   3,    false, false, run_remove_internal, "an internal one", true },
     { "delete-all",          2,   3,    false, false, run_remove_all,      "all, of two disks", true },

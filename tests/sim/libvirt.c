@@ -230,7 +230,7 @@ op_look(Hypervisor *hv, const char *vm_id, GError **error)
         domain->disks = g_ptr_array_new_with_free_func((GDestroyNotify)hv_disk_free);
     if (domain->inactive == NULL)
         domain->inactive = g_ptr_array_new_with_free_func((GDestroyNotify)hv_disk_free);
-    for (unsigned i = 0; i < vm.n_disks; i++) {
+    for (unsigned i = 0; i < vm.n_disks && !mutant_is_blind(); i++) {
         g_ptr_array_add(domain->disks,
                         vm.runs ? live_disk(&vm.disks[i]) : defined_disk(&vm.disks[i]));
         g_ptr_array_add(domain->inactive, defined_disk(&vm.disks[i]));

@@ -150,6 +150,8 @@ guest_write(SimDisk *disk)
 
     if (disk->pending[cluster] != 0)
         return;
+    if (disk->pivoted && !check_pivoted(disk))
+        return;
     disk->pending[cluster] = version;
     image_put(&((Node *)disk->graph->pdata[0])->image, cluster, version);
     disk->job.dirty |= UINT64_C(1) << cluster;
@@ -222,6 +224,7 @@ qemu_start(char *ret_why)
     g_snprintf(vm.instance, sizeof vm.instance, "%u.%u", 5000 + vm.life, vm.life * 77);
     for (unsigned i = 0; i < vm.n_disks; i++) {
         memset(&vm.disks[i].job, 0, sizeof(Job));
+        vm.disks[i].pivoted = false;
         memset(vm.disks[i].pending, 0, sizeof vm.disks[i].pending);
     }
     relock();
@@ -385,6 +388,7 @@ pivot(SimDisk *disk, Image *target)
     } else {
         graph_open(disk, disk->job.base, NULL, why);
     }
+    disk->pivoted = true;
     job_end(disk, HV_JOB_COMPLETED);
 }
 

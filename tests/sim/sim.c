@@ -409,6 +409,10 @@ main(int argc, char **argv)
     for (unsigned i = 1; mutant != NULL && i < MUTANTS; i++)
         if (strcmp(mutant, mutant_words[i]) == 0)
             given.mutant = i;
+    if (mutant != NULL && given.mutant == 0) {
+        fprintf(stderr, "sim: there is no mutant %s\n", mutant);
+        return 2;
+    }
     if (flow != NULL && (given.flow = find_flow(flow)) == NULL) {
         fprintf(stderr, "sim: there is no flow %s\n", flow);
         return 2;

@@ -47,6 +47,23 @@ WRAP(http_query)(const HttpRequest *request, const char *name)
 
 /* ---- one exchange ---- */
 
+/* "No such operation" is a promise. */
+static void
+watch_promises(const Exchange *exchange)
+{
+    static const char prefix[] = "/v1/operations/";
+    bool ok = exchange->response.status == 200;
+
+    if (strcmp(exchange->method, "GET") == 0 && exchange->response.status == 404 &&
+        g_str_has_prefix(exchange->path, prefix))
+        check_note_promise(exchange->path + strlen(prefix));
+    if (strcmp(exchange->method, "POST") == 0 && ok &&
+        strcmp(exchange->path, "/v1/operations") == 0) {
+        g_autoptr(json_t) body = json_loads(exchange->body, 0, NULL);
+        check_promise(json_text(body, "id"));
+    }
+}
+
 static void
 serve(void *data)
 {
@@ -61,6 +78,7 @@ serve(void *data)
                             .connection = exchange };
 
     agent_serve(&request, &exchange->response, world_agent);
+    watch_promises(exchange);
     exchange->done = true;
     fiber_wake(exchange, true);
 }
@@ -77,6 +95,15 @@ send_it(Exchange *exchange)
 {
     g_ptr_array_add(exchanges, exchange);
     fiber_start(P_AGENT, "http", serve, exchange);
+}
+
+/* Long after its sender has given it up. */
+static void
+arrive_late(void *data)
+{
+    fiber_sleep_us((int64_t)fiber_below(4 * G_TIME_SPAN_SECOND));
+    if (world_agent != NULL)
+        fiber_start(P_AGENT, "http", serve, data);
 }
 
 void
@@ -155,6 +182,11 @@ exchange_do(const char *method, const char *path, const char *query, const char 
         return no_answer(error); /* it never got there */
     if (!exchange->hook && world_lies(LIE_LOST_ANSWERS, 5))
         send_it(exchange_new(method, path, query, epoch, body)); /* twice */
+    if (!exchange->hook && world_lies(LIE_LOST_ANSWERS, 5)) {
+        fiber_start(P_WORLD, "late request", arrive_late, exchange);
+        fiber_sleep_us((int64_t)fiber_below(1000000));
+        return no_answer(error);
+    }
     send_it(exchange);
     while (!exchange->done && !exchange->broken && fiber_now_us() < until)
         fiber_wait_on(exchange, until);

@@ -20,7 +20,8 @@ const char *const fault_words[FAULT_KINDS] = { "none",   "agent",   "manager", "
                                                "libvirtd", "power", "shutdown", "network",
                                                "cancel", "daemon" };
 const char *const mutant_words[MUTANTS] = { "none",         "no-suspend",   "late-journal",
-                                            "no-tombstone", "early-answer", "blind-delete" };
+                                            "no-tombstone", "no-load", "blind-delete",
+                                            "alone" };
 
 static char *wrong;
 static bool finished;      /* the flow has */
@@ -69,7 +70,7 @@ world_is_wrong(void)
 bool
 world_lies(unsigned lie, unsigned percent)
 {
-    return (plan.lies & lie) != 0 && counting && !world_is_calm() && fiber_chance(percent);
+    return (plan.lies & lie) != 0 && counting && !world_is_calm() && fiber_chance((plan.lies & LIE_OFTEN) != 0 ? MIN(5 * percent, 60) : percent);
 }
 
 bool
@@ -428,6 +429,8 @@ set_up(void)
     libvirt_reset();
     daemon_reset();
     wire_reset();
+    check_reset();
+    mutants_reset();
     world_cancel_wanted = false;
     make_vm();
     make_files();

@@ -65,7 +65,8 @@ enum {
     LIE_DEFINITION = 512,  /* a power loss takes the last change of the persistent definition */
     LIE_WRONG_ERROR = 1024, /* the same, but one that libvirt gives when it refuses */
     LIE_HEADER = 2048, /* a header that QEMU rewrote is not durable at once */
-    LIES = 12,
+    LIE_OFTEN = 4096,  /* all of them more often */
+    LIES = 13,
 };
 
 typedef struct {
@@ -84,8 +85,9 @@ typedef enum {
     MUTANT_NO_SUSPEND,    /* the VM is never suspended for a pivot */
     MUTANT_LATE_JOURNAL,  /* the journal is written after the deed */
     MUTANT_NO_TOMBSTONE,  /* "no such operation" without one */
-    MUTANT_EARLY_ANSWER,  /* requests are answered before the journal is loaded */
+    MUTANT_NO_LOAD,       /* requests are answered without what the journal holds */
     MUTANT_BLIND_DELETE,  /* volumes are deleted without looking again */
+    MUTANT_ALONE,         /* a pivot resumes the VM while another disk's is not recorded */
     MUTANTS
 } Mutant;
 extern const char *const mutant_words[MUTANTS];
@@ -129,6 +131,7 @@ typedef struct {
     /* QEMU */
     GPtrArray *graph; /* of Node, leaf first; empty = not running */
     Job job;
+    bool pivoted; /* and the guest has written nothing since */
     /* libvirt */
     View live, status;
     bool concluding;
@@ -180,6 +183,12 @@ extern bool world_cancel_wanted; /* somebody wants what runs to be cancelled */
 void check_guest_data(void);          /* cheap: after each point */
 void check_start(void);               /* the VM is about to run on these graphs */
 void check_end(void);
+/* The guest is about to write to a leaf that a pivot gave it: the manifest must name it. */
+bool check_pivoted(SimDisk *disk);
+/* A request for an operation that the agent promised never to begin. */
+void check_promise(const char *id);
+void check_note_promise(const char *id);
+void check_reset(void);
 void check_name_gone(const char *path, VfsNode *node, const char *to);
 
 /* ---- qemu.c ---- */
@@ -216,6 +225,10 @@ void wire_reset(void);
 /* ---- sqlite.c ---- */
 void sqlite_process_died(unsigned process);
 void sqlite_reset(void);
+
+/* ---- mutants.c ---- */
+void mutants_reset(void);
+bool mutant_is_blind(void); /* what libvirt says is not to be looked at just now */
 
 /* ---- daemon.c ---- */
 void daemon_died(void);

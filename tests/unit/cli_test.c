@@ -593,9 +593,10 @@ typedef struct {
     int interrupt_at;
     bool never_ends;
     bool fails;
-    const char *plan; /* answer to a dry run */
-    int paused_polls; /* so many polls say that the job has paused */
-    char *last_body;  /* of the last POST or PUT */
+    const char *plan;   /* answer to a dry run */
+    const char *doctor; /* what the doctor finds; its job mends it */
+    int paused_polls;   /* so many polls say that the job has paused */
+    char *last_body;    /* of the last POST or PUT */
     char *last_path;
 } Fake;
 
@@ -715,7 +716,8 @@ answer_post(Fake *fake, const HttpRequest *request, const char *path, int *ret_s
     }
     if (g_str_equal(path, "vms/" VM_ID "/removesnapshots") && fake->plan != NULL)
         return g_strdup(fake->plan);
-    if (g_str_equal(path, "vms/" VM_ID "/removesnapshots"))
+    if (g_str_equal(path, "vms/" VM_ID "/removesnapshots") ||
+        g_str_equal(path, "vms/" VM_ID "/doctor"))
         return g_strdup("{\"job\":{\"id\":\"" JOB_ID "\"},\"status\":\"complete\"}");
     if (g_str_equal(path, "vms/" VM_ID "/snapshots")) {
         *ret_status = 201;
@@ -726,6 +728,12 @@ answer_post(Fake *fake, const HttpRequest *request, const char *path, int *ret_s
         return g_strdup("{\"id\":\"" S1 "\",\"description\":\"new\"}");
     return g_strdup("{\"status\":\"complete\"}");
 }
+
+static const char doctor_job[] =
+    "{\"id\":\"" JOB_ID "\",\"status\":\"finished\",\"end_time\":\"2026-01-31T12:00:01Z\","
+    "\"vm\":{\"name\":\"web\"},\"undone\":1,\"left_undone\":{\"reason\":[\"a bitmap\"]},"
+    "\"findings\":{\"finding\":[{\"class\":\"orphan-volume\",\"severity\":\"notice\","
+    "\"state\":\"mended\",\"text\":\"nobody has /a\"}]}}";
 
 static void
 handle(const HttpRequest *request, HttpResponse *response, void *data)
@@ -741,6 +749,10 @@ handle(const HttpRequest *request, HttpResponse *response, void *data)
         response->body = answer_post(fake, request, path, &response->status);
     else if (g_str_equal(path, "events") && http_query(request, "wait") != NULL)
         response->body = answer_events(g_strcmp0(http_query(request, "from"), "8") == 0);
+    else if (g_str_has_suffix(path, "doctor"))
+        response->body = g_strdup(fake->doctor);
+    else if (g_str_equal(path, "jobs/" JOB_ID) && fake->doctor != NULL)
+        response->body = g_strdup(doctor_job);
     else if (g_str_equal(path, "jobs/" JOB_ID))
         response->body = answer_job(fake, http_query(request, "wait") != NULL);
     else
@@ -954,6 +966,63 @@ test_plan(void)
         g_assert_cmpstr(run.err, ==, rows[i].err);
         g_assert_cmpstr(fake.last_body, ==,
                         "{\"snapshots\":{\"snapshot\":[{\"id\":\"" S2 "\"}]},\"dry_run\":true}");
+        run_clear(&run);
+        fake_stop(&fake);
+    }
+}
+
+static const char doctor_orphan[] =
+    "{\"findings\":{\"finding\":[{\"class\":\"orphan-volume\",\"severity\":\"notice\",\"vm\":{"
+    "\"id\":\"" VM_ID "\",\"name\":\"web\"},\"disk\":\"vda\",\"file\":\"/a\",\"text\":"
+    "\"nobody has /a\",\"can_fix\":\"yes\",\"fix\":\"moves it\"}]},"
+    "\"kept\":{\"files\":2,\"bytes\":1048576}}";
+static const char doctor_job_of_others[] =
+    "{\"findings\":{\"finding\":[{\"class\":\"foreign-job\",\"severity\":\"warning\",\"vm\":{"
+    "\"id\":\"" VM_ID "\",\"name\":\"web\"},\"text\":\"a job\",\"can_fix\":\"asked\","
+    "\"fix\":\"ends it\"}]}}";
+static const char doctor_unseen[] =
+    "{\"findings\":{\"finding\":[]},\"silent_hosts\":{\"host\":[{\"name\":\"h2\",\"why\":"
+    "\"it is off\"}]},\"busy_vms\":{\"vm\":[{\"name\":\"db\",\"why\":\"a merge\"}]}}";
+
+static void
+test_doctor(void)
+{
+    static const char mend_safe[] = "{\"classes\":{\"class\":[]}}",
+                      mend_job[] = "{\"classes\":{\"class\":[{\"name\":\"foreign-job\"}]}}";
+    static const struct {
+        const char *line, *found;
+        int code;
+        const char *out, *err, *body;
+    } rows[] = {
+        { "doctor", "{\"findings\":{\"finding\":[]}}", 0, "", "Nothing wrong was found.\n", NULL },
+        { "doctor web", doctor_orphan, 1, "nobody has /a. A fix moves it.", "keep 2 files", NULL },
+        { "doctor web --class loop", doctor_orphan, 0, "", "Nothing wrong", NULL },
+        { "doctor --json", doctor_orphan, 1, "\"orphan-volume\"", "", NULL },
+        { "doctor", doctor_unseen, 1, "", "Host 'h2' was not looked at: it is off", NULL },
+        { "doctor", doctor_unseen, 1, "", "VM 'db' was not looked at: a merge", NULL },
+        { "doctor web --fix", doctor_orphan, 2, "", "-y", NULL },
+        { "doctor web --fix -y", doctor_orphan, 0, "mended", "--undo " JOB_ID, mend_safe },
+        { "doctor --fix -y --no-wait", doctor_orphan, 1, JOB_ID, "accepted", mend_safe },
+        { "doctor web --fix -y", doctor_job_of_others, 1, "a job. A fix ends it.",
+          "without naming its --class", NULL },
+        { "doctor web --fix -y --class foreign-job", doctor_job_of_others, 0, "mended", "--undo",
+          mend_job },
+        { "doctor web --undo " JOB_ID, doctor_orphan, 1, "", "Not undone: a bitmap",
+          "{\"undo\":\"" JOB_ID "\"}" },
+        { "doctor --undo " JOB_ID, doctor_orphan, 2, "", "needs the VM", NULL },
+        { "doctor web db", doctor_orphan, 2, "", "one argument too many", NULL },
+        { "doctor --help", doctor_orphan, 0, "Usage: livemerge doctor [VM] [OPTION...]", "", NULL },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        Fake fake = { .doctor = rows[i].found };
+        fake_start(&fake);
+        Run run = run_line(&fake, rows[i].line);
+        g_test_message("%s\n%s%s", rows[i].line, run.out, run.err);
+        g_assert_cmpint(run.code, ==, rows[i].code);
+        assert_contains(run.out, rows[i].out);
+        assert_contains(run.err, rows[i].err);
+        g_assert_cmpstr(fake.last_body, ==, rows[i].body);
         run_clear(&run);
         fake_stop(&fake);
     }
@@ -1282,6 +1351,7 @@ main(int argc, char **argv)
     g_test_add_func("/cli/delete", test_delete);
     g_test_add_func("/cli/plan-text", test_plan_text);
     g_test_add_func("/cli/plan", test_plan);
+    g_test_add_func("/cli/doctor", test_doctor);
     g_test_add_func("/cli/watch-a-pause", test_watch_a_pause);
     g_test_add_func("/cli/delete-on-a-terminal", test_delete_on_a_terminal);
     g_test_add_func("/cli/delete-outcomes", test_delete_outcomes);

@@ -240,6 +240,20 @@ fake_forget(FakeAgent *a, const FakeOperation *op)
     return json_object();
 }
 
+/* What it was asked for is done, whatever it is. */
+static json_t *
+fake_doctor(FakeAgent *a, const FakeOperation *op)
+{
+    const char *kind = json_text(op->body, "kind"), *undo = json_text(op->body, "undo");
+    const char *class = json_string_value(json_array_get(json_object_get(op->body, "classes"), 0));
+
+    g_string_append_printf(a->log, "%s %s;", kind, undo != NULL ? undo : class);
+    if (undo != NULL)
+        return json_pack("{s:i, s:[]}", "undone", 1, "left");
+    return json_pack("{s:[{s:s, s:s}], s:s}", "findings", "class", class, "state", "mended", "undo",
+                     op->id);
+}
+
 static bool
 fake_fails(const FakeAgent *a, const FakeOperation *op)
 {
@@ -271,6 +285,7 @@ fake_execute(FakeAgent *a, FakeOperation *op)
                      : g_str_equal(kind, "delete-volumes")  ? fake_delete_volumes(a, op)
                      : g_str_equal(kind, "snapshot-create") ? fake_create(a, op)
                      : g_str_equal(kind, "snapshot-rename") ? fake_rename(a, op)
+                     : g_str_has_prefix(kind, "doctor-")    ? fake_doctor(a, op)
                                                             : fake_forget(a, op);
     }
     g_clear_pointer(&op->attention, g_free);
@@ -536,7 +551,18 @@ fake_epoch_ok(void *self, int64_t epoch, GError **error)
     return true;
 }
 
+static bool
+fake_findings(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret,
+              GError **error)
+{
+    *ret = json_pack("{s:[{s:s, s:s, s:s, s:s}], s:[], s:[], s:{s:i, s:i}}", "findings", "class",
+                     "orphan-volume", "severity", "notice", "vm_id", FAKE_VM, "vm", "web", "busy",
+                     "unread", "kept", "files", 3, "bytes", 4096);
+    return true;
+}
+
 static const WireRoute fake_routes[] = {
+    { "GET", "/v1/doctor", fake_findings },
     { "GET", "/v1/hello", fake_hello },
     { "GET", "/v1/vms", fake_vms },
     { "GET", "/v1/vms/ID", fake_vm },

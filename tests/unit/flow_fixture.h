@@ -21,7 +21,7 @@ typedef struct {
     Manager *manager;
 } Fixture;
 
-static void
+static inline void
 start_manager(Fixture *f)
 {
     HostConfig host = { .name = "host1", .address = f->agent->address };
@@ -31,7 +31,7 @@ start_manager(Fixture *f)
     g_assert_no_error(error);
 }
 
-static void
+static inline void
 stop_manager(Fixture *f)
 {
     int64_t begin = g_get_monotonic_time();
@@ -41,7 +41,7 @@ stop_manager(Fixture *f)
 }
 
 /* Waits until the host's answer is there: the test cannot know when that is, but it can ask. */
-static void
+static inline void
 wait_for_host(Fixture *f, bool up)
 {
     int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
@@ -57,7 +57,7 @@ wait_for_host(Fixture *f, bool up)
     }
 }
 
-static void
+static inline void
 open_store(Fixture *f)
 {
     g_autofree char *file = g_build_filename(f->dir, "manager.db", NULL);
@@ -67,7 +67,7 @@ open_store(Fixture *f)
     g_assert_no_error(error);
 }
 
-static void
+static inline void
 set_up_quiet(Fixture *f, gconstpointer data)
 {
     f->dir = g_dir_make_tmp("livemerge-flow-XXXXXX", NULL);
@@ -75,7 +75,7 @@ set_up_quiet(Fixture *f, gconstpointer data)
     open_store(f);
 }
 
-static void
+static inline void
 set_up(Fixture *f, gconstpointer data)
 {
     set_up_quiet(f, data);
@@ -83,7 +83,7 @@ set_up(Fixture *f, gconstpointer data)
     wait_for_host(f, true);
 }
 
-static void
+static inline void
 remove_files(const char *dir)
 {
     g_autoptr(GDir) open = g_dir_open(dir, 0, NULL);
@@ -96,7 +96,7 @@ remove_files(const char *dir)
     g_rmdir(dir);
 }
 
-static void
+static inline void
 tear_down(Fixture *f, gconstpointer data)
 {
     stop_manager(f);
@@ -106,7 +106,7 @@ tear_down(Fixture *f, gconstpointer data)
     g_clear_pointer(&f->dir, g_free);
 }
 
-static void
+static inline void
 restart_manager(Fixture *f)
 {
     stop_manager(f);
@@ -117,7 +117,7 @@ restart_manager(Fixture *f)
 
 /* ---- deeds in short ---- */
 
-static char *
+static inline char *
 begin_remove_by(Fixture *f, const char *const *ids, const char *disk, Strategy strategy,
                 GError **error)
 {
@@ -132,13 +132,13 @@ begin_remove_by(Fixture *f, const char *const *ids, const char *disk, Strategy s
     return manager_snapshots_remove(f->manager, &what, error);
 }
 
-static char *
+static inline char *
 begin_remove_of(Fixture *f, const char *const *ids, const char *disk, GError **error)
 {
     return begin_remove_by(f, ids, disk, STRATEGY_AUTO, error);
 }
 
-static char *
+static inline char *
 begin_remove(Fixture *f, const char *a, const char *b)
 {
     const char *ids[] = { a, b, NULL };
@@ -149,7 +149,7 @@ begin_remove(Fixture *f, const char *a, const char *b)
     return job;
 }
 
-static char *
+static inline char *
 begin_create(Fixture *f, const char *name, GError **error)
 {
     SnapshotCreate what = { .vm_id = FAKE_VM, .name = name, .user = "admin", .snapshot_id = S(9) };
@@ -157,7 +157,7 @@ begin_create(Fixture *f, const char *name, GError **error)
     return manager_snapshot_create(f->manager, &what, NULL, error);
 }
 
-static json_t *
+static inline json_t *
 job_document(Fixture *f, const char *job)
 {
     g_autoptr(GError) error = NULL;
@@ -167,7 +167,7 @@ job_document(Fixture *f, const char *job)
     return doc;
 }
 
-static json_t *
+static inline json_t *
 wait_for_end(Fixture *f, const char *job)
 {
     int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
@@ -187,7 +187,7 @@ wait_for_end(Fixture *f, const char *job)
 }
 
 /* Waits until the agent has begun so many operations. */
-static void
+static inline void
 wait_for_begun(Fixture *f, unsigned n)
 {
     int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
@@ -205,7 +205,7 @@ wait_for_begun(Fixture *f, unsigned n)
 }
 
 /* Waits until the manager knows that both disks are being merged. */
-static void
+static inline void
 wait_for_copying(Fixture *f, const char *job)
 {
     int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
@@ -226,7 +226,7 @@ wait_for_copying(Fixture *f, const char *job)
 }
 
 /* Waits until the job's first disk has this status; the job's document. */
-static json_t *
+static inline json_t *
 wait_for_disk(Fixture *f, const char *job, const char *status)
 {
     int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
@@ -243,7 +243,7 @@ wait_for_disk(Fixture *f, const char *job, const char *status)
 }
 
 /* The codes of all events, oldest first: "1 342 356". */
-static char *
+static inline char *
 event_codes(Fixture *f)
 {
     g_autoptr(GPtrArray) rows = store_event_list(f->store, 0, -1, true, NULL);
@@ -255,7 +255,7 @@ event_codes(Fixture *f)
 }
 
 /* Waits until an event of this code was written so many times. */
-static void
+static inline void
 wait_for_event(Fixture *f, int code, unsigned wanted)
 {
     int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
@@ -273,7 +273,7 @@ wait_for_event(Fixture *f, int code, unsigned wanted)
     }
 }
 
-static char *
+static inline char *
 event_text(Fixture *f, int code)
 {
     g_autoptr(GPtrArray) rows = store_event_list(f->store, 0, -1, true, NULL);
@@ -296,7 +296,7 @@ event_text(Fixture *f, int code)
         g_assert_cmpstr(text_, ==, wanted);           \
     } while (0)
 
-static void
+static inline void
 assert_log_has(Fixture *f, const char *deed, unsigned wanted)
 {
     unsigned n = 0;
@@ -307,7 +307,7 @@ assert_log_has(Fixture *f, const char *deed, unsigned wanted)
         g_error("the agent did '%s' %u times, not %u: %s", deed, n, wanted, f->agent->log->str);
 }
 
-static unsigned
+static inline unsigned
 open_operations(Fixture *f)
 {
     WITH_LOCK(&f->agent->lock);
@@ -315,7 +315,7 @@ open_operations(Fixture *f)
 }
 
 /* The agent is told to forget the outcomes a moment after the job has ended. */
-static void
+static inline void
 wait_for_acknowledged(Fixture *f)
 {
     int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;

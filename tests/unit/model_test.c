@@ -96,10 +96,12 @@ static void
 test_json_names(void)
 {
     static const char wanted[] =
-        "agent_connected disks generation graphics home host id instance memory name operations "
+        "agent_connected disks generation graphics home host id instance leftovers memory name "
+        "operations "
         "snapshots state state_detail unmanaged vcpus | boot bus busy id read_only target "
         "unmanaged "
-        "volumes | allocated foreign format id path read_only used_by virtual_size | config date disks id "
+        "volumes | allocated foreign format id path read_only used_by virtual_size | config date "
+        "disks id "
         "memory memory_size name parent quiesced | disk_id unusable volume_id | base disk_id id "
         "kind strategy top";
     g_autoptr(Vm) vm = make_full_vm();
@@ -345,6 +347,7 @@ test_verb_table(void)
         [VERB_SNAPSHOT_CREATE_MEMORY] = "up paused",
         [VERB_SNAPSHOT_DELETE]        = "up paused down",
         [VERB_SNAPSHOT_RENAME]        = "up paused down migrating saving_state powering_down suspended",
+        [VERB_DOCTOR]                 = "up paused down suspended",
     };
     /* clang-format on */
     g_autoptr(Vm) vm = make_vm(1);
