@@ -43,6 +43,7 @@ model:
 
 sim: all
 	@tests/sim/run --seconds $(SECONDS)
+	@tests/sim/run --mutants
 
 e2e: all
 	@tools/install-deps.sh test

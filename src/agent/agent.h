@@ -60,7 +60,7 @@ struct Agent {
     GThread *refresher;
     struct EventHub *events;
     struct Survey *survey; /* agent/survey.h */
-    char *run_dir; /* sockets of our storage daemons */
+    char *run_dir;         /* sockets of our storage daemons */
     unsigned pivot_budget_ms;
     unsigned quiesce_budget_s;
 };
@@ -99,8 +99,8 @@ bool agent_look(Agent *agent, AgentVm *entry, GError **error);
  * show. */
 bool agent_look_closely(Agent *agent, AgentVm *entry, GError **error);
 AgentVm *agent_entry(Agent *agent, const char *vm_id, bool create);
-/* The volumes of a chain (of Qcow2Layer, base first) become those of the disk; ids are taken over from
- * the disk as it was known (may be NULL). */
+/* The volumes of a chain (of Qcow2Layer, base first) become those of the disk; ids are taken over
+ * from the disk as it was known (may be NULL). */
 void agent_fill_volumes(Disk *disk, const Disk *known, GPtrArray *layers);
 /* A copy of what is published, with used_by filled in; NULL = unknown VM. */
 Vm *agent_vm_copy(Agent *agent, const char *vm_id);

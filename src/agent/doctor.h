@@ -12,8 +12,8 @@
  * doctor.c       asks all, answers
  * doctor_chain.c the headers of one disk's chain
  * doctor_vm.c    libvirt's definitions, jobs and records; the manifest
- * doctor_files.c the files of storage domains that nobody has
- * doctor_fix.c   the operation "doctor-fix"; doctor_mend.c: what each class does
+ * doctor_files.c the files of storage domains that nobody has; doctor_owners.c: who has which
+ * doctor_fix.c   the operation "doctor-fix"; doctor_mend.c, doctor_mend_vm.c: what each class does
  * doctor_undo.c  the operation "doctor-undo"
  */
 #pragma once

@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * The doctor: the files of storage domains. Which of them has nobody?
- *
- * "Somebody" is generous: every definition of every VM of the host with all that stands below it,
- * every manifest of the domain (of other hosts' VMs too), every path that an operation mentions,
- * libvirt's records of snapshots. Only files that can be told to be a VM's are reported: they stand
- * on a volume of it, or have a name that we give.
+ * The doctor: the files of storage domains. Which of them has nobody (doctor_owners.h)? Only files
+ * that can be told to be a VM's are reported: they stand on a volume of it, or have a name that we
+ * give.
  */
-#include "agent/doctor.h"
+#include "agent/doctor_owners.h"
 
 #include "base/clock.h"
 #include "base/text.h"
@@ -18,242 +15,21 @@
 #include <sys/stat.h>
 
 typedef struct {
-    char *vm_id, *vm_name, *target;
-    GPtrArray *stems; /* of char*: of the names of its files: DIR/web */
-    bool running;
-} Owner;
-
-typedef struct {
-    Agent *agent;
-    GHashTable *used;   /* "dev:ino" or path → Owner, or NULL: by somebody */
-    GHashTable *leaves; /* "dev:ino" → Owner: the leaves of disks */
-    GHashTable *left;   /* "dev:ino" → Owner: what its manifest says a merge left behind */
-    GPtrArray *owners;  /* of Owner */
-    GPtrArray *findings;
+    Owners owners;
+    GPtrArray *findings; /* borrowed */
 } Search;
-
-static void
-owner_free(void *p)
-{
-    Owner *owner = p;
-
-    g_free(owner->vm_id);
-    g_free(owner->vm_name);
-    g_free(owner->target);
-    g_ptr_array_unref(owner->stems);
-    g_free(owner);
-}
 
 static void
 search_clear(Search *search)
 {
-    g_hash_table_unref(search->used);
-    g_hash_table_unref(search->leaves);
-    g_hash_table_unref(search->left);
-    g_ptr_array_unref(search->owners);
+    owners_clear(&search->owners);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Search, search_clear)
-
-/* ---- who has what ---- */
-
-static char *
-key_of(const char *path)
-{
-    struct stat st;
-
-    return stat(path, &st) == 0 ? g_strdup_printf("%" G_GUINT64_FORMAT ":%" G_GUINT64_FORMAT,
-                                                  (uint64_t)st.st_dev, (uint64_t)st.st_ino)
-                                : g_strdup(path);
-}
 
 static char *
 key_of_file(const StoredFile *file)
 {
     return g_strdup_printf("%" G_GUINT64_FORMAT ":%" G_GUINT64_FORMAT, file->device, file->inode);
-}
-
-static void
-note_used(Search *search, const char *path, Owner *owner)
-{
-    g_autofree char *key = path != NULL ? key_of(path) : NULL;
-
-    if (key != NULL && g_hash_table_lookup(search->used, key) == NULL)
-        g_hash_table_insert(search->used, g_steal_pointer(&key), owner);
-}
-
-static char *
-stem_of(const char *path)
-{
-    g_autofree char *dir = g_path_get_dirname(path);
-    g_autofree char *name = g_path_get_basename(path);
-    g_autoptr(GRegex) tail =
-        g_regex_new("(\\.[0-9a-f]{8,36})?\\.(qcow2|img|raw|q|qcow)$", 0, 0, NULL);
-    g_autofree char *stem = g_regex_replace(tail, name, -1, 0, "", 0, NULL);
-
-    return g_build_filename(dir, stem, NULL);
-}
-
-static void
-add_stem(Owner *owner, const char *path)
-{
-    g_autofree char *stem = stem_of(path);
-
-    for (guint i = 0; i < owner->stems->len; i++)
-        if (g_str_equal(owner->stems->pdata[i], stem))
-            return;
-    g_ptr_array_add(owner->stems, g_steal_pointer(&stem));
-}
-
-static Owner *
-owner_new(Search *search, const HvDomain *hv, const HvDisk *disk)
-{
-    Owner *owner = g_new0(Owner, 1);
-
-    owner->vm_id = g_strdup(hv->id);
-    owner->vm_name = g_strdup(hv->name);
-    owner->target = g_strdup(disk->target);
-    owner->stems = g_ptr_array_new_with_free_func(g_free);
-    owner->running = hv->instance != NULL;
-    g_ptr_array_add(search->owners, owner);
-    return owner;
-}
-
-static void
-note_disk(Search *search, const HvDomain *hv, const HvDisk *disk)
-{
-    if (disk->source == NULL)
-        return;
-    Owner *owner = owner_new(search, hv, disk);
-    g_autoptr(GPtrArray) links = chain_links(disk->source, disk->format);
-
-    note_used(search, disk->source, owner);
-    note_used(search, disk->mirror_path, owner);
-    g_hash_table_insert(search->leaves, key_of(disk->source), owner);
-    for (guint i = 0; i < links->len; i++) {
-        note_used(search, ((ChainLink *)links->pdata[i])->path, owner);
-        add_stem(owner, ((ChainLink *)links->pdata[i])->path);
-    }
-    for (guint i = 0; disk->backing != NULL && i < disk->backing->len; i++)
-        note_used(search, disk->backing->pdata[i], owner);
-}
-
-static bool
-note_domain(Search *search, const char *vm_id, GError **error)
-{
-    Hypervisor *hv = search->agent->hv;
-    g_autoptr(GError) problem = NULL;
-    g_autoptr(HvDomain) domain = hv->ops->look(hv, vm_id, &problem);
-    g_autoptr(GPtrArray) records = NULL;
-
-    if (domain == NULL && g_error_matches(problem, ERR, ERR_NOT_FOUND))
-        return true; /* it has just gone; its files are looked at another time */
-    if (domain == NULL) {
-        g_propagate_error(error, g_steal_pointer(&problem));
-        return false;
-    }
-    for (guint i = 0; i < domain->disks->len; i++)
-        note_disk(search, domain, domain->disks->pdata[i]);
-    for (guint i = 0; domain->inactive != NULL && i < domain->inactive->len; i++)
-        note_disk(search, domain, domain->inactive->pdata[i]);
-    if (hv->ops->snapshot_records == NULL)
-        return true;
-    records = hv->ops->snapshot_records(hv, vm_id, error);
-    for (guint i = 0; records != NULL && i < records->len; i++) {
-        const HvSnapshotRecord *record = records->pdata[i];
-        for (guint k = 0; k < record->files->len; k++)
-            note_used(search, record->files->pdata[k], NULL);
-    }
-    return records != NULL;
-}
-
-static void
-note_paths(Search *search, json_t *json)
-{
-    const char *key, *text = json_string_value(json);
-    json_t *value;
-    size_t i;
-
-    if (text != NULL && g_path_is_absolute(text))
-        note_used(search, text, NULL);
-    json_object_foreach (json, key, value)
-        note_paths(search, value);
-    json_array_foreach (json, i, value)
-        note_paths(search, value);
-}
-
-static void
-note_operations(Search *search)
-{
-    WITH_LOCK(&search->agent->lock);
-    GHashTableIter it;
-    void *value;
-
-    g_hash_table_iter_init(&it, search->agent->operations);
-    while (g_hash_table_iter_next(&it, NULL, &value)) {
-        const Operation *op = value;
-        if (g_str_has_prefix(op->row.kind, "doctor-"))
-            continue;
-        note_paths(search, op->row.params);
-        note_paths(search, op->row.data);
-    }
-}
-
-static Owner *
-owner_by_id(const Search *search, const char *vm_id)
-{
-    for (guint i = 0; i < search->owners->len; i++)
-        if (g_str_equal(((Owner *)search->owners->pdata[i])->vm_id, vm_id))
-            return search->owners->pdata[i];
-    return NULL;
-}
-
-static void
-note_vm(Search *search, const Vm *vm)
-{
-    Owner *owner = owner_by_id(search, vm->id);
-
-    for (guint i = 0; owner != NULL && i < vm->leftovers->len; i++)
-        g_hash_table_insert(search->left, key_of(((Leftover *)vm->leftovers->pdata[i])->path),
-                            owner);
-    for (guint i = 0; i < vm->disks->len; i++) {
-        const Disk *disk = vm->disks->pdata[i];
-        for (guint k = 0; k < disk->volumes->len; k++)
-            note_used(search, ((Volume *)disk->volumes->pdata[k])->path, NULL);
-    }
-    for (guint i = 0; i < vm->snapshots->len; i++)
-        note_used(search, ((Snapshot *)vm->snapshots->pdata[i])->memory, NULL);
-}
-
-/* Of a manifest that cannot be read nobody knows what it names. */
-static bool
-note_manifests(Search *search, const Domain *domain, GError **error)
-{
-    g_auto(GStrv) ids = manifest_list(domain, error);
-
-    for (char **id = ids; ids != NULL && *id != NULL; id++) {
-        g_autoptr(GError) problem = NULL;
-        g_autoptr(Vm) vm = manifest_load(domain, *id, &problem);
-        if (vm != NULL)
-            note_vm(search, vm);
-        if (problem != NULL) {
-            g_propagate_error(error, g_steal_pointer(&problem));
-            return false;
-        }
-    }
-    return ids != NULL;
-}
-
-static bool
-note_everybody(Search *search, GError **error)
-{
-    Hypervisor *hv = search->agent->hv;
-    g_auto(GStrv) ids = hv->ops->list(hv, error);
-
-    for (char **id = ids; ids != NULL && *id != NULL; id++)
-        if (!note_domain(search, *id, error))
-            return false;
-    note_operations(search);
-    return ids != NULL;
 }
 
 /* ---- judging ---- */
@@ -278,8 +54,8 @@ is_named_after(const char *path, const char *stem)
 static const Owner *
 owner_by_name(const Search *search, const char *path)
 {
-    for (guint i = 0; i < search->owners->len; i++) {
-        const Owner *owner = search->owners->pdata[i];
+    for (guint i = 0; i < search->owners.list->len; i++) {
+        const Owner *owner = search->owners.list->pdata[i];
         for (guint k = 0; k < owner->stems->len; k++)
             if (is_named_after(path, owner->stems->pdata[k]))
                 return owner;
@@ -367,9 +143,9 @@ owner_below(const Search *search, const char *path, char **ret_backing, bool *re
     *ret_leaf = false;
     *ret_backing = g_strdup(at);
     for (unsigned depth = 0; at != NULL && owner == NULL && depth < QCOW2_MAX_DEPTH; depth++) {
-        g_autofree char *key = key_of(at);
-        owner = g_hash_table_lookup(search->used, key);
-        *ret_leaf = depth == 0 && g_hash_table_contains(search->leaves, key);
+        g_autofree char *key = owners_key(at);
+        owner = g_hash_table_lookup(search->owners.used, key);
+        *ret_leaf = depth == 0 && g_hash_table_contains(search->owners.leaves, key);
         char *next = backing_of(at);
         g_free(at);
         at = next;
@@ -384,16 +160,16 @@ look_at_file(Search *search, const StoredFile *file)
     g_autofree char *backing = NULL;
     bool on_leaf = false;
 
-    if (is_young(file->changed) || g_hash_table_contains(search->used, key))
+    if (is_young(file->changed) || g_hash_table_contains(search->owners.used, key))
         return;
-    const Owner *left = g_hash_table_lookup(search->left, key);
+    const Owner *left = g_hash_table_lookup(search->owners.left, key);
     const Owner *named = left != NULL ? left : owner_by_name(search, file->path);
     if (!file->is_qcow2 && named == NULL)
         return;
     const Owner *below =
         file->is_qcow2 ? owner_below(search, file->path, &backing, &on_leaf) : NULL;
     const Owner *owner = below != NULL ? below : named;
-    if (owner == NULL)
+    if (owner == NULL || owner->undecided)
         return;
     /* what a merge of ours has left is older than the leaf, whatever it stands on */
     bool may_be_newer =
@@ -411,9 +187,9 @@ owner_in(const Search *search, const Domain *domain)
 {
     const Owner *best = NULL;
 
-    for (guint i = 0; i < search->owners->len; i++) {
-        const Owner *owner = search->owners->pdata[i];
-        g_autoptr(Vm) vm = agent_vm_copy(search->agent, owner->vm_id);
+    for (guint i = 0; i < search->owners.list->len; i++) {
+        const Owner *owner = search->owners.list->pdata[i];
+        g_autoptr(Vm) vm = agent_vm_copy(search->owners.agent, owner->vm_id);
         if (vm != NULL && g_strcmp0(vm->home, domain->path) == 0 &&
             (best == NULL || strcmp(owner->vm_id, best->vm_id) < 0))
             best = owner;
@@ -451,7 +227,7 @@ look_at_build(Search *search, const Owner *owner, const StoredFile *file)
     g_autofree char *name = g_path_get_basename(file->path);
 
     if (!g_str_has_prefix(name, QCOW2_BUILD_PREFIX) || is_young(file->changed) ||
-        anybody_builds(search->agent) || volume_is_open(file->path))
+        anybody_builds(search->owners.agent) || volume_is_open(file->path))
         return;
     Finding *finding = find_debris(search, DIAG_LEFTOVER_BUILD, owner, file->path);
     finding_say(finding, "%s is a half built volume: the agent that wrote it was killed",
@@ -474,28 +250,56 @@ look_at_trash(Search *search, const Owner *owner, const TrashEntry *entry)
                     "finishes the deletion (as the agent's next start does); it cannot be undone");
 }
 
-static bool
-look_at_domain(Search *search, const Domain *domain, GError **error)
-{
-    g_autoptr(GPtrArray) files = domain_files(domain, error);
-    g_autoptr(GPtrArray) trash = files != NULL ? trash_list(domain, error) : NULL;
+/* A storage domain as it was listed. */
+typedef struct {
+    const Domain *domain;
+    GPtrArray *files; /* of StoredFile */
+    GPtrArray *trash; /* of TrashEntry */
+} Listing;
 
-    /* after the files were listed: who was made since is in none of them, who was there is named */
-    if (trash == NULL || !note_everybody(search, error))
+static void
+listing_free(void *p)
+{
+    Listing *listing = p;
+
+    if (listing->files != NULL)
+        g_ptr_array_unref(listing->files);
+    if (listing->trash != NULL)
+        g_ptr_array_unref(listing->trash);
+    g_free(listing);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Listing, listing_free)
+
+static void
+look_at_listing(Search *search, const Listing *listing)
+{
+    const Owner *owner = owner_in(search, listing->domain);
+
+    for (guint i = 0; i < listing->trash->len; i++)
+        look_at_trash(search, owner, listing->trash->pdata[i]);
+    for (guint i = 0; i < listing->files->len; i++)
+        look_at_build(search, owner, listing->files->pdata[i]);
+    if (!owners_note_manifests(&search->owners, listing->domain, NULL))
+        return; /* said of its VM; until then nobody knows what is an orphan */
+    for (guint i = 0; i < listing->files->len; i++)
+        look_at_file(search, listing->files->pdata[i]);
+}
+
+static bool
+list_domain(Agent *agent, const Domain *domain, GPtrArray *listings, GError **error)
+{
+    g_autoptr(Listing) listing = g_new0(Listing, 1);
+
+    listing->domain = domain;
+    if ((listing->files = domain_files(domain, error)) == NULL ||
+        (listing->trash = trash_list(domain, error)) == NULL)
         return false;
-    const Owner *owner = owner_in(search, domain);
-    for (guint i = 0; i < trash->len; i++)
-        look_at_trash(search, owner, trash->pdata[i]);
-    for (guint i = files->len; i > 0; i--) /* a domain within this one has its own */
-        if (agent_domain(search->agent, ((StoredFile *)files->pdata[i - 1])->path, false, NULL) !=
-            domain)
-            g_ptr_array_remove_index_fast(files, i - 1);
-    for (guint i = 0; i < files->len; i++)
-        look_at_build(search, owner, files->pdata[i]);
-    if (!note_manifests(search, domain, NULL))
-        return true; /* said of its VM; until then nobody knows what is an orphan */
-    for (guint i = 0; i < files->len; i++)
-        look_at_file(search, files->pdata[i]);
+    for (guint i = listing->files->len; i > 0; i--) { /* a domain within this one has its own */
+        const StoredFile *file = listing->files->pdata[i - 1];
+        if (agent_domain(agent, file->path, false, NULL) != domain)
+            g_ptr_array_remove_index_fast(listing->files, i - 1);
+    }
+    g_ptr_array_add(listings, g_steal_pointer(&listing));
     return true;
 }
 
@@ -524,23 +328,7 @@ is_used_by(Agent *agent, const Domain *domain, const char *vm_id)
 }
 
 static bool
-look_into(Agent *agent, const Domain *domain, GPtrArray *findings, GError **error)
-{
-    g_auto(Search) search = {
-        .agent = agent,
-        .used = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
-        .leaves = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
-        .left = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
-        .owners = g_ptr_array_new_with_free_func(owner_free),
-        .findings = findings,
-    };
-
-    return look_at_domain(&search, domain, error);
-}
-
-bool
-doctor_look_files(Agent *agent, const char *vm_id, GPtrArray *findings, json_t *unread,
-                  GError **error)
+list_all(Agent *agent, const char *vm_id, GPtrArray *listings, json_t *unread, GError **error)
 {
     for (guint i = 0;; i++) {
         g_autoptr(GError) problem = NULL;
@@ -551,9 +339,9 @@ doctor_look_files(Agent *agent, const char *vm_id, GPtrArray *findings, json_t *
         if (domain == NULL)
             return true;
         bool used = is_used_by(agent, domain, vm_id);
-        if ((vm_id != NULL && !used) || look_into(agent, domain, findings, &problem))
+        if ((vm_id != NULL && !used) || list_domain(agent, domain, listings, &problem))
             continue;
-        if (!g_error_matches(problem, ERR, ERR_STORAGE) || unread == NULL) {
+        if (unread == NULL) {
             g_propagate_error(error, g_steal_pointer(&problem));
             return false;
         }
@@ -561,4 +349,23 @@ doctor_look_files(Agent *agent, const char *vm_id, GPtrArray *findings, json_t *
             json_array_append_new(
                 unread, json_pack("{s:s, s:s}", "path", domain->path, "why", problem->message));
     }
+}
+
+bool
+doctor_look_files(Agent *agent, const char *vm_id, GPtrArray *findings, json_t *unread,
+                  GError **error)
+{
+    g_autoptr(GPtrArray) listings = g_ptr_array_new_with_free_func(listing_free);
+    g_auto(Search) search = { .findings = findings };
+
+    owners_init(&search.owners, agent);
+    if (!list_all(agent, vm_id, listings, unread, error))
+        return false;
+    /* in this order: what was made since is in no list, and what is in a list has its owner by now
+     */
+    if (listings->len > 0 && !owners_note_everybody(&search.owners, error))
+        return false;
+    for (guint i = 0; i < listings->len; i++)
+        look_at_listing(&search, listings->pdata[i]);
+    return true;
 }

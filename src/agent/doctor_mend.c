@@ -3,36 +3,25 @@
  * The doctor: what is done for each class. Every deed keeps what is needed to undo it first, and
  * may be repeated.
  */
-#include "agent/doctor.h"
+#include "agent/doctor_mend.h"
 
 #include "base/log.h"
-#include "base/text.h"
 #include "qcow2/bitmaps.h"
 #include "storage/guard.h"
 #include "storage/salvage.h"
 
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define LOCK_BUDGET_MS 5000
 
-/* What is needed by most: the VM, and its manifest with where that lies. */
-typedef struct {
-    HvDomain *hv;
-    Domain *home;
-    Vm *vm;
-} World;
-
-static void
+void
 world_clear(World *world)
 {
     hv_domain_free(world->hv);
     vm_free(world->vm);
 }
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(World, world_clear)
 
-static bool
+bool
 world_look(Operation *op, World *world, GError **error)
 {
     world->hv = op_hv(op, error);
@@ -42,8 +31,8 @@ world_look(Operation *op, World *world, GError **error)
     return world->vm != NULL;
 }
 
-static bool
-cannot_undo(Operation *op, const char *why, GError **error)
+bool
+doctor_cannot_undo(Operation *op, const char *why, GError **error)
 {
     return doctor_keep(op, json_pack("{s:s, s:s}", "what", "none", "why", why), error);
 }
@@ -125,7 +114,7 @@ mend_leaf(Operation *op, const Finding *finding, GError **error)
         return true;
     if (stale.verdict != GUARD_STALE || stale.leaf == NULL)
         return error_set(error, ERR_REFUSED, "%s", stale.reason);
-    return cannot_undo(op, "the definition named a volume that is not the newest", error) &&
+    return doctor_cannot_undo(op, "the definition named a volume that is not the newest", error) &&
            define(op, disk->target, stale.leaf, stale.format, error);
 }
 
@@ -152,7 +141,7 @@ static bool
 keep_backing(Operation *op, const Qcow2Header *header, GError **error)
 {
     if (header->backing_format == NULL)
-        return cannot_undo(op, "the header told no format of its backing file", error);
+        return doctor_cannot_undo(op, "the header told no format of its backing file", error);
     return doctor_keep(op,
                        json_pack("{s:s, s:s, s:s, s:s}", "what", "backing", "path", header->path,
                                  "backing", header->backing_file, "format", header->backing_format),
@@ -211,7 +200,8 @@ mend_bitmaps(Operation *op, const Finding *finding, GError **error)
     autofd int lock = hold_off(op, error);
     g_auto(GStrv) names = lock >= 0 ? qcow2_stale_bitmaps(finding->file, error) : NULL;
 
-    if (names == NULL || !cannot_undo(op, "a bitmap that was not closed holds nothing", error))
+    if (names == NULL ||
+        !doctor_cannot_undo(op, "a bitmap that was not closed holds nothing", error))
         return false;
     for (char **name = names; *name != NULL; name++) {
         const char *const argv[] = { "qemu-img", "bitmap",      "--remove", "-f",
@@ -239,7 +229,7 @@ mend_missing(Operation *op, const Finding *finding, GError **error)
         return false;
     if (found == NULL)
         return error_set(error, ERR_NOT_FOUND, "%s is not in the trash any more", name);
-    return cannot_undo(op, "a disk needs the file that was put back", error) &&
+    return doctor_cannot_undo(op, "a disk needs the file that was put back", error) &&
            trash_restore(domain, found->path, finding->file, error);
 }
 
@@ -262,243 +252,8 @@ mend_trash(Operation *op, const Finding *finding, GError **error)
 {
     Domain *domain = agent_domain(op->agent, finding->file, false, error);
 
-    return domain != NULL && cannot_undo(op, "a deletion was finished", error) &&
+    return domain != NULL && doctor_cannot_undo(op, "a deletion was finished", error) &&
            trash_purge(domain, finding->file, error);
-}
-
-/* ---- the manifest ---- */
-
-static bool
-keep_manifest(Operation *op, const Domain *home, GError **error)
-{
-    bool kept = false;
-
-    return undo_keep_manifest(home, op->row.id, op->row.vm_id, &kept, error) &&
-           (!kept || doctor_keep(op, json_pack("{s:s}", "what", "manifest"), error));
-}
-
-/* The manifest gets the disk's volumes as the headers tell them. */
-static bool
-take_chain(const World *world, const char *target, GError **error)
-{
-    Disk *known = vm_disk(world->vm, target);
-    const HvDisk *hv = hv_domain_disk(world->hv, target);
-    g_autoptr(GPtrArray) layers = NULL;
-
-    if (known == NULL || hv == NULL)
-        return error_set(error, ERR_NOT_FOUND, "VM '%s' has no disk %s any more", world->hv->name,
-                         target);
-    layers = qcow2_chain_walk(hv->source, hv->format, world->home->path, error);
-    if (layers == NULL)
-        return false;
-    Disk *fresh = disk_new(known->id, known->target);
-    agent_fill_volumes(fresh, known, layers);
-    GPtrArray *old = known->volumes;
-    known->volumes = fresh->volumes;
-    fresh->volumes = old;
-    disk_free(fresh);
-    return true;
-}
-
-/* Of these volumes no snapshot can be gone back to: base and all below top. */
-static void
-mark_unusable(Vm *vm, const Disk *disk, int base, int top)
-{
-    for (guint i = 0; i < vm->snapshots->len; i++) {
-        SnapshotDisk *sd = snapshot_disk(vm->snapshots->pdata[i], disk->id);
-        int at = sd != NULL ? disk_volume_index(disk, sd->volume_id) : -1;
-        if (sd != NULL && at >= base && at < top)
-            sd->unusable = true;
-    }
-}
-
-static bool
-mend_stale_manifest(Operation *op, const Finding *finding, GError **error)
-{
-    g_auto(World) world = { 0 };
-
-    return world_look(op, &world, error) && keep_manifest(op, world.home, error) &&
-           take_chain(&world, finding->disk, error) && manifest_save(world.home, world.vm, error);
-}
-
-/* The next look writes a new one: it follows right after the operation. */
-static bool
-mend_bad_manifest(Operation *op, GError **error)
-{
-    Domain *home = doctor_home(op, error);
-
-    return home != NULL && keep_manifest(op, home, error) &&
-           manifest_remove(home, op->row.vm_id, error);
-}
-
-static bool
-mend_record(Operation *op, const Finding *finding, GError **error)
-{
-    g_auto(World) world = { 0 };
-    OperationRecord *record;
-
-    if (!world_look(op, &world, error))
-        return false;
-    record = vm_operation(world.vm, finding->file);
-    if (record == NULL)
-        return true;
-    Disk *disk = vm_disk(world.vm, record->disk_id);
-    bool forward =
-        g_strcmp0(record->strategy, "graft") == 0 || g_strcmp0(record->strategy, "copy") == 0;
-    if (disk != NULL && record->base != NULL && record->top != NULL && !forward)
-        mark_unusable(world.vm, disk, disk_volume_index(disk, record->base),
-                      disk_volume_index(disk, record->top));
-    g_ptr_array_remove(world.vm->operations, record);
-    return keep_manifest(op, world.home, error) && manifest_save(world.home, world.vm, error);
-}
-
-/* ---- block jobs, libvirt's records ---- */
-
-/* What a commit has begun to change is no restore point any more (facts: an aborted commit leaves
- * parts of the upper volumes in the base). */
-static bool
-mend_job(Operation *op, const Finding *finding, GError **error)
-{
-    Hypervisor *hv = op->agent->hv;
-    g_auto(World) world = { 0 };
-    const HvDisk *disk;
-    Disk *own;
-
-    if (!world_look(op, &world, error))
-        return false;
-    disk = hv_domain_disk(world.hv, finding->disk);
-    own = vm_disk(world.vm, finding->disk);
-    if (disk == NULL || disk->mirror_job == NULL)
-        return true; /* it ended */
-    const Volume *base = own != NULL && disk->mirror_path != NULL
-                             ? disk_volume_by_path(own, disk->mirror_path)
-                             : NULL;
-    if (base != NULL) {
-        mark_unusable(world.vm, own, disk_volume_index(own, base->id), (int)own->volumes->len - 1);
-        if (!keep_manifest(op, world.home, error) || !manifest_save(world.home, world.vm, error))
-            return false;
-    }
-    return cannot_undo(op, "a block job was ended; who began it can begin it again", error) &&
-           hv->ops->job_cancel(hv, op->row.vm_id, finding->disk, error);
-}
-
-static bool
-mend_libvirt_record(Operation *op, const Finding *finding, GError **error)
-{
-    Hypervisor *hv = op->agent->hv;
-    g_autoptr(GPtrArray) records = hv->ops->snapshot_records(hv, op->row.vm_id, error);
-
-    for (guint i = 0; records != NULL && i < records->len; i++) {
-        const HvSnapshotRecord *record = records->pdata[i];
-        if (!g_str_equal(record->name, finding->file))
-            continue;
-        return doctor_keep(op,
-                           json_pack("{s:s, s:s, s:b}", "what", "record", "xml", record->xml,
-                                     "current", (int)record->current),
-                           error) &&
-               hv->ops->snapshot_record_forget(hv, op->row.vm_id, record->name, error);
-    }
-    return records != NULL;
-}
-
-/* ---- adopting ---- */
-
-static int64_t
-born_ms(const char *overlay)
-{
-    struct statx st;
-
-    if (statx(AT_FDCWD, overlay, 0, STATX_BTIME | STATX_MTIME, &st) < 0)
-        return 0;
-    return (st.stx_mask & STATX_BTIME) != 0 ? st.stx_btime.tv_sec * 1000
-                                            : st.stx_mtime.tv_sec * 1000;
-}
-
-/* libvirt's name of the snapshot; else what libvirt and most tools put behind the last dot:
- * "web.before-update". */
-static char *
-name_for(const HvSnapshotRecord *record, const char *overlay)
-{
-    g_autofree char *file = g_path_get_basename(overlay);
-    char *dot = strrchr(file, '.');
-    bool is_format = dot != NULL && (g_str_equal(dot, ".qcow2") || g_str_equal(dot, ".img") ||
-                                     g_str_equal(dot, ".q") || g_str_equal(dot, ".qcow"));
-    const char *name = record != NULL                                ? record->name
-                       : dot != NULL && dot[1] != '\0' && !is_format ? dot + 1
-                                                                     : file;
-
-    return name_check("the snapshot's name", name, NULL) ? g_strdup(name) : g_strdup("adopted");
-}
-
-/* Disks that were snapshotted together: adopted by this operation under one name. */
-static Snapshot *
-begun_by_us(const Operation *op, const Vm *vm, const char *name, const char *disk_id)
-{
-    json_t *list = json_object_get(op->row.data, "undo");
-
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        Snapshot *snapshot = vm_snapshot(vm, json_text(json_array_get(list, i), "snapshot_id"));
-        if (snapshot != NULL && g_strcmp0(snapshot->name, name) == 0 &&
-            snapshot_disk(snapshot, disk_id) == NULL)
-            return snapshot;
-    }
-    return NULL;
-}
-
-/* Before the first one that owns a volume further up. */
-static void
-insert_snapshot(Vm *vm, Snapshot *take_snapshot, const Disk *disk, int at)
-{
-    guint place = 0;
-
-    for (; place < vm->snapshots->len; place++) {
-        const SnapshotDisk *sd = snapshot_disk(vm->snapshots->pdata[place], disk->id);
-        if (sd != NULL && disk_volume_index(disk, sd->volume_id) > at)
-            break;
-    }
-    if (place > 0)
-        take_snapshot->parent = g_strdup(((Snapshot *)vm->snapshots->pdata[place - 1])->id);
-    if (place < vm->snapshots->len) {
-        Snapshot *next = vm->snapshots->pdata[place];
-        g_free(next->parent);
-        next->parent = g_strdup(take_snapshot->id);
-    }
-    g_ptr_array_insert(vm->snapshots, (int)place, take_snapshot);
-}
-
-static bool
-mend_overlay(Operation *op, const Finding *finding, GError **error)
-{
-    Hypervisor *hv = op->agent->hv;
-    g_auto(World) world = { 0 };
-    g_autoptr(GPtrArray) records = NULL;
-
-    if (!world_look(op, &world, error) || !take_chain(&world, finding->disk, error))
-        return false;
-    if (hv->ops->snapshot_records != NULL &&
-        (records = hv->ops->snapshot_records(hv, op->row.vm_id, error)) == NULL)
-        return false;
-    Disk *disk = vm_disk(world.vm, finding->disk);
-    const Volume *overlay = disk_volume_by_path(disk, finding->file);
-    int at = overlay != NULL ? disk_volume_index(disk, overlay->id) : -1;
-    if (at < 1)
-        return error_set(error, ERR_NOT_FOUND, "%s is not part of disk %s any more", finding->file,
-                         finding->disk);
-    const HvSnapshotRecord *record = doctor_record_of(records, finding->disk, finding->file);
-    g_autofree char *name = name_for(record, finding->file);
-    Snapshot *snapshot = begun_by_us(op, world.vm, name, disk->id);
-    if (snapshot == NULL) {
-        g_autofree char *id = id_new();
-        snapshot =
-            snapshot_new(id, name, record != NULL ? record->created : born_ms(finding->file));
-        insert_snapshot(world.vm, snapshot, disk, at - 1);
-    }
-    vm_add_snapshot_disk(snapshot, disk->id, ((Volume *)disk->volumes->pdata[at - 1])->id);
-    return doctor_keep(op,
-                       json_pack("{s:s, s:s, s:s}", "what", "adopted", "snapshot_id", snapshot->id,
-                                 "disk_id", disk->id),
-                       error) &&
-           manifest_save(world.home, world.vm, error);
 }
 
 bool

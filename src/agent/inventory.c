@@ -95,6 +95,16 @@ why_not_managed(const HvDisk *disk)
     return NULL;
 }
 
+static bool
+is_same_path(const char *a, const char *b)
+{
+    if (g_str_equal(a, b))
+        return true;
+    autolibc char *x = realpath(a, NULL);
+    autolibc char *y = realpath(b, NULL);
+    return g_strcmp0(x, y) == 0;
+}
+
 /* Does libvirt's view of a running VM's chain agree with the headers? */
 static char *
 compare_chains(const HvDisk *disk, GPtrArray *layers)
@@ -105,9 +115,7 @@ compare_chains(const HvDisk *disk, GPtrArray *layers)
         return NULL; /* it says nothing */
     for (unsigned i = 0; i < n && i + 1 < layers->len; i++) {
         Qcow2Layer *layer = layers->pdata[layers->len - 2 - i];
-        g_autofree char *real = realpath(disk->backing->pdata[i], NULL);
-        g_autofree char *mine = realpath(layer->path, NULL);
-        if (g_strcmp0(real, mine) != 0)
+        if (!is_same_path(disk->backing->pdata[i], layer->path))
             return g_strdup_printf("libvirt says that it stands on %s, the qcow2 headers say %s; "
                                    "nothing is done to it until they agree",
                                    (char *)disk->backing->pdata[i], layer->path);

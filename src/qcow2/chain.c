@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "base/folder.h"
 #include "qcow2/image.h"
 
 #include <errno.h>
@@ -63,6 +64,7 @@ typedef struct {
     const char *root; /* real path; NULL = anywhere */
     GPtrArray *layers;
     GArray *seen; /* of FileId, one for each layer */
+    Folder *folder;
 } Walk;
 
 typedef struct {
@@ -80,12 +82,12 @@ is_inside(const char *real, const char *root)
 }
 
 static char *
-real_path(const char *path, GError **error)
+real_path(Folder *folder, const char *path, GError **error)
 {
-    autolibc char *real = realpath(path, NULL);
+    char *real = folder_realpath(folder, path);
 
     if (real != NULL)
-        return g_strdup(real);
+        return real;
     if (errno == ENOENT || errno == ENOTDIR)
         error_set(error, ERR_NOT_FOUND, "%s does not exist", path);
     else
@@ -100,7 +102,7 @@ open_inside(const Walk *walk, const char *path, ImageFile *ret_file, GError **er
     if (walk->root == NULL)
         return image_open(path, ret_file, error);
 
-    g_autofree char *real = real_path(path, error);
+    g_autofree char *real = real_path(walk->folder, path, error);
     if (real == NULL)
         return false;
     if (!is_inside(real, walk->root))
@@ -256,8 +258,9 @@ qcow2_chain_walk(const char *leaf, const char *leaf_format, const char *root, GE
 {
     g_autoptr(GPtrArray) layers = g_ptr_array_new_with_free_func((GDestroyNotify)qcow2_layer_free);
     g_autoptr(GArray) seen = g_array_new(FALSE, FALSE, sizeof(FileId));
-    g_autofree char *real_root = root != NULL ? real_path(root, error) : NULL;
-    Walk walk = { real_root, layers, seen };
+    g_auto(Folder) folder = { 0 };
+    g_autofree char *real_root = root != NULL ? real_path(&folder, root, error) : NULL;
+    Walk walk = { real_root, layers, seen, &folder };
 
     if (root != NULL && real_root == NULL)
         return NULL;

@@ -12,6 +12,7 @@ enum {
     MAGIC = 0x514649fb,
     V2_LENGTH = 72,
     V3_LENGTH = 104,
+    HEAD = 4096,          /* what is read at once: mostly all that matters */
     COMPRESSION_AT = 104, /* a byte; only there if the header is longer */
     BACKING_MAX = 1023,
     FORMAT_MAX = 15, /* QEMU's own limit */
@@ -58,11 +59,12 @@ take_string(const Qcow2Header *header, const char *field, const uint8_t *at, siz
     return g_strndup((const char *)at, length);
 }
 
+/* fixed: a buffer of HEAD bytes, "have" of them are read */
 static bool
-read_fixed_part(Qcow2Header *h, const ImageFile *file, uint8_t *fixed, uint32_t *ret_length,
-                GError **error)
+read_fixed_part(Qcow2Header *h, const ImageFile *file, uint8_t *fixed, size_t have,
+                uint32_t *ret_length, GError **error)
 {
-    if (!image_read(file, h->path, "qcow2 header", 0, fixed, V2_LENGTH, error))
+    if (!image_read(file, h->path, "qcow2 header", 0, fixed, have, error))
         return false;
     if (get_be32(fixed) != MAGIC)
         return error_set(error, ERR_CORRUPT,
@@ -74,11 +76,11 @@ read_fixed_part(Qcow2Header *h, const ImageFile *file, uint8_t *fixed, uint32_t 
                          "%s is of qcow2 version %" PRIu32 "; versions 2 and 3 are supported",
                          h->path, h->version);
     *ret_length = V2_LENGTH;
-    if (h->version == 3) {
-        if (!image_read(file, h->path, "qcow2 header", 0, fixed, V3_LENGTH, error))
-            return false;
+    if (h->version == 3 && have < V3_LENGTH &&
+        !image_read(file, h->path, "qcow2 header", 0, fixed, V3_LENGTH, error))
+        return false;
+    if (h->version == 3)
         *ret_length = get_be32(fixed + 100);
-    }
     h->cluster_bits = get_be32(fixed + 20);
     if (h->cluster_bits < 9 || h->cluster_bits > 21)
         return corrupt(error, h, "cluster_bits is %" PRIu32 ", not 9 to 21", h->cluster_bits);
@@ -281,13 +283,20 @@ take_extension(Qcow2Header *h, const ImageFile *file, uint32_t type, const uint8
     return h->backing_format != NULL;
 }
 
+/* Where the extensions end, if no end is marked. */
+static uint64_t
+extensions_end(const Qcow2Header *h, const uint8_t *head)
+{
+    uint64_t backing = get_be64(head + 8), size = UINT64_C(1) << h->cluster_bits;
+
+    return backing != 0 && backing < size ? backing : size;
+}
+
 static bool
 take_extensions(Qcow2Header *h, const ImageFile *file, const uint8_t *cluster,
                 uint32_t header_length, GError **error)
 {
-    uint64_t backing = get_be64(cluster + 8);
-    uint64_t size = UINT64_C(1) << h->cluster_bits;
-    uint64_t end = backing != 0 && backing < size ? backing : size;
+    uint64_t end = extensions_end(h, cluster);
 
     for (uint64_t at = header_length; at + 8 <= end;) {
         uint32_t type = get_be32(cluster + at);
@@ -308,29 +317,59 @@ take_extensions(Qcow2Header *h, const ImageFile *file, const uint8_t *cluster,
     return true;
 }
 
+/* Do the extensions and the name of the backing file, as far as they can be right, lie in the first
+ * "have" bytes? */
+static bool
+is_in_head(const Qcow2Header *h, const uint8_t *head, size_t have, uint32_t header_length)
+{
+    uint64_t backing = get_be64(head + 8), end = extensions_end(h, head);
+
+    if (header_length > have || backing > have || get_be32(head + 16) > have - backing)
+        return false;
+    for (uint64_t at = header_length; at + 8 <= end;) {
+        if (at + 8 > have)
+            return false;
+        if (get_be32(head + at) == EXT_END)
+            return true;
+        at += 8 + round_up(get_be32(head + at + 4), 8);
+    }
+    return end <= have;
+}
+
+static bool
+take_all(Qcow2Header *h, const ImageFile *file, const uint8_t *cluster, uint32_t length,
+         GError **error)
+{
+    take_features(h, cluster);
+    return take_l1(h, cluster, error) && take_refcounts(h, cluster, error) &&
+           take_compression(h, cluster, length, error) && take_backing(h, cluster, length, error) &&
+           take_extensions(h, file, cluster, length, error);
+}
+
 Qcow2Header *
 image_header(const ImageFile *file, const char *path, GError **error)
 {
     g_autoptr(Qcow2Header) h = g_new0(Qcow2Header, 1);
-    uint8_t fixed[V3_LENGTH] = { 0 };
+    uint8_t head[HEAD];
+    size_t have = (size_t)CLAMP(file->size, V2_LENGTH, sizeof head);
+    g_autofree uint8_t *cluster = NULL;
     uint32_t length = 0;
 
     h->path = g_strdup(path);
     h->file_size = file->size;
     h->allocated = file->allocated;
-    if (!read_fixed_part(h, file, fixed, &length, error))
+    if (!read_fixed_part(h, file, head, have, &length, error))
         return NULL;
 
     size_t size = (size_t)1 << h->cluster_bits;
-    g_autofree uint8_t *cluster = g_malloc(size);
-    if (!image_read(file, path, "first cluster", 0, cluster, size, error))
-        return NULL;
-    /* A running QEMU may have written in between: what was checked is what must be used */
-    memcpy(cluster, fixed, h->version == 3 ? V3_LENGTH : V2_LENGTH);
-    take_features(h, fixed);
-    if (!take_l1(h, fixed, error) || !take_refcounts(h, fixed, error) ||
-        !take_compression(h, cluster, length, error) || !take_backing(h, cluster, length, error) ||
-        !take_extensions(h, file, cluster, length, error))
+    if (file->size < size || !is_in_head(h, head, have, length)) {
+        cluster = g_malloc(size);
+        if (!image_read(file, path, "first cluster", 0, cluster, size, error))
+            return NULL;
+        /* A running QEMU may have written in between: what was checked is what must be used */
+        memcpy(cluster, head, h->version == 3 ? V3_LENGTH : V2_LENGTH);
+    }
+    if (!take_all(h, file, cluster != NULL ? cluster : head, length, error))
         return NULL;
     return g_steal_pointer(&h);
 }
@@ -341,4 +380,16 @@ qcow2_header_read(const char *path, GError **error)
     g_auto(ImageFile) file = IMAGE_FILE_INIT;
 
     return image_open(path, &file, error) ? image_header(&file, path, error) : NULL;
+}
+
+Qcow2Header *
+qcow2_header_of(int fd, const struct stat *st, const char *path, GError **error)
+{
+    ImageFile file = { .fd = fd,
+                       .size = (uint64_t)st->st_size,
+                       .allocated = (uint64_t)st->st_blocks * 512,
+                       .device = st->st_dev,
+                       .inode = st->st_ino };
+
+    return image_header(&file, path, error);
 }

@@ -19,6 +19,7 @@
 #include "base/error.h"
 
 #include <stdint.h>
+#include <sys/stat.h>
 
 /* Why a volume cannot be managed, or what merges must know. Bits of Qcow2Header.features. */
 typedef enum {
@@ -63,6 +64,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Qcow2Header, qcow2_header_free)
  * over 1023 bytes or with NUL, size over 2^63. Unknown features (and ways of compression) are
  * reported, not refused. */
 Qcow2Header *qcow2_header_read(const char *path, GError **error);
+/* The same of a regular file that the caller has open, and what fstat(2) says of it. */
+Qcow2Header *qcow2_header_of(int fd, const struct stat *st, const char *path, GError **error);
 
 /* The absolute path that "backing" means in a header of the file "of": relative names are
  * relative to the directory of "of". Refused with ERR_UNSUPPORTED, naming the file: "json:" and

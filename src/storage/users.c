@@ -3,6 +3,7 @@
  * Who stands on a volume: one walk through a storage domain, which reads the header of every qcow2
  * file in it.
  */
+#include "base/folder.h"
 #include "qcow2/qcow2.h"
 #include "storage/domain.h"
 
@@ -65,8 +66,8 @@ typedef struct {
     const Domain *domain;
     Set *sets;
     unsigned n;
-    unsigned open;              /* files without a user so far */
-    char *folder, *real_folder; /* resolved last; NULL = none */
+    unsigned open; /* files without a user so far */
+    Folder folder;
     GError *problem;
 } Search;
 
@@ -87,33 +88,21 @@ search_clear(Search *search)
         g_array_unref(search->sets[i].ignored);
     }
     g_free(search->sets);
-    g_free(search->folder);
-    g_free(search->real_folder);
+    folder_clear(&search->folder);
     g_clear_error(&search->problem);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Search, search_clear)
 
-/* Of these also the name: the file may go while we walk. Neighbours mostly lie in one folder, which
- * is resolved once. */
+/* Of these also the name: the file may go while we walk. */
 static bool
 add_wanted(Search *search, Set *set, const char *path, GError **error)
 {
-    g_autofree char *name = g_path_get_basename(path);
-    g_autofree char *folder = g_path_get_dirname(path);
-
     g_array_set_size(set->wanted, set->wanted->len + 1);
     Identity *identity = &g_array_index(set->wanted, Identity, set->wanted->len - 1);
     if (!identity_of(path, identity, error))
         return false;
-    if (g_strcmp0(search->folder, folder) != 0) {
-        autolibc char *real = realpath(folder, NULL);
-        g_free(search->folder);
-        g_free(search->real_folder);
-        search->folder = g_steal_pointer(&folder);
-        search->real_folder = g_strdup(real);
-    }
-    if (identity->path == NULL && search->real_folder != NULL)
-        identity->path = g_build_filename(search->real_folder, name, NULL);
+    if (identity->path == NULL)
+        identity->path = folder_resolve(&search->folder, path);
     search->open++;
     return true;
 }
@@ -191,60 +180,72 @@ note_user(Search *search, const char *path, const Identity *self, const Identity
 
 /* ---- the walk */
 
-/* Reads four bytes. A file that vanished is none, anything else that cannot be read is an error. */
+/* *ret_fd stays -1 without error if it vanished, or is no regular file. */
 static bool
-has_magic(const char *path, bool *ret_magic, GError **error)
+open_file(const char *path, int *ret_fd, struct stat *ret_st, GError **error)
 {
     autofd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    struct stat st;
-    char magic[sizeof qcow2_magic];
-    ssize_t n;
 
-    *ret_magic = false;
     if (fd < 0 && errno == ENOENT)
         return true;
-    if (fd < 0 || fstat(fd, &st) < 0)
+    if (fd < 0 || fstat(fd, ret_st) < 0)
         return error_set_errno(error, "opening %s", path);
-    if (!S_ISREG(st.st_mode))
-        return true;
-    n = pread(fd, magic, sizeof magic, 0);
+    if (S_ISREG(ret_st->st_mode))
+        *ret_fd = steal_fd(&fd);
+    return true;
+}
+
+static bool
+has_magic(int fd, const char *path, bool *ret_magic, GError **error)
+{
+    char magic[sizeof qcow2_magic];
+    ssize_t n = pread(fd, magic, sizeof magic, 0);
+
     if (n < 0)
         return error_set_errno(error, "reading %s", path);
     *ret_magic = n == sizeof magic && memcmp(magic, qcow2_magic, sizeof magic) == 0;
     return true;
 }
 
+/* NULL without error: it stands on nothing that matters. */
+static char *
+backing_of(const Search *search, int fd, const struct stat *st, const char *path, GError **error)
+{
+    const Identity self = { .exists = true, .dev = st->st_dev, .ino = st->st_ino };
+    g_autoptr(Qcow2Header) header = NULL;
+    bool magic = false;
+
+    if (!matters(search, &self) || !has_magic(fd, path, &magic, error) || !magic)
+        return NULL;
+    header = qcow2_header_of(fd, st, path, error);
+    return header != NULL && header->backing_file != NULL
+               ? qcow2_backing_path(path, header->backing_file, error)
+               : NULL;
+}
+
 static bool
 check_candidate(Search *search, const char *path, GError **error)
 {
-    g_autoptr(Qcow2Header) header = NULL;
+    autofd int fd = -1;
+    struct stat st;
     g_autoptr(GError) problem = NULL;
     g_autofree char *backing = NULL;
-    g_auto(Identity) self = { 0 };
     g_auto(Identity) named = { 0 };
-    bool magic = false;
 
-    if (!has_magic(path, &magic, error))
+    if (!open_file(path, &fd, &st, error))
         return false;
-    if (!magic)
-        return true;
-    if (!identity_of(path, &self, error))
-        return false;
-    if (!matters(search, &self))
-        return true;
-    header = qcow2_header_read(path, &problem);
-    if (header == NULL && !g_file_test(path, G_FILE_TEST_EXISTS))
-        return true; /* another operation deleted it just now */
-    if (header == NULL) {
+    if (fd >= 0)
+        backing = backing_of(search, fd, &st, path, &problem);
+    if (problem != NULL && g_file_test(path, G_FILE_TEST_EXISTS)) {
         g_propagate_error(error, g_steal_pointer(&problem));
         return false;
     }
-    if (header->backing_file == NULL)
-        return true;
-    backing = qcow2_backing_path(path, header->backing_file, error);
-    if (backing == NULL || !identity_of(backing, &named, error))
+    if (backing == NULL)
+        return true; /* or another operation deleted it just now */
+    if (!identity_of(backing, &named, error))
         return false;
-    note_user(search, path, &self, &named);
+    note_user(search, path, &(const Identity){ .exists = true, .dev = st.st_dev, .ino = st.st_ino },
+              &named);
     return true;
 }
 

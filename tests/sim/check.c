@@ -91,14 +91,17 @@ check_pivoted(SimDisk *disk)
 
 /* ---- promises ---- */
 
-static GHashTable *promises;
+static GHashTable *promises, *ended; /* ids of operations */
 
 void
 check_reset(void)
 {
     if (promises == NULL)
         promises = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    if (ended == NULL)
+        ended = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_hash_table_remove_all(promises);
+    g_hash_table_remove_all(ended);
     checked_generation = 0;
 }
 
@@ -106,6 +109,18 @@ void
 check_note_promise(const char *id)
 {
     g_hash_table_add(promises, g_strdup(id));
+}
+
+void
+check_note_end(const char *id)
+{
+    g_hash_table_add(ended, g_strdup(id));
+}
+
+bool
+check_has_ended(const char *id)
+{
+    return g_hash_table_contains(ended, id);
 }
 
 void

@@ -3,6 +3,7 @@
  * The simulator's program: which schedules are run.
  *
  *     sim --seconds 60                    all flows: every fault at every point, then by chance
+ *     sim --mutants                       every mistake that is put in on purpose is found
  *     sim --flow F --seed S [--fault KIND@POINT]... [--lies BITS] --trace    one schedule
  */
 #include "world.h"
@@ -19,9 +20,9 @@
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 #define BATCH 50
 #define MAX_JOBS 16
-#define LIES_BY_CHANCE (LIE_FORGETS - 1) /* known not to be withstood: the rest */
+#define LIES_BY_CHANCE ((LIE_FORGETS - 1) & ~LIE_NO_JOB) /* known not to be withstood: the rest */
 
-static bool debug;
+static bool debug, quiet;
 static int64_t deadline_us;
 static uint64_t max_failures = 5;
 
@@ -74,6 +75,8 @@ command_of(const Schedule *p)
                                fault_words[p->faults[i].kind], p->faults[i].at);
     if (p->lies != 0)
         g_string_append_printf(text, " --lies %u", p->lies);
+    if (p->strict)
+        g_string_append(text, " --strict");
     if (p->mutant != 0)
         g_string_append_printf(text, " --mutant %s", mutant_words[p->mutant]);
     return g_string_free(text, FALSE);
@@ -103,6 +106,8 @@ run_one(const Schedule *p)
     if (again != hash)
         printf("WRONG: the same schedule was not the same history (%s)\n", command);
     __atomic_add_fetch(&shared->failures, 1, __ATOMIC_RELAXED);
+    if (quiet)
+        return false;
     if (!debug) {
         char *end = strchr(wrong, '\n');
         if (end != NULL)
@@ -270,20 +275,22 @@ report(const char *name, uint64_t before, int64_t began)
 {
     double seconds = (double)(real_us() - began) / 1e6;
 
+    if (quiet)
+        return;
     printf("%-40s %6" G_GUINT64_FORMAT " schedules, %5.1f s\n", name, shared->schedules - before,
            seconds);
     fflush(stdout);
 }
 
+static const FaultKind all_kinds[] = { FAULT_AGENT,    FAULT_QEMU,  FAULT_LIBVIRTD,
+                                       FAULT_SHUTDOWN, FAULT_POWER, FAULT_NETWORK,
+                                       FAULT_MANAGER,  FAULT_CANCEL };
+static const FaultKind cold_kinds[] = { FAULT_AGENT,   FAULT_DAEMON,  FAULT_LIBVIRTD, FAULT_POWER,
+                                        FAULT_NETWORK, FAULT_MANAGER, FAULT_CANCEL };
+
 static void
 explore(const Flow *flow, uint64_t seed, unsigned lies, unsigned mutant)
 {
-    static const FaultKind kinds[] = { FAULT_AGENT,    FAULT_QEMU,  FAULT_LIBVIRTD,
-                                       FAULT_SHUTDOWN, FAULT_POWER, FAULT_NETWORK,
-                                       FAULT_MANAGER,  FAULT_CANCEL };
-    static const FaultKind cold_kinds[] = { FAULT_AGENT,  FAULT_DAEMON,  FAULT_LIBVIRTD,
-                                            FAULT_POWER,  FAULT_NETWORK, FAULT_MANAGER,
-                                            FAULT_CANCEL };
     Space space = { .flow = flow, .seed = seed, .lies = lies, .mutant = mutant };
     uint64_t before = shared->schedules;
     int64_t began = real_us();
@@ -297,9 +304,9 @@ explore(const Flow *flow, uint64_t seed, unsigned lies, unsigned mutant)
     }
     waitpid(child, NULL, 0);
     space.points = shared->points;
-    unsigned n = flow->off ? G_N_ELEMENTS(cold_kinds) : G_N_ELEMENTS(kinds);
+    unsigned n = flow->off ? G_N_ELEMENTS(cold_kinds) : G_N_ELEMENTS(all_kinds);
     for (unsigned i = 0; i < n; i++) {
-        FaultKind kind = flow->off ? cold_kinds[i] : kinds[i];
+        FaultKind kind = flow->off ? cold_kinds[i] : all_kinds[i];
         if (flow->manager || (kind != FAULT_MANAGER && kind != FAULT_CANCEL))
             space.kinds[space.n_kinds++] = kind;
     }
@@ -366,6 +373,41 @@ run_everything(const char *flow, uint64_t seed, unsigned lies, unsigned mutant, 
     return shared->failures > 0;
 }
 
+/* Every mistake that is put in on purpose must be found, where it can do harm. */
+static int
+run_mutants(void)
+{
+    static const struct {
+        Mutant mutant;
+        const char *flow;
+        unsigned lies;
+    } table[] = {
+        { MUTANT_NO_SUSPEND, "agent-commit-active", 0 },
+        { MUTANT_LATE_JOURNAL, "agent-two-disks", 0 },
+        { MUTANT_NO_TOMBSTONE, "delete-off", LIE_LOST_ANSWERS | LIE_OFTEN },
+        { MUTANT_NO_LOAD, "agent-commit", 0 },
+        { MUTANT_BLIND_DELETE, "agent-delete-named", 0 },
+        { MUTANT_ALONE, "agent-two-disks", LIE_ERROR | LIE_OFTEN },
+    };
+    unsigned missed = 0;
+
+    quiet = true;
+    for (size_t i = 0; i < G_N_ELEMENTS(table); i++) {
+        const char *name = mutant_words[table[i].mutant];
+        uint64_t before = shared->schedules;
+        shared->failures = 0;
+        max_failures = 1;
+        deadline_us = real_us() + 60 * G_TIME_SPAN_SECOND;
+        for (uint64_t seed = 1; shared->failures == 0 && real_us() < deadline_us; seed++)
+            explore(find_flow(table[i].flow), seed, table[i].lies, table[i].mutant);
+        missed += shared->failures == 0;
+        printf("mutant %-14s %s after %" G_GUINT64_FORMAT " schedules\n", name,
+               shared->failures > 0 ? "found" : "NOT FOUND", shared->schedules - before);
+        fflush(stdout);
+    }
+    return missed > 0;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -373,7 +415,7 @@ main(int argc, char **argv)
     g_auto(GStrv) faults = NULL;
     gint64 seed = 1, lies = 0, failures = 5;
     int seconds = 0;
-    gboolean strict = FALSE, trace = FALSE, verbose = FALSE;
+    gboolean strict = FALSE, mutants = FALSE, trace = FALSE, verbose = FALSE;
     const GOptionEntry entries[] = {
         { "flow", 0, 0, G_OPTION_ARG_STRING, &flow, "Only this flow", "NAME" },
         { "seed", 0, 0, G_OPTION_ARG_INT64, &seed, "The seed", "N" },
@@ -384,6 +426,7 @@ main(int argc, char **argv)
         { "seconds", 0, 0, G_OPTION_ARG_INT, &seconds, "Many schedules, for so long", "N" },
         { "failures", 0, 0, G_OPTION_ARG_INT64, &failures, "Stop after so many", "N" },
         { "trace", 0, 0, G_OPTION_ARG_NONE, &trace, "Tell what happens", NULL },
+        { "mutants", 0, 0, G_OPTION_ARG_NONE, &mutants, "Are mistakes found?", NULL },
         { "strict", 0, 0, G_OPTION_ARG_NONE, &strict, "Count known debris, too", NULL },
         { "verbose", 0, 0, G_OPTION_ARG_NONE, &verbose, "More about failures", NULL },
         { NULL },
@@ -424,6 +467,8 @@ main(int argc, char **argv)
         }
     }
     warm_up();
+    if (mutants)
+        return run_mutants();
     if (seconds > 0)
         return run_everything(flow, given.seed, given.lies, given.mutant, seconds);
     if (given.flow == NULL)

@@ -10,6 +10,7 @@ void (*vfs_on_name_gone)(const char *path, VfsNode *node, const char *to);
 uint64_t vfs_generation;
 bool vfs_can_share;
 uint64_t vfs_room;
+bool vfs_removals_last;
 
 typedef struct {
     char *name;
@@ -160,6 +161,7 @@ vfs_reset(void)
     root = vfs_node_new(true);
     vfs_generation = 1;
     vfs_can_share = false;
+    vfs_removals_last = true;
     vfs_room = UINT64_C(100) << 30;
 }
 
@@ -590,8 +592,11 @@ lose_names(VfsNode *dir)
 {
     guint keep = (guint)fiber_below(dir->changes->len + 1);
 
-    for (guint i = 0; i < keep; i++)
-        settle(dir, &g_array_index(dir->changes, VfsChange, i));
+    for (guint i = 0; i < dir->changes->len; i++) {
+        const VfsChange *change = &g_array_index(dir->changes, VfsChange, i);
+        if (i < keep || (vfs_removals_last && change->node == NULL))
+            settle(dir, change);
+    }
     changes_clear(dir->changes);
 }
 

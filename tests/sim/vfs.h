@@ -100,4 +100,5 @@ char **vfs_list(const char *path);
 extern void (*vfs_on_name_gone)(const char *path, VfsNode *node, const char *to);
 extern uint64_t vfs_generation; /* grows with every change */
 extern bool vfs_can_share;      /* FICLONERANGE */
+extern bool vfs_removals_last; /* what was removed does not come back after a power loss */
 extern uint64_t vfs_room;       /* bytes that statvfs() tells */

@@ -57,6 +57,10 @@ watch_promises(const Exchange *exchange)
     if (strcmp(exchange->method, "GET") == 0 && exchange->response.status == 404 &&
         g_str_has_prefix(exchange->path, prefix))
         check_note_promise(exchange->path + strlen(prefix));
+    if (ok && g_str_has_suffix(exchange->path, "/ack")) {
+        g_autofree char *id = g_strndup(exchange->path + strlen(prefix), 36);
+        check_note_end(id);
+    }
     if (strcmp(exchange->method, "POST") == 0 && ok &&
         strcmp(exchange->path, "/v1/operations") == 0) {
         g_autoptr(json_t) body = json_loads(exchange->body, 0, NULL);
@@ -97,12 +101,22 @@ send_it(Exchange *exchange)
     fiber_start(P_AGENT, "http", serve, exchange);
 }
 
+static bool
+is_too_late(const Exchange *exchange)
+{
+    g_autoptr(json_t) body =
+        exchange->body != NULL ? json_loads(exchange->body, 0, NULL) : NULL;
+    const char *id = json_text(body, "id");
+
+    return id != NULL && (plan.lies & LIE_VERY_LATE) == 0 && check_has_ended(id);
+}
+
 /* Long after its sender has given it up. */
 static void
 arrive_late(void *data)
 {
     fiber_sleep_us((int64_t)fiber_below(4 * G_TIME_SPAN_SECOND));
-    if (world_agent != NULL)
+    if (world_agent != NULL && !is_too_late(data))
         fiber_start(P_AGENT, "http", serve, data);
 }
 

@@ -425,6 +425,7 @@ set_up(void)
     vfs_reset();
     vfs_on_name_gone = NULL;
     vfs_can_share = plan.flow->can_share;
+    vfs_removals_last = !plan.strict;
     sqlite_reset();
     libvirt_reset();
     daemon_reset();

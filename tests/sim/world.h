@@ -66,7 +66,8 @@ enum {
     LIE_WRONG_ERROR = 1024, /* the same, but one that libvirt gives when it refuses */
     LIE_HEADER = 2048, /* a header that QEMU rewrote is not durable at once */
     LIE_OFTEN = 4096,  /* all of them more often */
-    LIES = 13,
+    LIE_VERY_LATE = 8192, /* requests arrive even after their operation was acknowledged */
+    LIES = 14,
 };
 
 typedef struct {
@@ -188,6 +189,8 @@ bool check_pivoted(SimDisk *disk);
 /* A request for an operation that the agent promised never to begin. */
 void check_promise(const char *id);
 void check_note_promise(const char *id);
+void check_note_end(const char *id); /* acknowledged */
+bool check_has_ended(const char *id);
 void check_reset(void);
 void check_name_gone(const char *path, VfsNode *node, const char *to);
 

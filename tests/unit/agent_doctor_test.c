@@ -851,6 +851,24 @@ test_bad_manifest(void)
     expect(&host, DIAG_LAST, NULL);
 }
 
+/* What a recorded operation was about nobody knows: while it is recorded its files are let alone.
+ */
+static void
+test_record_and_file(void)
+{
+    g_auto(Host) host = { 0 };
+    g_autofree char *first = id_new(), *second = id_new();
+
+    host_make(&host);
+    make_orphan(&host);
+    make_left_record(&host);
+    expect(&host, DIAG_LEFTOVER_RECORD, NULL);
+    check_mended(fix(&host, first, DIAG_LAST));
+    expect(&host, DIAG_ORPHAN_VOLUME, NULL);
+    check_mended(fix(&host, second, DIAG_LAST));
+    expect(&host, DIAG_LAST, NULL);
+}
+
 /* Orphans that stand on each other go all; and so do those of several classes at once. */
 static void
 test_many(void)
@@ -970,6 +988,7 @@ main(int argc, char **argv)
         g_test_add_data_func(name, GSIZE_TO_POINTER(i), test_class);
     }
     g_test_add_func("/doctor/bad-manifest", test_bad_manifest);
+    g_test_add_func("/doctor/record-and-file", test_record_and_file);
     g_test_add_func("/doctor/many", test_many);
     g_test_add_func("/doctor/while-merging", test_while_merging);
     g_test_add_func("/doctor/stop-anywhere", test_stop_anywhere);

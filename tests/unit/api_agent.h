@@ -128,12 +128,26 @@ agent_nothing(void *self, const HttpRequest *request, const char *id, json_t *bo
     return true;
 }
 
+static bool
+agent_doctor(void *self, const HttpRequest *request, const char *id, json_t *body,
+             json_t **ret_json, GError **error)
+{
+    const char *vm = http_query(request, "vm");
+
+    *ret_json = json_pack("{s:[{s:s, s:s, s:s, s:s, s:s}], s:[{s:s, s:s}], s:[], s:{s:i, s:i}}",
+                          "findings", "class", "orphan-volume", "severity", "notice", "vm_id",
+                          vm != NULL ? vm : "other", "vm", "web1", "text", "nobody has it", "busy",
+                          "vm_id", "b", "why", "a merge", "unread", "kept", "files", 1, "bytes", 2);
+    return true;
+}
+
 /* clang-format off */
 static const WireRoute agent_routes[] = {
     { "GET",  "/v1/hello",             agent_hello },
     { "GET",  "/v1/vms",               agent_vms },
     { "GET",  "/v1/vms/ID",            agent_vms },
     { "POST", "/v1/vms/ID/plan",       agent_plan },
+    { "GET",  "/v1/doctor",            agent_doctor },
     { "POST", "/v1/operations",        agent_begin },
     { "GET",  "/v1/operations",        agent_operations },
     { "GET",  "/v1/operations/ID",     agent_operation },

@@ -974,6 +974,36 @@ check_plan(World *w)
     assert_at(w->doc, "job", "[]");
 }
 
+static void
+check_doctor(World *w)
+{
+    json_call(w, "GET", PATH("/doctor"), NULL, 200);
+    assert_at(w->doc, "findings.finding.0.class", "\"orphan-volume\"");
+    assert_at(w->doc, "findings.finding.0.vm.id", "\"other\"");
+    assert_at(w->doc, "findings.finding.0.vm_id", NULL);
+    assert_at(w->doc, "busy_vms.vm.0.why", "\"a merge\"");
+    assert_at(w->doc, "silent_hosts.host", "[]");
+    assert_at(w->doc, "kept.files", "1");
+    json_call(w, "GET", PATH("/vms/" VM_ID "/doctor"), NULL, 200);
+    assert_at(w->doc, "findings.finding.0.vm.id", "\"" VM_ID "\"");
+    json_call(w, "GET", PATH("/vms/nobody/doctor"), NULL, 404);
+    call(w, "GET", PATH("/doctor"), NULL, NULL);
+    g_assert_nonnull(strstr(w->answer.body, "<doctor><findings><finding><vm "));
+    g_assert_nonnull(strstr(w->answer.body, "<silent_hosts/>"));
+
+    static const char *const bad[] = {
+        "{\"classes\":{\"class\":[{\"name\":\"headache\"}]}}",
+        "{\"classes\":{\"class\":[{\"name\":\"loop\"}]},\"undo\":\"x\"}",
+        "{\"undo\":\"nonsense\"}",
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
+        json_call(w, "POST", PATH("/vms/" VM_ID "/doctor"), bad[i], 400);
+        assert_at(w->doc, "status", "\"failed\"");
+    }
+    json_call(w, "GET", PATH("/jobs"), NULL, 200);
+    assert_at(w->doc, "job", "[]");
+}
+
 /* A snapshot is taken: locked at once, found at once, ok when the agent is done. */
 static void
 check_create(World *w)
@@ -1116,6 +1146,7 @@ test_whole(void)
     check_media(&w);
     check_bad_requests(&w);
     check_plan(&w);
+    check_doctor(&w);
     check_create(&w);
     check_delete(&w);
     check_events(&w);

@@ -389,6 +389,8 @@ test_verb_blockers(void)
         { VERB_SNAPSHOT_RENAME, &busy,    NULL,     ERR_BUSY,    "held by job j1" },
         { VERB_SNAPSHOT_DELETE, &foreign, NULL,     ERR_BUSY,    "a backup that livemerge did not start" },
         { VERB_SNAPSHOT_RENAME, &foreign, NULL,     ERR_LAST,    NULL },
+        { VERB_DOCTOR,          &free_vm, "no disk", ERR_LAST,    NULL }, /* that may be what is mended */
+        { VERB_DOCTOR,          &busy,    "no disk", ERR_BUSY,    "cannot mend VM 'web1': it is held by job j1" },
         { VERB_SNAPSHOT_DELETE, &busy,    "no disk", ERR_REFUSED, "cannot delete a snapshot of VM 'web1': no disk" },
     };
     /* clang-format on */

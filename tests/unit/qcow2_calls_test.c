@@ -228,7 +228,7 @@ test_each_call(void)
     const Way ways[] = {
         { "sharing on XFS",            xfs,   xfs,   true,  false, false, CALL_SHARE },
         { "sharing on btrfs",          btrfs, btrfs, true,  false, false, CALL_SHARE },
-        { "copy_file_range on XFS",    xfs,   xfs,   false, false, false, CALL_COPY },
+        { "io_uring on XFS",           xfs,   xfs,   false, false, false, CALL_RING },
         { "copy_file_range on ext4",   ext4,  ext4,  true,  false, false, CALL_COPY },
         { "io_uring on ext4",          ext4,  ext4,  false, false, true,  CALL_RING },
         { "io_uring to another",       xfs,   tmpfs, true,  false, true,  CALL_RING },

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * The doctor: who has which file? Generous: every definition of every VM of the host with all that
+ * stands below it, every manifest of the domain (of other hosts' VMs too), every path that an
+ * operation mentions, libvirt's records of snapshots.
+ *
+ * Ownership: Owners owns all. Threads: whoever made it.
+ */
+#pragma once
+
+#include "agent/doctor.h"
+
+/* A disk of a VM */
+typedef struct {
+    char *vm_id, *vm_name, *target;
+    GPtrArray *stems; /* of char*: of the names of its files: DIR/web */
+    bool running;
+    bool undecided; /* its manifest records operations: what is whose, they know */
+} Owner;
+
+typedef struct {
+    Agent *agent;
+    GHashTable *used;   /* key → Owner, or NULL: by somebody */
+    GHashTable *leaves; /* key → Owner: the leaves of disks */
+    GHashTable *left;   /* key → Owner: what its manifest says a merge left behind */
+    GPtrArray *list;    /* of Owner */
+} Owners;
+
+void owners_init(Owners *owners, Agent *agent);
+void owners_clear(Owners *owners);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Owners, owners_clear)
+
+/* What a file is, whatever name it has: "dev:ino"; a path if it is not there. The caller frees it.
+ */
+char *owners_key(const char *path);
+/* What libvirt and the operations name. */
+bool owners_note_everybody(Owners *owners, GError **error);
+/* What the manifests of the domain name, and what they say was left. One that cannot be read is an
+ * error: nobody knows what it names. */
+bool owners_note_manifests(Owners *owners, const Domain *domain, GError **error);
