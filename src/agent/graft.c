@@ -250,9 +250,8 @@ graft_remove_built(Operation *op, GError **error)
         if (volume_is_open(dest))
             return error_set(error, ERR_BUSY, "%s is open in a QEMU; it is not removed", dest);
         g_autofree char *unfinished = qcow2_build_name(dest);
-        if ((g_unlink(dest) < 0 && errno != ENOENT) ||
-            (g_unlink(unfinished) < 0 && errno != ENOENT))
-            return error_set_errno(error, "removing %s", dest);
+        if (!volume_unlink((const char *const[]){ dest, unfinished, NULL }, error))
+            return false;
     }
     return true;
 }

@@ -22,7 +22,11 @@ static const char schema[] =
     " vm_id TEXT NOT NULL, step TEXT NOT NULL, tried INTEGER NOT NULL, cancel INTEGER NOT NULL,"
     " error_word TEXT, error_text TEXT, params TEXT NOT NULL, data TEXT NOT NULL,"
     " created INTEGER NOT NULL) STRICT;"
-    "CREATE TABLE IF NOT EXISTS tombstones (id TEXT PRIMARY KEY, made INTEGER NOT NULL) STRICT;";
+    "CREATE TABLE IF NOT EXISTS tombstones (id TEXT PRIMARY KEY, made INTEGER NOT NULL) STRICT;"
+    /* a request that was repeated on the way may come after its operation was forgotten */
+    "CREATE TRIGGER IF NOT EXISTS buried AFTER DELETE ON operations BEGIN"
+    " INSERT OR IGNORE INTO tombstones VALUES (old.id, unixepoch() * 1000); END;"
+    "DELETE FROM tombstones WHERE made < (unixepoch() - 30 * 86400) * 1000;";
 
 typedef sqlite3_stmt Statement;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Statement, sqlite3_finalize)

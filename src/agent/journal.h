@@ -47,6 +47,7 @@ bool journal_cancel(Journal *journal, const char *id, GError **error);
 bool journal_resume(Journal *journal, const char *id, bool resume, GError **error);
 /* GPtrArray of JournalRow*, oldest first. ERR_CORRUPT if one of them is damaged. */
 GPtrArray *journal_load(Journal *journal, GError **error);
+/* Its outcome is known. A tombstone of its id stays for 30 days. */
 bool journal_forget(Journal *journal, const char *id, GError **error);
 /* A promise never to begin this id. Safe to repeat. ERR_EXISTS if it is an operation. */
 bool journal_tombstone(Journal *journal, const char *id, GError **error);

@@ -43,6 +43,7 @@ typedef struct {
     struct VerifyWork *verify; /* compares in a thread of its own */
     int64_t space_due_us;      /* when the free space is looked at next */
     bool space_near;           /* there is little room: look often */
+    int64_t job_unseen_us;     /* when its mirror was first seen without it */
     int64_t job_gone_us;       /* when the job was first found gone with the chain unchanged */
     int64_t job_began_us;      /* by this process; 0 = by an earlier one */
     unsigned daemon_deaths, build_failures; /* in this process */

@@ -4,6 +4,8 @@
 #include "base/cleanup.h"
 
 #include <errno.h>
+#include <stdbool.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
 

@@ -3,6 +3,7 @@
 
 #include "base/text.h"
 #include "storage/files.h"
+#include "storage/stored.h"
 
 #include <errno.h>
 #include <string.h>
@@ -17,6 +18,7 @@ domain_free(Domain *domain)
     g_free(domain->id);
     g_free(domain->name);
     g_free(domain->path);
+    stored_memory_free(domain->memory);
     g_free(domain);
 }
 
@@ -169,6 +171,7 @@ domain_open(const char *path, const char *name, GError **error)
     domain = g_new0(Domain, 1);
     domain->id = g_strdup(json_text(json, "id"));
     domain->path = g_strdup(real);
+    domain->memory = stored_memory_new();
     domain->name = name != NULL || stored_name != NULL ? g_strdup(name != NULL ? name : stored_name)
                                                        : g_path_get_basename(real);
     return domain;

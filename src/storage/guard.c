@@ -4,6 +4,7 @@
 #include "qcow2/qcow2.h"
 #include "storage/domain.h"
 
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -256,6 +257,13 @@ is_leftover(const Case *c)
     return false;
 }
 
+/* The host lost power after an old leaf was deleted, and the change of the definition with it. */
+static bool
+is_gone(const Case *c)
+{
+    return access(c->source, F_OK) != 0 && errno == ENOENT && access(c->leaf->path, F_OK) == 0;
+}
+
 static void
 look_at_case(const Case *c, GuardFinding *finding)
 {
@@ -268,7 +276,7 @@ look_at_case(const Case *c, GuardFinding *finding)
             say_stale(c, finding, overlay, "qcow2");
         return;
     }
-    if (index < 0 && is_leftover(c))
+    if (index < 0 && (is_leftover(c) || is_gone(c)))
         say_stale(c, finding, c->leaf->path, c->leaf->format);
     else if (c->record != NULL && c->record->disk_id != NULL)
         look_at_merge(c, index, finding);

@@ -3,36 +3,12 @@
 #include "base/text.h"
 #include "storage/domain.h"
 #include "storage/files.h"
+#include "storage/stored.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define MANIFEST_FORMAT 1
-
-/* What is in a file. vm and checksum belong to json. */
-typedef struct {
-    json_t *json; /* NULL = there is no file */
-    json_t *vm;
-    int64_t generation;
-} Stored;
-
-static void
-stored_clear(Stored *stored)
-{
-    json_decref(stored->json);
-}
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Stored, stored_clear)
-
-static char *
-checksum_of(const json_t *vm)
-{
-    autolibc char *text = json_dumps(vm, JSON_COMPACT | JSON_SORT_KEYS);
-
-    return g_compute_checksum_for_string(G_CHECKSUM_SHA256, text, -1);
-}
 
 /* What can be seen anew at any time, or differs from host to host, is not worth a write. */
 static json_t *
@@ -56,55 +32,6 @@ lasting_json(const Vm *vm)
 
 /* ---- reading */
 
-static bool
-check_stored(const char *file, Stored *stored, GError **error)
-{
-    const char *wanted = json_text(stored->json, "checksum");
-    int64_t format = json_number(stored->json, "livemerge");
-    g_autofree char *found = NULL;
-
-    if (format > MANIFEST_FORMAT)
-        return error_set(error, ERR_REFUSED,
-                         "the manifest %s has format %" G_GINT64_FORMAT
-                         ", this version knows formats up to %d; use the version that wrote it",
-                         file, format, MANIFEST_FORMAT);
-    if (format != MANIFEST_FORMAT || wanted == NULL || !json_is_object(stored->vm))
-        return error_set(error, ERR_CORRUPT, "the manifest %s is damaged: parts of it are missing",
-                         file);
-    found = checksum_of(stored->vm);
-    if (!g_str_equal(found, wanted) ||
-        json_number(stored->json, "generation") != stored->generation)
-        return error_set(error, ERR_CORRUPT,
-                         "the manifest %s is damaged: its checksum is %s, its content has %s", file,
-                         wanted, found);
-    return true;
-}
-
-static bool
-read_stored(const char *file, Stored *ret_stored, GError **error)
-{
-    g_auto(Stored) stored = { 0 };
-    g_autofree char *text = NULL;
-    size_t length = 0;
-    json_error_t why;
-
-    if (!file_read(file, &text, &length, error))
-        return false;
-    if (text == NULL)
-        return true;
-    stored.json = json_loadb(text, length, JSON_REJECT_DUPLICATES, &why);
-    if (stored.json == NULL)
-        return error_set(error, ERR_CORRUPT, "the manifest %s is damaged: line %d: %s", file,
-                         why.line, why.text);
-    stored.vm = json_object_get(stored.json, "vm");
-    stored.generation = json_number(stored.vm, "generation");
-    if (!check_stored(file, &stored, error))
-        return false;
-    *ret_stored = stored;
-    stored.json = NULL; /* handed over */
-    return true;
-}
-
 Vm *
 manifest_load(const Domain *domain, const char *vm_id, GError **error)
 {
@@ -112,7 +39,7 @@ manifest_load(const Domain *domain, const char *vm_id, GError **error)
     g_auto(Stored) stored = { 0 };
     g_autoptr(Vm) vm = NULL;
 
-    if (file == NULL || !read_stored(file, &stored, error))
+    if (file == NULL || !stored_read(domain, file, &stored, error))
         return NULL;
     if (stored.json == NULL) {
         domain_is_there(domain, error);
@@ -141,7 +68,7 @@ manifest_text(const Vm *vm, int64_t generation)
     g_autofree char *checksum = NULL;
 
     json_object_set_new(content, "generation", json_integer(generation));
-    checksum = checksum_of(content);
+    checksum = stored_checksum(content);
     json_object_set_new(json, "livemerge", json_integer(MANIFEST_FORMAT));
     json_object_set_new(json, "generation", json_integer(generation));
     json_put_text(json, "checksum", checksum);
@@ -162,17 +89,6 @@ is_same(const Stored *stored, const Vm *vm)
     return json_equal(content, stored->vm);
 }
 
-/* Whoever wrote the same before may have died before it was durable. */
-static bool
-sync_manifest(const char *file, GError **error)
-{
-    autofd int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-
-    if (fd < 0 || fsync(fd) < 0)
-        return error_set_errno(error, "syncing %s", file);
-    return dir_sync_of(file, error);
-}
-
 bool
 manifest_save(const Domain *domain, Vm *vm, GError **error)
 {
@@ -182,13 +98,13 @@ manifest_save(const Domain *domain, Vm *vm, GError **error)
     bool renamed = false;
     bool saved;
 
-    if (file == NULL || !read_stored(file, &stored, error))
+    if (file == NULL || !stored_read(domain, file, &stored, error))
         return false;
     if (stored.json == NULL && !domain_is_there(domain, error))
         return false;
     if (is_same(&stored, vm)) {
         vm->generation = MAX(vm->generation, stored.generation);
-        return sync_manifest(file, error);
+        return stored_sync(domain, file, error);
     }
     if (stored.json != NULL && stored.generation > vm->generation)
         return error_set(error, ERR_REFUSED,
@@ -200,6 +116,8 @@ manifest_save(const Domain *domain, Vm *vm, GError **error)
     saved = file_replace(file, text, &renamed, error);
     if (renamed) /* also when it could not be made durable: it is what the next reader sees */
         vm->generation++;
+    if (saved)
+        stored_is_synced(domain, file);
     return saved;
 }
 

@@ -26,6 +26,8 @@
 
 typedef enum { SHARING_UNKNOWN, SHARING_YES, SHARING_NO } Sharing;
 
+typedef struct StoredMemory StoredMemory; /* stored.c */
+
 typedef struct Domain {
     char *id;        /* UUID */
     char *name;      /* last component of the path, or as configured */
@@ -33,6 +35,7 @@ typedef struct Domain {
     Sharing sharing; /* ask domain_can_share() */
     /* tests: asked by domain_space() instead of statvfs(2); NULL = not */
     void (*space)(const struct Domain *domain, uint64_t *ret_free, uint64_t *ret_total);
+    StoredMemory *memory; /* of manifests that were read; NULL = none */
 } Domain;
 
 void domain_free(Domain *domain);
@@ -100,6 +103,9 @@ bool volume_find_users(const Domain *domain, const VolumeUsers *sets, unsigned n
 bool volume_sync(const char *path, GError **error);
 /* fsync of the file alone: its name did not change */
 bool volume_sync_data(const char *path, GError **error);
+/* Unlinks files of one directory that nobody refers to, those that are there, and syncs the
+ * directory. paths: NULL-terminated. */
+bool volume_unlink(const char *const *paths, GError **error);
 /* Deletes a volume by merge.md section 5, the storage half: reads all headers again
  * (volume_find_user), refuses with ERR_REFUSED if anything names it, renames it into the trash as
  * <op_id>.<n>.<name>, fsyncs both directories, unlinks if keep is false. A file that is already

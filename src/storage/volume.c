@@ -191,3 +191,17 @@ volume_delete(const Domain *domain, const char *op_id, const char *path, TrashWh
     }
     return what != TRASH_EMPTY || trash_remove(domain, op_id, name, error);
 }
+
+bool
+volume_unlink(const char *const *paths, GError **error)
+{
+    const char *last = NULL;
+
+    for (; *paths != NULL; paths++) {
+        if (unlink(*paths) == 0)
+            last = *paths;
+        else if (errno != ENOENT)
+            return error_set_errno(error, "removing %s", *paths);
+    }
+    return last == NULL || dir_sync_of(last, error);
+}

@@ -38,8 +38,8 @@ check_graph(const SimDisk *disk, const char *when)
         g_autoptr(GString) text = g_string_new(NULL);
         for (guint i = 0; i < disk->graph->len; i++)
             g_string_append_printf(text, " %s", ((Node *)disk->graph->pdata[i])->path);
-        world_wrong("%s: disk %s, cluster %u reads %" G_GUINT64_FORMAT
-                    ", but %" G_GUINT64_FORMAT " was acknowledged; chain:%s",
+        world_wrong("%s: disk %s, cluster %u reads %" G_GUINT64_FORMAT ", but %" G_GUINT64_FORMAT
+                    " was acknowledged; chain:%s",
                     when, disk->target, c, value, disk->acked[c], text->str);
         return;
     }

@@ -158,8 +158,7 @@ relink(Daemon *daemon)
     fiber_point("storage daemon is about to rewrite the header");
     if (!goes_on(daemon))
         return;
-    image_set_backing(&above->image, daemon->backing,
-                      daemon->nodes[daemon->base].image.raw);
+    image_set_backing(&above->image, daemon->backing, daemon->nodes[daemon->base].image.raw);
     if ((plan.lies & LIE_HEADER) == 0)
         image_flush(&above->image);
     fiber_point("storage daemon has rewritten the header");
@@ -212,8 +211,8 @@ refuse(GError **error, const char *command, const char *why)
 static bool
 blockdev_add(Daemon *daemon, const json_t *arguments, GError **error)
 {
-    const char *path = json_string_value(
-        json_object_get(json_object_get(arguments, "file"), "filename"));
+    const char *path =
+        json_string_value(json_object_get(json_object_get(arguments, "file"), "filename"));
     bool raw = g_strcmp0(json_text(arguments, "driver"), "raw") == 0;
     Node *node = &daemon->nodes[daemon->n_nodes];
 

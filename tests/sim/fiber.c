@@ -25,10 +25,10 @@ struct Fiber {
 void (*fiber_on_point)(const char *name, void *data);
 void *fiber_on_point_data;
 
-static GPtrArray *fibers;    /* of Fiber, in the order of their start */
-static GPtrArray *stacks;    /* free ones */
+static GPtrArray *fibers; /* of Fiber, in the order of their start */
+static GPtrArray *stacks; /* free ones */
 static Fiber *running;
-static void *outside; /* the scheduler's stack pointer */
+static void *outside;  /* the scheduler's stack pointer */
 static int64_t now_us; /* virtual, since 1970 */
 static uint64_t random_state, points, hash;
 
@@ -110,10 +110,9 @@ fiber_start(unsigned process, const char *name, FiberFunc func, void *data)
 {
     Fiber *fiber = g_new0(Fiber, 1);
 
-    fiber->stack = stacks->len > 0
-                       ? g_ptr_array_steal_index_fast(stacks, stacks->len - 1)
-                       : mmap(NULL, STACK, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    fiber->stack = stacks->len > 0 ? g_ptr_array_steal_index_fast(stacks, stacks->len - 1)
+                                   : mmap(NULL, STACK, PROT_READ | PROT_WRITE,
+                                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     g_assert(fiber->stack != MAP_FAILED);
     fiber->sp = first_frame(fiber->stack, enter);
     fiber->func = func;
@@ -342,8 +341,8 @@ fibers_state(void)
 
     for (guint i = 0; i < fibers->len; i++) {
         const Fiber *fiber = fibers->pdata[i];
-        g_string_append_printf(text, "  process %u %-16s last at %s%s\n", fiber->process, fiber->name,
-                               fiber->at != NULL ? fiber->at : "its begin",
+        g_string_append_printf(text, "  process %u %-16s last at %s%s\n", fiber->process,
+                               fiber->name, fiber->at != NULL ? fiber->at : "its begin",
                                fiber->until_us >= 0 ? ", waits for the clock"
                                : fiber->waits_on    ? ", waits to be woken"
                                                     : "");

@@ -44,11 +44,11 @@ extern void *fiber_on_point_data;
 /* Something happens here that others can see, or a crash can separate: others may run first. */
 void fiber_point(const char *name);
 void fiber_sleep_us(int64_t us);
-unsigned fiber_process(void);      /* of the running fiber */
+unsigned fiber_process(void); /* of the running fiber */
 const char *fiber_name(void);
-bool fiber_inside(void);           /* is a fiber running at all? */
-int64_t fiber_now_us(void);        /* virtual */
-uint64_t fiber_random(void);       /* of the seed; the same for all uses */
+bool fiber_inside(void);     /* is a fiber running at all? */
+int64_t fiber_now_us(void);  /* virtual */
+uint64_t fiber_random(void); /* of the seed; the same for all uses */
 static inline uint64_t
 fiber_below(uint64_t n)
 {

@@ -116,10 +116,10 @@ begin_merge(const json_t *disk, size_t base, size_t top, const char *strategy)
 
     for (size_t i = base; i < top; i++)
         json_array_append_new(remove, json_string(volume_of(disk, i)));
-    return begin("merge", json_pack("{s:s, s:s, s:s, s:s, s:i, s:O, s:s}", "disk_id",
-                                    json_text(disk, "id"), "base", volume_of(disk, base), "top",
-                                    volume_of(disk, top), "strategy", strategy, "bandwidth", 0,
-                                    "remove", remove, "verify", "extents"));
+    return begin("merge",
+                 json_pack("{s:s, s:s, s:s, s:s, s:i, s:O, s:s}", "disk_id", json_text(disk, "id"),
+                           "base", volume_of(disk, base), "top", volume_of(disk, top), "strategy",
+                           strategy, "bandwidth", 0, "remove", remove, "verify", "extents"));
 }
 
 static void
@@ -139,8 +139,7 @@ delete_left(const json_t *disk, const json_t *merged)
         g_autoptr(json_t) end = follow(id);
         if (end == NULL || strcmp(json_text(end, "state"), "done") == 0)
             return;
-        world_trace("delete-volumes: %s",
-                    json_text(json_object_get(end, "error"), "message"));
+        world_trace("delete-volumes: %s", json_text(json_object_get(end, "error"), "message"));
         if (world_is_calm())
             world_wrong("the volumes left over cannot be deleted: %s",
                         json_text(json_object_get(end, "error"), "message"));
@@ -224,8 +223,8 @@ static void
 run_create(void)
 {
     g_autofree char *snapshot = id_new();
-    g_autofree char *id = begin("snapshot-create", json_pack("{s:s, s:s}", "snapshot_id", snapshot,
-                                                             "name", "new"));
+    g_autofree char *id =
+        begin("snapshot-create", json_pack("{s:s, s:s}", "snapshot_id", snapshot, "name", "new"));
     g_autoptr(json_t) end = id != NULL ? follow(id) : NULL;
 
     if (end != NULL && strcmp(json_text(end, "state"), "done") != 0)
@@ -266,12 +265,11 @@ typedef char *(*Ask)(Manager *manager, GError **error);
 static char *
 ask_remove(Manager *manager, const char *const *ids, Strategy strategy, GError **error)
 {
-    return manager_snapshots_remove(manager,
-                                    &(SnapshotsRemove){ .vm_id = vm.id,
-                                                        .snapshot_ids = ids,
-                                                        .strategy = strategy,
-                                                        .verify = VERIFY_EXTENTS },
-                                    error);
+    return manager_snapshots_remove(
+        manager,
+        &(SnapshotsRemove){
+            .vm_id = vm.id, .snapshot_ids = ids, .strategy = strategy, .verify = VERIFY_EXTENTS },
+        error);
 }
 
 static void

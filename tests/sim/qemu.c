@@ -60,9 +60,8 @@ graph_open(SimDisk *disk, const char *leaf, const GPtrArray *said, char *ret_why
             g_strlcpy(path, node->image.backing, sizeof path);
         else
             g_strlcpy(path,
-                      disk->graph->len - 1 < said->len
-                          ? (char *)said->pdata[disk->graph->len - 1]
-                          : "",
+                      disk->graph->len - 1 < said->len ? (char *)said->pdata[disk->graph->len - 1]
+                                                       : "",
                       sizeof path);
     }
     return true;
@@ -91,7 +90,8 @@ qemu_disk(const char *target)
     return NULL;
 }
 
-/* ---- image locks: bytes 100 + N for a permission in use, 200 + N for one that is not shared ---- */
+/* ---- image locks: bytes 100 + N for a permission in use, 200 + N for one that is not shared ----
+ */
 
 enum { READ, WRITE, RESIZE = 3 };
 
@@ -401,7 +401,7 @@ mirror(void *data)
     guint base = 1;
 
     if (!image_at(vfs_find(disk->job.base), disk->job.base,
-                    g_str_has_suffix(disk->job.base, ".raw"), &target)) {
+                  g_str_has_suffix(disk->job.base, ".raw"), &target)) {
         job_end(disk, HV_JOB_FAILED);
         return;
     }

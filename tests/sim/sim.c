@@ -36,7 +36,6 @@ real_us(void)
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
-
 void
 __wrap_log_write(GLogLevelFlags level, const char *vm_id, const char *op, const char *format, ...)
 {
@@ -138,7 +137,6 @@ warm_up(void)
 /* Each i is a schedule; false: there are no more. */
 typedef bool (*Next)(uint64_t i, Schedule *p, const void *data);
 
-
 /* The schedules from "from" on; the exit status 1 says that there are no more. */
 static void G_GNUC_NORETURN
 run_batch(Next next, const void *data, uint64_t from, unsigned slot)
@@ -226,11 +224,11 @@ next_single(uint64_t i, Schedule *p, const void *data)
         step++;
     i = i * step % n;
     *p = (Schedule){ .flow = s->flow,
-                 .seed = s->seed,
-                 .lies = s->lies,
-                 .mutant = s->mutant,
-                 .faults = { { s->kinds[i % s->n_kinds], 1 + i / s->n_kinds } },
-                 .n_faults = 1 };
+                     .seed = s->seed,
+                     .lies = s->lies,
+                     .mutant = s->mutant,
+                     .faults = { { s->kinds[i % s->n_kinds], 1 + i / s->n_kinds } },
+                     .n_faults = 1 };
     return true;
 }
 
@@ -282,9 +280,8 @@ report(const char *name, uint64_t before, int64_t began)
     fflush(stdout);
 }
 
-static const FaultKind all_kinds[] = { FAULT_AGENT,    FAULT_QEMU,  FAULT_LIBVIRTD,
-                                       FAULT_SHUTDOWN, FAULT_POWER, FAULT_NETWORK,
-                                       FAULT_MANAGER,  FAULT_CANCEL };
+static const FaultKind all_kinds[] = { FAULT_AGENT, FAULT_QEMU,    FAULT_LIBVIRTD, FAULT_SHUTDOWN,
+                                       FAULT_POWER, FAULT_NETWORK, FAULT_MANAGER,  FAULT_CANCEL };
 static const FaultKind cold_kinds[] = { FAULT_AGENT,   FAULT_DAEMON,  FAULT_LIBVIRTD, FAULT_POWER,
                                         FAULT_NETWORK, FAULT_MANAGER, FAULT_CANCEL };
 
@@ -328,8 +325,7 @@ parse_fault(const char *text, Schedule *p)
     for (unsigned kind = 1; kind < FAULT_KINDS; kind++) {
         if (strcmp(parts[0], fault_words[kind]) != 0)
             continue;
-        p->faults[p->n_faults++] =
-            (Fault){ kind, (uint64_t)g_ascii_strtoull(parts[1], NULL, 10) };
+        p->faults[p->n_faults++] = (Fault){ kind, (uint64_t)g_ascii_strtoull(parts[1], NULL, 10) };
         return true;
     }
     return false;
@@ -448,7 +444,9 @@ main(int argc, char **argv)
     debug = verbose;
     max_failures = (uint64_t)failures;
     jobs = CLAMP((unsigned)g_get_num_processors(), 1, MAX_JOBS);
-    Schedule given = { .seed = (uint64_t)seed, .lies = (unsigned)lies, .trace = trace, .strict = strict };
+    Schedule given = {
+        .seed = (uint64_t)seed, .lies = (unsigned)lies, .trace = trace, .strict = strict
+    };
     for (unsigned i = 1; mutant != NULL && i < MUTANTS; i++)
         if (strcmp(mutant, mutant_words[i]) == 0)
             given.mutant = i;

@@ -54,7 +54,7 @@ typedef struct {
     sqlite3_stmt *s;
     bool used;
 } Kept;
-static GHashTable *kept; /* "DB SQL" → GPtrArray of Kept */
+static GHashTable *kept;         /* "DB SQL" → GPtrArray of Kept */
 static GHashTable *by_statement; /* sqlite3_stmt → Kept; never walked */
 
 int REAL(sqlite3_prepare_v2)(sqlite3 *db, const char *sql, int length, sqlite3_stmt **s,

@@ -14,7 +14,7 @@ bool vfs_removals_last;
 
 typedef struct {
     char *name;
-    VfsNode *node; /* NULL = the name went */
+    VfsNode *node;      /* NULL = the name went */
     VfsNode *other_dir; /* of a rename between directories: kept or lost with this one */
     char *other_name;
 } VfsChange;
@@ -278,7 +278,7 @@ find_name(const VfsNode *dir, const char *path, const VfsNode *wanted)
     for (guint i = 0; i < dir->names->len; i++) {
         const VfsName *name = dir->names->pdata[i];
         g_autofree char *here = g_strdup_printf("%s/%s", path, name->name);
-        char *below = name->node == wanted  ? g_strdup(here)
+        char *below = name->node == wanted ? g_strdup(here)
                       : name->node->is_dir ? find_name(name->node, here, wanted)
                                            : NULL;
         if (below != NULL)

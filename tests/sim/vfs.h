@@ -32,8 +32,8 @@ typedef struct {
 } VfsContent;
 
 typedef struct {
-    unsigned process;  /* who dies with it; with owner 0 it is a lock of a file description */
-    const void *owner; /* of the lock: a file description, or a QEMU */
+    unsigned process;   /* who dies with it; with owner 0 it is a lock of a file description */
+    const void *owner;  /* of the lock: a file description, or a QEMU */
     int64_t start, end; /* end is not part of it */
     bool exclusive;
 } VfsLock;
@@ -62,7 +62,7 @@ void vfs_reset(void); /* everything is gone but an empty /sim */
 /* NULL if there is none */
 VfsNode *vfs_find(const char *path);
 VfsNode *vfs_parent(const char *path, const char **ret_name);
-VfsNode *vfs_node_new(bool is_dir); /* without a name */
+VfsNode *vfs_node_new(bool is_dir);               /* without a name */
 VfsNode *vfs_make(const char *path, bool is_dir); /* durable at once; for the set-up */
 /* The first name of a node, for messages; the caller frees it; NULL = it has none. */
 char *vfs_name_of(const VfsNode *node);
@@ -100,5 +100,5 @@ char **vfs_list(const char *path);
 extern void (*vfs_on_name_gone)(const char *path, VfsNode *node, const char *to);
 extern uint64_t vfs_generation; /* grows with every change */
 extern bool vfs_can_share;      /* FICLONERANGE */
-extern bool vfs_removals_last; /* what was removed does not come back after a power loss */
+extern bool vfs_removals_last;  /* what was removed does not come back after a power loss */
 extern uint64_t vfs_room;       /* bytes that statvfs() tells */

@@ -47,8 +47,7 @@ fail(int number)
 static Descriptor *
 of(int fd)
 {
-    if (fd < VFS_FD_BASE || descriptors == NULL ||
-        (guint)(fd - VFS_FD_BASE) >= descriptors->len)
+    if (fd < VFS_FD_BASE || descriptors == NULL || (guint)(fd - VFS_FD_BASE) >= descriptors->len)
         return NULL;
     Descriptor *d = &g_array_index(descriptors, Descriptor, fd - VFS_FD_BASE);
     return d->node != NULL ? d : NULL;
@@ -699,7 +698,10 @@ WRAP(getpid)(void)
     return fiber_inside() ? (pid_t)(1000 + fiber_process()) : 1;
 }
 
-void WRAP(memory_trim)(void) {}
+void
+WRAP(memory_trim)(void)
+{
+}
 
 const char *
 WRAP(g_get_host_name)(void)

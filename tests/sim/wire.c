@@ -104,8 +104,7 @@ send_it(Exchange *exchange)
 static bool
 is_too_late(const Exchange *exchange)
 {
-    g_autoptr(json_t) body =
-        exchange->body != NULL ? json_loads(exchange->body, 0, NULL) : NULL;
+    g_autoptr(json_t) body = exchange->body != NULL ? json_loads(exchange->body, 0, NULL) : NULL;
     const char *id = json_text(body, "id");
 
     return id != NULL && (plan.lies & LIE_VERY_LATE) == 0 && check_has_ended(id);
@@ -295,8 +294,7 @@ pump(void *data)
     agent_serve(&request, &exchange->response, world_agent);
     exchange->done = true;
     while (exchange->response.stream != NULL && !stream->closed && !exchange->broken) {
-        ssize_t n =
-            exchange->response.stream(exchange->response.stream_data, part, sizeof part);
+        ssize_t n = exchange->response.stream(exchange->response.stream_data, part, sizeof part);
         if (n <= 0)
             break;
         g_string_append_len(text, part, n);

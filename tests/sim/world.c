@@ -7,28 +7,27 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LONGEST_US (20 * 60 * G_TIME_SPAN_SECOND)   /* of the whole schedule */
+#define LONGEST_US (20 * 60 * G_TIME_SPAN_SECOND) /* of the whole schedule */
 #define HELP_US (4 * 60 * G_TIME_SPAN_SECOND)     /* then the user power-cycles the VM */
-#define CALM_US (10 * 60 * G_TIME_SPAN_SECOND)      /* without faults: all must have ended */
+#define CALM_US (10 * 60 * G_TIME_SPAN_SECOND)    /* without faults: all must have ended */
 
 Schedule plan;
 Agent *world_agent;
 bool world_network;
 bool world_cancel_wanted;
 
-const char *const fault_words[FAULT_KINDS] = { "none",   "agent",   "manager", "qemu",
-                                               "libvirtd", "power", "shutdown", "network",
-                                               "cancel", "daemon" };
-const char *const mutant_words[MUTANTS] = { "none",         "no-suspend",   "late-journal",
-                                            "no-tombstone", "no-load", "blind-delete",
+const char *const fault_words[FAULT_KINDS] = { "none",  "agent",    "manager", "qemu",   "libvirtd",
+                                               "power", "shutdown", "network", "cancel", "daemon" };
+const char *const mutant_words[MUTANTS] = { "none",         "no-suspend", "late-journal",
+                                            "no-tombstone", "no-load",    "blind-delete",
                                             "alone" };
 
 static char *wrong;
-static bool finished;      /* the flow has */
+static bool finished; /* the flow has */
 static unsigned next_fault;
 static int64_t calm_since_us;
 static uint64_t first_point, last_point; /* of the flow */
-static bool counting; /* the set-up is over */
+static bool counting;                    /* the set-up is over */
 static int64_t host_is_off_until_us;
 
 /* ---- what went wrong, and the trace ---- */
@@ -70,7 +69,8 @@ world_is_wrong(void)
 bool
 world_lies(unsigned lie, unsigned percent)
 {
-    return (plan.lies & lie) != 0 && counting && !world_is_calm() && fiber_chance((plan.lies & LIE_OFTEN) != 0 ? MIN(5 * percent, 60) : percent);
+    return (plan.lies & lie) != 0 && counting && !world_is_calm() &&
+           fiber_chance((plan.lies & LIE_OFTEN) != 0 ? MIN(5 * percent, 60) : percent);
 }
 
 bool
@@ -335,8 +335,8 @@ make_disk(unsigned d, Vm *model, GPtrArray *snapshots)
         g_autofree char *id = g_strdup_printf("%08x-0000-4000-8000-%012x", 0xd0 + d, i);
         g_autoptr(GError) error = NULL;
         Image image;
-        if (!qcow2_create(path, vm.clusters * CLUSTER_BYTES, name,
-                          name != NULL ? "qcow2" : NULL, 0600, -1, -1, &error))
+        if (!qcow2_create(path, vm.clusters * CLUSTER_BYTES, name, name != NULL ? "qcow2" : NULL,
+                          0600, -1, -1, &error))
             g_error("%s", error->message);
         g_assert(image_at(vfs_find(path), path, false, &image));
         for (unsigned k = 0; k < vm.clusters; k++) {
@@ -346,8 +346,7 @@ make_disk(unsigned d, Vm *model, GPtrArray *snapshots)
             }
         }
         vfs_sync(image.node);
-        g_ptr_array_add(known->volumes,
-                        volume_new(id, path, "qcow2", vm.clusters * CLUSTER_BYTES));
+        g_ptr_array_add(known->volumes, volume_new(id, path, "qcow2", vm.clusters * CLUSTER_BYTES));
         if (i + 1 < plan.flow->depth)
             vm_add_snapshot_disk(snapshots->pdata[i], disk->id, id);
         g_free(below);
@@ -413,8 +412,7 @@ make_vm(void)
 static bool
 is_up(void)
 {
-    return vm.libvirtd && world_agent != NULL && world_agent->loaded &&
-           (plan.flow->off || vm.runs);
+    return vm.libvirtd && world_agent != NULL && world_agent->loaded && (plan.flow->off || vm.runs);
 }
 
 static bool

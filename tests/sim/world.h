@@ -6,7 +6,7 @@
  *     sim.c      options, flows, schedules
  *     world.c    processes, faults, the end of a schedule
  *     check.c    what must hold
- *     libvirt.c  libvirtd: the functions of hypervisor.h, its definitions, its lies
+ *     libvirt*.c libvirtd: the functions of hypervisor.h, its definitions, its lies
  *     qemu.c     QEMU: the block graph, jobs, the guest that writes
  *     daemon.c   qemu-storage-daemon, for merges of a VM that is off
  *     wire.c     how requests reach the agent
@@ -53,20 +53,20 @@ typedef struct {
 
 /* What libvirt and QEMU may do to us besides dying; bits of Schedule.lies */
 enum {
-    LIE_LATE_EVENTS = 1,   /* up to two seconds */
-    LIE_LOST_EVENTS = 2,   /* some never come */
-    LIE_NO_JOB = 4,        /* "no such job", for a moment after it began */
-    LIE_BUSY = 8,          /* "not ready for pivot yet", some times */
-    LIE_ERROR = 16,        /* no answer though it was done */
-    LIE_JOB_FAILS = 32,    /* a job ends with an error of its own */
-    LIE_REFUSES = 64,      /* an error, and nothing was done */
+    LIE_LATE_EVENTS = 1,    /* up to two seconds */
+    LIE_LOST_EVENTS = 2,    /* some never come */
+    LIE_NO_JOB = 4,         /* "no such job", for a moment after it began */
+    LIE_BUSY = 8,           /* "not ready for pivot yet", some times */
+    LIE_ERROR = 16,         /* no answer though it was done */
+    LIE_JOB_FAILS = 32,     /* a job ends with an error of its own */
+    LIE_REFUSES = 64,       /* an error, and nothing was done */
     LIE_LOST_ANSWERS = 128, /* wire: requests and answers vanish, requests come twice */
-    LIE_FORGETS = 256,     /* libvirtd dies between dismissing a job and saving its status */
-    LIE_DEFINITION = 512,  /* a power loss takes the last change of the persistent definition */
+    LIE_FORGETS = 256,      /* libvirtd dies between dismissing a job and saving its status */
+    LIE_DEFINITION = 512,   /* a power loss takes the last change of the persistent definition */
     LIE_WRONG_ERROR = 1024, /* the same, but one that libvirt gives when it refuses */
-    LIE_HEADER = 2048, /* a header that QEMU rewrote is not durable at once */
-    LIE_OFTEN = 4096,  /* all of them more often */
-    LIE_VERY_LATE = 8192, /* requests arrive even after their operation was acknowledged */
+    LIE_HEADER = 2048,      /* a header that QEMU rewrote is not durable at once */
+    LIE_OFTEN = 4096,       /* all of them more often */
+    LIE_VERY_LATE = 8192,   /* requests arrive even after their operation was acknowledged */
     LIES = 14,
 };
 
@@ -83,12 +83,12 @@ typedef struct {
 
 typedef enum {
     MUTANT_NONE,
-    MUTANT_NO_SUSPEND,    /* the VM is never suspended for a pivot */
-    MUTANT_LATE_JOURNAL,  /* the journal is written after the deed */
-    MUTANT_NO_TOMBSTONE,  /* "no such operation" without one */
-    MUTANT_NO_LOAD,       /* requests are answered without what the journal holds */
-    MUTANT_BLIND_DELETE,  /* volumes are deleted without looking again */
-    MUTANT_ALONE,         /* a pivot resumes the VM while another disk's is not recorded */
+    MUTANT_NO_SUSPEND,   /* the VM is never suspended for a pivot */
+    MUTANT_LATE_JOURNAL, /* the journal is written after the deed */
+    MUTANT_NO_TOMBSTONE, /* "no such operation" without one */
+    MUTANT_NO_LOAD,      /* requests are answered without what the journal holds */
+    MUTANT_BLIND_DELETE, /* volumes are deleted without looking again */
+    MUTANT_ALONE,        /* a pivot resumes the VM while another disk's is not recorded */
     MUTANTS
 } Mutant;
 extern const char *const mutant_words[MUTANTS];
@@ -116,14 +116,14 @@ typedef struct {
     uint64_t dirty;           /* clusters to be mirrored */
     uint64_t current, end, bandwidth;
     int64_t began_us;
-    bool pivot, cancel;    /* asked for */
-    HvJobStatus outcome;   /* when CONCLUDED */
+    bool pivot, cancel;  /* asked for */
+    HvJobStatus outcome; /* when CONCLUDED */
 } Job;
 
 /* What libvirt thinks, in memory and in its status file */
 typedef struct {
     char source[256];
-    GPtrArray *backing; /* of char* */
+    GPtrArray *backing;                                     /* of char* */
     char mirror_job[16], mirror_path[256], mirror_ready[8]; /* "" = none */
 } View;
 
@@ -138,7 +138,7 @@ typedef struct {
     bool concluding;
     char defined[256], defined_durable[256]; /* persistent definition */
     int64_t defined_us;
-    GPtrArray *defined_backing;              /* stale <backingStore>; NULL = it says nothing */
+    GPtrArray *defined_backing; /* stale <backingStore>; NULL = it says nothing */
     /* what the guest was promised */
     uint64_t acked[MAX_CLUSTERS];
     uint64_t pending[MAX_CLUSTERS]; /* written, not yet acknowledged; 0 = nothing */
@@ -159,7 +159,7 @@ typedef struct {
     /* libvirt */
     bool libvirtd, starting, in_hook;
     bool user_paused;
-    bool wanted; /* the user wants it to run */
+    bool wanted;       /* the user wants it to run */
     uint64_t versions; /* given out so far */
 } SimVm;
 extern SimVm vm;
@@ -174,15 +174,15 @@ void world_wrong(const char *format, ...) G_GNUC_PRINTF(1, 2);
 bool world_is_wrong(void);
 void world_trace(const char *format, ...) G_GNUC_PRINTF(1, 2);
 bool world_lies(unsigned lie, unsigned percent);
-bool world_is_calm(void); /* no more faults will come */
-void world_done(void);    /* the flow has ended */
+bool world_is_calm(void);  /* no more faults will come */
+void world_done(void);     /* the flow has ended */
 extern Agent *world_agent; /* NULL = it does not run */
 extern bool world_network;
 extern bool world_cancel_wanted; /* somebody wants what runs to be cancelled */
 
 /* ---- check.c ---- */
-void check_guest_data(void);          /* cheap: after each point */
-void check_start(void);               /* the VM is about to run on these graphs */
+void check_guest_data(void); /* cheap: after each point */
+void check_start(void);      /* the VM is about to run on these graphs */
 void check_end(void);
 /* The guest is about to write to a leaf that a pivot gave it: the manifest must name it. */
 bool check_pivoted(SimDisk *disk);
@@ -215,7 +215,7 @@ void libvirtd_died(void);
 /* By a user: waits for it. */
 bool libvirt_start_vm(char *ret_why);
 void libvirt_job_event(SimDisk *disk, HvJobStatus status); /* from QEMU */
-void libvirt_vm_stopped(void);                            /* from QEMU */
+void libvirt_vm_stopped(void);                             /* from QEMU */
 
 /* ---- wire.c ---- */
 /* In a fiber of any process: what the agent answers. */

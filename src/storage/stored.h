@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * The manifest as it is in its file: reading it, and having it on disk. Used by manifest.c only.
+ *
+ * Promise: the file alone says what is stored: it is read each time. What a Domain remembers only
+ * spares to parse and check the same text twice, and to sync the same file twice. Threads: any.
+ */
+#pragma once
+
+#include "storage/storage.h"
+
+#include "base/cleanup.h"
+
+#define MANIFEST_FORMAT 1
+
+/* What is in a file. All of it is only to be read: another thread may have the same. */
+typedef struct {
+    json_t *json;     /* NULL = there is no file */
+    const json_t *vm; /* belongs to json */
+    int64_t generation;
+} Stored;
+
+static inline void
+stored_clear(Stored *stored)
+{
+    json_decref(stored->json);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Stored, stored_clear)
+
+bool stored_read(const Domain *domain, const char *file, Stored *ret_stored, GError **error);
+
+/* Of the compact, key-sorted text. */
+char *stored_checksum(const json_t *vm);
+
+/* The file and its name are on disk: whoever wrote it may have died before they were. */
+bool stored_sync(const Domain *domain, const char *file, GError **error);
+/* The caller has just put them there. */
+void stored_is_synced(const Domain *domain, const char *file);
+
+StoredMemory *stored_memory_new(void);
+void stored_memory_free(StoredMemory *memory);

@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "libvirt.h"
+
+#include <string.h>
+
+bool
+libvirt_needs_running(GError **error)
+{
+    return vm.runs || error_set(error, ERR_HYPERVISOR, "domain is not running");
+}
+
+void
+libvirt_save_status(SimDisk *disk)
+{
+    View *from = &disk->live, *to = &disk->status;
+
+    if (to->backing != NULL)
+        g_ptr_array_unref(to->backing);
+    *to = *from;
+    to->backing = libvirt_copy_backing(from->backing);
+}
+
+void
+libvirt_show_graph(SimDisk *disk)
+{
+    View *view = &disk->live;
+
+    g_strlcpy(view->source, ((Node *)disk->graph->pdata[0])->path, sizeof view->source);
+    if (view->backing != NULL)
+        g_ptr_array_unref(view->backing);
+    view->backing = g_ptr_array_new_with_free_func(g_free);
+    for (guint i = 1; i < disk->graph->len; i++)
+        g_ptr_array_add(view->backing, g_strdup(((Node *)disk->graph->pdata[i])->path));
+}
+
+void
+libvirt_show_no_mirror(SimDisk *disk)
+{
+    *disk->live.mirror_job = *disk->live.mirror_path = *disk->live.mirror_ready = '\0';
+}
+
+static void
+define(SimDisk *disk, const char *source)
+{
+    if (strcmp(disk->defined, source) == 0 && disk->defined_backing == NULL)
+        return;
+    if (fiber_now_us() - disk->defined_us > 5 * G_TIME_SPAN_SECOND)
+        g_strlcpy(disk->defined_durable, disk->defined, sizeof disk->defined_durable);
+    disk->defined_us = fiber_now_us();
+    g_strlcpy(disk->defined, source, sizeof disk->defined);
+    if (disk->defined_backing != NULL)
+        g_ptr_array_unref(disk->defined_backing);
+    disk->defined_backing = NULL;
+    world_trace("the definition of %s names %s", disk->target, source);
+}
+
+/* libvirt knows of a job that has ended: the views follow, and it is dismissed. */
+void
+libvirt_conclude_job(SimDisk *disk)
+{
+    HvJobType type = disk->job.type;
+    HvJobStatus outcome = disk->job.outcome;
+    unsigned life = vm.life;
+
+    if (type == HV_JOB_NONE || disk->job.state != JOB_CONCLUDED)
+        return;
+    if (disk->concluding)
+        return;
+    disk->concluding = true;
+    libvirt_show_no_mirror(disk);
+    if (outcome == HV_JOB_COMPLETED)
+        libvirt_show_graph(disk);
+    if ((plan.lies & LIE_FORGETS) != 0)
+        qemu_dismiss(disk);
+    fiber_point("libvirt saves its status");
+    if (!vm.runs || vm.life != life)
+        return;
+    libvirt_save_status(disk);
+    qemu_dismiss(disk);
+    disk->concluding = false;
+    fiber_point("libvirt saves the definition");
+    if (outcome == HV_JOB_COMPLETED && type != HV_JOB_COMMIT && vm.runs && vm.life == life)
+        define(disk, disk->live.source);
+    libvirt_send(HV_EVENT_BLOCK_JOB, disk->target, outcome);
+}
+
+typedef struct {
+    SimDisk *disk;
+    HvJobStatus status;
+    unsigned life;
+} JobEvent;
+
+static void
+handle_job_event(void *data)
+{
+    JobEvent *event = data;
+    SimDisk *disk = event->disk;
+
+    fiber_sleep_us(200 + (int64_t)fiber_below(5000)); /* libvirt lags */
+    if (!vm.runs || vm.life != event->life)
+        return;
+    if (event->status != HV_JOB_READY) {
+        libvirt_conclude_job(disk);
+    } else if (*disk->live.mirror_path != '\0' && disk->job.state == JOB_READY) {
+        g_strlcpy(disk->live.mirror_ready, "yes", sizeof disk->live.mirror_ready);
+        libvirt_save_status(disk);
+        libvirt_send(HV_EVENT_BLOCK_JOB, disk->target, HV_JOB_READY);
+    }
+}
+
+void
+libvirt_job_event(SimDisk *disk, HvJobStatus status)
+{
+    if (!vm.libvirtd)
+        return;
+    JobEvent *event = g_new0(JobEvent, 1);
+    *event = (JobEvent){ disk, status, vm.life };
+    fiber_start(P_LIBVIRTD, "job event", handle_job_event, event);
+}
+
+void
+libvirt_vm_stopped(void)
+{
+    for (unsigned i = 0; i < vm.n_disks; i++) {
+        libvirt_show_no_mirror(&vm.disks[i]);
+        vm.disks[i].concluding = false;
+    }
+    libvirt_send(HV_EVENT_DOMAIN, NULL, 0);
+}
+
+static bool
+do_job(Call *call, GError **error)
+{
+    SimDisk *disk = call->disk;
+    const char *top = call->top;
+
+    if (!libvirt_needs_running(error))
+        return false;
+    if (disk->job.type != HV_JOB_NONE)
+        return error_set(error, ERR_BUSY, "disk '%s' already in active block job", disk->target);
+    const Node *leaf = disk->graph->pdata[0];
+    if (strcmp(disk->live.source, leaf->path) != 0)
+        return error_set(error, ERR_HYPERVISOR, "could not find base image");
+    if (call->type != HV_JOB_COPY && (graph_find(disk, call->base, NULL) == NULL ||
+                                      (top != NULL && graph_find(disk, top, NULL) == NULL)))
+        return error_set(error, ERR_HYPERVISOR, "could not find image in chain");
+    if (call->type == HV_JOB_COPY && vfs_find(call->base) == NULL)
+        return error_set(error, ERR_HYPERVISOR, "missing existing file");
+    /* first in the status file, then in QEMU */
+    if (call->type != HV_JOB_COMMIT) {
+        g_strlcpy(disk->live.mirror_path, call->base, sizeof disk->live.mirror_path);
+        g_strlcpy(disk->live.mirror_job, call->type == HV_JOB_COPY ? "copy" : "active-commit",
+                  sizeof disk->live.mirror_job);
+    }
+    libvirt_save_status(disk);
+    fiber_point("libvirt has saved its status");
+    if (!libvirt_needs_running(error))
+        return false;
+    qemu_job_start(disk, call->type, call->base, top);
+    disk->job.bandwidth = call->bandwidth;
+    fiber_point("libvirt has started the job");
+    return true;
+}
+
+static SimDisk *
+find_disk(const char *target, GError **error)
+{
+    SimDisk *disk = qemu_disk(target);
+
+    if (disk == NULL)
+        error_set(error, ERR_HYPERVISOR, "no disk %s", target);
+    return disk;
+}
+
+static bool
+op_commit_start(Hypervisor *hv, const char *vm_id, const char *target, const char *base,
+                const char *top, uint64_t bandwidth, GError **error)
+{
+    SimDisk *disk = find_disk(target, error);
+
+    (void)vm_id;
+    return disk != NULL &&
+           libvirt_do((Client *)hv, top != NULL ? "commit" : "active commit",
+                      &(Call){ .func = do_job,
+                               .disk = disk,
+                               .type = top != NULL ? HV_JOB_COMMIT : HV_JOB_ACTIVE_COMMIT,
+                               .base = g_strdup(base),
+                               .top = g_strdup(top),
+                               .bandwidth = bandwidth },
+                      error);
+}
+
+static bool
+op_copy_start(Hypervisor *hv, const char *vm_id, const char *target, const char *dest, bool shallow,
+              uint64_t bandwidth, GError **error)
+{
+    SimDisk *disk = find_disk(target, error);
+
+    (void)vm_id;
+    g_assert(shallow);
+    return disk != NULL && libvirt_do((Client *)hv, "copy",
+                                      &(Call){ .func = do_job,
+                                               .disk = disk,
+                                               .type = HV_JOB_COPY,
+                                               .base = g_strdup(dest),
+                                               .bandwidth = bandwidth },
+                                      error);
+}
+
+static bool
+do_set_bandwidth(Call *call, GError **error)
+{
+    Job *job = &call->disk->job;
+
+    if (!libvirt_needs_running(error))
+        return false;
+    if (job->type == HV_JOB_NONE || job->state == JOB_CONCLUDED)
+        return error_set(error, ERR_HYPERVISOR, "no active block job");
+    job->bandwidth = call->bandwidth;
+    fiber_wake(job, true);
+    return true;
+}
+
+static bool
+op_set_bandwidth(Hypervisor *hv, const char *vm_id, const char *target, uint64_t bandwidth,
+                 GError **error)
+{
+    SimDisk *disk = find_disk(target, error);
+
+    (void)vm_id;
+    return disk != NULL &&
+           libvirt_do((Client *)hv, "set speed",
+                      &(Call){ .func = do_set_bandwidth, .disk = disk, .bandwidth = bandwidth },
+                      error);
+}
+
+/* Waits for QEMU to have ended the job, and does what follows. */
+static bool
+end_of_job(SimDisk *disk, unsigned number, unsigned life, GError **error)
+{
+    while (vm.runs && vm.life == life && disk->job.number == number &&
+           disk->job.state != JOB_CONCLUDED)
+        fiber_wait_on(&disk->job, fiber_now_us() + 1000);
+    if (!vm.runs || vm.life != life)
+        return error_set(error, ERR_HYPERVISOR, "domain is not running");
+    if (disk->job.number == number)
+        libvirt_conclude_job(disk);
+    while (disk->concluding && vm.runs && vm.life == life)
+        fiber_sleep_us(100);
+    return true;
+}
+
+static bool
+do_cancel(Call *call, GError **error)
+{
+    Job *job = &call->disk->job;
+    unsigned number = job->number;
+
+    if (!libvirt_needs_running(error))
+        return false;
+    if (job->type == HV_JOB_NONE)
+        return true;
+    job->cancel = true;
+    fiber_wake(job, true);
+    return end_of_job(call->disk, number, vm.life, error);
+}
+
+static bool
+op_cancel(Hypervisor *hv, const char *vm_id, const char *target, GError **error)
+{
+    SimDisk *disk = find_disk(target, error);
+
+    (void)vm_id;
+    return disk != NULL && libvirt_do((Client *)hv, "cancel the job",
+                                      &(Call){ .func = do_cancel, .disk = disk }, error);
+}
+
+static bool
+do_pivot(Call *call, GError **error)
+{
+    SimDisk *disk = call->disk;
+    Job *job = &disk->job;
+    unsigned number = job->number, life = vm.life;
+
+    if (!libvirt_needs_running(error))
+        return false;
+    if (job->type == HV_JOB_NONE)
+        return error_set(error, ERR_HYPERVISOR, "no active block job");
+    if (strcmp(disk->live.mirror_ready, "yes") != 0 || world_lies(LIE_BUSY, 30))
+        return error_set(error, ERR_BUSY, "not ready for pivot yet");
+    g_strlcpy(disk->live.mirror_ready, "pivot", sizeof disk->live.mirror_ready);
+    libvirt_save_status(disk);
+    fiber_point("libvirt pivots");
+    if (job->number != number)
+        return error_set(error, ERR_HYPERVISOR, "the block job is gone");
+    job->pivot = true;
+    fiber_wake(job, true);
+    if (!end_of_job(disk, number, life, error))
+        return false;
+    fiber_point("libvirt has pivoted");
+    return true;
+}
+
+static bool
+op_pivot(Hypervisor *hv, const char *vm_id, const char *target, GError **error)
+{
+    SimDisk *disk = find_disk(target, error);
+
+    (void)vm_id;
+    return disk != NULL &&
+           libvirt_do((Client *)hv, "pivot", &(Call){ .func = do_pivot, .disk = disk }, error);
+}
+
+static bool
+do_suspend(Call *call, GError **error)
+{
+    (void)call;
+    if (!libvirt_needs_running(error))
+        return false;
+    if (plan.mutant != MUTANT_NO_SUSPEND)
+        qemu_suspend();
+    fiber_point("the VM is suspended");
+    libvirt_send(HV_EVENT_DOMAIN, NULL, 0);
+    return true;
+}
+
+static bool
+op_suspend(Hypervisor *hv, const char *vm_id, GError **error)
+{
+    (void)vm_id;
+    return libvirt_do((Client *)hv, "suspend", &(Call){ .func = do_suspend }, error);
+}
+
+static bool
+do_resume(Call *call, GError **error)
+{
+    (void)call;
+    if (!libvirt_needs_running(error))
+        return false;
+    if (vm.user_paused && vm.paused)
+        world_wrong("a VM that its user had suspended was resumed");
+    qemu_resume();
+    fiber_point("the VM is resumed");
+    libvirt_send(HV_EVENT_DOMAIN, NULL, 0);
+    return true;
+}
+
+static bool
+op_resume(Hypervisor *hv, const char *vm_id, GError **error)
+{
+    (void)vm_id;
+    return libvirt_do((Client *)hv, "resume", &(Call){ .func = do_resume }, error);
+}
+
+static bool
+do_snapshot(Call *call, GError **error)
+{
+    unsigned life = vm.life;
+
+    if (!libvirt_needs_running(error))
+        return false;
+    for (unsigned i = 0; i < call->n; i++) {
+        SimDisk *disk = qemu_disk(call->disks[i].target);
+        if (disk == NULL || vfs_find(call->disks[i].overlay) == NULL)
+            return error_set(error, ERR_HYPERVISOR, "missing existing file");
+        if (disk->job.type != HV_JOB_NONE)
+            return error_set(error, ERR_BUSY, "disk already in active block job");
+        if (strcmp(((Node *)disk->graph->pdata[0])->path, disk->live.source) != 0)
+            return error_set(error, ERR_HYPERVISOR, "Duplicate nodes");
+    }
+    fiber_point("libvirt takes the snapshot");
+    if (!libvirt_needs_running(error))
+        return false;
+    if (!qemu_snapshot(call->disks, call->n))
+        return error_set(error, ERR_HYPERVISOR, "the transaction failed");
+    fiber_point("QEMU has switched to the overlays");
+    if (!vm.runs || vm.life != life)
+        return error_set(error, ERR_HYPERVISOR, "domain is not running");
+    for (unsigned i = 0; i < call->n; i++) {
+        libvirt_show_graph(qemu_disk(call->disks[i].target));
+        libvirt_save_status(qemu_disk(call->disks[i].target));
+    }
+    fiber_point("libvirt saves the definition");
+    for (unsigned i = 0; i < call->n; i++)
+        define(qemu_disk(call->disks[i].target), call->disks[i].overlay);
+    return true;
+}
+
+static bool
+op_snapshot(Hypervisor *hv, const char *vm_id, const HvSnapshotDisk *disks, unsigned n,
+            const char *memory, GError **error)
+{
+    HvSnapshotDisk *copy = g_new0(HvSnapshotDisk, n);
+    unsigned kept = 0;
+
+    (void)vm_id;
+    (void)memory;
+    for (unsigned i = 0; i < n; i++)
+        if (disks[i].overlay != NULL)
+            copy[kept++] =
+                (HvSnapshotDisk){ g_strdup(disks[i].target), g_strdup(disks[i].overlay) };
+    return libvirt_do((Client *)hv, "snapshot",
+                      &(Call){ .func = do_snapshot, .disks = copy, .n = kept }, error);
+}
+
+static bool
+op_freeze(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error)
+{
+    (void)hv;
+    (void)vm_id;
+    (void)budget_s;
+    return error_set(error, ERR_HYPERVISOR, "there is no guest agent");
+}
+
+static bool
+do_redefine(Call *call, GError **error)
+{
+    (void)error;
+    fiber_point("libvirt is about to redefine");
+    for (unsigned i = 0; i < call->n; i++)
+        define(qemu_disk(call->targets[i]), call->sources[i]);
+    for (unsigned i = 0; i < vm.n_disks; i++)
+        define(&vm.disks[i], vm.disks[i].defined);
+    libvirt_send(HV_EVENT_DOMAIN, NULL, 0);
+    return true;
+}
+
+static bool
+op_redefine(Hypervisor *hv, const char *vm_id, const char *const *targets,
+            const char *const *sources, const char *const *formats, unsigned n, GError **error)
+{
+    char **t = g_new0(char *, n + 1), **s = g_new0(char *, n + 1);
+
+    (void)vm_id;
+    (void)formats;
+    for (unsigned i = 0; i < n; i++) {
+        t[i] = g_strdup(targets[i]);
+        s[i] = g_strdup(sources[i]);
+    }
+    return libvirt_do((Client *)hv, "redefine",
+                      &(Call){ .func = do_redefine,
+                               .targets = (const char *const *)t,
+                               .sources = (const char *const *)s,
+                               .n = n },
+                      error);
+}
+
+const HypervisorOps libvirt_doing = {
+    .snapshot = op_snapshot,
+    .freeze = op_freeze,
+    .thaw = op_freeze,
+    .commit_start = op_commit_start,
+    .copy_start = op_copy_start,
+    .job_set_bandwidth = op_set_bandwidth,
+    .job_cancel = op_cancel,
+    .job_pivot = op_pivot,
+    .suspend = op_suspend,
+    .resume = op_resume,
+    .redefine = op_redefine,
+};
