@@ -261,7 +261,11 @@ is_leftover(const Case *c)
 static bool
 is_gone(const Case *c)
 {
-    return access(c->source, F_OK) != 0 && errno == ENOENT && access(c->leaf->path, F_OK) == 0;
+    g_autofree char *folder = g_path_get_dirname(c->source);
+    g_autofree char *own = g_path_get_dirname(c->leaf->path);
+
+    return g_str_equal(folder, own) && access(c->source, F_OK) != 0 && errno == ENOENT &&
+           access(c->leaf->path, F_OK) == 0;
 }
 
 static void

@@ -20,7 +20,8 @@
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 #define BATCH 50
 #define MAX_JOBS 16
-#define LIES_BY_CHANCE ((LIE_FORGETS - 1) & ~LIE_NO_JOB) /* known not to be withstood: the rest */
+/* the rest is known not to be withstood */
+#define LIES_BY_CHANCE (((LIE_FORGETS - 1) & ~LIE_NO_JOB) | LIE_HEADER)
 
 static bool debug, quiet;
 static int64_t deadline_us;

@@ -110,6 +110,34 @@ test_header_cut_short(void)
     }
 }
 
+/* The first page is read at once, the whole cluster only where somebody put more into it. */
+static void
+test_header_beyond_a_page(void)
+{
+    static const char backing[] = "a/rather/long/name/of.a.base";
+
+    for (unsigned filler = 3800; filler <= 4200; filler += 8)
+        for (unsigned gap = 0; gap < 8; gap += 3) {
+            FOLDER(folder);
+            g_autoptr(GError) error = NULL;
+            g_autofree char *path = image(folder, "a", MIB, NULL, NULL);
+            unsigned format = 112 + 8 + filler, end = format + 8 + 8, name = end + gap;
+
+            poke(path, 112, 4, 0x6803f857); /* a table of names that nobody needs */
+            poke(path, 116, 4, filler - gap);
+            poke(path, format, 4, 0xe2792aca);
+            poke(path, format + 4, 4, 3);
+            poke_text(path, format + 8, "raw", 3);
+            poke_text(path, name, backing, strlen(backing));
+            poke(path, 8, 8, name);
+            poke(path, 16, 4, strlen(backing));
+            g_autoptr(Qcow2Header) h = qcow2_header_read(path, &error);
+            g_assert_no_error(error);
+            g_assert_cmpstr(h->backing_format, ==, "raw");
+            g_assert_cmpstr(h->backing_file, ==, backing);
+        }
+}
+
 static void
 test_never_waits(void)
 {
@@ -644,6 +672,7 @@ main(int argc, char **argv)
     g_test_add_func("/qcow2/header/fields", test_header_fields);
     g_test_add_func("/qcow2/header/features", test_header_features);
     g_test_add_func("/qcow2/header/cut-short", test_header_cut_short);
+    g_test_add_func("/qcow2/header/beyond-a-page", test_header_beyond_a_page);
     g_test_add_func("/qcow2/never-waits", test_never_waits);
     g_test_add_func("/qcow2/backing-path", test_backing_path);
     g_test_add_func("/qcow2/chain/good", test_chain_good);

@@ -159,8 +159,17 @@ test_plain(void)
     expect(&world, "a lower one", chain[1], GUARD_STALE, chain[2]);
     expect(&world, "the base", chain[0], GUARD_STALE, chain[2]);
     expect(&world, "another file", "/nonexistent/x.qcow2", GUARD_FINE, NULL);
+    expect(&world, "a file beside the leaf that is gone", "web.8.qcow2", GUARD_STALE, chain[2]);
     overlay(&world, "web.9.qcow2", chain[2]);
     expect(&world, "an overlay of somebody else", "web.9.qcow2", GUARD_FINE, NULL);
+    g_autofree char *overlaid = file_in(&world, "web.9.qcow2");
+    vm_add_leftover(world.vm, overlaid);
+    vm_add_leftover(world.vm, overlaid);
+    save(&world);
+    expect(&world, "the old leaf that a merge left", "web.9.qcow2", GUARD_STALE, chain[2]);
+    vm_remove_leftover(world.vm, overlaid);
+    save(&world);
+    expect(&world, "no leftover any more", "web.9.qcow2", GUARD_FINE, NULL);
     overlay(&world, "branch.qcow2", chain[0]);
     expect(&world, "back on purpose", "branch.qcow2", GUARD_FINE, NULL);
 }
