@@ -122,6 +122,11 @@ GRAFT_POINTS = ["agent.merge.before-record", "agent.graft.before-seal", "agent.g
                 "agent.pivot.after-manifest"]
 
 
+def start(site, one):
+    site.host.virsh("start", one.name, check=False)
+    return site.host.virsh("domstate", one.name) == "running"
+
+
 @pytest.mark.parametrize("again", [False, True], ids=["off", "cycled"])
 @pytest.mark.parametrize("point", GRAFT_POINTS)
 def test_graft(site, slow, point, again):  # pylint: disable=redefined-outer-name
@@ -133,7 +138,10 @@ def test_graft(site, slow, point, again):  # pylint: disable=redefined-outer-nam
     site.agent.wait_dead()
     site.host.virsh("destroy", slow.name)
     if again:
-        site.host.virsh("start", slow.name)
+        # in the middle of a pivot the guard lets it start once the agent has decided which leaf
+        site.host.virsh("start", slow.name, check=point != "agent.pivot.before-manifest")
     site.mend()
+    if again and site.host.virsh("domstate", slow.name) != "running":
+        wait_for(lambda: start(site, slow), 20, "the guard lets the VM start", every=0.2)
     disk = finish(site, slow, job, "s3", "up" if again else "down")
     assert disk["strategy"] == "graft", disk

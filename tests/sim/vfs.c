@@ -594,7 +594,7 @@ lose_names(VfsNode *dir)
 
     for (guint i = 0; i < dir->changes->len; i++) {
         const VfsChange *change = &g_array_index(dir->changes, VfsChange, i);
-        if (i < keep || (vfs_removals_last && change->node == NULL))
+        if (i < keep || (vfs_removals_last && (change->node == NULL || change->other_dir != NULL)))
             settle(dir, change);
     }
     changes_clear(dir->changes);
