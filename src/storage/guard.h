@@ -5,10 +5,11 @@
  *
  * The manifest says which volume is the leaf of a VM that is off (merge.md section 7). A definition
  * that names another volume of the chain is stale: starting it would lose what was written
- * since, and break the volumes above. So is one that names a leftover of a merge. While an operation is recorded, its disk may be undecided.
- * All else may start: a disk that the manifest does not know, an overlay that somebody else made on
- * the leaf, leftover files of any kind. Whoever wrote to a lower volume after the manifest was
- * written (a merge with other tools) has made the manifest old, not the definition.
+ * since, and break the volumes above. So is one that names a leftover of a merge. While an
+ * operation is recorded, its disk may be undecided. All else may start: a disk that the manifest
+ * does not know, an overlay that somebody else made on the leaf, leftover files of any kind.
+ * Whoever wrote to a lower volume after the manifest was written (a merge with other tools) has
+ * made the manifest old, not the definition.
  *
  * Promise: only reads. Ownership: as each comment says. Threads: any; nothing is shared.
  */

@@ -10,8 +10,7 @@
 
 /* Small ones are parsed at once; and an agent that does nothing shall be small. */
 #define KEEP_LEAST ((size_t)16 << 10)
-#define KEEP_MOST ((size_t)1 << 20) /* text of all together; parsed it takes some four times that \
-                                     */
+#define KEEP_MOST ((size_t)1 << 20) /* text of all together; parsed it takes four times that */
 
 /* A text that was understood, and what it says. */
 typedef struct {

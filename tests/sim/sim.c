@@ -20,8 +20,8 @@
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 #define BATCH 50
 #define MAX_JOBS 16
-/* the rest is known not to be withstood */
-#define LIES_BY_CHANCE (((LIE_FORGETS - 1) & ~LIE_NO_JOB) | LIE_HEADER)
+/* the others are not withstood wholly */
+#define LIES_BY_CHANCE (((1U << LIES) - 1) & ~(LIE_NO_JOB | LIE_DEFINITION))
 
 static bool debug, quiet;
 static int64_t deadline_us;
@@ -118,7 +118,7 @@ run_one(const Schedule *p)
     return false;
 }
 
-/* Databases are made and statics filled once, so that no schedule is the first. */
+/* Databases are made and static variables filled once, so that no schedule is the first. */
 static void
 warm_up(void)
 {

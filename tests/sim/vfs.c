@@ -578,6 +578,7 @@ static void
 lose_writes(VfsNode *node)
 {
     g_autoptr(GArray) writes = g_steal_pointer(&node->writes);
+    int64_t mtime_ns = node->mtime_ns, ctime_ns = node->ctime_ns;
 
     content_copy(&node->now, &node->durable);
     for (guint i = 0; i < writes->len; i++)
@@ -585,6 +586,8 @@ lose_writes(VfsNode *node)
             image_write_again(node, &g_array_index(writes, QemuWrite, i));
     if (node->writes != NULL)
         g_array_set_size(node->writes, 0);
+    node->mtime_ns = mtime_ns;
+    node->ctime_ns = ctime_ns;
 }
 
 static void
