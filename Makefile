@@ -42,7 +42,7 @@ model:
 	@$(PYTHON) -B tests/model/run
 
 sim: all
-	@tests/sim/run --seconds $(SECONDS)
+	@tests/sim/run --seconds $(SECONDS) $(if $(CHANCE),--chance $(CHANCE))
 	@tests/sim/run --mutants
 
 e2e: all
@@ -54,7 +54,7 @@ test:
 	@tools/install-deps.sh test
 	@mkdir -p build/fuzz; setsid nice -n 19 tests/fuzz/run 60 >build/fuzz/out 2>&1 & fuzz=$$!; \
 	    trap 'kill -- -$$fuzz 2>/dev/null' EXIT; trap 'exit 1' INT TERM; \
-	    $(MAKE) --no-print-directory unit model sim e2e || exit; \
+	    $(MAKE) --no-print-directory unit model sim e2e CHANCE=4000 || exit; \
 	    wait $$fuzz; status=$$?; cat build/fuzz/out; exit $$status
 
 check: configure

@@ -24,6 +24,7 @@
 #define LIES_BY_CHANCE (((1U << LIES) - 1) & ~(LIE_NO_JOB | LIE_DEFINITION | LIE_WRONG_ERROR))
 
 static bool debug, quiet;
+static int64_t chance_most = G_MAXINT64;
 static int64_t deadline_us;
 static uint64_t max_failures = 5;
 
@@ -248,6 +249,8 @@ next_swarm(uint64_t i, Schedule *p, const void *data)
     const Space *s = data;
     uint64_t r = mix(s->seed + i + 1), kinds = mix(r), lies = mix(kinds);
 
+    if (i >= (uint64_t)chance_most)
+        return false;
     *p = (Schedule){ .flow = s->flow, .seed = r >> 16, .mutant = s->mutant };
     if (p->flow == NULL) {
         unsigned n = 0;
@@ -421,6 +424,8 @@ main(int argc, char **argv)
         { "lies", 0, 0, G_OPTION_ARG_INT64, &lies, "Bits of what libvirt may do", "BITS" },
         { "mutant", 0, 0, G_OPTION_ARG_STRING, &mutant, "A fault of our own", "NAME" },
         { "seconds", 0, 0, G_OPTION_ARG_INT, &seconds, "Many schedules, for so long", "N" },
+        { "chance", 0, 0, G_OPTION_ARG_INT64, &chance_most,
+          "Of those by chance at most so many: the same ones on every machine", "N" },
         { "failures", 0, 0, G_OPTION_ARG_INT64, &failures, "Stop after so many", "N" },
         { "trace", 0, 0, G_OPTION_ARG_NONE, &trace, "Tell what happens", NULL },
         { "mutants", 0, 0, G_OPTION_ARG_NONE, &mutants, "Are mistakes found?", NULL },
