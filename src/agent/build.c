@@ -243,15 +243,9 @@ build_still_off(Operation *op, StepState otherwise, GError **error)
     hv = op_hv(op, error);
     if (hv == NULL)
         return STEP_UNKNOWN;
-    switch (merge_life(op, hv, error)) {
-    case LIFE_UNCLEAR:
-        return STEP_UNKNOWN;
-    case LIFE_OTHER:
-        return merge_turn(op, hv);
-    case LIFE_SAME:
-    default:
-        break;
-    }
+    StepState life = merge_follow(op, hv, error);
+    if (life != STEP_DONE)
+        return life;
     if (!merge_flag(op, "prefilled") || !merge_leaf_changed(op))
         return otherwise;
     graft_forget_top(op);

@@ -274,15 +274,9 @@ daemon_is_gone(Operation *op, GError **error)
         return STEP_UNKNOWN;
     if (state == CHAIN_AFTER)
         return STEP_DONE;
-    switch (merge_life(op, hv, error)) {
-    case LIFE_UNCLEAR:
-        return STEP_UNKNOWN;
-    case LIFE_OTHER:
-        return merge_turn(op, hv);
-    case LIFE_SAME:
-    default:
-        break;
-    }
+    StepState life = merge_follow(op, hv, error);
+    if (life != STEP_DONE)
+        return life;
     if (!merge_may_be_cold(op, error))
         return STEP_UNKNOWN;
     if (merge_scratch(op)->daemon_deaths++ < DEATHS_MAX)

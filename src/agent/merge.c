@@ -98,15 +98,9 @@ merge_start_check(void *self, GError **error)
         return STEP_UNKNOWN;
     if (state == CHAIN_AFTER)
         return STEP_DONE;
-    switch (merge_life(op, hv, error)) {
-    case LIFE_UNCLEAR:
-        return STEP_UNKNOWN;
-    case LIFE_OTHER:
-        return merge_turn(op, hv);
-    case LIFE_SAME:
-    default:
-        break;
-    }
+    StepState life = merge_follow(op, hv, error);
+    if (life != STEP_DONE)
+        return life;
     if (merge_is_cold(op))
         return cold_start_check(op, error);
     if (merge_owns_job(op, hv, &job)) { /* begun by an earlier try, perhaps just as the VM turned */
@@ -347,15 +341,9 @@ transfer(Operation *op, GError **error)
         return STEP_UNKNOWN;
     if (state == CHAIN_AFTER)
         return STEP_DONE;
-    switch (merge_life(op, hv, error)) {
-    case LIFE_UNCLEAR:
-        return STEP_UNKNOWN;
-    case LIFE_OTHER:
-        return merge_turn(op, hv);
-    case LIFE_SAME:
-    default:
-        break;
-    }
+    StepState life = merge_follow(op, hv, error);
+    if (life != STEP_DONE)
+        return life;
     if (!was_begun(op))
         return STEP_BACK;
     if (!op->agent->hv->ops->job_look(op->agent->hv, op->row.vm_id, op_data(op, "target"), &job,

@@ -103,6 +103,9 @@ bool merge_look_job_first(Operation *op, HvJob *ret_job, HvDomain **ret_hv, Chai
 /* Remembers how the merge goes on in the life that the VM has now; the chain must be as before. The
  * caller returns STEP_BACK. */
 StepState merge_turn(Operation *op, const HvDomain *hv);
+/* For a check: STEP_DONE if the VM lives the life in which the merge is done; else what the check
+ * returns, turned if need be. */
+StepState merge_follow(Operation *op, const HvDomain *hv, GError **error);
 /* After an act has failed: if the VM stopped or started meanwhile that is no failure, and the check
  * is asked again. Always false. */
 bool merge_excuse(Operation *op, GError **error);

@@ -66,6 +66,20 @@ merge_turn(Operation *op, const HvDomain *hv)
     return STEP_BACK;
 }
 
+StepState
+merge_follow(Operation *op, const HvDomain *hv, GError **error)
+{
+    switch (merge_life(op, hv, error)) {
+    case LIFE_UNCLEAR:
+        return STEP_UNKNOWN;
+    case LIFE_OTHER:
+        return merge_turn(op, hv);
+    case LIFE_SAME:
+    default:
+        return STEP_DONE;
+    }
+}
+
 bool
 merge_excuse(Operation *op, GError **error)
 {

@@ -91,15 +91,10 @@ seal_check(void *self, GError **error)
         remember_sealed(op);
         return STEP_DONE;
     }
-    switch (merge_life(op, hv, error)) {
-    case LIFE_UNCLEAR:
-        return STEP_UNKNOWN;
-    case LIFE_OTHER:
-        return merge_turn(op, hv);
-    case LIFE_SAME:
-    default:
-        return lost_by_libvirt(op, hv, error) ? STEP_UNKNOWN : STEP_TODO;
-    }
+    StepState life = merge_follow(op, hv, error);
+    if (life != STEP_DONE)
+        return life;
+    return lost_by_libvirt(op, hv, error) ? STEP_UNKNOWN : STEP_TODO;
 }
 
 static bool

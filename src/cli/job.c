@@ -194,56 +194,58 @@ watch_cancelled(Cli *cli, const char *job_id, GError **error)
     return true;
 }
 
-bool
-job_cancel(Cli *cli, GError **error)
+/* POSTs the verb to the job that the first argument means; returns its id. */
+static char *
+tell_job(Cli *cli, const char *verb, GError **error)
 {
     g_autoptr(json_t) job = resolve_job(cli, option_arg(cli->options, 0), error);
 
     if (job == NULL)
-        return false;
+        return NULL;
     const char *id = doc_text(job, "id");
-    g_autofree char *path = remote_path("jobs/%s", id);
-    g_autofree char *cancel_path = g_strconcat(path, "/cancel", NULL);
+    g_autofree char *job_path = remote_path("jobs/%s", id);
+    g_autofree char *path = g_strconcat(job_path, "/", verb, NULL);
     g_autoptr(json_t) nothing = json_object();
-    g_autoptr(json_t) answer = remote_send(cli, "POST", cancel_path, nothing, error);
-    if (answer == NULL)
+    g_autoptr(json_t) answer = remote_send(cli, "POST", path, nothing, error);
+    return answer != NULL ? g_strdup(id) : NULL;
+}
+
+/* The job as it is now, for a program that does not wait. */
+static bool
+print_if_json(Cli *cli, const char *id, GError **error)
+{
+    if (!option_given(cli->options, OPT_JSON))
+        return true;
+    g_autofree char *path = remote_path("jobs/%s", id);
+    g_autoptr(json_t) now = remote_get(cli, path, error);
+    if (now == NULL)
+        return false;
+    cli_print_json(cli, now);
+    return true;
+}
+
+bool
+job_cancel(Cli *cli, GError **error)
+{
+    g_autofree char *id = tell_job(cli, "cancel", error);
+
+    if (id == NULL)
         return false;
     cli_say(cli, "Job %s is asked to stop.", id);
-    if (option_given(cli->options, OPT_WAIT))
-        return watch_cancelled(cli, id, error);
-    if (option_given(cli->options, OPT_JSON)) {
-        g_autoptr(json_t) now = remote_get(cli, path, error);
-        if (now == NULL)
-            return false;
-        cli_print_json(cli, now);
-    }
-    return true;
+    return option_given(cli->options, OPT_WAIT) ? watch_cancelled(cli, id, error)
+                                                : print_if_json(cli, id, error);
 }
 
 bool
 job_resume(Cli *cli, GError **error)
 {
-    g_autoptr(json_t) job = resolve_job(cli, option_arg(cli->options, 0), error);
+    g_autofree char *id = tell_job(cli, "resume", error);
 
-    if (job == NULL)
-        return false;
-    const char *id = doc_text(job, "id");
-    g_autofree char *path = remote_path("jobs/%s", id);
-    g_autofree char *resume_path = g_strconcat(path, "/resume", NULL);
-    g_autoptr(json_t) nothing = json_object();
-    g_autoptr(json_t) answer = remote_send(cli, "POST", resume_path, nothing, error);
-    if (answer == NULL)
+    if (id == NULL)
         return false;
     cli_say(cli, "Job %s goes on.", id);
-    if (option_given(cli->options, OPT_WAIT)) {
-        g_autoptr(json_t) ended = wait_job(cli, id, error);
-        return ended != NULL && job_report(cli, ended, error);
-    }
-    if (option_given(cli->options, OPT_JSON)) {
-        g_autoptr(json_t) now = remote_get(cli, path, error);
-        if (now == NULL)
-            return false;
-        cli_print_json(cli, now);
-    }
-    return true;
+    if (!option_given(cli->options, OPT_WAIT))
+        return print_if_json(cli, id, error);
+    g_autoptr(json_t) ended = wait_job(cli, id, error);
+    return ended != NULL && job_report(cli, ended, error);
 }

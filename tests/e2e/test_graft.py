@@ -2,39 +2,23 @@
 """The strategy graft on file systems that share blocks: no data are moved, nothing that exists is changed,
 and nothing that the guest writes meanwhile is lost."""
 
-import subprocess
 
 import pytest
 
-from lm import Disk, Site, items, leftovers, pattern_is
+from lm import Disk, Site, items, pattern_is, run
 
 NAMES = ["s1", "s2", "s3"]
 GRAFT = ("--strategy", "graft")
 
 
-def call(*argv):
-    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
-
-
 @pytest.fixture(scope="module", params=["xfs", "btrfs"])
 def site(request):
     """An installation whose volumes lie on a file system of that type, mounted before the host comes up."""
-    whole = Site()
-    image, volumes = whole.work / "fs.img", whole.work / "v"
-    volumes.mkdir()
-    call("truncate", "-s", "2G", image)
-    call(f"mkfs.{request.param}", "-q", *(["-m", "reflink=1"] if request.param == "xfs" else []), image)
-    call("mount", "-o", "loop", image, volumes)
+    whole = Site(request.param)
     try:
         yield whole.up()
     finally:
-        whole.manager.stop()
-        whole.agent.stop()
-        whole.host.down()
-        call("umount", volumes)
-        problems = leftovers(whole.work.path)
-        whole.work.remove()
-        assert not problems, problems
+        whole.down()
 
 
 def grafted(job, disks=1, strategy="graft"):
@@ -104,7 +88,7 @@ def test_others_stand_on_the_old_volumes(site, vm, state, strategy):  # pylint: 
     one = vm().layers(*NAMES)
     old = one.chain()
     clone = one.directory / "clone.qcow2"
-    call("qemu-img", "create", "-q", "-f", "qcow2", "-b", old[1], "-F", "qcow2", clone)
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", old[1], "-F", "qcow2", clone)
     if state == "down":
         site.host.virsh("destroy", one.name)
         one.wait_status("down")

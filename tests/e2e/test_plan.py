@@ -1,20 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Plans: what a delete would do is told before, changes nothing, and comes true."""
 
-import subprocess
 
 import pytest
 
-from lm import Disk, Site, items, leftovers, qemu_img
+from lm import Disk, Site, items, qemu_img
 
 NAMES = ["s1", "s2", "s3"]
 MIB = 1 << 20
 DATA = 16  # MiB that the layers of a disk hold, each beside the other
 COSTS = {"bytes_read", "bytes_written", "space_peak", "space_freed", "seconds", "pauses", "pause_ms"}
-
-
-def call(*argv):
-    subprocess.run([str(word) for word in argv], check=True, stdout=subprocess.DEVNULL)
 
 
 def filled(one, disks=1, data=DATA):
@@ -218,22 +213,11 @@ def test_what_is_no_plan(site, vm):
 @pytest.fixture(scope="module")
 def sharing():
     """An installation whose volumes lie on an XFS with shared blocks."""
-    whole = Site()
-    image, volumes = whole.work / "fs.img", whole.work / "v"
-    volumes.mkdir()
-    call("truncate", "-s", "2G", image)
-    call("mkfs.xfs", "-q", "-m", "reflink=1", image)
-    call("mount", "-o", "loop", image, volumes)
+    whole = Site("xfs")
     try:
         yield whole.up()
     finally:
-        whole.manager.stop()
-        whole.agent.stop()
-        whole.host.down()
-        call("umount", volumes)
-        problems = leftovers(whole.work.path)
-        whole.work.remove()
-        assert not problems, problems
+        whole.down()
 
 
 @pytest.mark.parametrize("state", ["up", "down"])

@@ -3,12 +3,11 @@
 there is room again or somebody says so, and can be cancelled. On a small file system of its own."""
 
 import os
-import subprocess
 import time
 
 import pytest
 
-from lm import Disk, Site, Wire, image_chain, leftovers, pattern_is, qemu_img, wait_for
+from lm import Disk, Site, Wire, image_chain, pattern_is, qemu_img, run, wait_for
 
 MIB = 1 << 20
 SIZE = 1024 * MIB
@@ -16,30 +15,14 @@ DATA = 200  # MiB to be moved
 RATE = 40 * MIB  # a second, where a limit is wanted
 
 
-def call(*argv):
-    subprocess.run([str(word) for word in argv], check=True, stdout=subprocess.DEVNULL)
-
-
 @pytest.fixture(scope="module")
 def site():
     """An installation whose volumes lie on an ext4 of 1 GiB."""
-    whole = Site()
-    image, volumes = whole.work / "fs.img", whole.work / "v"
-    volumes.mkdir()
-    call("truncate", "-s", str(SIZE), image)
-    call("mkfs.ext4", "-q", "-m", "0", image)
-    call("mount", "-o", "loop", image, volumes)
+    whole = Site("ext4", SIZE)
     try:
         yield whole.up()
     finally:
-        whole.manager.stop()
-        whole.agent.stop()
-        whole.host.down()
-        problems = [line for line in leftovers(whole.work.path) if "mounted" not in line]
-        wait_for(lambda: call("umount", volumes) or True, 10, f"{volumes} is not in use any more")
-        problems += leftovers(whole.work.path)
-        whole.work.remove()
-        assert not problems, problems
+        whole.down()
 
 
 class Small:
@@ -65,7 +48,7 @@ class Small:
         if size < have:
             os.truncate(self.ballast, size)
         else:
-            call("fallocate", "-l", size, self.ballast)
+            run("fallocate", "-l", size, self.ballast)
         wait_for(lambda: abs(self.free() - free) < 8 * MIB, 10, f"{free} bytes are free, not {self.free()}")
 
     def give_back(self):

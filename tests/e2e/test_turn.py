@@ -2,11 +2,10 @@
 """The VM stops, or runs again, in the middle of a delete: the delete goes on and ends well, cold or
 live, and nothing that was written is lost."""
 
-import subprocess
 
 import pytest
 
-from lm import Site, items, leftovers, pattern_is, wait_for
+from lm import Site, items, pattern_is, run, wait_for
 
 MIB = 48
 LIMIT = ("--bandwidth", "8")
@@ -14,29 +13,14 @@ STRATEGIES = [("commit", "s2"), ("commit-active", "s3"), ("copy", "s3")]
 IDS = [row[0] for row in STRATEGIES]
 
 
-def call(*argv):
-    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
-
-
 @pytest.fixture(scope="module")
 def site():
     """An installation on XFS, so that graft can be had too."""
-    whole = Site()
-    image, volumes = whole.work / "fs.img", whole.work / "v"
-    volumes.mkdir()
-    call("truncate", "-s", "2G", image)
-    call("mkfs.xfs", "-q", "-m", "reflink=1", image)
-    call("mount", "-o", "loop", image, volumes)
+    whole = Site("xfs")
     try:
         yield whole.up()
     finally:
-        whole.manager.stop()
-        whole.agent.stop()
-        whole.host.down()
-        call("umount", volumes)
-        problems = leftovers(whole.work.path)
-        whole.work.remove()
-        assert not problems, problems
+        whole.down()
 
 
 @pytest.fixture
@@ -73,7 +57,7 @@ def finish(site, one, job, gone, status):  # pylint: disable=redefined-outer-nam
     assert site.host.leaf(one.name, "vda") == site.host.leaf(one.name, "vda", inactive=True)
     if status == "down":
         for image in one.chain():
-            call("qemu-img", "check", "-q", image)
+            run("qemu-img", "check", "-q", image)
         site.host.virsh("start", one.name)
         one.wait_status("up")
         content_is_right(one)

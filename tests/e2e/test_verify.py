@@ -5,42 +5,25 @@ and its check, keeps every old volume, fails the job, and sets the new volumes a
 import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from lm import Disk, Site, Wire, check_image, leftovers, pattern_is, qemu_img, wait_for
+from lm import Disk, Site, Wire, check_image, pattern_is, qemu_img, wait_for
 
 MIB = 1 << 20
-
-
-def call(*argv):
-    subprocess.run([str(word) for word in argv], check=True, stdout=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="module", params=["xfs", "ext4"])
 def site(request):
     """An installation whose volumes lie on a file system of that type: one can share blocks, one cannot."""
-    whole = Site()
+    whole = Site(request.param)
     whole.shares = request.param == "xfs"
-    image, volumes = whole.work / "fs.img", whole.work / "v"
-    volumes.mkdir()
-    call("truncate", "-s", "2G", image)
-    call(f"mkfs.{request.param}", "-q", *(["-m", "reflink=1"] if whole.shares else []), image)
-    call("mount", "-o", "loop", image, volumes)
     try:
         yield whole.up()
     finally:
-        whole.manager.stop()
-        whole.agent.stop()
-        whole.host.down()
-        problems = [line for line in leftovers(whole.work.path) if "mounted" not in line]
-        wait_for(lambda: call("umount", volumes) or True, 10, f"{volumes} is not in use any more")
-        problems += leftovers(whole.work.path)
-        whole.work.remove()
-        assert not problems, problems
+        whole.down()
 
 
 @pytest.fixture

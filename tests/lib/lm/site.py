@@ -11,6 +11,9 @@ from .programs import Agent, Cli, Manager, Rest, items
 from .util import WorkDir, leftovers, run, wait_for
 
 
+MKFS = {"xfs": ["-m", "reflink=1"], "btrfs": [], "ext4": ["-m", "0"]}
+
+
 def pattern_is(image, offset, length, pattern, share=False):
     """Does the image (with its backing chain) hold this byte pattern there?"""
     out = run("qemu-io", "-r", *(["-U"] if share else []), "-f", "qcow2", "-c",
@@ -19,11 +22,13 @@ def pattern_is(image, offset, length, pattern, share=False):
 
 
 class Site:
-    """Everything of one test module lies below one directory, self.work."""
+    """Everything of one test module lies below one directory, self.work. With a file system ("xfs",
+    "btrfs", "ext4") the volumes lie on one of that kind and size, on a loop device."""
 
-    def __init__(self):
+    def __init__(self, file_system=None, size="2G"):
         build_guest()
         self.work = WorkDir()
+        self.file_system, self.size = file_system, size
         self.host = Host("A", self.work / "h")
         self.agent = Agent(self.work / "agent", self.host.uri)
         if os.environ.get("LM_GUARD", "1") == "1":  # 0: libvirt asks nobody before it starts a VM
@@ -34,6 +39,8 @@ class Site:
         self.vms = []
 
     def up(self):
+        if self.file_system:
+            self._mount()
         self.host.up()
         self.agent.start()
         self.manager.start()
@@ -46,12 +53,27 @@ class Site:
         for daemon in (self.manager, self.agent):
             try:
                 daemon.stop()
-            except AssertionError as error:
+            except (AssertionError, TimeoutError) as error:
                 problems.append(str(error))
         self.host.down()
+        if self.file_system:
+            problems += [line for line in leftovers(self.work.path) if "mounted" not in line]
+            self._unmount()
         problems += leftovers(self.work.path)
         self.work.remove()
         assert not problems, "\n".join(problems)
+
+    def _mount(self):
+        image, volumes = self.work / "fs.img", self.work / "v"
+        volumes.mkdir()
+        run("truncate", "-s", self.size, image)
+        run(f"mkfs.{self.file_system}", "-q", *MKFS[self.file_system], image)
+        run("mount", "-o", "loop", image, volumes)
+
+    def _unmount(self):
+        """A process that was just killed may hold it for a moment."""
+        volumes = self.work / "v"
+        wait_for(lambda: not volumes.is_mount() or run("umount", volumes), 10, f"{volumes} is not in use any more")
 
     def wait_ready(self):
         """Until the manager has an agent that has a libvirtd."""
