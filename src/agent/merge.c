@@ -336,7 +336,7 @@ transfer(Operation *op, GError **error)
         return STEP_DONE;
     if (merge_is_cold(op))
         return cold_look(op, error);
-    hv = op_hv(op, error);
+    hv = op_hv_seen(op, error);
     if (hv == NULL || !merge_chain_state(op, hv, &state, error))
         return STEP_UNKNOWN;
     if (state == CHAIN_AFTER)

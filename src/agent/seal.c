@@ -149,7 +149,7 @@ bool
 seal_act(void *self, GError **error)
 {
     Operation *op = self;
-    g_autoptr(HvDomain) domain = op_hv(op, error);
+    g_autoptr(HvDomain) domain = op_hv_seen(op, error);
     Domain *home = NULL;
     g_autoptr(Vm) vm = NULL;
     Disk *disk;

@@ -245,16 +245,19 @@ manager_jobs(Manager *m, GError **error)
 }
 
 json_t *
-manager_job_wait(Manager *m, const char *id, int64_t rev, unsigned timeout_ms, GError **error)
+manager_job_wait(Manager *m, const char *id, int64_t rev, int64_t not_before_us,
+                 unsigned timeout_ms, GError **error)
 {
     int64_t until = g_get_monotonic_time() + timeout_ms * G_TIME_SPAN_MILLISECOND;
 
     g_mutex_lock(&m->lock);
     for (;;) {
         const Flow *flow = g_hash_table_lookup(m->flows, id);
-        if (flow == NULL || flow->change != rev || m->stopping ||
-            !g_cond_wait_until(&m->changed, &m->lock, until))
+        bool news = flow == NULL || flow->change != rev;
+        int64_t now = g_get_monotonic_time();
+        if (flow == NULL || m->stopping || now >= until || (news && now >= not_before_us))
             break;
+        g_cond_wait_until(&m->changed, &m->lock, news ? MIN(until, not_before_us) : until);
     }
     g_mutex_unlock(&m->lock);
     return manager_job(m, id, error);

@@ -119,8 +119,10 @@ char *manager_doctor_fix(Manager *manager, const DoctorFix *what, GError **error
  */
 json_t *manager_job(Manager *manager, const char *id, GError **error);
 json_t *manager_jobs(Manager *manager, GError **error); /* array, newest first */
-/* Blocks up to timeout_ms until the job's document changes from rev or it has ended. */
-json_t *manager_job_wait(Manager *manager, const char *id, int64_t rev, unsigned timeout_ms,
+/* Blocks up to timeout_ms until the job's document changes from rev, which before not_before_us (of
+ * the monotonic clock) is not enough, or it has ended. */
+json_t *manager_job_wait(Manager *manager, const char *id, int64_t rev, int64_t not_before_us,
+                         unsigned timeout_ms,
                          GError **error);
 bool manager_job_cancel(Manager *manager, const char *id, GError **error);
 /* Goes on after it has paused itself; the agent's answer. ERR_REFUSED: it has not. */

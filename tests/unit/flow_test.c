@@ -316,7 +316,7 @@ test_progress(Fixture *f, gconstpointer data)
     do {
         int64_t rev = doc != NULL ? json_number(doc, "rev") : 0;
         g_clear_pointer(&doc, json_decref);
-        doc = manager_job_wait(f->manager, job, rev, 1000, NULL);
+        doc = manager_job_wait(f->manager, job, rev, 0, 1000, NULL);
         progress = json_object_get(doc, "progress");
         g_assert_cmpint(g_get_monotonic_time(), <, until);
     } while (json_number(progress, "bytes_done") != 750);
