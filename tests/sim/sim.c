@@ -24,7 +24,7 @@
 #define LIES_BY_CHANCE (((1U << LIES) - 1) & ~(LIE_NO_JOB | LIE_DEFINITION | LIE_WRONG_ERROR))
 
 static bool debug, quiet;
-static int64_t chance_most = G_MAXINT64;
+static int64_t chance_most = G_MAXINT64, near;
 static int64_t deadline_us;
 static uint64_t max_failures = 5;
 
@@ -54,8 +54,8 @@ __wrap_log_write(GLogLevelFlags level, const char *vm_id, const char *op, const 
     world_trace("log: %s", text);
 }
 
-static const Flow *
-find_flow(const char *name)
+const Flow *
+flow_find(const char *name)
 {
     for (const Flow *flow = flows; flow->name != NULL; flow++)
         if (strcmp(flow->name, name) == 0)
@@ -127,7 +127,7 @@ warm_up(void)
 
     for (size_t i = 0; i < G_N_ELEMENTS(some); i++) {
         uint64_t points, hash;
-        Schedule p = { .flow = find_flow(some[i]), .seed = 99 };
+        Schedule p = { .flow = flow_find(some[i]), .seed = 99 };
         g_autofree char *wrong = world_run(&p, &points, &hash);
         if (wrong != NULL)
             printf("WRONG: without any fault: %s\n", wrong);
@@ -272,6 +272,23 @@ next_swarm(uint64_t i, Schedule *p, const void *data)
     return true;
 }
 
+/* Those that once went wrong. */
+static bool
+next_known(uint64_t i, Schedule *p, const void *data)
+{
+    (void)data;
+    return known_schedule(i, p);
+}
+
+/* One that is given, and its neighbours. */
+static bool
+next_near(uint64_t i, Schedule *p, const void *data)
+{
+    *p = *(const Schedule *)data;
+    schedule_shift(p, i);
+    return i <= 2 * (uint64_t)near;
+}
+
 static void
 report(const char *name, uint64_t before, int64_t began)
 {
@@ -348,10 +365,25 @@ run_given(const Schedule *given)
 }
 
 static int
+run_near(const Schedule *given)
+{
+    deadline_us = G_MAXINT64;
+    run_all(next_near, given);
+    printf("%" G_GUINT64_FORMAT " schedules, %" G_GUINT64_FORMAT " wrong\n", shared->schedules,
+           shared->failures);
+    return shared->failures > 0;
+}
+
+static int
 run_everything(const char *flow, uint64_t seed, unsigned lies, unsigned mutant, int seconds)
 {
     int64_t began = real_us();
 
+    deadline_us = began + seconds * G_TIME_SPAN_SECOND;
+    if (flow == NULL && mutant == MUTANT_NONE) {
+        run_all(next_known, NULL);
+        report("known ones", 0, began);
+    }
     unsigned n = 0, i = 0;
     for (const Flow *f = flows; f->name != NULL; f++)
         n += flow == NULL || strcmp(f->name, flow) == 0;
@@ -363,7 +395,7 @@ run_everything(const char *flow, uint64_t seed, unsigned lies, unsigned mutant, 
         explore(f, seed, lies, mutant);
     }
     deadline_us = began + seconds * G_TIME_SPAN_SECOND;
-    Space swarm = { .flow = flow != NULL ? find_flow(flow) : NULL, .seed = seed, .mutant = mutant };
+    Space swarm = { .flow = flow != NULL ? flow_find(flow) : NULL, .seed = seed, .mutant = mutant };
     uint64_t before = shared->schedules;
     int64_t swarm_began = real_us();
     run_all(next_swarm, &swarm);
@@ -399,7 +431,7 @@ run_mutants(void)
         max_failures = 1;
         deadline_us = real_us() + 60 * G_TIME_SPAN_SECOND;
         for (uint64_t seed = 1; shared->failures == 0 && real_us() < deadline_us; seed++)
-            explore(find_flow(table[i].flow), seed, table[i].lies, table[i].mutant);
+            explore(flow_find(table[i].flow), seed, table[i].lies, table[i].mutant);
         missed += shared->failures == 0;
         printf("mutant %-14s %s after %" G_GUINT64_FORMAT " schedules\n", name,
                shared->failures > 0 ? "found" : "NOT FOUND", shared->schedules - before);
@@ -427,6 +459,8 @@ main(int argc, char **argv)
         { "chance", 0, 0, G_OPTION_ARG_INT64, &chance_most,
           "Of those by chance at most so many: the same ones on every machine", "N" },
         { "failures", 0, 0, G_OPTION_ARG_INT64, &failures, "Stop after so many", "N" },
+        { "near", 0, 0, G_OPTION_ARG_INT64, &near,
+          "The schedule that is given, and with its faults up to so many points off", "N" },
         { "trace", 0, 0, G_OPTION_ARG_NONE, &trace, "Tell what happens", NULL },
         { "mutants", 0, 0, G_OPTION_ARG_NONE, &mutants, "Are mistakes found?", NULL },
         { "strict", 0, 0, G_OPTION_ARG_NONE, &strict, "Count known debris, too", NULL },
@@ -460,7 +494,7 @@ main(int argc, char **argv)
         fprintf(stderr, "sim: there is no mutant %s\n", mutant);
         return 2;
     }
-    if (flow != NULL && (given.flow = find_flow(flow)) == NULL) {
+    if (flow != NULL && (given.flow = flow_find(flow)) == NULL) {
         fprintf(stderr, "sim: there is no flow %s\n", flow);
         return 2;
     }
@@ -477,5 +511,7 @@ main(int argc, char **argv)
         return run_everything(flow, given.seed, given.lies, given.mutant, seconds);
     if (given.flow == NULL)
         given.flow = flows;
+    if (near > 0)
+        return run_near(&given);
     return run_given(&given);
 }

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Schedules that once went wrong. Points shift a little whenever the product changes, so all faults
+ * of one are moved together, to both sides.
+ */
+#include "world.h"
+
+#define SHIFT 12
+
+/* clang-format off */
+static const struct {
+    const char *flow;
+    uint64_t seed;
+    Fault faults[4];
+    unsigned lies;
+    bool strict;
+    const char *what; /* went wrong */
+} table[] = {
+    { "agent-commit", 3, { { FAULT_LIBVIRTD, 46 } }, LIE_FORGETS, false,
+      "libvirt lists merged volumes for ever: they could not be deleted" },
+};
+/* clang-format on */
+
+/* 0, 1, -1, 2, -2 ... */
+static int64_t
+shift_of(uint64_t i)
+{
+    return i % 2 == 1 ? (int64_t)(i / 2 + 1) : -(int64_t)(i / 2);
+}
+
+void
+schedule_shift(Schedule *p, uint64_t i)
+{
+    for (unsigned k = 0; k < p->n_faults; k++) {
+        int64_t at = (int64_t)p->faults[k].at + shift_of(i);
+        p->faults[k].at = at > 0 ? (uint64_t)at : 1;
+    }
+}
+
+bool
+known_schedule(uint64_t i, Schedule *p)
+{
+    const uint64_t each = 2 * SHIFT + 1, row = i / each;
+
+    if (row >= G_N_ELEMENTS(table))
+        return false;
+    *p = (Schedule){ .flow = flow_find(table[row].flow),
+                     .seed = table[row].seed,
+                     .lies = table[row].lies,
+                     .strict = table[row].strict };
+    while (p->n_faults < G_N_ELEMENTS(table[row].faults) &&
+           table[row].faults[p->n_faults].kind != FAULT_NONE) {
+        p->faults[p->n_faults] = table[row].faults[p->n_faults];
+        p->n_faults++;
+    }
+    schedule_shift(p, i % each);
+    return true;
+}
