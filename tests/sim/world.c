@@ -225,9 +225,13 @@ power_loss(unsigned self)
     die_with(self, libvirtd_died, P_LIBVIRTD);
     die_with(self, daemon_died, P_DAEMON);
     vm.runs = false;
+    /* the definition is one file, put in place by a rename: what is lost are the last changes of
+     * it, of all disks */
+    int64_t lost_us = (plan.lies & LIE_DEFINITION) != 0 && fiber_chance(70)
+                          ? (int64_t)fiber_below(5 * G_TIME_SPAN_SECOND)
+                          : 0;
     for (unsigned i = 0; i < vm.n_disks; i++)
-        if ((plan.lies & LIE_DEFINITION) != 0 && fiber_chance(70) &&
-            fiber_now_us() - vm.disks[i].defined_us < 5 * G_TIME_SPAN_SECOND)
+        if (fiber_now_us() - vm.disks[i].defined_us < lost_us)
             g_strlcpy(vm.disks[i].defined, vm.disks[i].defined_durable, 256);
         else
             g_strlcpy(vm.disks[i].defined_durable, vm.disks[i].defined, 256);
