@@ -8,6 +8,7 @@
  * is durable, the headers of all volumes of the domain are read again; what anything names stays.
  */
 #include "agent/operation.h"
+#include "agent/starting.h"
 
 #include "base/fault.h"
 #include "base/log.h"
@@ -181,6 +182,17 @@ sweep_domains_of(Operation *op, const json_t *list)
     }
 }
 
+/* A host that lost its power can have lost the change of the definition, too. */
+static bool
+definition_is_right(Operation *op, HvDomain **hv, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+
+    if ((*hv)->instance != NULL || starting_mend(op->agent, op->entry, hv, &problem))
+        return true;
+    return error_set(error, ERR_BUSY, "%s", problem->message);
+}
+
 static bool
 delete_act(void *self, GError **error)
 {
@@ -192,7 +204,7 @@ delete_act(void *self, GError **error)
     autofd int lock = -1;
 
     if (vm == NULL || (lock = vm_start_lock(home, op->row.vm_id, LOCK_BUDGET_MS, error)) < 0 ||
-        (hv = op_hv(op, error)) == NULL)
+        (hv = op_hv(op, error)) == NULL || !definition_is_right(op, &hv, error))
         return false;
     /* a run is given base first, and each of its volumes is named by the one above it */
     for (size_t i = json_array_size(list); i > 0; i--)

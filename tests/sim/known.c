@@ -18,6 +18,21 @@ static const struct {
 } table[] = {
     { "agent-commit", 3, { { FAULT_LIBVIRTD, 46 } }, LIE_FORGETS, false,
       "libvirt lists merged volumes for ever: they could not be deleted" },
+    { "create", 9, { { FAULT_POWER, 118 } }, LIE_DEFINITION, false,
+      "a snapshot was done although the host had lost the switch" },
+    { "agent-create", 1, { { FAULT_POWER, 42 } }, LIE_DEFINITION, false, "the same, in the agent" },
+    { "delete-internal",
+      149927609130067,
+      { { FAULT_AGENT, 162 }, { FAULT_POWER, 238 } },
+      0,
+      true,
+      "a name that an earlier try had removed came back" },
+    { "delete-off",
+      177539252003143,
+      { { FAULT_POWER, 200 }, { FAULT_AGENT, 399 } },
+      LIE_HEADER | LIE_DEFINITION | LIE_REFUSES | LIE_LOST_EVENTS,
+      false,
+      "a definition that names a deleted file was not mended while an operation waited for it" },
 };
 /* clang-format on */
 
