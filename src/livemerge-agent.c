@@ -135,6 +135,36 @@ on_signal(GMainContext *context, int number, GMainLoop *loop)
     g_source_attach(source, context);
 }
 
+typedef struct {
+    GMainLoop *loop;
+    Agent *agent;
+} Watch;
+
+/* A journal that is not to be believed any more cannot be mended while it is used: the next start
+ * sets it aside, and systemd starts us. What is suspended for a pivot runs again before we end. */
+static int
+watch_journal(void *watch_)
+{
+    const Watch *watch = watch_;
+
+    if (journal_damage(watch->agent->journal) == NULL)
+        return G_SOURCE_CONTINUE;
+    g_main_loop_quit(watch->loop);
+    return G_SOURCE_REMOVE;
+}
+
+static void
+run_loop(GMainContext *context, GMainLoop *loop, Agent *agent)
+{
+    Watch watch = { loop, agent };
+    g_autoptr(GSource) source = g_timeout_source_new_seconds(1);
+
+    g_source_set_callback(source, watch_journal, &watch, NULL);
+    g_source_attach(source, context);
+    g_main_loop_run(loop);
+    g_source_destroy(source);
+}
+
 static void
 refuse(const HttpRequest *request, const GError *problem, HttpResponse *response)
 {
@@ -170,11 +200,15 @@ serve(Setup *s, GError **error)
     on_signal(context, SIGTERM, loop);
     on_signal(context, SIGINT, loop);
     sd_notify(0, "READY=1");
-    g_main_loop_run(loop);
+    run_loop(context, loop, agent);
     sd_notify(0, "STOPPING=1");
     log_info("ends; guests and jobs go on");
     agent_stop(agent);
     http_server_stop(server);
+    if (journal_damage(agent->journal) != NULL)
+        return error_set(error, ERR_CORRUPT,
+                         "%s; it is not written any more: the next start sets it aside and goes on",
+                         journal_damage(agent->journal));
     return true; /* the process ends right after: threads may still wait inside libvirt */
 }
 

@@ -158,6 +158,13 @@ manager_new(Store *store, const HostConfig *hosts, unsigned n_hosts, GError **er
         return NULL;
     if (!manager_event(m, 1, "normal", NULL, NULL, NULL, NULL, NULL, "livemerge manager started"))
         log_warn("the start could not be written to the events, ignoring");
+    if (store_set_aside(store) != NULL)
+        manager_event(
+            m, EVENT_DATABASE, "alert", NULL, NULL, NULL, NULL, NULL,
+            "The manager's database was damaged. It was set aside as %s, and what could be "
+            "proved was taken over. Jobs may be missing; VMs and snapshots are not "
+            "affected, but see livemerge doctor",
+            store_set_aside(store));
     start_threads(m);
     return g_steal_pointer(&m);
 }
