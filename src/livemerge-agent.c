@@ -26,6 +26,7 @@ static const ConfigKey keys[] = {
     { "agent",     "group",             "livemerge",                 "group that may connect to the socket besides root" },
     { "agent",     "pivot_budget_ms",   "1000",                      "longest pause of a guest for a pivot" },
     { "agent",     "quiesce_budget_s",  "10",                        "how long freezing a guest's file systems may take" },
+    { "agent",     "trash_keep_days",   "7",                         "how long what fixes and recovery set aside stays in the trash; 0 = for ever" },
     { "libvirt",   "uri",               "qemu:///system",            "the hypervisor" },
     { "storage *", "path",              NULL,                        "a storage domain; directories of disks outside of all become their own" },
     { NULL },
@@ -35,6 +36,7 @@ static const ConfigKey keys[] = {
 typedef struct {
     Config *config;
     AgentOptions options;
+    unsigned trash_keep_days;
     GPtrArray *names, *paths;
     int lock;
 } Setup;
@@ -42,11 +44,13 @@ typedef struct {
 static bool
 read_numbers(Setup *s, GError **error)
 {
-    gint64 pivot = 0, quiesce = 0;
+    gint64 pivot = 0, quiesce = 0, days = 0;
 
     if (!config_get_number(s->config, "agent", "pivot_budget_ms", 50, 60000, &pivot, error) ||
-        !config_get_number(s->config, "agent", "quiesce_budget_s", 1, 600, &quiesce, error))
+        !config_get_number(s->config, "agent", "quiesce_budget_s", 1, 600, &quiesce, error) ||
+        !config_get_number(s->config, "agent", "trash_keep_days", 0, 3650, &days, error))
         return false;
+    s->trash_keep_days = (unsigned)days;
     s->options.pivot_budget_ms = (unsigned)pivot;
     s->options.quiesce_budget_s = (unsigned)quiesce;
     return true;
@@ -135,18 +139,24 @@ on_signal(GMainContext *context, int number, GMainLoop *loop)
     g_source_attach(source, context);
 }
 
+#define EXPIRE_EVERY_S 3600
+
 typedef struct {
     GMainLoop *loop;
     Agent *agent;
+    unsigned keep_days;
+    unsigned seconds;
 } Watch;
 
 /* A journal that is not to be believed any more cannot be mended while it is used: the next start
  * sets it aside, and systemd starts us. What is suspended for a pivot runs again before we end. */
 static int
-watch_journal(void *watch_)
+every_second(void *watch_)
 {
-    const Watch *watch = watch_;
+    Watch *watch = watch_;
 
+    if (watch->seconds++ % EXPIRE_EVERY_S == 0)
+        agent_expire_kept(watch->agent, watch->keep_days);
     if (journal_damage(watch->agent->journal) == NULL)
         return G_SOURCE_CONTINUE;
     g_main_loop_quit(watch->loop);
@@ -154,12 +164,12 @@ watch_journal(void *watch_)
 }
 
 static void
-run_loop(GMainContext *context, GMainLoop *loop, Agent *agent)
+run_loop(GMainContext *context, GMainLoop *loop, Agent *agent, unsigned keep_days)
 {
-    Watch watch = { loop, agent };
+    Watch watch = { loop, agent, keep_days, 0 };
     g_autoptr(GSource) source = g_timeout_source_new_seconds(1);
 
-    g_source_set_callback(source, watch_journal, &watch, NULL);
+    g_source_set_callback(source, every_second, &watch, NULL);
     g_source_attach(source, context);
     g_main_loop_run(loop);
     g_source_destroy(source);
@@ -200,7 +210,7 @@ serve(Setup *s, GError **error)
     on_signal(context, SIGTERM, loop);
     on_signal(context, SIGINT, loop);
     sd_notify(0, "READY=1");
-    run_loop(context, loop, agent);
+    run_loop(context, loop, agent, s->trash_keep_days);
     sd_notify(0, "STOPPING=1");
     log_info("ends; guests and jobs go on");
     agent_stop(agent);

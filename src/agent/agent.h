@@ -88,6 +88,10 @@ agent_stopping(Agent *agent)
 void agent_free(Agent *agent);
 void agent_on_hv_event(const HvEvent *event, void *agent);
 
+/* ---- keep.c */
+/* Empties the trash of what was kept in it for more than so many days; 0 = never. May take long. */
+void agent_expire_kept(Agent *agent, unsigned days);
+
 /* ---- requests.c: the wire */
 void agent_serve(const HttpRequest *request, HttpResponse *response, void *agent);
 
