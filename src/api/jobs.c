@@ -124,7 +124,7 @@ step_document(const json_t *step, const char *job_id)
 bool
 get_jobs(Call *call, Reply *reply, GError **error)
 {
-    g_autoptr(json_t) jobs = manager_jobs(call->manager, error);
+    g_autoptr(json_t) jobs = manager_jobs(call->manager, false, error);
     json_t *list, *job;
     size_t i;
 

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "base/meter.h"
 #include "flow/manager.h"
 #include "wire/wire.h"
 
@@ -40,6 +41,7 @@ struct Manager {
     GRWLock gate;
     bool closed; /* under the gate */
     GMutex door;
+    Meter *meter; /* measure.h */
 
     GMutex lock;   /* all below */
     GCond changed; /* a job, an event, or we stop */

@@ -172,13 +172,13 @@ manager_job(Manager *m, const char *id, GError **error)
 }
 
 static GPtrArray *
-all_rows(Manager *m, GError **error)
+all_rows(Manager *m, bool only_open, GError **error)
 {
     GPtrArray *rows;
 
     if (!gate_enter(m, error))
         return NULL;
-    rows = store_flow_list(m->store, false, NULL, NULL, error);
+    rows = store_flow_list(m->store, only_open, NULL, NULL, error);
     gate_leave(m);
     return rows;
 }
@@ -219,10 +219,10 @@ views_of_open(Manager *m)
 }
 
 json_t *
-manager_jobs(Manager *m, GError **error)
+manager_jobs(Manager *m, bool only_open, GError **error)
 {
     g_autoptr(GHashTable) open = views_of_open(m);
-    g_autoptr(GPtrArray) rows = all_rows(m, error);
+    g_autoptr(GPtrArray) rows = all_rows(m, only_open, error);
     g_autoptr(GHashTable) families = rows != NULL ? rows_by_parent(rows) : NULL;
     json_t *jobs;
 

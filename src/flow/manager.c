@@ -3,6 +3,7 @@
  * Wiring: the parts are made, started, stopped here.
  */
 #include "flow/agent_call.h"
+#include "flow/measure.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -20,6 +21,7 @@ core_free(Manager *m)
     g_clear_pointer(&m->operations, g_hash_table_unref);
     g_clear_pointer(&m->vms, g_hash_table_unref);
     g_clear_pointer(&m->hosts, g_ptr_array_unref);
+    meter_free(m->meter);
     g_mutex_clear(&m->lock);
     g_mutex_clear(&m->door);
     g_rw_lock_clear(&m->gate);
@@ -149,6 +151,7 @@ manager_new(Store *store, const HostConfig *hosts, unsigned n_hosts, GError **er
     m->changes = clock_wall_ms();
     m->hosts = g_ptr_array_new_with_free_func((GDestroyNotify)host_free);
     m->flows = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)flow_free);
+    m->meter = measure_new();
     m->operations = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, seen_free);
     m->vms = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, inventory_entry_free);
 

@@ -615,7 +615,7 @@ test_dry_run(Fixture *f, gconstpointer data)
         if (cases[i].why != NULL && strstr(json_text(plan, "why"), cases[i].why) == NULL)
             g_error("%s does not name %s", json_text(plan, "why"), cases[i].why);
     }
-    jobs = manager_jobs(f->manager, NULL);
+    jobs = manager_jobs(f->manager, false, NULL);
     g_assert_cmpuint(json_array_size(jobs), ==, 0);
     g_assert_cmpuint(f->agent->begun, ==, 0);
     ASSERT_EVENTS(f, "1");
@@ -915,7 +915,7 @@ test_jobs_list(Fixture *f, gconstpointer data)
 
     second = begin_remove(f, S(1), NULL);
     two = wait_for_end(f, second);
-    jobs = manager_jobs(f->manager, &error);
+    jobs = manager_jobs(f->manager, false, &error);
     g_assert_cmpuint(json_array_size(jobs), ==, 2);
     g_assert_cmpstr(json_text(json_array_get(jobs, 0), "id"), ==, second);
     g_assert_true(json_equal(json_array_get(jobs, 0), two));
