@@ -33,6 +33,18 @@ static const struct {
       LIE_HEADER | LIE_DEFINITION | LIE_REFUSES | LIE_LOST_EVENTS,
       false,
       "a definition that names a deleted file was not mended while an operation waited for it" },
+    { "delete-newest",
+      100672897425911,
+      { { FAULT_AGENT, 65 } },
+      LIE_OFTEN | LIE_WRONG_ERROR | LIE_NO_JOB,
+      false,
+      "a job whose start had been answered by an error was left behind" },
+    { "agent-two-disks",
+      98021960858129,
+      { { FAULT_AGENT, 67 }, { FAULT_AGENT, 348 } },
+      LIE_VERY_LATE | LIE_WRONG_ERROR | LIE_NO_JOB,
+      false,
+      "the same" },
 };
 /* clang-format on */
 
