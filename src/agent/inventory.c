@@ -413,7 +413,9 @@ note_foreign_jobs(Agent *agent, const HvDomain *hv, Vm *vm, bool ask)
 
         if (!disk_is_managed(disk) || hv_disk == NULL)
             continue;
-        if (hv_disk->mirror_job != NULL)
+        if (hv_disk->lost_pivot)
+            disk->busy = g_strdup(DISK_LOST_PIVOT);
+        else if (hv_disk->mirror_job != NULL)
             disk->busy = *hv_disk->mirror_job == '\0'
                              ? g_strdup("a block job")
                              : g_strdup_printf("a block job (%s)", hv_disk->mirror_job);

@@ -24,6 +24,7 @@
 
 typedef struct {
     char *target; /* "vda" */
+    char *alias;  /* QEMU's name of the device, if it runs; NULL */
     char *bus;
     char *device;   /* "disk", "cdrom", "lun", "floppy" */
     char *type;     /* "file", "block", "network", ... */
@@ -38,7 +39,12 @@ typedef struct {
     bool backing_terminated; /* the <backingStore> chain ends with an empty element */
     char *mirror_job;        /* "active-commit", "copy", "" ; NULL = no <mirror> */
     char *mirror_path;       /* may be NULL */
+    char *mirror_format;     /* may be NULL */
     char *mirror_ready;      /* "yes", "pivot", "abort"; NULL */
+    /* A libvirtd that was killed in a pivot shows it as under way until the VM is powered off, and
+     * starts no other job (seen with libvirt 9.0). Then source is what QEMU writes, there is no
+     * mirror, and backing is not told. */
+    bool lost_pivot;
 } HvDisk;
 
 typedef struct {

@@ -2,6 +2,10 @@
 """kill -9 of the agent, the manager and libvirtd while snapshots are taken and deleted: after a
 restart the work is finished, or undone, and nothing that the guest wrote is lost."""
 
+import os
+import signal
+import time
+
 import pytest
 
 from lm import wait_for
@@ -197,3 +201,31 @@ def test_sigterm_is_quick_and_harmless(site, vm, daemon):
     getattr(site, daemon).start()
     site.wait_ready()
     finish(one, job_id, "s1")
+
+
+@pytest.mark.parametrize("attempt", range(4))
+def test_libvirtd_forgets_a_pivot(site, vm, attempt):
+    """It is killed just after it has sent the pivot, and may never show what QEMU has done: the guest goes on all
+    the same, nothing is lost, and the delete ends when the VM was powered off, at the latest."""
+    one = writing_vm(vm)
+    pid, status = site.host.libvirtd_pid(), site.host.run_path(f"libvirt/qemu/{one.name}.xml")
+    job_id = one.begin_delete("s3", options=("--strategy", "commit-active"))
+    wait_for(lambda: "ready='pivot'" in status.read_text(encoding="utf-8") or ended(one, job_id), 20,
+             "libvirt has written down that it pivots", every=0.0002)
+    time.sleep(attempt * 0.002)  # not for luck: another place each time
+    os.kill(pid, signal.SIGKILL)
+    site.host.start()
+    wait_for(lambda: site.host.state(one.name) == "running", 20, "the guest is not left suspended")
+    one.guest.wait_acked(200)
+    wait_for(lambda: ended(one, job_id) or "power the VM off" in one.job(job_id).get("waiting_for", ""), 30,
+             "the delete has ended, or says what it waits for")
+    if not ended(one, job_id):
+        assert one.names() == ["s1", "s2", "s3"]
+        refused = site.cli("snapshot", "create", one.name, "now", code=4)
+        assert "power" in refused.err or "job" in refused.err, refused
+        for disk in ("vda", "vdb"):
+            one.guest.stop_stream(disk)
+        site.host.virsh("destroy", one.name)
+    one.wait_job(job_id)
+    assert one.names() == ["s1", "s2"]
+    one.power_off_and_verify()
