@@ -790,6 +790,7 @@ test_snapshot_that_libvirt_lost(void)
              disk, disk, disk);
     host->fake.dies_in_snapshot = false;
     host->fake.refuse_snapshot = ERR_HYPERVISOR;
+    host->fake.refuse_redefines = 1; /* an error is no reason to undo it */
     agent_begin(host);
     g_autoptr(json_t) op = wait_for_step(host, "verify");
     g_assert_nonnull(strstr(json_text(op, "waiting_for"), "bbbbbbbb"));

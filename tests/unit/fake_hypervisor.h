@@ -35,6 +35,7 @@ typedef struct {
     const char *io_error; /* why QEMU has paused it: "enospc"; NULL = it has not */
     unsigned instance, suspends, resumes, pivots, cancels, snapshots, redefines;
     ErrorCode refuse_snapshot; /* the switch is refused; 0 = not */
+    unsigned refuse_redefines; /* so many times */
     bool dies_in_pivot;
     bool dies_in_snapshot; /* libvirtd goes away in the call */
     bool endless;          /* internal jobs do not end */
@@ -346,6 +347,10 @@ fake_redefine(Hypervisor *hv, const char *vm_id, const char *const *targets,
 {
     FAKE_ENTER(false)
     fake->redefines++;
+    if (fake->refuse_redefines > 0) {
+        fake->refuse_redefines--;
+        return error_set(error, ERR_HYPERVISOR, "cannot write the definition");
+    }
     for (unsigned i = 0; i < n; i++)
         fake_set(&fake_disk(fake, targets[i])->stored, sources[i]);
     return true;
