@@ -209,6 +209,8 @@ merge_start_act(void *self, GError **error)
     if (!operation_save(op, error) || !fault_point("agent.merge.before-start", error))
         return false;
     merge_scratch(op)->job_began_us = clock_mono_us();
+    merge_scratch(op)->job_unseen_us = 0;
+    merge_scratch(op)->job_ended = false;
     if (merge_is_cold(op)
             ? !cold_start(op, error)
             : !start_live(op, base, merge_is(op, "commit") ? top : NULL, first, error))

@@ -44,6 +44,7 @@ typedef struct {
     int64_t space_due_us;      /* when the free space is looked at next */
     bool space_near;           /* there is little room: look often */
     int64_t job_unseen_us;     /* when signs of it were first seen without it */
+    bool job_ended;            /* libvirt has said so */
     int64_t job_gone_us;       /* when the job was first found gone with the chain unchanged */
     int64_t job_began_us;      /* by this process; 0 = by an earlier one */
     unsigned daemon_deaths, build_failures; /* in this process */
@@ -148,6 +149,8 @@ StepState merge_stop_check(void *op, GError **error);
 bool merge_stop_act(void *op, GError **error);
 StepState merge_undo_check(void *op, GError **error);
 bool merge_undo_act(void *op, GError **error);
+/* Ends the live job; after that nobody need look for it. */
+bool merge_cancel_job(Operation *op, GError **error);
 /* Ends whatever job of this merge runs, and resumes the VM if a pivot left it suspended. */
 bool merge_end_jobs(Operation *op, const HvDomain *hv, GError **error);
 

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 
 #define UNSEEN_PATIENCE_US (30 * G_TIME_SPAN_SECOND)
+#define WRITTEN_PATIENCE_US (2 * G_TIME_SPAN_SECOND)
 
 bool
 merge_is(const Operation *op, const char *strategy)
@@ -285,13 +286,23 @@ runs_live(const Operation *op)
     return merge_flag(op, "started") && !merge_is_cold(op) && merge_was_begun(op);
 }
 
-/* Whatever libvirt says of jobs, QEMU's image locks tell that it writes what ours writes into. */
 static bool
-target_is_written(const Operation *op)
+end_was_told(Operation *op)
+{
+    WITH_LOCK(&op->agent->lock);
+
+    return op->job_event && op->job_status != HV_JOB_READY;
+}
+
+/* Whatever libvirt says of jobs, QEMU's image locks tell that it writes what ours writes into.
+ * (QEMU 7.2 keeps the base of an active commit that was cancelled or failed open for writing: this
+ * tells nothing of a job that has ended, and is believed for a moment only.) */
+static bool
+target_is_written(Operation *op)
 {
     const json_t *base = json_array_get(json_object_get(op->row.data, "run"), 0);
 
-    return runs_live(op) &&
+    return runs_live(op) && !merge_scratch(op)->job_ended && !end_was_told(op) &&
            image_is_written(merge_is_forward(op) ? op_data(op, "dest") : json_string_value(base));
 }
 
@@ -311,7 +322,8 @@ job_is_found(Operation *op, const HvDomain *hv, const HvJob *job, bool written, 
     }
     if (scratch->job_unseen_us == 0)
         scratch->job_unseen_us = clock_mono_us();
-    return clock_mono_us() - scratch->job_unseen_us > UNSEEN_PATIENCE_US ||
+    return clock_mono_us() - scratch->job_unseen_us >
+               (shown ? UNSEEN_PATIENCE_US : WRITTEN_PATIENCE_US) ||
            error_set(error, ERR_BUSY, "VM '%s', disk %s: libvirt does not show its job yet",
                      hv->name, op_data(op, "target"));
 }

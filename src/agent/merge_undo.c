@@ -53,14 +53,22 @@ merge_stop_check(void *self, GError **error)
 }
 
 bool
+merge_cancel_job(Operation *op, GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+
+    if (!hv->ops->job_cancel(hv, op->row.vm_id, op_data(op, "target"), error))
+        return false;
+    merge_scratch(op)->job_ended = true;
+    return true;
+}
+
+bool
 merge_stop_act(void *self, GError **error)
 {
     Operation *op = self;
-    Hypervisor *hv = op->agent->hv;
 
-    if (merge_is_cold(op))
-        return cold_stop(op, error);
-    return hv->ops->job_cancel(hv, op->row.vm_id, op_data(op, "target"), error);
+    return merge_is_cold(op) ? cold_stop(op, error) : merge_cancel_job(op, error);
 }
 
 /* ---- undo ---- */
@@ -78,12 +86,11 @@ job_is_ours_to_end(Operation *op, const HvDomain *hv, bool *ret_ours, GError **e
 bool
 merge_end_jobs(Operation *op, const HvDomain *hv, GError **error)
 {
-    Hypervisor *ops = op->agent->hv;
     bool job = false;
 
     if (!pivot_unsuspend(op, hv, error) || !job_is_ours_to_end(op, hv, &job, error))
         return false;
-    if (job && !ops->ops->job_cancel(ops, op->row.vm_id, op_data(op, "target"), error))
+    if (job && !merge_cancel_job(op, error))
         return false;
     return cold_stop(op, error); /* in whichever life it was begun */
 }
