@@ -22,6 +22,7 @@ typedef struct {
     char *base, *top, *dest; /* of the job; paths */
     unsigned looks;
     uint64_t bandwidth;       /* of the job */
+    const char *lists;        /* libvirt, below the leaf of the running VM; the headers do not */
     const char *hides;        /* where an internal job's top goes at its end; NULL = it stays */
     bool spoils;              /* what an internal job has merged is not what it should be */
     const char *mirror_ready; /* of an active job: "yes", or what a test wants libvirt to show */
@@ -132,6 +133,10 @@ fake_hv_disk(const FakeDisk *disk, const char *source, bool live)
     d->type = g_strdup("file");
     d->format = g_strdup("qcow2");
     d->source = g_strdup(source);
+    if (live && disk->lists != NULL) {
+        d->backing = g_ptr_array_new_with_free_func(g_free);
+        g_ptr_array_add(d->backing, g_strdup(disk->lists));
+    }
     if (live && (disk->job == HV_JOB_ACTIVE_COMMIT || disk->job == HV_JOB_COPY)) {
         d->mirror_job = g_strdup(disk->job == HV_JOB_COPY ? "copy" : "active-commit");
         d->mirror_path = g_strdup(disk->dest != NULL ? disk->dest : disk->base);
