@@ -238,6 +238,8 @@ mend_overlay(Operation *op, const Finding *finding, GError **error)
         g_autofree char *id = id_new();
         snapshot =
             snapshot_new(id, name, record != NULL ? record->created : born_ms(finding->file));
+        snapshot->comment = record != NULL ? g_strdup(record->description) : NULL;
+        snapshot->record = record != NULL ? g_strdup(record->name) : NULL;
         insert_snapshot(world.vm, snapshot, disk, at - 1);
     }
     vm_add_snapshot_disk(snapshot, disk->id, ((Volume *)disk->volumes->pdata[at - 1])->id);

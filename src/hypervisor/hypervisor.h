@@ -116,9 +116,10 @@ typedef struct {
 /* libvirt's own record of a snapshot (ours leave none): "virsh snapshot-list". */
 typedef struct {
     char *name;
-    char *parent;    /* NULL */
-    int64_t created; /* ms */
-    bool external;   /* at least one disk is */
+    char *parent;      /* NULL */
+    int64_t created;   /* ms */
+    char *description; /* NULL */
+    bool external;     /* at least one disk is */
     bool current;
     GPtrArray *targets; /* of char*: the disks that are external, and at the same index */
     GPtrArray *files;   /* the overlay that was made, as a path */

@@ -79,6 +79,8 @@ typedef struct {
     uint64_t memory_size; /* bytes */
     bool quiesced;        /* the guest's file systems were frozen */
     char *config;         /* domain XML at that instant */
+    char *comment;        /* of one that was adopted: libvirt's description; NULL = none */
+    char *record;         /* its name in libvirt's own records, which go with it; NULL = none */
 } Snapshot;
 
 /* What is under way, for a host that must take over (merge.md section 7). */

@@ -36,7 +36,8 @@ static HvSnapshotRecord *
 record_new(void)
 {
     g_autofree char *xml = g_strdup_printf(
-        "<domainsnapshot><name>%s</name><creationTime>1700000000</creationTime><disks><disk "
+        "<domainsnapshot><name>%s</name><description>as it was</description>"
+        "<creationTime>1700000000</creationTime><disks><disk "
         "name='%s' snapshot='external'><source file='%s'/></disk><disk name='vdb' "
         "snapshot='no'/></disks></domainsnapshot>",
         libvirt.name, libvirt.target, libvirt.file);
@@ -709,7 +710,13 @@ backup_is_adopted(Host *host)
 static void
 record_is_adopted(Host *host)
 {
+    g_autoptr(Vm) vm = manifest(host);
+    const Snapshot *adopted = vm->snapshots->pdata[1];
+
     is_adopted(host, "before update");
+    g_assert_cmpint(adopted->date, ==, 1700000000000);
+    g_assert_cmpstr(adopted->comment, ==, "as it was");
+    g_assert_cmpstr(adopted->record, ==, "before update");
 }
 
 static void
