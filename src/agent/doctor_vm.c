@@ -359,7 +359,8 @@ snapshot_is_lost(const Patient *patient, const Snapshot *snapshot, const char **
         const Disk *disk = vm_disk(patient->stored, sd->disk_id);
         const Volume *volume = disk != NULL ? disk_volume(disk, sd->volume_id) : NULL;
         const ChainLook *look = disk != NULL ? chain_of(patient, disk->target) : NULL;
-        if (look == NULL || !is_sound(patient, look) || !begins_with(look, disk))
+        if (look == NULL || !is_sound(patient, look) || !begins_with(look, disk) ||
+            is_lost_merge(patient, disk->target))
             continue; /* nobody can tell now */
         *ret_target = disk->target;
         if (volume == NULL)
