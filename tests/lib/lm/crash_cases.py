@@ -41,6 +41,11 @@ SAMPLE = {
                 "agent.graft.before-remove-seal"),
     "hold": ("agent.space.before-hold", "agent.space.held", "agent.space.before-release"),
     "adopt": ("agent.doctor.kept", "agent.doctor.mended"),
+    "guest-create": ("agent.snapshot.after-switch",),
+    "guest-commit": ("agent.merge.after-start",),
+    "guest-commit-active": ("agent.merge.after-start", "agent.pivot.suspended", "agent.pivot.before-manifest",
+                            "agent.pivot.after-manifest"),
+    "guest-graft": ("agent.pivot.before-suspend", "agent.pivot.before-manifest"),
 }
 
 
