@@ -123,8 +123,8 @@ class Subject:
                 continue
             found = self._content([chain[number] for chain in chains])
             instant = self.log.instant(found, first, last)
-            assert instant is not None, f"LOST: snapshot {name} of {self.name} holds no instant from write {first} to " \
-                                        f"{last}: {self.log.difference(found, last)}"
+            assert instant is not None, f"LOST: snapshot {name} of {self.name} holds no instant from write {first} " \
+                                        f"to {last}: {self.log.difference(found, last)}"
             self.marks[name] = (instant, instant)
 
     def check_list(self, chains):
