@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from lm import wait_for
+from lm import ext4_disk, wait_for
+from lm.crash import is_stopped
 
 
 @pytest.fixture(autouse=True)
@@ -147,3 +148,31 @@ def test_libvirtd_forgets_a_pivot(site, vm, attempt):
     one.wait_job(job_id)
     assert one.names() == ["s1", "s2"]
     one.power_off_and_verify()
+
+
+FROZEN = [("before-switch", "agent"), ("after-switch", "libvirtd")]
+
+
+@pytest.mark.parametrize("point,victim", FROZEN)
+def test_a_frozen_guest_is_thawed(site, vm, point, victim):
+    """Its file systems stand still while a quiesced snapshot is taken; nobody's death leaves them so."""
+    one = vm([ext4_disk(site.work / f"{point}-{victim}")], agent=True, guest=True, cmdline="agentfs=vda")
+    wait_for(lambda: site.host.xml(one.name).find("devices/channel/target").get("state") == "connected", 30,
+             "the guest agent is connected")
+    site.agent.restart(faults=f"agent.snapshot.{point}=stop@1")
+    site.wait_ready()
+    one.wait_status("up")
+    client = site.cli.spawn("snapshot", "create", one.name, "s1", "--quiesce", "require")
+    wait_for(lambda: is_stopped(site.agent), 60, f"the agent stops at {point}")
+    one.guest.heard("FROZEN 0", 10)
+    if victim == "agent":
+        site.agent.kill9()
+    else:
+        site.host.kill9()
+        os.kill(site.agent.pid, signal.SIGCONT)
+    site.mend()
+    one.guest.heard("THAWED 0", 60)
+    client.communicate(timeout=60)
+    assert one.names() == (["s1"] if client.returncode == 0 else [])
+    assert len(one.chain()) == len(one.names()) + 1
+    one.snap("s2", options=["--quiesce", "require"])

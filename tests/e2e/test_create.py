@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from lm import Disk, items, pattern_is, qemu_img, run, wait_for
+from lm import Disk, ext4_disk, items, pattern_is, qemu_img, run, wait_for
 from lm.host import LVHOST
 
 
@@ -88,17 +88,6 @@ def test_memory_of_a_stopped_vm(site, vm):
 
 # ---- quiescing
 
-def file_system(directory):
-    """A qcow2 disk with an ext4 on it."""
-    directory.mkdir(parents=True)
-    raw = directory / "fs.raw"
-    run("truncate", "-s", "32M", raw)
-    run("mkfs.ext4", "-q", "-F", raw)
-    qemu_img("convert", "-O", "qcow2", raw, directory / "fs.qcow2")
-    raw.unlink()
-    return Disk(path=str(directory / "fs.qcow2"))
-
-
 def needs_recovery(image, scratch):
     """Would ext4 have to replay its journal? Not if it was frozen."""
     raw = scratch / "look.raw"
@@ -112,7 +101,7 @@ def needs_recovery(image, scratch):
 @pytest.fixture
 def fs_vm(site, vm):
     def make(name, **options):
-        return vm([file_system(site.work / "fs" / name)], agent=True, **options)
+        return vm([ext4_disk(site.work / "fs" / name)], agent=True, **options)
     return make
 
 

@@ -158,6 +158,18 @@ class Disk:
  <source {attribute}='{self.path}'/><target dev='{target}' bus='virtio'/></disk>"""
 
 
+def ext4_disk(directory):
+    """A disk with a file system on it, for a guest with agentfs=vda."""
+    directory = Path(directory)
+    directory.mkdir(parents=True)
+    raw = directory / "fs.raw"
+    run("truncate", "-s", "32M", raw)
+    run("mkfs.ext4", "-q", "-F", raw)
+    qemu_img("convert", "-O", "qcow2", raw, directory / "fs.qcow2")
+    raw.unlink()
+    return Disk(path=str(directory / "fs.qcow2"))
+
+
 AGENT_CHANNEL = """<controller type='virtio-serial'/>
 <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"""
 
