@@ -12,6 +12,7 @@
 #include <glib-unix.h>
 #include <grp.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -282,6 +283,7 @@ main(int argc, char **argv)
     mallopt(M_ARENA_MAX, 2); /* a few threads, small memory */
     log_init("livemerge-agent");
     fault_init();
+    signal(SIGPIPE, SIG_IGN); /* libvirt's client writes to a libvirtd that may just have died */
     g_option_context_add_main_entries(options, entries, NULL);
     if (!g_option_context_parse(options, &argc, &argv, &error) || argc > 1) {
         fprintf(stderr, "livemerge-agent: %s\n",

@@ -150,6 +150,14 @@ def test_libvirtd_forgets_a_pivot(site, vm, attempt):
     one.power_off_and_verify()
 
 
+@pytest.mark.parametrize("daemon", ["agent", "manager"])
+def test_a_broken_connection_kills_nobody(site, daemon):
+    """libvirtd, or whoever was at the other end, has just died: SIGPIPE is ignored."""
+    with open(f"/proc/{getattr(site, daemon).pid}/status", encoding="utf-8") as file:
+        ignored = next(line.split()[1] for line in file if line.startswith("SigIgn:"))
+    assert int(ignored, 16) >> (signal.SIGPIPE - 1) & 1
+
+
 FROZEN = [("before-switch", "agent"), ("after-switch", "libvirtd")]
 
 

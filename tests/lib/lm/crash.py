@@ -60,15 +60,15 @@ def kill9(pid):
     wait_for(dead, 20, f"process {pid} is dead")
 
 
-def storage_daemons(parent=None):
-    """Process ids of the qemu-storage-daemons (of an agent)."""
+def storage_daemons(agent):
+    """Process ids of the qemu-storage-daemons of an agent, which may have outlived it."""
     found = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            name, rest = entry.read_text(encoding="utf-8").rsplit(")", 1)
+            words = entry.read_bytes().split(b"\0")
         except OSError:
             continue
-        if "(qemu-storage-da" in name and rest.split()[0] != "Z" and parent in (None, int(rest.split()[1])):
+        if words[0].endswith(b"qemu-storage-daemon") and str(agent.directory).encode() in b" ".join(words):
             found.append(int(entry.parent.name))
     return found
 
@@ -192,7 +192,7 @@ class Crash:
 
     def _kill_daemon(self):
         """qemu-storage-daemon, where one works."""
-        working = storage_daemons(self.site.agent.pid)
+        working = storage_daemons(self.site.agent)
         if not working:
             raise Missed(f"{self.case}: no qemu-storage-daemon works there")
         for pid in working:
@@ -204,6 +204,8 @@ class Crash:
         """As if the host had lost its power, and the manager's too."""
         self.site.agent.kill9()
         self.site.manager.kill9()
+        for pid in storage_daemons(self.site.agent):
+            kill9(pid)
         self.site.host.down(purge=False)
         self.subject.leaks = True
 
@@ -242,4 +244,4 @@ class Crash:
         subject.check_list(chains)
         subject.check_files(chains, self.flow.keeps)
         subject.check_doctor(self.flow.ignored)
-        assert not storage_daemons(self.site.agent.pid), "a qemu-storage-daemon is left"
+        wait_for(lambda: not storage_daemons(self.site.agent), 10, "no qemu-storage-daemon is left")
