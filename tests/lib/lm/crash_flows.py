@@ -71,10 +71,11 @@ def mended(crash, done):
 
 
 def undone(crash, done):
-    """What was wrong is wrong again."""
+    """What was wrong is wrong again, unless the VM was off meanwhile: no VM is started from an old leaf."""
     assert done, f"the doctor gave up: {crash.client.communicate()}"
-    found = items(crash.site.cli("doctor", crash.subject.name, "--json", code=1).json, "findings", "finding")
-    assert [f["class"] for f in found] == ["stale-definition"], found
+    found = items(crash.site.cli("doctor", crash.subject.name, "--json", code=None).json, "findings", "finding")
+    was_off = crash.case is not None and crash.case.victim in ("qemu", "all")
+    assert [f["class"] for f in found] == ["stale-definition"] or (was_off and not found), found
     crash.site.cli("doctor", crash.subject.name, "--fix", "-y")
 
 
@@ -90,7 +91,7 @@ def cancelled(crash, done):
 
 def cancel(crash):
     job, = crash.jobs()
-    crash.site.cli("job", "cancel", job["id"], "--no-wait")
+    crash.site.cli("job", "cancel", job["id"], "--no-wait", code=None)  # refused, if it is past that
 
 
 def spoil_what_is_built(crash):
