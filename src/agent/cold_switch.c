@@ -3,7 +3,7 @@
  * The VM is off, and its new leaf holds all: its definition changes to it.
  *
  * Nobody may write the old leaf between the moment when it was read and the one when the definition
- * names the new one. So, while the VM's start lock is held and QEMU's image lock keeps every QEMU
+ * names the new one. So, while the domain's lease and the VM's start lock are held and QEMU's image lock keeps every QEMU
  * from opening the old leaf for writing: the VM is still off, the old leaf is as it was when it
  * was read; then the definition is changed, looked at again, and the manifest follows.
  *
@@ -127,14 +127,14 @@ is_quiet(Operation *op, const HvDomain *hv, GError **error)
 }
 
 static bool
-redefine(Operation *op, GError **error)
+redefine(Operation *op, const LeaseHold *lease, GError **error)
 {
     const char *format = merge_is_forward(op) ? "qcow2" : op_data(op, "base_format");
 
     op_remember(op, "started", json_true());
     op_remember(op, "switching", json_true());
     return volume_sync(merge_new_leaf(op), error) && operation_save(op, error) &&
-           fault_point("agent.cold.before-redefine", error) &&
+           fault_point("agent.cold.before-redefine", error) && lease_check(lease, error) &&
            point_at(op, merge_new_leaf(op), format, error) &&
            fault_point("agent.cold.after-redefine", error);
 }
@@ -170,7 +170,7 @@ conclude(Operation *op, GError **error)
 /* Errors mean nothing here but "look again": the old leaf stays the truth until the manifest says
  * otherwise. */
 static bool
-switch_held(Operation *op, GError **error)
+switch_held(Operation *op, const LeaseHold *lease, GError **error)
 {
     g_autoptr(HvDomain) hv = NULL;
     ChainState state;
@@ -183,7 +183,7 @@ switch_held(Operation *op, GError **error)
         return false;
     hv_domain_free(hv);
     hv = op_hv(op, error);
-    return hv != NULL && is_quiet(op, hv, error) && redefine(op, error) && conclude(op, error);
+    return hv != NULL && is_quiet(op, hv, error) && redefine(op, lease, error) && conclude(op, error);
 }
 
 bool
@@ -191,12 +191,13 @@ cold_switch(Operation *op, GError **error)
 {
     Domain *home = NULL;
     g_autoptr(Vm) vm = op_manifest(op, &home, error);
+    g_auto(LeaseHold) lease = { 0 };
     autofd int start_lock = -1;
     bool ok;
 
-    if (vm == NULL || (start_lock = vm_start_lock(home, op->row.vm_id, START_LOCK_MS, error)) < 0)
+    if (vm == NULL || !op_lease(op, home, &lease, error) || (start_lock = vm_start_lock(home, op->row.vm_id, START_LOCK_MS, error)) < 0)
         return false;
-    ok = switch_held(op, error);
+    ok = switch_held(op, &lease, error);
     release_leaf(op);
     return ok;
 }

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 
 #define SEEN_STAYS_US (20 * G_TIME_SPAN_MILLISECOND)
+#define LEASE_WAIT_MS 500 /* what a start of the VM may have to wait for */
 
 bool
 required_texts(const json_t *params, const char *const *keys, GError **error)
@@ -79,6 +80,19 @@ op_hv_published(Operation *op, GError **error)
         error_set(error, ERR_NOT_FOUND, "VM %s is not on this host", op->row.vm_id);
     note_seen(op, hv);
     return hv;
+}
+
+bool
+op_lease(Operation *op, const Domain *domain, LeaseHold *ret_hold, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+
+    if (lease_hold(domain->lease, LEASE_WAIT_MS, ret_hold, &problem))
+        return true;
+    if (g_error_matches(problem, ERR, ERR_BUSY) && op->machine.tried > 0)
+        op->machine.tried--; /* waiting in line is no try */
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return false;
 }
 
 Vm *

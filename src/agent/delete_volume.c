@@ -4,7 +4,7 @@
  *
  *   delete ─► (end)         on refusal ─► failed ─► (end, failed); the files stay
  *
- * Under the VM's start lock: the live chain and libvirt's definitions are asked again, everything
+ * Under the domain's lease and the VM's start lock: the live chain and libvirt's definitions are asked again, everything
  * is durable, the headers of all volumes of the domain are read again; what anything names stays.
  */
 #include "agent/operation.h"
@@ -156,8 +156,9 @@ static bool
 delete_one(Operation *op, const HvDomain *hv, const char *path, GError **error)
 {
     Domain *domain = agent_domain(op->agent, path, false, error);
+    g_auto(LeaseHold) lease = { 0 };
 
-    if (domain == NULL || !vm_does_not_name(op, hv, path, error) ||
+    if (domain == NULL || !op_lease(op, domain, &lease, error) || !vm_does_not_name(op, hv, path, error) ||
         !nobody_has_it(op, path, error) || !fault_point("agent.delete.before-unlink", error))
         return false;
     return volume_delete(domain, op->row.id, path, TRASH_LATER, error) &&
@@ -209,9 +210,11 @@ delete_act(void *self, GError **error)
     g_autoptr(Vm) vm = op_manifest(op, &home, error);
     g_autoptr(HvDomain) hv = NULL;
     json_t *list = json_object_get(op->row.params, "volumes");
+    g_auto(LeaseHold) lease = { 0 };
     autofd int lock = -1;
 
-    if (vm == NULL || (lock = vm_start_lock(home, op->row.vm_id, LOCK_BUDGET_MS, error)) < 0 ||
+    if (vm == NULL || !op_lease(op, home, &lease, error) ||
+        (lock = vm_start_lock(home, op->row.vm_id, LOCK_BUDGET_MS, error)) < 0 ||
         (hv = op_hv(op, error)) == NULL || !definition_is_right(op, &hv, error))
         return false;
     /* a run is given base first, and each of its volumes is named by the one above it */

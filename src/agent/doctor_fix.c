@@ -93,7 +93,8 @@ doctor_keep(Operation *op, json_t *take_entry, GError **error)
         json_pack("{s:i, s:s, s:O}", "livemerge", 1, "vm_id", op->row.vm_id, "undo", longer);
     autolibc char *text = json_dumps(all, JSON_INDENT(2));
     return undo_put(home, op->row.id, "undo.json", text, true, error) &&
-           operation_save(op, error) && fault_point("agent.doctor.kept", error);
+           operation_save(op, error) && fault_point("agent.doctor.kept", error) &&
+           lease_confirm(home->lease, error); /* the next is the deed */
 }
 
 /* ---- qemu-img ---- */
@@ -338,8 +339,12 @@ static bool
 mend_act(void *self, GError **error)
 {
     Operation *op = self;
+    const Domain *home = doctor_home(op, NULL); /* whoever needs it asks again */
+    g_auto(LeaseHold) lease = { 0 };
     bool again = true;
 
+    if (home != NULL && !op_lease(op, home, &lease, error))
+        return false;
     while (again && !all_judged(op))
         if (!mend_all(op, false, &again, error))
             return false;

@@ -201,12 +201,15 @@ undo_act(void *self, GError **error)
     Domain *home = NULL;
     g_autoptr(json_t) list = load(op, &home, error);
     g_autoptr(json_t) left = json_array();
+    g_auto(LeaseHold) lease = { 0 };
 
-    if (list == NULL)
+    if (list == NULL || !op_lease(op, home, &lease, error))
         return false;
     for (size_t i = json_array_size(list); i > 0; i--) {
         json_t *entry = json_array_get(list, i - 1);
         g_autoptr(GError) problem = NULL;
+        if (!lease_check(&lease, error))
+            return false;
         if (undo_entry(op, home, entry, &problem))
             continue;
         if (g_error_matches(problem, ERR, ERR_UNREACHABLE)) {

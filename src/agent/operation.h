@@ -92,6 +92,9 @@ void merge_scratch_free(void *scratch);
 
 /* The manifest as stored, to change and save; home is borrowed. */
 Vm *op_manifest(Operation *op, Domain **ret_home, GError **error);
+/* The lease of a storage domain, for an act that deletes or repairs: false with ERR_BUSY if somebody
+ * else has it, which costs no try. Taken before the VM's start lock. */
+bool op_lease(Operation *op, const Domain *domain, LeaseHold *ret_hold, GError **error);
 /* Is libvirt there to be asked? Else ERR_UNREACHABLE: no reason to use up a try. */
 bool op_connected(Operation *op, GError **error);
 /* Looks at the VM at libvirt. */

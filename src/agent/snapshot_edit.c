@@ -116,10 +116,21 @@ forget_check(void *self, GError **error)
 }
 
 static bool
-forget_one(Vm *vm, Snapshot *snapshot, GError **error)
+remove_memory(Operation *op, const Domain *home, const Snapshot *snapshot, GError **error)
 {
-    if (snapshot->memory != NULL &&
-        !volume_unlink((const char *const[]){ snapshot->memory, NULL }, error))
+    g_auto(LeaseHold) lease = { 0 };
+
+    if (snapshot->memory == NULL)
+        return true;
+    if (!op_lease(op, home, &lease, error) || !lease_check(&lease, error))
+        return false;
+    return volume_unlink((const char *const[]){ snapshot->memory, NULL }, error);
+}
+
+static bool
+forget_one(Operation *op, const Domain *home, Vm *vm, Snapshot *snapshot, GError **error)
+{
+    if (!remove_memory(op, home, snapshot, error))
         return false;
     for (guint i = 0; i < vm->snapshots->len; i++) {
         Snapshot *child = vm->snapshots->pdata[i];
@@ -186,7 +197,7 @@ forget_act(void *self, GError **error)
     }
     for (size_t i = 0; i < how_many(op); i++) {
         Snapshot *snapshot = to_forget(op, vm, i);
-        if (snapshot != NULL && !forget_one(vm, snapshot, error))
+        if (snapshot != NULL && !forget_one(op, home, vm, snapshot, error))
             return false;
     }
     return manifest_save(home, vm, error) && agent_look(op->agent, op->entry, error);

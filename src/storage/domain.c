@@ -19,6 +19,7 @@ domain_free(Domain *domain)
     g_free(domain->name);
     g_free(domain->path);
     stored_memory_free(domain->memory);
+    lease_free(domain->lease);
     g_free(domain);
 }
 
@@ -171,6 +172,15 @@ make_folders(const char *dir, GError **error)
     return true;
 }
 
+static Lease *
+lease_of(const Domain *domain)
+{
+    g_autofree char *folder = g_build_filename(domain->path, DOMAIN_FOLDER, NULL);
+    g_autofree char *what = g_strdup_printf("storage domain '%s' (%s)", domain->name, domain->path);
+
+    return lease_local_new(folder, what);
+}
+
 Domain *
 domain_open(const char *path, const char *name, GError **error)
 {
@@ -200,6 +210,7 @@ domain_open(const char *path, const char *name, GError **error)
     domain->memory = stored_memory_new();
     domain->name = name != NULL || stored_name != NULL ? g_strdup(name != NULL ? name : stored_name)
                                                        : g_path_get_basename(real);
+    domain->lease = lease_of(domain);
     return domain;
 }
 

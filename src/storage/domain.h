@@ -8,6 +8,9 @@
 
 #define DOMAIN_FOLDER ".livemerge"
 
+/* How long to wait for the lease of a domain: whoever has it needs it for single deeds. */
+#define LEASE_BUDGET_MS 500
+
 /* DIR/.livemerge/vms */
 char *domain_vms_dir(const Domain *domain);
 char *domain_trash_dir(const Domain *domain);

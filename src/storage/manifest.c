@@ -125,8 +125,10 @@ bool
 manifest_remove(const Domain *domain, const char *vm_id, GError **error)
 {
     g_autofree char *file = domain_vm_file(domain, vm_id, "json", error);
+    g_auto(LeaseHold) hold = { 0 };
 
-    if (file == NULL)
+    if (file == NULL || !lease_hold(domain->lease, LEASE_BUDGET_MS, &hold, error) ||
+        !lease_check(&hold, error))
         return false;
     if (unlink(file) < 0) {
         if (errno != ENOENT)

@@ -139,9 +139,12 @@ trash_purge(const Domain *domain, const char *path, GError **error)
     g_autofree char *trash = domain_trash_dir(domain);
     g_autofree char *folder = g_path_get_dirname(path);
     g_autofree char *name = g_path_get_basename(path);
+    g_auto(LeaseHold) hold = { 0 };
 
     if (!g_str_equal(trash, folder) || g_str_has_prefix(name, KEEP))
         return error_set(error, ERR_REFUSED, "%s is not a deletion that was begun", path);
+    if (!lease_hold(domain->lease, LEASE_BUDGET_MS, &hold, error) || !lease_check(&hold, error))
+        return false;
     return unlink(path) == 0 || errno == ENOENT || error_set_errno(error, "removing %s", path);
 }
 
@@ -161,10 +164,13 @@ trash_restore(const Domain *domain, const char *entry, const char *path, GError 
 {
     g_autofree char *trash = domain_trash_dir(domain);
     g_autofree char *folder = g_path_get_dirname(entry);
+    g_auto(LeaseHold) hold = { 0 };
 
     if (!g_str_equal(trash, folder) || !domain_holds(domain, path))
         return error_set(error, ERR_REFUSED, "%s does not belong to storage domain %s", path,
                          domain->path);
+    if (!lease_hold(domain->lease, LEASE_BUDGET_MS, &hold, error) || !lease_check(&hold, error))
+        return false;
     if (move_to_new(entry, path) == 0)
         return dir_sync_of(path, error) && dir_sync(trash, error);
     if (errno == ENOENT && g_file_test(path, G_FILE_TEST_EXISTS))
@@ -256,8 +262,10 @@ undo_return_manifest(const Domain *domain, const char *op_id, const char *vm_id,
 {
     g_autofree char *file = domain_vm_file(domain, vm_id, "json", error);
     g_autofree char *dir = undo_dir(domain, op_id, error);
+    g_auto(LeaseHold) hold = { 0 };
 
-    if (file == NULL || dir == NULL)
+    if (file == NULL || dir == NULL ||
+        !lease_hold(domain->lease, LEASE_BUDGET_MS, &hold, error) || !lease_check(&hold, error))
         return false;
     g_autofree char *copy = g_build_filename(dir, "manifest.json", NULL);
     g_autofree char *name = g_strdup_printf("%s.undo.livemerge-tmp", file);

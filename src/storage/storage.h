@@ -7,11 +7,13 @@
  *     DIR/.livemerge/vms/<vm-id>.lock     the VM's start lock
  *     DIR/.livemerge/trash/<op-id>.<n>.<name>  volumes on their way out
  *     DIR/.livemerge/rates.json           how fast merges were there
+ *     DIR/.livemerge/lease.lock, lease.json  who deletes and repairs there (lease.h)
  *
  * Promise: a manifest is written whole or not at all (temporary name, fsync, rename, fsync of the
  * directory), carries a generation that only grows and a checksum. A full disk, a crash or a kill
  * at any instant leaves the old one readable. No volume is unlinked that any header in the domain
- * names.
+ * names. What deletes or brings back holds the domain's lease (lease.h), and looks that it still
+ * does right before it acts.
  *
  * Ownership: a Domain is freed with domain_free(). Threads: a Domain may be used by several
  * threads; two writers of one manifest must hold its VM (the agent does). Errors: ERR_STORAGE,
@@ -21,6 +23,7 @@
 
 #include "model/rates.h"
 #include "model/vm.h"
+#include "storage/lease.h"
 
 #define DOMAIN_FORMAT 1
 
@@ -36,6 +39,7 @@ typedef struct Domain {
     /* tests: asked by domain_space() instead of statvfs(2); NULL = not */
     void (*space)(const struct Domain *domain, uint64_t *ret_free, uint64_t *ret_total);
     StoredMemory *memory; /* of manifests that were read; NULL = none */
+    Lease *lease;         /* who deletes and repairs there */
 } Domain;
 
 void domain_free(Domain *domain);
@@ -121,7 +125,7 @@ bool volume_delete(const Domain *domain, const char *op_id, const char *path, Tr
                    GError **error);
 /* Unlinks whatever deletes left in the trash of the domain, but for what was put there to be kept:
  * for a start after a crash, and for a thread of its own, since unlinking a large file takes a
- * while. */
+ * while. ERR_BUSY: somebody else holds the lease, and will do it himself. */
 bool trash_sweep(const Domain *domain, GError **error);
 /* Unlinks what the trash holds for this operation (a repeat after a crash). */
 bool trash_empty(const Domain *domain, const char *op_id, GError **error);

@@ -52,21 +52,33 @@ is_ours(const char *entry, const char *op_id, const char *name)
     return *end == '.' && (name == NULL || g_str_equal(end + 1, name));
 }
 
+/* An empty trash needs no lease: it is taken for the first entry. */
+static bool
+throw_away(const Domain *domain, const char *trash, const char *entry, LeaseHold *hold,
+           GError **error)
+{
+    g_autofree char *path = g_build_filename(trash, entry, NULL);
+
+    if (hold->lease == NULL && !lease_hold(domain->lease, LEASE_BUDGET_MS, hold, error))
+        return false;
+    return lease_check(hold, error) && (unlink(path) == 0 || errno == ENOENT ||
+                                        error_set_errno(error, "removing %s", path));
+}
+
 static bool
 trash_remove(const Domain *domain, const char *op_id, const char *name, GError **error)
 {
     g_autofree char *trash = domain_trash_dir(domain);
     g_autoptr(GError) problem = NULL;
     g_autoptr(GDir) entries = g_dir_open(trash, 0, &problem);
+    g_auto(LeaseHold) hold = { 0 };
     const char *entry;
 
     if (entries == NULL)
         return error_set(error, ERR_STORAGE, "%s; is the storage mounted?", problem->message);
-    while ((entry = g_dir_read_name(entries)) != NULL) {
-        g_autofree char *path = g_build_filename(trash, entry, NULL);
-        if (is_ours(entry, op_id, name) && unlink(path) < 0 && errno != ENOENT)
-            return error_set_errno(error, "removing %s", path);
-    }
+    while ((entry = g_dir_read_name(entries)) != NULL)
+        if (is_ours(entry, op_id, name) && !throw_away(domain, trash, entry, &hold, error))
+            return false;
     return dir_sync(trash, error);
 }
 
@@ -76,15 +88,14 @@ trash_sweep(const Domain *domain, GError **error)
     g_autofree char *trash = domain_trash_dir(domain);
     g_autoptr(GError) problem = NULL;
     g_autoptr(GDir) entries = g_dir_open(trash, 0, &problem);
+    g_auto(LeaseHold) hold = { 0 };
     const char *entry;
 
     if (entries == NULL)
         return error_set(error, ERR_STORAGE, "%s; is the storage mounted?", problem->message);
-    while ((entry = g_dir_read_name(entries)) != NULL) {
-        g_autofree char *path = g_build_filename(trash, entry, NULL);
-        if (!g_str_has_prefix(entry, KEEP) && unlink(path) < 0 && errno != ENOENT)
-            return error_set_errno(error, "removing %s", path);
-    }
+    while ((entry = g_dir_read_name(entries)) != NULL)
+        if (!g_str_has_prefix(entry, KEEP) && !throw_away(domain, trash, entry, &hold, error))
+            return false;
     return true;
 }
 
@@ -148,14 +159,15 @@ check_unused(const Domain *domain, const char *place, GError **error)
 
 /* True also when the trash lies on another file system and the file is not to be kept. */
 static bool
-move_to_trash(const Domain *domain, const char *op_id, const char *place, bool keep, GError **error)
+move_to_trash(const Domain *domain, const char *op_id, const char *place, bool keep,
+              const LeaseHold *hold, GError **error)
 {
     g_autofree char *name = g_path_get_basename(place);
     g_autofree char *trash = domain_trash_dir(domain);
     g_autofree char *target = trash_name(domain, op_id, name, keep);
     bool moved;
 
-    if (!fault_point("volume.before-trash", error))
+    if (!fault_point("volume.before-trash", error) || !lease_check(hold, error))
         return false;
     moved = rename(place, target) == 0;
     if (!moved && errno == EXDEV && !keep)
@@ -172,19 +184,20 @@ volume_delete(const Domain *domain, const char *op_id, const char *path, TrashWh
 {
     g_autofree char *place = NULL;
     g_autofree char *name = g_path_get_basename(path);
+    g_auto(LeaseHold) hold = { 0 };
     struct stat st;
 
     if (!check_op_id(op_id, error) || !domain_is_there(domain, error))
         return false;
     place = volume_place(domain, path, error);
-    if (place == NULL)
+    if (place == NULL || !lease_hold(domain->lease, LEASE_BUDGET_MS, &hold, error))
         return false;
     if (lstat(place, &st) == 0) {
         if (!S_ISREG(st.st_mode))
             return error_set(error, ERR_REFUSED, "%s is not a regular file; it was not deleted",
                              place);
         if (!check_unused(domain, place, error) ||
-            !move_to_trash(domain, op_id, place, what == TRASH_KEEP, error))
+            !move_to_trash(domain, op_id, place, what == TRASH_KEEP, &hold, error))
             return false;
     } else if (errno != ENOENT) {
         return error_set_errno(error, "looking at %s", place);

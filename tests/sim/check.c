@@ -229,7 +229,7 @@ check_debris(GHashTable *wanted)
             continue;
         if (strstr(*file, "/.livemerge/") != NULL) {
             if (strstr(*file, "/vms/") == NULL && !g_str_has_suffix(*file, "/domain.json") &&
-                !g_str_has_suffix(*file, "/rates.json") &&
+                !g_str_has_suffix(*file, "/rates.json") && strstr(*file, "/lease.") == NULL &&
                 !g_str_has_suffix(*file, ".livemerge-tmp")) /* swept later */
                 world_wrong("left over: %s", *file);
         } else if (!g_hash_table_contains(wanted, *file)) {
