@@ -152,8 +152,8 @@ nobody_has_it(Operation *op, const char *path, GError **error)
            error_set(error, ERR_BUSY, "volume %s is open in a QEMU; it was not deleted", path);
 }
 
-static bool
-delete_one(Operation *op, const HvDomain *hv, const char *path, GError **error)
+bool
+op_delete_volume(Operation *op, const HvDomain *hv, const char *path, GError **error)
 {
     Domain *domain = agent_domain(op->agent, path, false, error);
     g_auto(LeaseHold) lease = { 0 };
@@ -178,8 +178,8 @@ sweep(void *domain)
     return NULL;
 }
 
-static void
-sweep_domains_of(Operation *op, const json_t *list)
+void
+op_sweep_trash(Operation *op, const json_t *list)
 {
     g_autoptr(GHashTable) done = g_hash_table_new(NULL, NULL);
 
@@ -219,13 +219,13 @@ delete_act(void *self, GError **error)
         return false;
     /* a run is given base first, and each of its volumes is named by the one above it */
     for (size_t i = json_array_size(list); i > 0; i--)
-        if (!delete_one(op, hv, json_string_value(json_array_get(list, i - 1)), error))
+        if (!op_delete_volume(op, hv, json_string_value(json_array_get(list, i - 1)), error))
             return false;
     for (size_t i = 0; i < json_array_size(list); i++)
         vm_remove_leftover(vm, json_string_value(json_array_get(list, i)));
     if (!manifest_save(home, vm, error))
         return false;
-    sweep_domains_of(op, list);
+    op_sweep_trash(op, list);
     op_result(op, "volumes_removed", json_deep_copy(list));
     op_remember(op, "deleted", json_true());
     return true;

@@ -219,27 +219,6 @@ begun_by_us(const Operation *op, const Vm *vm, const char *name, const char *dis
     return NULL;
 }
 
-/* Before the first one that owns a volume further up. */
-static void
-insert_snapshot(Vm *vm, Snapshot *take_snapshot, const Disk *disk, int at)
-{
-    guint place = 0;
-
-    for (; place < vm->snapshots->len; place++) {
-        const SnapshotDisk *sd = snapshot_disk(vm->snapshots->pdata[place], disk->id);
-        if (sd != NULL && disk_volume_index(disk, sd->volume_id) > at)
-            break;
-    }
-    if (place > 0)
-        take_snapshot->parent = g_strdup(((Snapshot *)vm->snapshots->pdata[place - 1])->id);
-    if (place < vm->snapshots->len) {
-        Snapshot *next = vm->snapshots->pdata[place];
-        g_free(next->parent);
-        next->parent = g_strdup(take_snapshot->id);
-    }
-    g_ptr_array_insert(vm->snapshots, (int)place, take_snapshot);
-}
-
 bool
 mend_overlay(Operation *op, const Finding *finding, GError **error)
 {
@@ -267,7 +246,8 @@ mend_overlay(Operation *op, const Finding *finding, GError **error)
             snapshot_new(id, name, record != NULL ? record->created : born_ms(finding->file));
         snapshot->comment = record != NULL ? g_strdup(record->description) : NULL;
         snapshot->record = record != NULL ? g_strdup(record->name) : NULL;
-        insert_snapshot(world.vm, snapshot, disk, at - 1);
+        vm_insert_snapshot(world.vm, snapshot, disk->id,
+                           ((Volume *)disk->volumes->pdata[at - 1])->id);
     }
     vm_add_snapshot_disk(snapshot, disk->id, ((Volume *)disk->volumes->pdata[at - 1])->id);
     return doctor_keep(op,

@@ -511,16 +511,34 @@ journal_tombstone(Journal *j, const char *id, GError **error)
     return finish(j, s, "writing a tombstone", error);
 }
 
+/* The lock is held. */
+static bool
+highest_epoch(Journal *j, int64_t *ret_highest, GError **error)
+{
+    g_autofree char *text = NULL;
+
+    if (!meta_get(j, "epoch", &text, error))
+        return false;
+    *ret_highest = text != NULL ? g_ascii_strtoll(text, NULL, 10) : 0;
+    return true;
+}
+
+bool
+journal_highest_epoch(Journal *j, int64_t *ret_highest, GError **error)
+{
+    WITH_LOCK(&j->lock);
+
+    return highest_epoch(j, ret_highest, error);
+}
+
 bool
 journal_epoch(Journal *j, int64_t epoch, GError **error)
 {
     WITH_LOCK(&j->lock);
-    g_autofree char *old = NULL;
+    int64_t highest = 0;
 
-    if (!meta_get(j, "epoch", &old, error))
+    if (!highest_epoch(j, &highest, error))
         return false;
-    int64_t highest = old != NULL ? g_ascii_strtoll(old, NULL, 10) : 0;
-
     if (epoch < highest)
         return error_set(error, ERR_STALE_EPOCH,
                          "epoch %" G_GINT64_FORMAT

@@ -62,5 +62,7 @@ bool journal_forget(Journal *journal, const char *id, GError **error);
 bool journal_tombstone(Journal *journal, const char *id, GError **error);
 /* Raises the stored epoch to this one; ERR_STALE_EPOCH if a higher one is stored. */
 bool journal_epoch(Journal *journal, int64_t epoch, GError **error);
+/* The highest that was told so far; 0 = none. */
+bool journal_highest_epoch(Journal *journal, int64_t *ret_highest, GError **error);
 /* A stable id of this agent, made at first use. */
 const char *journal_agent_id(Journal *journal);

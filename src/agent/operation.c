@@ -21,6 +21,7 @@ const OperationKind operation_kinds[] = {
     { "delete-volumes",   delete_volumes_steps,  false,    delete_volumes_params,    NULL },
     { "doctor-fix",       doctor_fix_steps,      true,     doctor_fix_params,        NULL },
     { "doctor-undo",      doctor_undo_steps,     true,     doctor_undo_params,       NULL },
+    { "import",           import_steps,          true,     NULL,                     NULL },
     { NULL },
 };
 /* clang-format on */

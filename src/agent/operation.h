@@ -78,7 +78,7 @@ void op_add_pause(Operation *op, const char *kind, double milliseconds);
 
 extern const OperationKind operation_kinds[];
 extern const Step snapshot_create_steps[], snapshot_rename_steps[], snapshot_forget_steps[],
-    merge_steps[], delete_volumes_steps[], doctor_fix_steps[], doctor_undo_steps[];
+    merge_steps[], delete_volumes_steps[], doctor_fix_steps[], doctor_undo_steps[], import_steps[];
 bool snapshot_create_params(const json_t *params, GError **error);
 bool snapshot_rename_params(const json_t *params, GError **error);
 bool snapshot_forget_params(const json_t *params, GError **error);
@@ -95,6 +95,14 @@ Vm *op_manifest(Operation *op, Domain **ret_home, GError **error);
 /* The lease of a storage domain, for an act that deletes or repairs: false with ERR_BUSY if somebody
  * else has it, which costs no try. Taken before the VM's start lock. */
 bool op_lease(Operation *op, const Domain *domain, LeaseHold *ret_hold, GError **error);
+/* Looks at everything that could need this volume, then puts it into the trash. The VM's start lock
+ * is held; several volumes of a chain go from the top down (delete_volume.c). */
+bool op_delete_volume(Operation *op, const HvDomain *hv, const char *path, GError **error);
+/* Empties, in a thread of its own, the trashes of the domains that these volumes came from. */
+void op_sweep_trash(Operation *op, const json_t *paths);
+/* Takes a snapshot out of the VM's tree, and removes its memory volume (snapshot_edit.c). */
+bool op_forget_snapshot(Operation *op, const Domain *home, Vm *vm, Snapshot *snapshot,
+                        GError **error);
 /* Is libvirt there to be asked? Else ERR_UNREACHABLE: no reason to use up a try. */
 bool op_connected(Operation *op, GError **error);
 /* Looks at the VM at libvirt. */

@@ -3,6 +3,7 @@
  * What the manager asks: one table (wire/wire.h has the meaning of each).
  */
 #include "agent/doctor.h"
+#include "agent/import.h"
 #include "agent/operation.h"
 #include "agent/starting.h"
 #include "agent/survey.h"
@@ -166,6 +167,26 @@ get_doctor(void *self, const HttpRequest *request, const char *id, json_t *body,
     return ready(self, error) && doctor_answer(self, http_query(request, "vm"), ret_json, error);
 }
 
+static bool
+post_import(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
+            GError **error)
+{
+    return ready(self, error) && import_answer(self, body, ret_json, error);
+}
+
+static bool
+get_epoch(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
+          GError **error)
+{
+    Agent *agent = self;
+    int64_t highest = 0;
+
+    if (!journal_highest_epoch(agent->journal, &highest, error))
+        return false;
+    *ret_json = json_pack("{s:I}", "epoch", (json_int_t)highest);
+    return true;
+}
+
 /* clang-format off */
 static const WireRoute routes[] = {
     { "GET",  "/v1/hello",                hello },
@@ -180,14 +201,16 @@ static const WireRoute routes[] = {
     { "POST", "/v1/operations/ID/ack",    ack_operation },
     { "GET",  "/v1/storage",              get_storage },
     { "GET",  "/v1/doctor",               get_doctor },
+    { "POST", "/v1/import",               post_import },
     { NULL },
 };
 /* clang-format on */
 
-/* The hook serves no manager: it has no epoch. */
+/* The hook serves no manager: it has no epoch. Nor has who asks for it. */
 /* clang-format off */
-static const WireRoute hook_routes[] = {
+static const WireRoute free_routes[] = {
     { "POST", "/v1/vms/ID/starting", starting_ask },
+    { "GET",  "/v1/epoch",           get_epoch },
     { NULL },
 };
 /* clang-format on */
@@ -221,8 +244,9 @@ agent_serve(const HttpRequest *request, HttpResponse *response, void *data)
         serve_events(agent, request, response);
         return;
     }
-    if (g_str_has_prefix(request->path, "/v1/vms/") && g_str_has_suffix(request->path, "/starting"))
-        wire_serve(hook_routes, agent, NULL, request, response);
+    if (g_str_equal(request->path, "/v1/epoch") || (g_str_has_prefix(request->path, "/v1/vms/") &&
+                                                    g_str_has_suffix(request->path, "/starting")))
+        wire_serve(free_routes, agent, NULL, request, response);
     else
         wire_serve(routes, agent, epoch_ok, request, response);
 }

@@ -127,8 +127,8 @@ remove_memory(Operation *op, const Domain *home, const Snapshot *snapshot, GErro
     return volume_unlink((const char *const[]){ snapshot->memory, NULL }, error);
 }
 
-static bool
-forget_one(Operation *op, const Domain *home, Vm *vm, Snapshot *snapshot, GError **error)
+bool
+op_forget_snapshot(Operation *op, const Domain *home, Vm *vm, Snapshot *snapshot, GError **error)
 {
     if (!remove_memory(op, home, snapshot, error))
         return false;
@@ -197,7 +197,7 @@ forget_act(void *self, GError **error)
     }
     for (size_t i = 0; i < how_many(op); i++) {
         Snapshot *snapshot = to_forget(op, vm, i);
-        if (snapshot != NULL && !forget_one(op, home, vm, snapshot, error))
+        if (snapshot != NULL && !op_forget_snapshot(op, home, vm, snapshot, error))
             return false;
     }
     return manifest_save(home, vm, error) && agent_look(op->agent, op->entry, error);

@@ -62,6 +62,18 @@ put_subject(json_t *doc, const json_t *job)
         json_object_set_new(doc, "disks", doc_list("disk", json_deep_copy(disks)));
 }
 
+/* Of an import: what was ended, and what could not be deleted. */
+static void
+put_imported(json_t *doc, const json_t *result)
+{
+    static const char *const keys[] = { "adopted", "deleted", "forgotten", "left" };
+    json_t *imported = json_object();
+
+    for (size_t i = 0; i < G_N_ELEMENTS(keys); i++)
+        copy_member(imported, result, keys[i]);
+    json_object_set_new(doc, "imported", imported);
+}
+
 /* Of a job of the doctor's: what became of each finding, or what could not be undone. */
 static void
 put_mended(json_t *doc, const json_t *result)
@@ -71,7 +83,7 @@ put_mended(json_t *doc, const json_t *result)
     if (json_object_get(result, "findings") != NULL)
         json_object_set_new(doc, "findings",
                             findings_document(json_object_get(result, "findings")));
-    if (left != NULL)
+    if (left != NULL && json_object_get(result, "undone") != NULL)
         json_object_set_new(doc, "left_undone", doc_list("reason", json_deep_copy(left)));
     copy_member(doc, result, "undone");
 }
@@ -98,7 +110,10 @@ job_document(const json_t *job)
     put_subject(doc, job);
     for (size_t i = 0; i < G_N_ELEMENTS(ours); i++)
         copy_member(doc, job, ours[i]);
-    put_mended(doc, json_object_get(job, "result"));
+    if (g_strcmp0(json_text(job, "kind"), "import") == 0)
+        put_imported(doc, json_object_get(job, "result"));
+    else
+        put_mended(doc, json_object_get(job, "result"));
     return doc;
 }
 

@@ -58,6 +58,7 @@ const Route api_routes[] = {
     { "GET",    "datacenters/*/storagedomains/*",  "storage_domain",   get_datacenter_storagedomain },
     { "GET",    "storagedomains",                  "storage_domains",  get_storagedomains },
     { "GET",    "storagedomains/*",                "storage_domain",   get_storagedomain },
+    { "POST",   "storagedomains/import",           "action",           post_import, "action" },
     { "GET",    "templates",                       "templates",        get_templates },
     { "GET",    "templates/*",                     "template",         get_template },
     { NULL },

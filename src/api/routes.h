@@ -77,7 +77,7 @@ void reply_job(Reply *reply, const char *job_id);
     X(get_events) X(get_event)                                                                \
     X(get_hosts) X(get_host) X(get_clusters) X(get_cluster) X(get_datacenters)                 \
     X(get_datacenter) X(get_datacenter_storagedomains) X(get_datacenter_storagedomain)         \
-    X(get_storagedomains) X(get_storagedomain) X(get_templates) X(get_template)
+    X(get_storagedomains) X(get_storagedomain) X(post_import) X(get_templates) X(get_template)
 /* clang-format on */
 #define X(name) bool name(Call *call, Reply *reply, GError **error);
 HANDLERS(X)

@@ -18,6 +18,8 @@ argument_word(char letter)
         return " SNAPSHOT";
     case 'S':
         return " SNAPSHOT...";
+    case 'd':
+        return " [DIR]";
     case 'j':
         return " JOB";
     case 'n':

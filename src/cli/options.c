@@ -229,7 +229,8 @@ check_arguments(const Options *options, GError **error)
     size_t wanted = strlen(command->args);
     bool open_end = wanted > 0 && strchr("Sw", command->args[wanted - 1]) != NULL;
 
-    size_t needed = g_str_equal(command->args, "V") ? 0 : wanted;
+    bool optional = g_str_equal(command->args, "V") || g_str_equal(command->args, "d");
+    size_t needed = optional ? 0 : wanted;
 
     if (g_str_equal(command->args, "w"))
         wanted = needed = 0;

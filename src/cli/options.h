@@ -37,6 +37,7 @@ typedef enum {
     OPT_FIX,
     OPT_CLASS,
     OPT_UNDO,
+    OPT_TAKE_OVER,
     OPT_LAST,
 } OptionId;
 
@@ -67,7 +68,7 @@ typedef struct {
     const char *noun;
     const char *verb; /* NULL: the noun is a command itself */
     /* One letter for each argument: v VM, s snapshot, j job, n new name, S one or more snapshots, V
-     * a VM or none, w any words (none is fine). Drives counting, usage and completion. */
+     * a VM or none, d a directory or none, w any words (none is fine). Drives counting, usage and completion. */
     const char *args;
     unsigned options; /* besides the global ones */
     bool (*run)(Cli *cli, GError **error);
@@ -121,6 +122,8 @@ bool snapshot_delete(Cli *cli, GError **error);
 bool snapshot_rename(Cli *cli, GError **error);
 bool plan_show(Cli *cli, GError **error);
 bool doctor_show(Cli *cli, GError **error);
+bool storage_list(Cli *cli, GError **error);
+bool storage_import(Cli *cli, GError **error);
 bool job_list(Cli *cli, GError **error);
 bool job_show(Cli *cli, GError **error);
 bool job_watch(Cli *cli, GError **error);

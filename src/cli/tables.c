@@ -47,7 +47,7 @@ const OptionRow option_rows[OPT_LAST] = {
     [OPT_VERIFY]    = { "verify",    0,   VALUE_CHOICE, "HOW",     verify_words,
                         "check before old volumes go: extents (default: their maps), none, full" },
     [OPT_DRY_RUN]   = { "dry-run",   'n', VALUE_NONE,   NULL,      NULL,
-                        "only show what would be done, as 'livemerge plan' does" },
+                        "only show what would be done; a delete: as 'livemerge plan' does" },
     [OPT_ALL_OPTIONS] = { "all-options", 0, VALUE_NONE, NULL,      NULL,
                         "also every strategy that was not chosen, and why not" },
     [OPT_MAX]       = { "max",       0,   VALUE_NUMBER, "COUNT",   NULL,
@@ -60,6 +60,8 @@ const OptionRow option_rows[OPT_LAST] = {
                         "only findings of this class; may be repeated" },
     [OPT_UNDO]      = { "undo",      0,   VALUE_TEXT,   "JOB",     NULL,
                         "take back what this job has mended" },
+    [OPT_TAKE_OVER] = { "take-over", 0,   VALUE_NONE,   NULL,      NULL,
+                        "hosts that obey another manager, lost for ever, obey this one; asks first" },
 };
 
 #define CREATE_OPTIONS (OPTION(OPT_MEMORY) | OPTION(OPT_QUIESCE) | OPTION(OPT_DISK))
@@ -87,6 +89,14 @@ const Command commands[] = {
       "show what deleting snapshots would do; nothing is changed",
       "For each row of volumes that would become one: the strategy, what is copied, the room that\n"
       "it needs meanwhile and frees in the end, time and pauses. Exits 0 if it is possible, else 1." },
+    { "storage", "list", "", 0, storage_list, "list the storage domains: directories with volumes",
+      NULL },
+    { "storage", "import", "d", OPTION(OPT_DRY_RUN) | OPTION(OPT_TAKE_OVER), storage_import,
+      "take over the VMs of storage whose manager was lost",
+      "VMs, snapshots and their state come from the manifests and headers there; each VM is looked\n"
+      "at as if its QEMU had crashed. What the lost manager had under way is finished or taken back.\n"
+      "Without a directory all storage domains of the hosts. What only you can decide is listed with\n"
+      "the command that does it." },
     { "job", "list", "", 0, job_list, "list the jobs, newest first", NULL },
     { "job", "show", "j", 0, job_show, "show a job, its disks and its steps", NULL },
     { "job", "watch", "j", 0, job_watch, "show a job's progress until it has ended",

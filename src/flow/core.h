@@ -31,6 +31,8 @@ typedef struct {
     char *problem;       /* NULL = none */
     GHashTable *look_at; /* ids of VMs that changed */
     bool look_at_all;
+    bool look_at_operations; /* some that are not ours have ended */
+    bool retry;              /* the nap before the next hello is over */
 } Host;
 
 struct Manager {
@@ -77,7 +79,7 @@ typedef struct {
 extern const FlowKind flow_kinds[]; /* ends with a NULL name */
 const FlowKind *flow_kind(const char *name);
 extern const Step create_snapshot_steps[], remove_snapshots_steps[], merge_run_steps[],
-    rename_snapshot_steps[], doctor_steps[];
+    rename_snapshot_steps[], doctor_steps[], import_vm_steps[];
 
 /* ---- one flow ---- */
 
@@ -142,6 +144,13 @@ Host *host_new(Manager *m, const HostConfig *config, GError **error);
 void host_free(Host *host);
 void host_start(Host *host); /* lock held */
 Host *host_by_name(Manager *m, const char *name);
+void host_retry_locked(Host *host); /* lock held: says hello again at once */
+/* Every VM of the host anew. */
+bool host_look_at_all(Host *host, GError **error);
+/* Outcomes that were heard of while nobody listened. Those of flows that have ended, or of a
+ * manager that was lost, are acknowledged: nobody is left who would ask for them. strange (may be
+ * NULL): takes those that run and are none of ours. */
+bool host_look_at_operations(Host *host, json_t *strange, GError **error);
 /* One call; a host that is known to be down is not asked. A newer manager that took over reads as
  * ERR_UNREACHABLE: wait, never fail. */
 bool host_call(Host *host, const char *method, const char *path, const json_t *body,
@@ -164,6 +173,10 @@ char *inventory_host_of(Manager *m, const char *vm_id); /* NULL = nowhere */
 Vm *inventory_ask(Host *host, const char *vm_id, const char *query, unsigned timeout_ms,
                   GError **error);
 
+/* ---- door.c */
+/* Does an open job hold the VM? */
+bool vm_is_held(Manager *m, const char *vm_id);
+
 /* ---- plan.c: the agent's plan of a removal (plan_to_json() of model/plan.h) ---- */
 /* What deleting the snapshots that params name (snapshots, disk, strategy, verify) would be. The
  * VM, as it was seen for that, is put into the inventory. Also true for a plan that is not
@@ -177,10 +190,12 @@ json_t *agent_plan_runs(const json_t *plan, const json_t *params, const char *ho
 
 /* ---- events.c ---- */
 /* Our own codes, for what oVirt has no word for. */
-#define EVENT_PAUSED 30001   /* a merge has paused itself and needs somebody */
-#define EVENT_GOES_ON 30002  /* it goes on */
-#define EVENT_MISMATCH 30003 /* the check of a merge found a difference */
-#define EVENT_DATABASE 30004 /* the manager's database was damaged and set aside */
+#define EVENT_PAUSED 30001     /* a merge has paused itself and needs somebody */
+#define EVENT_GOES_ON 30002    /* it goes on */
+#define EVENT_MISMATCH 30003   /* the check of a merge found a difference */
+#define EVENT_DATABASE 30004   /* the manager's database was damaged and set aside */
+#define EVENT_TAKEN_OVER 30005 /* hosts of a manager that was lost obey this one */
+#define EVENT_IMPORTED 30006   /* storage was imported */
 /* Of the flow of one run, told by its job. about: one such event for each. */
 bool event_of_run(Flow *flow, int code, const char *severity, const char *about, char *take_text,
                   GError **error);

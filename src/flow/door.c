@@ -26,9 +26,8 @@ holder_locked(Manager *m, const char *vm_id)
     return NULL;
 }
 
-/* Does a job hold it? That is answer enough. */
-static bool
-is_held(Manager *m, const char *vm_id)
+bool
+vm_is_held(Manager *m, const char *vm_id)
 {
     WITH_LOCK(&m->lock);
 
@@ -73,7 +72,7 @@ vm_now(Manager *m, const char *id_or_name, GError **error)
     g_autoptr(GError) why = NULL;
     Vm *now;
 
-    if (host == NULL || is_held(m, vm->id))
+    if (host == NULL || vm_is_held(m, vm->id)) /* that is answer enough */
         return g_steal_pointer(&vm);
     now = inventory_ask(host, vm->id, "?fresh=1", LOOK_MS, &why);
     if (now != NULL)
@@ -303,7 +302,7 @@ look_and_plan(Manager *m, const SnapshotsRemove *what, unsigned timeout_ms)
     g_autoptr(json_t) params = NULL;
     Vm *now = NULL;
 
-    if (host == NULL || is_held(m, look.vm->id))
+    if (host == NULL || vm_is_held(m, look.vm->id))
         return look;
     params = remove_params(look.vm, what);
     if (!agent_plan_ask(host, look.vm->id, params, timeout_ms, &now, &look.plan, &look.why)) {

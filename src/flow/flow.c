@@ -14,6 +14,7 @@
 
 static const char *const create_cancel[] = { "begin", "wait", NULL };
 static const char *const remove_cancel[] = { "plan", "merge", NULL };
+static const char *const import_cancel[] = { "quiet", "begin", "wait", NULL };
 
 /* clang-format off */
 const FlowKind flow_kinds[] = {
@@ -22,6 +23,7 @@ const FlowKind flow_kinds[] = {
     { "remove-snapshots", remove_snapshots_steps,  342,  356, 357,   343,     remove_cancel },
     { "rename-snapshot",  rename_snapshot_steps,   0,    0,   0,     0,       NULL },
     { "doctor",           doctor_steps,            0,    0,   0,     0,       NULL },
+    { "import",           import_vm_steps,         0,    0,   0,     0,       import_cancel },
     { "merge-run",        merge_run_steps,         0,    0,   0,     0,       NULL },
     { NULL },
 };

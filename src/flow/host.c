@@ -75,7 +75,10 @@ mark_down(Host *host, const char *problem)
 static bool
 taken_over(Host *host, const GError *why, GError **error)
 {
-    g_autofree char *problem = g_strdup_printf("another manager has taken over: %s", why->message);
+    g_autofree char *problem =
+        g_strdup_printf("another manager has taken over: %s; if that manager is lost for ever: "
+                        "livemerge storage import --take-over",
+                        why->message);
 
     if (mark_down(host, problem))
         log_warn("host %s: %s; this manager does nothing there any more", host->name, problem);
@@ -112,8 +115,8 @@ host_call_within(Host *host, unsigned timeout_ms, const char *method, const char
     return false;
 }
 
-static bool
-look_at_all(Host *host, GError **error)
+bool
+host_look_at_all(Host *host, GError **error)
 {
     int64_t ticket = inventory_ticket(host->manager);
     g_autoptr(json_t) answer = NULL;
@@ -122,10 +125,14 @@ look_at_all(Host *host, GError **error)
            inventory_put_all(host, json_object_get(answer, "vms"), ticket, error);
 }
 
-/* Outcomes that were heard of while nobody listened; those of flows that have ended are
- * acknowledged: nobody is left who would ask for them. */
 static bool
-look_at_operations(Host *host, GError **error)
+is_running(const json_t *operation)
+{
+    return g_strcmp0(json_text(operation, "state"), "running") == 0;
+}
+
+bool
+host_look_at_operations(Host *host, json_t *strange, GError **error)
 {
     g_autoptr(json_t) answer = NULL;
     size_t i;
@@ -138,10 +145,12 @@ look_at_operations(Host *host, GError **error)
         g_autofree char *path = g_strdup_printf("/v1/operations/%s/ack", id);
         g_autoptr(json_t) nothing = NULL;
 
-        if (!id_is_valid(id) || seen_operation(host->manager, operation, true) ||
-            g_strcmp0(json_text(operation, "state"), "running") == 0)
+        if (!id_is_valid(id) || seen_operation(host->manager, operation, true))
             continue;
-        wire_call(host->client, "POST", path, NULL, &nothing, NULL);
+        if (!is_running(operation))
+            wire_call(host->client, "POST", path, NULL, &nothing, NULL);
+        else if (strange != NULL)
+            json_array_append(strange, operation);
     }
     return true;
 }
@@ -154,11 +163,6 @@ say_hello(Host *host, GError **error)
 
     if (!wire_call(host->client, "GET", "/v1/hello", NULL, &hello, error))
         return false;
-    if (json_number(hello, "epoch") > m->epoch)
-        return error_set(error, ERR_STALE_EPOCH,
-                         "its agent obeys a manager of epoch %" G_GINT64_FORMAT
-                         ", this one has %" G_GINT64_FORMAT,
-                         json_number(hello, "epoch"), m->epoch);
     WITH_LOCK(&m->lock);
     g_free(host->agent_id);
     host->agent_id = g_strdup(json_text(hello, "agent_id"));
@@ -192,6 +196,16 @@ wish_look(Host *host, const char *vm_id)
     g_cond_broadcast(&host->wake);
 }
 
+/* One that nobody of ours waits for has ended: the manager that began it was lost. */
+static void
+wish_operations(Host *host)
+{
+    WITH_LOCK(&host->manager->lock);
+
+    host->look_at_operations = true;
+    g_cond_broadcast(&host->wake);
+}
+
 static void
 note_connected(Host *host, bool connected)
 {
@@ -211,7 +225,9 @@ on_event(const json_t *event, void *data)
     if (manager_stopping(host->manager))
         return false;
     if (g_strcmp0(what, "operation") == 0) {
-        seen_operation(host->manager, json_object_get(event, "operation"), true);
+        const json_t *operation = json_object_get(event, "operation");
+        if (!seen_operation(host->manager, operation, true) && !is_running(operation))
+            wish_operations(host);
     } else if (g_strcmp0(what, "vm") == 0 && json_text(event, "vm_id") != NULL) {
         wish_look(host, json_text(event, "vm_id"));
     } else if (g_strcmp0(what, "host") == 0) {
@@ -244,11 +260,11 @@ follow(Host *host, bool *ret_was_up, GError **error)
 {
     Stream stream = { .host = host };
 
-    if (!say_hello(host, error) || !look_at_all(host, error))
+    if (!say_hello(host, error) || !host_look_at_all(host, error))
         return false;
     mark_up(host);
     *ret_was_up = true;
-    if (!look_at_operations(host, error))
+    if (!host_look_at_operations(host, NULL, error))
         return false;
     flows_kick_all(host->manager);
     return wire_events(host->client, on_line, &stream, error);
@@ -261,8 +277,16 @@ nap(Host *host, unsigned ms)
     int64_t until = g_get_monotonic_time() + ms * G_TIME_SPAN_MILLISECOND;
     WITH_LOCK(&m->lock);
 
-    while (!m->stopping && g_cond_wait_until(&host->wake, &m->lock, until))
+    while (!m->stopping && !host->retry && g_cond_wait_until(&host->wake, &m->lock, until))
         ;
+    host->retry = false;
+}
+
+void
+host_retry_locked(Host *host)
+{
+    host->retry = true;
+    g_cond_broadcast(&host->wake);
 }
 
 static void *
@@ -320,7 +344,7 @@ look_at_suspended(Host *host)
     }
 }
 
-typedef enum { WISH_STOP, WISH_ALL, WISH_VM, WISH_SUSPENDED } Wish;
+typedef enum { WISH_STOP, WISH_ALL, WISH_VM, WISH_SUSPENDED, WISH_OPERATIONS } Wish;
 
 /* Takes one wish, or waits for it; *due_us is when the suspended ones are due. */
 static Wish
@@ -331,14 +355,18 @@ next_wish(Host *host, int64_t *due_us, char **ret_vm_id)
     GHashTableIter iter;
     char *id;
 
-    while (!m->stopping && !host->look_at_all && g_hash_table_size(host->look_at) == 0 &&
-           g_get_monotonic_time() < *due_us)
+    while (!m->stopping && !host->look_at_all && !host->look_at_operations &&
+           g_hash_table_size(host->look_at) == 0 && g_get_monotonic_time() < *due_us)
         g_cond_wait_until(&host->wake, &m->lock, *due_us);
     if (m->stopping)
         return WISH_STOP;
     if (g_get_monotonic_time() >= *due_us) {
         *due_us = g_get_monotonic_time() + POLL_MS * G_TIME_SPAN_MILLISECOND;
         return WISH_SUSPENDED;
+    }
+    if (host->look_at_operations) {
+        host->look_at_operations = false;
+        return WISH_OPERATIONS;
     }
     if (host->look_at_all) {
         host->look_at_all = false;
@@ -357,7 +385,7 @@ look_at_everything(Host *host)
 {
     g_autoptr(GError) error = NULL;
 
-    if (!look_at_all(host, &error))
+    if (!host_look_at_all(host, &error))
         log_debug("host %s: %s", host->name, error->message);
     flows_kick_all(host->manager);
 }
@@ -377,6 +405,8 @@ look_thread(void *data)
             look_at_vm(host, vm_id, "");
         else if (wish == WISH_ALL)
             look_at_everything(host);
+        else if (wish == WISH_OPERATIONS)
+            host_look_at_operations(host, NULL, NULL); /* the next hello finds what it did not */
         else
             look_at_suspended(host);
     }

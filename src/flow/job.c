@@ -91,6 +91,7 @@ single_call(const FlowRow *row)
 {
     return g_str_equal(row->kind, "rename-snapshot") ? "rename"
            : g_str_equal(row->kind, "doctor")        ? "doctor"
+           : g_str_equal(row->kind, "import")        ? "import"
                                                      : "create";
 }
 

@@ -103,6 +103,24 @@ typedef struct {
 /* Begins a job, like the other deeds. */
 char *manager_doctor_fix(Manager *manager, const DoctorFix *what, GError **error);
 
+/* ---- import: of a manager that was lost (import.c) ---- */
+typedef struct {
+    const char *path; /* a directory of the hosts; NULL = all their storage domains */
+    bool dry_run;     /* only say what would be done */
+    bool take_over;   /* hosts that obey another manager obey this one from now on */
+    const char *correlation_id;
+    const char *user;
+} StorageImport;
+/* Looks at everything, and begins a job for each VM that another manager has left unfinished:
+ * {"vms": [{"vm_id","vm","host","state","path","disks","volumes","snapshots","unmanaged",
+ *   "running": [{"id","kind","step"}], "todo": {"adopt","delete","forget"} (agent/import.h),
+ *   "job": id, "held": true (by a job of ours, which ends it)}],
+ *  "doubtful": [{"vm_id","vm","host","file","why","command"}],
+ *  "domains": [{"id","name","path","host"}], "silent": [{"name","why"}]}
+ * Asks the hosts, which may take a while. ERR_NOT_FOUND: no host has the directory. */
+bool manager_import(Manager *manager, const StorageImport *what, json_t **ret_answer,
+                    GError **error);
+
 /* ---- jobs: a job is a flow without parent; its steps are its children ---- */
 /* {"id","kind","description","vm_id","vm_name","snapshots":[id..],"correlation_id","status":"started|finished|failed|aborted",
  *  "names":[name..],"user","cancel":bool,"error_code":word,"result":{} of the operation, where

@@ -238,6 +238,35 @@ vm_add_snapshot_disk(Snapshot *snapshot, const char *disk_id, const char *volume
     g_ptr_array_add(snapshot->disks, entry);
 }
 
+static guint
+place_of(const Vm *vm, const Disk *disk, int at)
+{
+    guint place = 0;
+
+    for (; place < vm->snapshots->len; place++) {
+        const SnapshotDisk *sd = snapshot_disk(vm->snapshots->pdata[place], disk->id);
+        if (sd != NULL && disk_volume_index(disk, sd->volume_id) > at)
+            break;
+    }
+    return place;
+}
+
+void
+vm_insert_snapshot(Vm *vm, Snapshot *take_snapshot, const char *disk_id, const char *volume_id)
+{
+    const Disk *disk = vm_disk(vm, disk_id);
+    guint place = place_of(vm, disk, disk_volume_index(disk, volume_id));
+
+    if (place > 0)
+        take_snapshot->parent = g_strdup(((Snapshot *)vm->snapshots->pdata[place - 1])->id);
+    if (place < vm->snapshots->len) {
+        Snapshot *next = vm->snapshots->pdata[place];
+        g_free(next->parent);
+        next->parent = g_strdup(take_snapshot->id);
+    }
+    g_ptr_array_insert(vm->snapshots, (int)place, take_snapshot);
+}
+
 bool
 disk_is_managed(const Disk *disk)
 {

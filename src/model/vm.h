@@ -149,6 +149,10 @@ OperationRecord *vm_operation(const Vm *vm, const char *op_id);
 void vm_add_leftover(Vm *vm, const char *path);
 void vm_remove_leftover(Vm *vm, const char *path);
 void vm_add_snapshot_disk(Snapshot *snapshot, const char *disk_id, const char *volume_id);
+/* Puts a snapshot that will own this volume of the disk into the row, before the first one that owns
+ * a volume further up. */
+void vm_insert_snapshot(Vm *vm, Snapshot *take_snapshot, const char *disk_id,
+                        const char *volume_id);
 /* A disk that VMs and snapshots can use: managed, writable. */
 bool disk_is_managed(const Disk *disk);
 /* What the user must know of a disk that is busy, and how to end it; NULL = it is not. */

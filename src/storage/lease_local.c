@@ -90,10 +90,11 @@ say_busy(const Local *local, GError **error)
     if (!read_record(local, &record, error))
         return false;
     holder = text_of(record, "holder");
-    return error_set(error, ERR_BUSY,
-                     "%s: %s holds the lease for deleting and repairing there (number %" G_GINT64_FORMAT
-                     "); it is free when that has ended what it does; if it hangs, end that process",
-                     local->what, holder != NULL ? holder : "another process", token_of(record));
+    return error_set(
+        error, ERR_BUSY,
+        "%s: %s holds the lease for deleting and repairing there (number %" G_GINT64_FORMAT
+        "); it is free when that has ended what it does; if it hangs, end that process",
+        local->what, holder != NULL ? holder : "another process", token_of(record));
 }
 
 static bool

@@ -181,6 +181,12 @@ store_close(Store *store)
 int64_t
 store_next_epoch(Store *store, GError **error)
 {
+    return store_epoch_above(store, 0, error);
+}
+
+int64_t
+store_epoch_above(Store *store, int64_t floor, GError **error)
+{
     WITH_LOCK(&store->lock);
     g_autoptr(sqlite3_stmt) stmt =
         sql_prepare(store,
@@ -193,7 +199,7 @@ store_next_epoch(Store *store, GError **error)
         return 0;
     /* Agents remember the highest epoch: a database that was lost and made anew must not begin
      * below it, or nobody would obey. */
-    sql_put_number(stmt, 1, MAX(clock_wall_ms() / 1000, 1));
+    sql_put_number(stmt, 1, MAX(clock_wall_ms() / 1000, floor + 1));
     if (sql_next(store, stmt, error) != SQL_ROW)
         return 0;
     epoch = sqlite3_column_int64(stmt, 0);

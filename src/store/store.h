@@ -31,6 +31,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Store, store_close)
 /* A number higher than any before, also higher than those of an older database that was lost (it
  * is at least the time in seconds); 0 = error. Called once at start. */
 int64_t store_next_epoch(Store *store, GError **error);
+/* The same, above a number that an older manager has given out. */
+int64_t store_epoch_above(Store *store, int64_t floor, GError **error);
 /* A stable id of this installation. */
 const char *store_instance(Store *store);
 

@@ -9,7 +9,7 @@
 /* clang-format off */
 /*
  *   method path                      what                                    answer
- *   GET    /v1/hello                 who are you                             {name, version, agent_id, epoch, connected}
+ *   GET    /v1/hello                 who are you                             {name, version, agent_id, connected}
  *   GET    /v1/vms                   every VM of the host                    {"vms": [Vm]}
  *   GET    /v1/vms/ID?fresh=1        one VM; fresh: look again first; with   Vm (model/vm.h)
  *                                    users=1: also find files without a VM
@@ -30,6 +30,13 @@
  *   POST   /v1/operations/ID/ack     its outcome is known: forget it         {}
  *   GET    /v1/events                stream of lines                         Event, Event, ...
  *   GET    /v1/storage               storage domains                         {"domains": [...]}
+ *   POST   /v1/import                what is there, for a manager that       {"vms": [{vm_id, vm, state, path, disks,
+ *                                    knows nothing: {"path": DIR (absent =     volumes, snapshots, unmanaged, "running":
+ *                                    everywhere; DIR becomes a storage         [{id, kind, step}], "todo": {"adopt",
+ *                                    domain), "dry_run": it does not}          "delete", "forget"}}] (agent/import.h),
+ *                                                                            "doubtful": [{vm_id, vm, file, why,
+ *                                                                            command}], "domains": [{id, name, path}]}
+ *   GET    /v1/epoch                 the highest that was seen; needs none   {"epoch": N}
  *   GET    /v1/doctor?vm=ID          what is wrong, of one VM or of all       {"findings": [finding_to_json()],
  *                                    (model/diagnosis.h)                      "busy": [{vm_id, why}] and "unread":
  *                                                                            [{path, why}]: not looked at,
@@ -56,6 +63,8 @@
  *   doctor-fix        classes: [word] (absent, empty = all that are safe), safe_only: bool
  *                     → {findings: [finding with "state": "mended|left", "why"], undo: operation id}
  *   doctor-undo       undo: operation id of a doctor-fix          → {undone: number, left: [text]}
+ *   import            (none)   does what "todo" says              → {adopted: [{id, name}], deleted: [path],
+ *                                                                    left: [{path, why}], forgotten: [{id, name}]}
  *
  * Event lines: {"event": "vm", "vm_id": ID}            look at it again (also: it is gone)
  *              {"event": "operation", "operation": {Operation}}   state, step or progress changed
