@@ -63,7 +63,7 @@ adopt_act(void *self, GError **error)
     import_adopt(vm, adopt);
     op_result(op, "adopted", json_incref(adopt));
     return operation_save(op, error) && fault_point("agent.import.before-adopt", error) &&
-           manifest_save(home, vm, error);
+           manifest_save(home, vm, error) && agent_look(op->agent, op->entry, error);
 }
 
 /* ---- delete ---- */
@@ -127,7 +127,7 @@ delete_act(void *self, GError **error)
         return false;
     op_sweep_trash(op, paths);
     op_remember(op, "deleted", json_true());
-    return true;
+    return agent_look(op->agent, op->entry, error);
 }
 
 /* ---- forget ---- */

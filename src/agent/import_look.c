@@ -35,6 +35,44 @@ doubt(const Tour *tour, const char *vm_id, const char *vm_name, const char *file
     json_array_append_new(tour->doubtful, entry);
 }
 
+static bool
+is_unusable(const Snapshot *snapshot)
+{
+    for (guint i = 0; i < snapshot->disks->len; i++)
+        if (((SnapshotDisk *)snapshot->disks->pdata[i])->unusable)
+            return true;
+    return false;
+}
+
+/* Its volume is in no chain any more: who took it out may have written it into the one below. */
+static bool
+is_lost(const Vm *vm, const Snapshot *snapshot)
+{
+    for (guint i = 0; i < snapshot->disks->len; i++) {
+        const SnapshotDisk *sd = snapshot->disks->pdata[i];
+        const Disk *disk = vm_disk(vm, sd->disk_id);
+        if (disk != NULL && disk_volume_index(disk, sd->volume_id) < 0)
+            return true;
+    }
+    return false;
+}
+
+static char *
+why_unusable(const Vm *vm, const Snapshot *snapshot)
+{
+    const Snapshot *below = snapshot->parent != NULL ? vm_snapshot(vm, snapshot->parent) : NULL;
+
+    if (!is_lost(vm, snapshot))
+        return g_strdup_printf("snapshot '%s' is unusable: a merge has begun to change its volume; "
+                               "it can only be deleted",
+                               snapshot->name);
+    return g_strdup_printf(
+        "snapshot '%s' is unusable: its volume was merged, and the manifest does "
+        "not know how; it can only be deleted%s%s%s",
+        snapshot->name, below != NULL ? ". If it was merged downwards, '" : "",
+        below != NULL ? below->name : "", below != NULL ? "' now holds its state" : "");
+}
+
 static void
 doubt_snapshots(const Tour *tour, const Vm *vm)
 {
@@ -42,16 +80,10 @@ doubt_snapshots(const Tour *tour, const Vm *vm)
 
     for (guint i = 0; i < vm->snapshots->len; i++) {
         const Snapshot *snapshot = vm->snapshots->pdata[i];
-        bool unusable = false;
+        g_autofree char *why = why_unusable(vm, snapshot);
 
-        for (guint k = 0; k < snapshot->disks->len; k++)
-            unusable = unusable || ((SnapshotDisk *)snapshot->disks->pdata[k])->unusable;
-        if (!unusable)
+        if (!is_unusable(snapshot))
             continue;
-        g_autofree char *why = g_strdup_printf("snapshot '%s' is unusable: a merge has begun to "
-                                               "change its volume, or other tools have "
-                                               "merged it; it can only be deleted",
-                                               snapshot->name);
         doubt(tour, vm->id, vm->name, NULL, why,
               g_strdup_printf("livemerge snapshot delete %s %s", name, snapshot->id));
     }

@@ -175,6 +175,9 @@ mark_boundary(const Vm *vm, const Disk *disk, const char *const *ids, const Snap
                       disk->unmanaged != NULL ? disk->unmanaged
                                               : "the disk is read-only or has no known volumes");
     index = disk_volume_index(disk, entry->volume_id);
+    if (index < 0 &&
+        entry->unusable) /* merged by others: only its entry is left, to be forgotten */
+        return true;
     if (index < 0)
         return refuse(vm, disk, error, "volume %s of snapshot '%s' is not in its chain",
                       entry->volume_id, snapshot->name);
