@@ -3,9 +3,10 @@
  * The VM is off, and its new leaf holds all: its definition changes to it.
  *
  * Nobody may write the old leaf between the moment when it was read and the one when the definition
- * names the new one. So, while the domain's lease and the VM's start lock are held and QEMU's image lock keeps every QEMU
- * from opening the old leaf for writing: the VM is still off, the old leaf is as it was when it
- * was read; then the definition is changed, looked at again, and the manifest follows.
+ * names the new one. So, while the domain's lease and the VM's start lock are held and QEMU's image
+ * lock keeps every QEMU from opening the old leaf for writing: the VM is still off, the old leaf is
+ * as it was when it was read; then the definition is changed, looked at again, and the manifest
+ * follows.
  *
  * A start that libvirt had begun before the definition changed goes on with the old leaf (if it
  * gets past the locks). It is seen by the look after: then the old leaf is the truth, the
@@ -183,7 +184,8 @@ switch_held(Operation *op, const LeaseHold *lease, GError **error)
         return false;
     hv_domain_free(hv);
     hv = op_hv(op, error);
-    return hv != NULL && is_quiet(op, hv, error) && redefine(op, lease, error) && conclude(op, error);
+    return hv != NULL && is_quiet(op, hv, error) && redefine(op, lease, error) &&
+           conclude(op, error);
 }
 
 bool
@@ -195,7 +197,8 @@ cold_switch(Operation *op, GError **error)
     autofd int start_lock = -1;
     bool ok;
 
-    if (vm == NULL || !op_lease(op, home, &lease, error) || (start_lock = vm_start_lock(home, op->row.vm_id, START_LOCK_MS, error)) < 0)
+    if (vm == NULL || !op_lease(op, home, &lease, error) ||
+        (start_lock = vm_start_lock(home, op->row.vm_id, START_LOCK_MS, error)) < 0)
         return false;
     ok = switch_held(op, &lease, error);
     release_leaf(op);

@@ -4,8 +4,9 @@
  *
  *   delete ─► (end)         on refusal ─► failed ─► (end, failed); the files stay
  *
- * Under the domain's lease and the VM's start lock: the live chain and libvirt's definitions are asked again, everything
- * is durable, the headers of all volumes of the domain are read again; what anything names stays.
+ * Under the domain's lease and the VM's start lock: the live chain and libvirt's definitions are
+ * asked again, everything is durable, the headers of all volumes of the domain are read again; what
+ * anything names stays.
  */
 #include "agent/operation.h"
 #include "agent/starting.h"
@@ -158,8 +159,9 @@ op_delete_volume(Operation *op, const HvDomain *hv, const char *path, GError **e
     Domain *domain = agent_domain(op->agent, path, false, error);
     g_auto(LeaseHold) lease = { 0 };
 
-    if (domain == NULL || !op_lease(op, domain, &lease, error) || !vm_does_not_name(op, hv, path, error) ||
-        !nobody_has_it(op, path, error) || !fault_point("agent.delete.before-unlink", error))
+    if (domain == NULL || !op_lease(op, domain, &lease, error) ||
+        !vm_does_not_name(op, hv, path, error) || !nobody_has_it(op, path, error) ||
+        !fault_point("agent.delete.before-unlink", error))
         return false;
     return volume_delete(domain, op->row.id, path, TRASH_LATER, error) &&
            fault_point("agent.delete.after-unlink", error);
@@ -202,6 +204,14 @@ definition_is_right(Operation *op, HvDomain **hv, GError **error)
     return error_set(error, ERR_BUSY, "%s", problem->message);
 }
 
+HvDomain *
+op_hv_for_delete(Operation *op, GError **error)
+{
+    g_autoptr(HvDomain) hv = op_hv(op, error);
+
+    return hv != NULL && definition_is_right(op, &hv, error) ? g_steal_pointer(&hv) : NULL;
+}
+
 static bool
 delete_act(void *self, GError **error)
 {
@@ -215,7 +225,7 @@ delete_act(void *self, GError **error)
 
     if (vm == NULL || !op_lease(op, home, &lease, error) ||
         (lock = vm_start_lock(home, op->row.vm_id, LOCK_BUDGET_MS, error)) < 0 ||
-        (hv = op_hv(op, error)) == NULL || !definition_is_right(op, &hv, error))
+        (hv = op_hv_for_delete(op, error)) == NULL)
         return false;
     /* a run is given base first, and each of its volumes is named by the one above it */
     for (size_t i = json_array_size(list); i > 0; i--)

@@ -122,7 +122,7 @@ delete_act(void *self, GError **error)
 
     if (paths == NULL || !op_lease(op, home, &lease, error) ||
         (lock = vm_start_lock(home, op->row.vm_id, LOCK_BUDGET_MS, error)) < 0 ||
-        (hv = op_hv(op, error)) == NULL || !delete_all(op, hv, vm, paths, error) ||
+        (hv = op_hv_for_delete(op, error)) == NULL || !delete_all(op, hv, vm, paths, error) ||
         !manifest_save(home, vm, error))
         return false;
     op_sweep_trash(op, paths);

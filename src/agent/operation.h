@@ -92,9 +92,12 @@ void merge_scratch_free(void *scratch);
 
 /* The manifest as stored, to change and save; home is borrowed. */
 Vm *op_manifest(Operation *op, Domain **ret_home, GError **error);
-/* The lease of a storage domain, for an act that deletes or repairs: false with ERR_BUSY if somebody
- * else has it, which costs no try. Taken before the VM's start lock. */
+/* The lease of a storage domain, for an act that deletes or repairs: false with ERR_BUSY if
+ * somebody else has it, which costs no try. Taken before the VM's start lock. */
 bool op_lease(Operation *op, const Domain *domain, LeaseHold *ret_hold, GError **error);
+/* Looks at the VM, whose start lock is held; a stale definition of one that is off is mended first.
+ */
+HvDomain *op_hv_for_delete(Operation *op, GError **error);
 /* Looks at everything that could need this volume, then puts it into the trash. The VM's start lock
  * is held; several volumes of a chain go from the top down (delete_volume.c). */
 bool op_delete_volume(Operation *op, const HvDomain *hv, const char *path, GError **error);

@@ -149,8 +149,8 @@ OperationRecord *vm_operation(const Vm *vm, const char *op_id);
 void vm_add_leftover(Vm *vm, const char *path);
 void vm_remove_leftover(Vm *vm, const char *path);
 void vm_add_snapshot_disk(Snapshot *snapshot, const char *disk_id, const char *volume_id);
-/* Puts a snapshot that will own this volume of the disk into the row, before the first one that owns
- * a volume further up. */
+/* Puts a snapshot that will own this volume of the disk into the row, before the first one that
+ * owns a volume further up. */
 void vm_insert_snapshot(Vm *vm, Snapshot *take_snapshot, const char *disk_id,
                         const char *volume_id);
 /* A disk that VMs and snapshots can use: managed, writable. */

@@ -264,8 +264,8 @@ undo_return_manifest(const Domain *domain, const char *op_id, const char *vm_id,
     g_autofree char *dir = undo_dir(domain, op_id, error);
     g_auto(LeaseHold) hold = { 0 };
 
-    if (file == NULL || dir == NULL ||
-        !lease_hold(domain->lease, LEASE_BUDGET_MS, &hold, error) || !lease_check(&hold, error))
+    if (file == NULL || dir == NULL || !lease_hold(domain->lease, LEASE_BUDGET_MS, &hold, error) ||
+        !lease_check(&hold, error))
         return false;
     g_autofree char *copy = g_build_filename(dir, "manifest.json", NULL);
     g_autofree char *name = g_strdup_printf("%s.undo.livemerge-tmp", file);

@@ -61,8 +61,8 @@ throw_away(const Domain *domain, const char *trash, const char *entry, LeaseHold
 
     if (hold->lease == NULL && !lease_hold(domain->lease, LEASE_BUDGET_MS, hold, error))
         return false;
-    return lease_check(hold, error) && (unlink(path) == 0 || errno == ENOENT ||
-                                        error_set_errno(error, "removing %s", path));
+    return lease_check(hold, error) &&
+           (unlink(path) == 0 || errno == ENOENT || error_set_errno(error, "removing %s", path));
 }
 
 static bool
@@ -202,7 +202,8 @@ volume_delete(const Domain *domain, const char *op_id, const char *path, TrashWh
     } else if (errno != ENOENT) {
         return error_set_errno(error, "looking at %s", place);
     } else if (!dir_sync_of(place, error)) {
-        return false; /* an earlier try may have died before it did that: the name could come back */
+        return false; /* an earlier try may have died before it did that: the name could come back
+                       */
     }
     return what != TRASH_EMPTY || trash_remove(domain, op_id, name, error);
 }
@@ -217,5 +218,6 @@ volume_unlink(const char *const *paths, GError **error)
         if (unlink(last) < 0 && errno != ENOENT)
             return error_set_errno(error, "removing %s", last);
     }
-    return last == NULL || dir_sync_of(last, error); /* one that is gone may have been so only just */
+    return last == NULL ||
+           dir_sync_of(last, error); /* one that is gone may have been so only just */
 }

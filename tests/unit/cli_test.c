@@ -50,7 +50,7 @@ test_parse(void)
         { "vm show a b", NULL, NULL, "one argument too many: 'b'" },
         { "vm", NULL, NULL, "wants a verb: list, show" },
         { "vm fly", NULL, NULL, "no verb 'fly'" },
-        { "cow list", NULL, NULL, "unknown command 'cow'; there are vm, snapshot, plan, job" },
+        { "cow list", NULL, NULL, "unknown command 'cow'; there are vm, snapshot, plan, storage, job" },
         { "vm list --frobnicate", NULL, NULL, "unknown option '--frobnicate'" },
         { "vm list -z", NULL, NULL, "unknown option '-z'" },
         { "vm list -yz", NULL, NULL, "unknown option '-yz'" },
@@ -1261,7 +1261,7 @@ test_complete(void)
         const char *words; /* after the program; the last one is being typed */
         const char *wanted;
     } rows[] = {
-        { "", "vm\nsnapshot\nplan\njob\nevent\ndoctor\nversion\nhelp\n" },
+        { "", "vm\nsnapshot\nplan\nstorage\njob\nevent\ndoctor\nversion\nhelp\n" },
         { "p", "plan\n" },
         { "plan w", "web\n" },
         { "plan web ", "before update\nnightly\n" },
