@@ -1270,7 +1270,7 @@ test_complete(void)
         { "plan web nightly --verify ", "extents\nnone\nfull\n" },
         { "job r", "resume\n" },
         { "job resume 2", JOB_ID "\n" },
-        { "s", "snapshot\n" },
+        { "s", "snapshot\nstorage\n" },
         { "snapshot ", "create\nlist\nshow\ndelete\nrename\n" },
         { "snapshot d", "delete\n" },
         { "--json snapshot re", "rename\n" },
