@@ -50,6 +50,7 @@ typedef struct {
     int busy_answers;      /* so many are refused as busy */
     bool refuse;           /* all are refused */
     bool deaf;             /* no events */
+    const char *leftover;  /* an import finds this file to delete; NULL = nothing */
     /* what it saw */
     unsigned begun, acknowledged, cancels, hellos, plans, resumes;
     GString *log; /* "merge vda 1..2;" for each deed, in order */
@@ -571,7 +572,61 @@ fake_findings(void *self, const HttpRequest *request, const char *id, json_t *bo
     return true;
 }
 
+static json_t *
+fake_running(FakeAgent *a)
+{
+    json_t *list = json_array();
+
+    for (guint i = 0; i < a->operations->len; i++) {
+        const FakeOperation *op = a->operations->pdata[i];
+        if (g_str_equal(op->state, "running"))
+            json_array_append_new(list, json_pack("{s:s, s:O, s:s}", "id", op->id, "kind",
+                                                  json_object_get(op->body, "kind"), "step", "x"));
+    }
+    return list;
+}
+
+static bool
+fake_import(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret,
+            GError **error)
+{
+    FakeAgent *a = self;
+    WITH_LOCK(&a->lock);
+    json_t *left = json_array();
+
+    if (g_strcmp0(json_text(body, "path"), "/nowhere") == 0) {
+        json_decref(left);
+        return error_set(error, ERR_NOT_FOUND, "/nowhere is no directory of this host");
+    }
+    if (a->leftover != NULL)
+        json_array_append_new(left, json_string(a->leftover));
+    *ret = json_pack("{s:[{s:s, s:s, s:s, s:i, s:i, s:i, s:o, s:{s:[], s:o, s:[]}}], s:[{s:s, s:s, "
+                     "s:s}], s:[]}",
+                     "vms", "vm_id", FAKE_VM, "vm", "web", "state", "down", "disks", 2, "volumes",
+                     6, "snapshots", 2, "running", fake_running(a), "todo", "adopt", "delete", left,
+                     "forget", "doubtful", "vm_id", FAKE_VM, "why", "because", "command",
+                     "livemerge doctor web", "domains");
+    return true;
+}
+
+static bool
+fake_epoch(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret,
+           GError **error)
+{
+    FakeAgent *a = self;
+    WITH_LOCK(&a->lock);
+
+    *ret = json_pack("{s:I}", "epoch", (json_int_t)a->highest_epoch);
+    return true;
+}
+
+static const WireRoute fake_free_routes[] = {
+    { "GET", "/v1/epoch", fake_epoch },
+    { NULL, NULL, NULL },
+};
+
 static const WireRoute fake_routes[] = {
+    { "POST", "/v1/import", fake_import },
     { "GET", "/v1/doctor", fake_findings },
     { "GET", "/v1/hello", fake_hello },
     { "GET", "/v1/vms", fake_vms },
@@ -622,6 +677,10 @@ fake_handle(const HttpRequest *request, HttpResponse *response, void *data)
     FakeAgent *a = data;
     FakeStream *stream;
 
+    if (g_str_equal(request->path, "/v1/epoch")) {
+        wire_serve(fake_free_routes, a, NULL, request, response);
+        return;
+    }
     if (!g_str_equal(request->path, "/v1/events")) {
         wire_serve(fake_routes, a, fake_epoch_ok, request, response);
         return;
