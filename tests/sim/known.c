@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
  * Schedules that once went wrong. Points shift a little whenever the product changes, so all faults
- * of one are moved together, to both sides.
+ * of one are moved together, to both sides, up to KNOWN_SHIFT points.
  */
 #include "world.h"
-
-#define SHIFT 12
 
 /* clang-format off */
 static const struct {
@@ -53,10 +51,8 @@ schedule_shift(Schedule *p, uint64_t i)
 }
 
 bool
-known_schedule(uint64_t i, Schedule *p)
+known_schedule(uint64_t row, Schedule *p)
 {
-    const uint64_t each = 2 * SHIFT + 1, row = i / each;
-
     if (row >= G_N_ELEMENTS(table))
         return false;
     *p = (Schedule){ .flow = flow_find(table[row].flow),
@@ -68,6 +64,5 @@ known_schedule(uint64_t i, Schedule *p)
         p->faults[p->n_faults] = table[row].faults[p->n_faults];
         p->n_faults++;
     }
-    schedule_shift(p, i % each);
     return true;
 }

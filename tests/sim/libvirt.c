@@ -15,6 +15,19 @@ typedef struct {
 static Client *client; /* the agent's */
 GPtrArray *libvirt_calls;
 
+/* As after a start: what libvirt says of the VM is what its definition and the headers say. */
+void
+libvirt_show_vm(void)
+{
+    for (unsigned i = 0; i < vm.n_disks; i++) {
+        SimDisk *disk = &vm.disks[i];
+        memset(&disk->live, 0, sizeof disk->live);
+        memset(&disk->status, 0, sizeof disk->status);
+        libvirt_show_graph(disk);
+        libvirt_save_status(disk);
+    }
+}
+
 /* ---- events ---- */
 
 void

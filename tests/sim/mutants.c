@@ -13,6 +13,10 @@
 #define WRAP(name) __wrap_##name
 #define REAL(name) __real_##name
 
+const char *const mutant_words[MUTANTS] = { "none",         "no-suspend", "late-journal",
+                                            "no-tombstone", "no-load",    "blind-delete",
+                                            "alone" };
+
 static JournalRow late; /* of MUTANT_LATE_JOURNAL: what is not written yet */
 
 void

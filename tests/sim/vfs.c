@@ -87,7 +87,7 @@ vfs_node_new(bool is_dir)
     node->number = nodes->len + 10;
     node->is_dir = is_dir;
     node->mode = is_dir ? S_IFDIR | 0700 : S_IFREG | 0600;
-    node->mtime_ns = node->ctime_ns = fiber_now_us() * 1000;
+    node->mtime_ns = node->ctime_ns = fiber_wall_us() * 1000;
     node->now.pages = g_ptr_array_new();
     node->durable.pages = g_ptr_array_new();
     node->locks = g_array_new(FALSE, FALSE, sizeof(VfsLock));
@@ -297,7 +297,7 @@ static void
 touch(VfsNode *node, bool content)
 {
     /* times differ for each change, as on a real file system they mostly do */
-    node->ctime_ns = MAX(node->ctime_ns + 1, fiber_now_us() * 1000);
+    node->ctime_ns = MAX(node->ctime_ns + 1, fiber_wall_us() * 1000);
     if (content)
         node->mtime_ns = node->ctime_ns;
     vfs_generation++;
