@@ -42,9 +42,11 @@ static State *clean, *here;           /* before any unit; at a point */
 static uint64_t points_of[MAX_FLOWS]; /* 0 = not run yet */
 
 static const FaultKind all_kinds[] = { FAULT_AGENT, FAULT_QEMU,    FAULT_LIBVIRTD, FAULT_SHUTDOWN,
-                                       FAULT_POWER, FAULT_NETWORK, FAULT_MANAGER,  FAULT_CANCEL };
+                                       FAULT_POWER, FAULT_NETWORK, FAULT_MANAGER,  FAULT_CANCEL,
+                                       FAULT_CLOCK, FAULT_STORAGE, FAULT_FULL,     FAULT_ALL };
 static const FaultKind cold_kinds[] = { FAULT_AGENT,   FAULT_DAEMON,  FAULT_LIBVIRTD, FAULT_POWER,
-                                        FAULT_NETWORK, FAULT_MANAGER, FAULT_CANCEL };
+                                        FAULT_NETWORK, FAULT_MANAGER, FAULT_CANCEL,   FAULT_CLOCK,
+                                        FAULT_STORAGE, FAULT_FULL,    FAULT_ALL };
 
 int64_t
 real_us(void)
@@ -295,7 +297,7 @@ kinds_of(const Flow *flow)
     for (unsigned i = 0; i < n; i++)
         kinds |= 1U << (flow->off ? cold_kinds[i] : all_kinds[i]);
     if (!flow->manager)
-        kinds &= ~(1U << FAULT_MANAGER | 1U << FAULT_CANCEL);
+        kinds &= ~(1U << FAULT_MANAGER | 1U << FAULT_CANCEL | 1U << FAULT_ALL);
     return kinds;
 }
 

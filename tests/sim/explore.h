@@ -31,7 +31,7 @@ typedef struct {
     bool quiet, verbose;
     const Schedule *given; /* only this one and its neighbours ... */
     unsigned near;         /* ... so many points off, to both sides */
-    const char *program; /* runs one schedule again */
+    const char *program;   /* runs one schedule again */
 } Explore;
 
 int64_t real_us(void); /* g_get_monotonic_time() is virtual here */

@@ -33,7 +33,7 @@ static unsigned n_stacks; /* ever used */
 static Fiber *running;
 static Fiber *goes_on; /* before all others: it was paused */
 static void (*on_pause)(void);
-static void *outside;  /* the scheduler's stack pointer */
+static void *outside;   /* the scheduler's stack pointer */
 static int64_t now_us;  /* virtual, since 1970 */
 static int64_t wall_us; /* the wall clock is so much ahead */
 static uint64_t random_state, points, hash;

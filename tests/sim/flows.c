@@ -329,8 +329,10 @@ run_job(Ask how)
             cancel_if_wanted(manager, job);
             continue;
         }
-        if (status != NULL)
+        if (status != NULL) {
             note_failure(job, &failed);
+            fiber_sleep_us(G_TIME_SPAN_SECOND);
+        }
         rev = 0;
         char *next = begin_job(manager, how, &refused);
         if (next != NULL)

@@ -31,6 +31,12 @@ static const struct {
       LIE_HEADER | LIE_DEFINITION | LIE_REFUSES | LIE_LOST_EVENTS,
       false,
       "a definition that names a deleted file was not mended while an operation waited for it" },
+    { "agent-cold", 1, { { FAULT_FULL, 64 } }, 0, false,
+      "a cold switch that a full storage did not record was tried again without a pause" },
+    { "delete-graft", 1, { { FAULT_FULL, 16 } }, 0, false,
+      "a full storage was taken for one that cannot share blocks" },
+    { "delete-off", 1, { { FAULT_STORAGE, 147 } }, 0, false,
+      "a disk that could not be read had another id each time, and each look was news" },
 };
 /* clang-format on */
 

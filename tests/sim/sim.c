@@ -103,11 +103,16 @@ run_mutants(Explore *how)
         { MUTANT_NO_LOAD, "agent-commit", 0 },
         { MUTANT_BLIND_DELETE, "agent-delete-named", 0 },
         { MUTANT_ALONE, "agent-two-disks", LIE_ERROR | LIE_OFTEN },
+        { MUTANT_TALK, "agent-commit-active", 0 },
+        { MUTANT_LATE_SWITCH, "agent-graft", 0 },
+        { MUTANT_EARLY_DELETE, "agent-graft", 0 },
+        { MUTANT_NO_SYNC, "agent-graft", 0 },
     };
     unsigned missed = 0;
 
     how->quiet = true;
     how->max_failures = 1;
+    how->chance_most = 0;
     for (size_t i = 0; i < G_N_ELEMENTS(table); i++) {
         uint64_t before = shared->schedules;
         shared->failures = 0;
@@ -115,7 +120,8 @@ run_mutants(Explore *how)
         how->lies = table[i].lies;
         how->mutant = table[i].mutant;
         how->until_us = real_us() + 60 * G_TIME_SPAN_SECOND;
-        explore(how);
+        for (how->seed = 1; shared->failures == 0 && real_us() < how->until_us; how->seed++)
+            explore(how);
         missed += shared->failures == 0;
         printf("mutant %-14s %s after %" G_GUINT64_FORMAT " schedules\n",
                mutant_words[table[i].mutant], shared->failures > 0 ? "found" : "NOT FOUND",

@@ -9,6 +9,7 @@
 #define CALM_US (10 * 60 * G_TIME_SPAN_SECOND)    /* without faults: all must have ended */
 #define SETTLE_US (15 * G_TIME_SPAN_SECOND)       /* after the flow */
 #define SLICE_US 100000
+#define MOST_POINTS 20000 /* more is somebody who tries again and again without a pause */
 
 Schedule plan;
 Agent *world_agent;
@@ -69,8 +70,8 @@ world_lies(unsigned lie, unsigned percent)
 bool
 world_is_calm(void)
 {
-    return finished ||
-           (world_network && next_fault >= plan.n_faults && fiber_now_us() > world_calm_since_us);
+    return finished || (world_network && storage_is_well() && next_fault >= plan.n_faults &&
+                        fiber_now_us() > world_calm_since_us);
 }
 
 void
@@ -125,6 +126,8 @@ on_point(const char *name, void *data)
     if (plan.trace)
         world_trace("%s", name);
     check_guest_data();
+    if (world_point() > MOST_POINTS)
+        world_wrong("more than %d points: somebody spins", MOST_POINTS);
     if (visit != NULL && !finished)
         fiber_pause(visit);
     while (next_fault < plan.n_faults && world_point() >= plan.faults[next_fault].at) {

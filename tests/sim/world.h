@@ -99,6 +99,10 @@ typedef enum {
     MUTANT_NO_LOAD,      /* requests are answered without what the journal holds */
     MUTANT_BLIND_DELETE, /* volumes are deleted without looking again */
     MUTANT_ALONE,        /* a pivot resumes the VM while another disk's is not recorded */
+    MUTANT_TALK,         /* the talk's own: no suspend, the old leaf is marked before the pivot */
+    MUTANT_LATE_SWITCH,  /* the VM is resumed before the manifest names its new leaf */
+    MUTANT_EARLY_DELETE, /* the old leaf goes before the switch is in the manifest */
+    MUTANT_NO_SYNC,      /* nothing is made durable in the storage domain */
     MUTANTS
 } Mutant;
 extern const char *const mutant_words[MUTANTS];
@@ -219,6 +223,7 @@ extern bool world_cancel_wanted; /* somebody wants what runs to be cancelled */
 int storage_error(void);
 bool storage_is_full(void);
 bool storage_is_well(void);
+bool storage_was_unwell(void); /* in this schedule */
 
 /* ---- check.c ---- */
 void check_guest_data(void); /* cheap: after each point */
@@ -273,6 +278,8 @@ void sqlite_reset(void);
 /* ---- mutants.c ---- */
 void mutants_reset(void);
 bool mutant_is_blind(void); /* what libvirt says is not to be looked at just now */
+bool mutant_syncs_nothing(void);
+void mutant_before_pivot(void);
 
 /* ---- daemon.c ---- */
 void daemon_died(void);
@@ -280,7 +287,7 @@ bool daemon_runs(void);
 void daemon_reset(void);
 
 /* ---- flows.c ---- */
-extern const Flow flows[]; /* ends with a NULL name */
+extern const Flow flows[];               /* ends with a NULL name */
 const Flow *flow_find(const char *name); /* explore.c; NULL = there is none */
 
 /* ---- known.c: schedules that once went wrong ---- */
