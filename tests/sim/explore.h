@@ -17,7 +17,6 @@ typedef struct {
     uint64_t schedules, points, failures, next_unit, bytes, saves;
     uint64_t used_us;            /* processor time of all workers */
     char current[MAX_JOBS][512]; /* what each of them runs, should it die */
-    char output[4096];           /* of stdout */
 } Shared;
 extern Shared *shared;
 
@@ -28,7 +27,7 @@ typedef struct {
     unsigned jobs;
     int64_t chance_most, until_us; /* schedules by chance; the real clock */
     uint64_t max_failures;
-    bool quiet, verbose;
+    bool quiet, verbose, strict;
     const Schedule *given; /* only this one and its neighbours ... */
     unsigned near;         /* ... so many points off, to both sides */
     const char *program;   /* runs one schedule again */
@@ -36,6 +35,7 @@ typedef struct {
 
 int64_t real_us(void); /* g_get_monotonic_time() is virtual here */
 void explore_prepare(void);
+void *explore_outside(size_t bytes); /* memory of this process that no schedule puts back */
 /* Adds to what is in "shared". */
 void explore(const Explore *how);
 char *schedule_options(const Schedule *p);
