@@ -136,7 +136,7 @@ do_job(Call *call, GError **error)
 
     if (!libvirt_needs_running(error))
         return false;
-    if (disk->job.type != HV_JOB_NONE)
+    if (disk->job.type != HV_JOB_NONE || disk->concluding)
         return error_set(error, ERR_BUSY, "disk '%s' already in active block job", disk->target);
     const Node *leaf = disk->graph->pdata[0];
     if (strcmp(disk->live.source, leaf->path) != 0)
