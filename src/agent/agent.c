@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "agent/operation.h"
+#include "agent/doctor.h"
 #include "agent/survey.h"
 
 #include "base/log.h"
@@ -85,8 +85,10 @@ kick_all(Agent *agent)
     while (g_hash_table_iter_next(&it, &key, NULL))
         g_ptr_array_add(ids, g_strdup(key));
     g_mutex_unlock(&agent->lock);
-    for (guint i = 0; i < ids->len; i++)
+    for (guint i = 0; i < ids->len; i++) {
+        doctor_after_loss(agent, ids->pdata[i]);
         agent_kick(agent, ids->pdata[i]);
+    }
 }
 
 /* False: to be tried again. */
@@ -164,6 +166,7 @@ refresher(void *data)
             if (can_wait(agent, key, *(int64_t *)since))
                 continue;
             look_at_one(agent, key);
+            doctor_after_loss(agent, key);
             agent_kick(agent, key);
             g_hash_table_iter_remove(&it);
         }
@@ -190,6 +193,16 @@ note_job_event(Agent *agent, const HvEvent *event)
     }
 }
 
+/* A block job of others, or of a merge whose journal was lost. */
+static bool
+is_nobodys(Agent *agent, const char *vm_id)
+{
+    WITH_LOCK(&agent->lock);
+    const AgentVm *entry = g_hash_table_lookup(agent->vms, vm_id);
+
+    return entry != NULL && entry->operations->len == 0;
+}
+
 void
 agent_on_hv_event(const HvEvent *event, void *data)
 {
@@ -211,6 +224,8 @@ agent_on_hv_event(const HvEvent *event, void *data)
         break;
     case HV_EVENT_BLOCK_JOB:
         note_job_event(agent, event);
+        if (is_nobodys(agent, event->vm_id))
+            agent_queue_refresh(agent, event->vm_id);
         agent_kick(agent, event->vm_id);
         break;
     }

@@ -52,25 +52,30 @@ refuse_if_named(const HvDomain *hv, const HvDisk *disk, const char *path, bool b
                      disk->target, hv->name);
 }
 
+static bool
+wait_for_power_off(Operation *op, const HvDomain *hv, const HvDisk *disk, const char *path,
+                   GError **error)
+{
+    op_remember(op, "listed", json_string(path));
+    return error_set(
+        error, ERR_BUSY,
+        "volume %s is not deleted yet: libvirt still takes it for a part of disk %s of VM "
+        "'%s', though it is merged (libvirtd was killed just then). No data are lost: "
+        "power the VM off (a reboot from inside is not enough), and it is deleted",
+        path, disk->target, hv->name);
+}
+
 /* libvirtd can be killed after QEMU has ended a commit and before that is written down: it lists
  * the merged volumes below the leaf until the VM is powered off. What QEMU has open its image locks
  * tell; that they do, the volumes of the real chain must show. */
 static bool
-qemu_has_let_go(Operation *op, const HvDomain *hv, const HvDisk *disk, char **chain,
-                const char *path, GError **error)
+qemu_has_let_go(char **chain, const char *path)
 {
     bool locks = true;
 
     for (char **volume = chain; *volume != NULL; volume++)
         locks = locks && volume_is_open(*volume);
-    if (locks && !volume_is_open(path))
-        return true;
-    op_remember(op, "listed", json_string(path));
-    return error_set(error, ERR_BUSY,
-                     "volume %s is not deleted yet: libvirt still lists it below disk %s of VM "
-                     "'%s', though it is merged (libvirtd was killed just then). No data are lost: "
-                     "power the VM off (a reboot from inside is not enough), and it is deleted",
-                     path, disk->target, hv->name);
+    return locks && !volume_is_open(path);
 }
 
 static bool
@@ -91,7 +96,10 @@ live_disk_does_not_name(Operation *op, const HvDomain *hv, const HvDisk *disk, c
         return error_set(error, ERR_REFUSED,
                          "volume %s is still part of disk %s of VM '%s'; it was not deleted", path,
                          disk->target, hv->name);
-    return !below || qemu_has_let_go(op, hv, disk, chain, path, error);
+    /* nobody has had QEMU close the old leaf */
+    if (disk->lost_pivot && volume_is_open(path))
+        return wait_for_power_off(op, hv, disk, path, error);
+    return !below || qemu_has_let_go(chain, path) || wait_for_power_off(op, hv, disk, path, error);
 }
 
 /* No definition of this VM, live or stored, and no stored chain may name it. */

@@ -90,6 +90,11 @@ const HvSnapshotRecord *doctor_record_of(GPtrArray *records, const char *target,
  */
 bool doctor_mend(Operation *op, const Finding *finding, GError **error);
 
+/* doctor_fix.c: after each look at a VM, by the refresher: if its manifest records an operation
+ * that the journal does not know, the block job that it left is ended and the record goes; what it
+ * may have changed becomes unusable. */
+void doctor_after_loss(Agent *agent, const char *vm_id);
+
 /* doctor_fix.c: what must be done to undo the next deed, durable when it returns true:
  *   {"what": "trashed", "path"}                            a file was moved to the trash
  *   {"what": "manifest"}                                   the manifest is kept beside it

@@ -13,9 +13,13 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "storage/salvage.h"
 
 #include <gio/gio.h>
+
+/* How often what a lost journal left is put right without being asked. */
+#define MOST_LOSSES 5
 
 bool
 doctor_fix_params(const json_t *params, GError **error)
@@ -162,6 +166,59 @@ classes_of(const Operation *op)
     return classes;
 }
 
+/* The target of a disk with a record of an operation that this agent does not know: its journal was
+ * lost. "" = of the whole VM; NULL = there is none. A VM that is off is left to a person: another
+ * host may be at it. */
+static char *
+lost_target(Agent *agent, const AgentVm *entry)
+{
+    WITH_LOCK(&agent->lock);
+    const Vm *vm = entry->vm;
+
+    if (vm == NULL || vm->instance == NULL || entry->operations->len > 0)
+        return NULL;
+    for (guint i = 0; i < vm->operations->len; i++) {
+        const OperationRecord *record = vm->operations->pdata[i];
+        const Disk *disk = vm_disk(vm, record->disk_id);
+        if (!g_hash_table_contains(agent->operations, record->id))
+            return g_strdup(disk != NULL ? disk->target : "");
+    }
+    return NULL;
+}
+
+/* One that ends by itself is not ended: its end tells what the record is worth. */
+static bool
+is_committing(Agent *agent, const char *vm_id, const char *target)
+{
+    HvJob job = { .type = HV_JOB_NONE };
+
+    return *target != '\0' && agent->hv->ops->job_look(agent->hv, vm_id, target, &job, NULL) &&
+           (job.type == HV_JOB_COMMIT || job.type == HV_JOB_PULL);
+}
+
+void
+doctor_after_loss(Agent *agent, const char *vm_id)
+{
+    AgentVm *entry = agent_entry(agent, vm_id, false);
+    g_autofree char *id = id_new();
+    g_autoptr(json_t) body = NULL, answer = NULL;
+    g_autoptr(GError) error = NULL;
+
+    g_autofree char *target = entry != NULL ? lost_target(agent, entry) : NULL;
+    if (target == NULL || entry->losses >= MOST_LOSSES || is_committing(agent, vm_id, target))
+        return;
+    entry->losses++;
+    log_vm_warn(vm_id, NULL,
+                "the manifest of VM %s records what this agent's journal does not know: it was "
+                "lost. What it left is put right",
+                vm_id);
+    body = json_pack("{s:s, s:s, s:s, s:[s, s], s:b}", "id", id, "kind", "doctor-fix", "vm_id",
+                     vm_id, "classes", diagnosis_word(DIAG_FOREIGN_JOB),
+                     diagnosis_word(DIAG_LEFTOVER_RECORD), "safe_only", 1);
+    if (!operation_begin(agent, body, &answer, &error))
+        log_vm_warn(vm_id, NULL, "%s; see livemerge doctor", error->message);
+}
+
 static bool
 look_act(void *self, GError **error)
 {
@@ -177,7 +234,8 @@ look_act(void *self, GError **error)
     for (guint i = 0; i < findings->len; i++) {
         const Finding *finding = findings->pdata[i];
         if (g_strcmp0(finding->vm_id, op->row.vm_id) == 0 &&
-            finding_wanted(finding, (const char *const *)classes))
+            finding_wanted(finding, (const char *const *)classes) &&
+            (finding->fix_kind == FIX_SAFE || !json_flag(op->row.params, "safe_only")))
             json_array_append_new(list, finding_to_json(finding));
     }
     op_remember(op, "findings", list);

@@ -77,6 +77,26 @@ mend_bad_manifest(Operation *op, GError **error)
            manifest_remove(home, op->row.vm_id, error);
 }
 
+/* The merge had been done when its journal was lost: what stood on top stands on the base now, and
+ * the snapshots of the volumes between, which were to be deleted, own nothing any more. */
+static void
+settle_lost(Vm *vm, const Disk *disk, const OperationRecord *record)
+{
+    for (guint i = 0; i < vm->snapshots->len; i++) {
+        Snapshot *snapshot = vm->snapshots->pdata[i];
+        SnapshotDisk *sd = snapshot_disk(snapshot, disk->id);
+        if (sd == NULL)
+            continue;
+        if (g_str_equal(sd->volume_id, record->top)) {
+            g_free(sd->volume_id);
+            sd->volume_id = g_strdup(record->base);
+        } else if (g_str_equal(sd->volume_id, record->base) ||
+                   disk_volume_index(disk, sd->volume_id) < 0) {
+            g_ptr_array_remove(snapshot->disks, sd);
+        }
+    }
+}
+
 bool
 mend_record(Operation *op, const Finding *finding, GError **error)
 {
@@ -91,11 +111,18 @@ mend_record(Operation *op, const Finding *finding, GError **error)
     Disk *disk = vm_disk(world.vm, record->disk_id);
     bool forward =
         g_strcmp0(record->strategy, "graft") == 0 || g_strcmp0(record->strategy, "copy") == 0;
-    if (disk != NULL && record->base != NULL && record->top != NULL && !forward)
-        mark_unusable(world.vm, disk, disk_volume_index(disk, record->base),
-                      disk_volume_index(disk, record->top));
+    if (disk != NULL && record->base != NULL && record->top != NULL && !forward) {
+        int base = disk_volume_index(disk, record->base),
+            top = disk_volume_index(disk, record->top);
+        if (base >= 0 && top < 0)
+            settle_lost(world.vm, disk, record);
+        else
+            mark_unusable(world.vm, disk, base, top);
+    }
+    if (!keep_manifest(op, world.home, error))
+        return false;
     g_ptr_array_remove(world.vm->operations, record);
-    return keep_manifest(op, world.home, error) && manifest_save(world.home, world.vm, error);
+    return manifest_save(world.home, world.vm, error);
 }
 
 /* ---- block jobs, libvirt's records ---- */
@@ -238,6 +265,8 @@ mend_overlay(Operation *op, const Finding *finding, GError **error)
         g_autofree char *id = id_new();
         snapshot =
             snapshot_new(id, name, record != NULL ? record->created : born_ms(finding->file));
+        snapshot->comment = record != NULL ? g_strdup(record->description) : NULL;
+        snapshot->record = record != NULL ? g_strdup(record->name) : NULL;
         insert_snapshot(world.vm, snapshot, disk, at - 1);
     }
     vm_add_snapshot_disk(snapshot, disk->id, ((Volume *)disk->volumes->pdata[at - 1])->id);

@@ -33,6 +33,19 @@ has_finding(const Patient *patient, const char *target, Severity at_least)
     return false;
 }
 
+static bool
+has_finding_of(const Patient *patient, Diagnosis class, const char *target, FixKind kind)
+{
+    for (guint i = 0; i < patient->findings->len; i++) {
+        const Finding *finding = patient->findings->pdata[i];
+        if (finding->class == class && finding->fix_kind == kind &&
+            g_strcmp0(finding->vm_id, patient->hv->id) == 0 &&
+            g_strcmp0(finding->disk, target) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* Is it known which volumes this disk has? Where something is broken no more is said of it. */
 static bool
 is_sound(const Patient *patient, const ChainLook *look)
@@ -165,6 +178,28 @@ doctor_look_definition(const Patient *patient)
 
 /* ---- block jobs ---- */
 
+static bool
+is_known_operation(const Patient *patient, const char *id)
+{
+    WITH_LOCK(&patient->agent->lock);
+
+    return g_hash_table_contains(patient->agent->operations, id);
+}
+
+/* A merge of ours whose journal was lost: the manifest still records it. */
+static bool
+is_lost_merge(const Patient *patient, const char *target)
+{
+    const Disk *disk = patient->stored != NULL ? vm_disk(patient->stored, target) : NULL;
+
+    for (guint i = 0; disk != NULL && i < patient->stored->operations->len; i++) {
+        const OperationRecord *record = patient->stored->operations->pdata[i];
+        if (g_strcmp0(record->disk_id, disk->id) == 0 && !is_known_operation(patient, record->id))
+            return true;
+    }
+    return false;
+}
+
 static void
 look_at_job(const Patient *patient, const ChainLook *look)
 {
@@ -184,17 +219,19 @@ look_at_job(const Patient *patient, const ChainLook *look)
     if (!hv->ops->job_look(hv, patient->hv->id, target, &job, NULL) ||
         (job.type == HV_JOB_NONE && !mirror))
         return;
+    bool lost = is_lost_merge(patient, target);
     Finding *finding = doctor_find(patient, DIAG_FOREIGN_JOB, target, look->hv->mirror_path);
     finding_say(finding,
-                "VM '%s', disk %s: a block job (%s) runs%s%s that livemerge did not begin; nothing "
-                "is done to the disk until it is gone",
+                "VM '%s', disk %s: a block job (%s) runs%s%s that %s; nothing is done to the disk "
+                "until it is gone",
                 patient->hv->name, target, words[job.type], mirror ? ", mirroring to " : "",
                 !mirror                         ? ""
                 : look->hv->mirror_path != NULL ? look->hv->mirror_path
-                                                : "somewhere else");
+                                                : "somewhere else",
+                lost ? "is of a merge whose journal was lost" : "livemerge did not begin");
     if (mirror)
-        finding_can(finding, FIX_ASKED, "ends it; the VM stays on %s, and nothing of it is lost",
-                    look->hv->source);
+        finding_can(finding, lost ? FIX_SAFE : FIX_ASKED,
+                    "ends it; the VM stays on %s, and nothing of it is lost", look->hv->source);
     else
         finding_help(finding, "it ends by itself; or end it: virsh blockjob %s %s --abort",
                      patient->hv->name, target);
@@ -290,14 +327,6 @@ look_at_disk(const Patient *patient, const Disk *disk)
     finding_can(finding, FIX_SAFE, "writes the manifest anew from the headers");
 }
 
-static bool
-is_known_operation(const Patient *patient, const char *id)
-{
-    WITH_LOCK(&patient->agent->lock);
-
-    return g_hash_table_contains(patient->agent->operations, id);
-}
-
 static void
 look_at_operation(const Patient *patient, const OperationRecord *record)
 {
@@ -312,6 +341,10 @@ look_at_operation(const Patient *patient, const OperationRecord *record)
                 "VM '%s': its manifest records that operation %s (%s) is under way, but this "
                 "host's agent has no such operation: its journal was lost, or another host does it",
                 patient->hv->name, record->id, record->kind);
+    if (disk != NULL && has_finding_of(patient, DIAG_FOREIGN_JOB, disk->target, FIX_NONE)) {
+        finding_help(finding, "wait for the end of its block job, which tells what it is worth");
+        return;
+    }
     finding_can(finding, off ? FIX_ASKED : FIX_SAFE,
                 "removes the record; snapshots that it may have begun to change are marked as "
                 "unusable%s",
@@ -326,7 +359,8 @@ snapshot_is_lost(const Patient *patient, const Snapshot *snapshot, const char **
         const Disk *disk = vm_disk(patient->stored, sd->disk_id);
         const Volume *volume = disk != NULL ? disk_volume(disk, sd->volume_id) : NULL;
         const ChainLook *look = disk != NULL ? chain_of(patient, disk->target) : NULL;
-        if (look == NULL || !is_sound(patient, look) || !begins_with(look, disk))
+        if (look == NULL || !is_sound(patient, look) || !begins_with(look, disk) ||
+            is_lost_merge(patient, disk->target))
             continue; /* nobody can tell now */
         *ret_target = disk->target;
         if (volume == NULL)

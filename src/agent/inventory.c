@@ -250,6 +250,16 @@ load_stored(AgentVm *entry, Domain *home, GError **error)
     return stored;
 }
 
+/* A merge whose journal was lost: what became of its volumes is decided with its record. */
+static bool
+is_recorded(const Vm *vm, const Disk *disk)
+{
+    for (guint i = 0; i < vm->operations->len; i++)
+        if (g_strcmp0(((const OperationRecord *)vm->operations->pdata[i])->disk_id, disk->id) == 0)
+            return true;
+    return false;
+}
+
 static void
 take_over_snapshots(Vm *vm, Vm *stored, bool busy)
 {
@@ -272,7 +282,8 @@ take_over_snapshots(Vm *vm, Vm *stored, bool busy)
         for (guint k = 0; k < snapshot->disks->len; k++) {
             SnapshotDisk *sd = snapshot->disks->pdata[k];
             Disk *disk = vm_disk(vm, sd->disk_id);
-            if (disk != NULL && disk_is_managed(disk) && disk_volume_index(disk, sd->volume_id) < 0)
+            if (disk != NULL && disk_is_managed(disk) &&
+                disk_volume_index(disk, sd->volume_id) < 0 && !is_recorded(vm, disk))
                 sd->unusable = true;
         }
     }
@@ -426,7 +437,9 @@ note_foreign_jobs(Agent *agent, const HvDomain *hv, Vm *vm, bool ask)
 
         if (!disk_is_managed(disk) || hv_disk == NULL)
             continue;
-        if (hv_disk->mirror_job != NULL)
+        if (hv_disk->lost_pivot)
+            disk->busy = g_strdup(DISK_LOST_PIVOT);
+        else if (hv_disk->mirror_job != NULL)
             disk->busy = *hv_disk->mirror_job == '\0'
                              ? g_strdup("a block job")
                              : g_strdup_printf("a block job (%s)", hv_disk->mirror_job);

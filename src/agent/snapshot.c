@@ -4,7 +4,7 @@
  *
  *   prepare ─► switch ◄─► settle ─► (end)
  *      │          │         ▲
- *      └──────────┴────── verify ─► undo ─► (end, failed)
+ *      └──────────┴────── verify ◄─► undo ─► (end, failed)
  *
  * The overlays are ours: created empty under names made from the snapshot's id, so that a repeat
  * finds what an earlier try left. If anything fails they go, and the VM runs on its old leaf.
@@ -282,7 +282,7 @@ const Step snapshot_create_steps[] = {
     { "switch",   switch_check,            switch_act,            3,     true,   "verify",     NULL,     NULL     },
     { "settle",   settle_check,            settle_act,            0,     false,  NULL,         STEP_END, "switch" },
     { "verify",   snapshot_verify_check,   snapshot_verify_act,   0,     false,  "undo",       "settle", NULL     },
-    { "undo",     snapshot_undo_check,     snapshot_undo_act,     0,     false,  NULL,         STEP_END, NULL     },
+    { "undo",     snapshot_undo_check,     snapshot_undo_act,     0,     false,  NULL,         STEP_END, "verify" },
     { NULL },
 };
 /* clang-format on */

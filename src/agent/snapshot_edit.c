@@ -5,6 +5,7 @@
  */
 #include "agent/operation.h"
 
+#include "base/log.h"
 #include "base/text.h"
 
 static const char *const id_key[] = { "snapshot_id", NULL };
@@ -131,6 +132,44 @@ forget_one(Vm *vm, Snapshot *snapshot, GError **error)
     return true;
 }
 
+/* Does libvirt's record tell of a volume that the VM still has? Then it is of another snapshot. */
+static bool
+record_fits(const Vm *vm, const HvSnapshotRecord *record)
+{
+    for (guint i = 0; i < record->files->len; i++)
+        for (guint k = 0; k < vm->disks->len; k++)
+            if (disk_volume_by_path(vm->disks->pdata[k], record->files->pdata[i]) != NULL)
+                return true;
+    return false;
+}
+
+/* One that was adopted: what libvirt keeps of it goes, too, as with "virsh snapshot-delete
+ * --metadata". If libvirt does not want that, the doctor will find it. */
+static bool
+drop_record(Operation *op, const Vm *vm, const Snapshot *snapshot, GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+    g_autoptr(GPtrArray) records = NULL;
+    g_autoptr(GError) why = NULL;
+
+    if (snapshot->record == NULL || hv->ops->snapshot_records == NULL)
+        return true;
+    records = hv->ops->snapshot_records(hv, op->row.vm_id, &why);
+    for (guint i = 0; records != NULL && i < records->len; i++) {
+        const HvSnapshotRecord *record = records->pdata[i];
+        if (g_str_equal(record->name, snapshot->record) && !record_fits(vm, record))
+            hv->ops->snapshot_record_forget(hv, op->row.vm_id, record->name, &why);
+    }
+    if (g_error_matches(why, ERR, ERR_UNREACHABLE)) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
+    }
+    if (why != NULL)
+        log_vm_warn(op->row.vm_id, op->row.id, "libvirt's record of snapshot '%s' stays: %s",
+                    snapshot->record, why->message);
+    return true;
+}
+
 static bool
 forget_act(void *self, GError **error)
 {
@@ -140,6 +179,11 @@ forget_act(void *self, GError **error)
 
     if (vm == NULL)
         return false;
+    for (size_t i = 0; i < how_many(op); i++) {
+        const Snapshot *snapshot = to_forget(op, vm, i);
+        if (snapshot != NULL && !drop_record(op, vm, snapshot, error))
+            return false;
+    }
     for (size_t i = 0; i < how_many(op); i++) {
         Snapshot *snapshot = to_forget(op, vm, i);
         if (snapshot != NULL && !forget_one(vm, snapshot, error))

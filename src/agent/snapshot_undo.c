@@ -110,13 +110,26 @@ snapshot_verify_check(void *self, GError **error)
     return STEP_UNKNOWN;
 }
 
+/* Whatever libvirt answers, what QEMU has open is not undone. */
 bool
 snapshot_verify_act(void *self, GError **error)
 {
-    return snapshot_switch_stopped(self, error);
+    g_autoptr(GError) problem = NULL;
+
+    return snapshot_switch_stopped(self, &problem) ||
+           error_set(error, ERR_BUSY, "%s", problem->message);
 }
 
 /* ---- undo ---- */
+
+static bool
+is_used(Operation *op, const HvDomain *hv)
+{
+    bool open = false;
+
+    return (hv != NULL && snapshot_count_switched(op, hv) > 0) ||
+           snapshot_overlay_in_use(op, &open) != NULL;
+}
 
 StepState
 snapshot_undo_check(void *self, GError **error)
@@ -124,10 +137,19 @@ snapshot_undo_check(void *self, GError **error)
     Operation *op = self;
     Domain *home = NULL;
     const char *memory = op_data(op, "memory");
+    g_autoptr(HvDomain) hv = NULL;
+    g_autoptr(GError) why = NULL;
     g_autoptr(Vm) vm = NULL;
     size_t i;
     json_t *disk;
 
+    hv = op_hv(op, &why);
+    if (hv == NULL && !g_error_matches(why, ERR, ERR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return STEP_UNKNOWN;
+    }
+    if (is_used(op, hv))
+        return STEP_BACK; /* it happened after all */
     json_array_foreach (json_object_get(op->row.data, "disks"), i, disk)
         if (g_file_test(json_text(disk, "overlay"), G_FILE_TEST_EXISTS))
             return STEP_TODO;
@@ -149,21 +171,18 @@ snapshot_undo_act(void *self, GError **error)
     Domain *home = NULL;
     const char *memory = op_data(op, "memory");
     g_autoptr(Vm) vm = NULL;
-    bool open = false;
     size_t i;
     json_t *disk;
 
     if (hv == NULL && !g_error_matches(*error, ERR, ERR_NOT_FOUND))
         return false;
     g_clear_error(error);
-    /* a definition that was to be used at the next start must not name what goes */
-    if (hv != NULL && (!snapshot_thaw_if_frozen(op, error) || !op_mend_definition(op, hv, error)))
-        return false;
-    if ((hv != NULL && snapshot_count_switched(op, hv) > 0) ||
-        snapshot_overlay_in_use(op, &open) != NULL)
+    if (is_used(op, hv))
         return error_set(error, ERR_BUSY,
                          "VM %s uses a volume of this snapshot: it cannot be undone",
                          op->row.vm_id);
+    if (hv != NULL && (!snapshot_thaw_if_frozen(op, error) || !op_mend_definition(op, hv, error)))
+        return false;
     json_array_foreach (json_object_get(op->row.data, "disks"), i, disk)
         if (!volume_unlink((const char *const[]){ json_text(disk, "overlay"), NULL }, error))
             return false;

@@ -49,6 +49,8 @@ snapshot_document(const Vm *vm, const Snapshot *snapshot, bool locked)
     json_t *doc = doc_new(snapshot->id, "/vms/%s/snapshots/%s", vm->id, snapshot->id);
 
     doc_text(doc, "description", snapshot->name);
+    if (snapshot->comment != NULL)
+        doc_text(doc, "comment", snapshot->comment);
     for (size_t i = 0; i < G_N_ELEMENTS(links); i++)
         doc_link(doc, links[i], "/vms/%s/snapshots/%s/%s", vm->id, snapshot->id, links[i]);
     doc_time(doc, "date", snapshot->date);

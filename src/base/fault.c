@@ -15,7 +15,7 @@ typedef struct {
 
 static int countdown = -1;
 static bool fired;
-static GArray *armed; /* of Armed; NULL when the environment wants nothing of us */
+static GArray *armed;  /* of Armed; NULL when the environment wants nothing of us */
 static int trace = -1; /* where the names of all points passed are appended */
 static GMutex lock;
 

@@ -81,6 +81,8 @@ print_snapshot(Cli *cli, const json_t *snapshots, const json_t *s)
 
     table_row(table, "Name", doc_text(s, "description"));
     table_row(table, "Id", doc_text(s, "id"));
+    if (*doc_text(s, "comment") != '\0')
+        table_row(table, "Comment", doc_text(s, "comment"));
     table_row(table, "Date", when);
     table_row(table, "Type", doc_text(s, "snapshot_type"));
     table_row(table, "Status", doc_text(s, "snapshot_status"));

@@ -143,6 +143,71 @@ check_header(const char *file, const char *what, GError **error)
                               "%s %s is damaged: its header is of no known form", what, file);
 }
 
+/* ---- the log: SQLite takes it up to the first frame whose sum is wrong, as after a power loss.
+   But each commit is synced before the next one begins: only the last one can be torn. ---- */
+
+#define FRAME_HEAD 24
+
+static uint32_t
+be32(const unsigned char *at)
+{
+    return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
+}
+
+static void
+log_sum(const unsigned char *at, size_t length, bool big, uint32_t *sum)
+{
+    for (size_t i = 0; i + 8 <= length; i += 8) {
+        uint32_t a = be32(at + i), b = be32(at + i + 4);
+        sum[0] += (big ? a : GUINT32_SWAP_LE_BE(a)) + sum[1];
+        sum[1] += (big ? b : GUINT32_SWAP_LE_BE(b)) + sum[0];
+    }
+}
+
+/* Commits that are whole; and those after the first damaged frame. */
+static bool
+log_is_sound(const unsigned char *log, size_t length)
+{
+    bool big = be32(log) == 0x377f0683;
+    size_t frame = FRAME_HEAD + be32(log + 8);
+    uint32_t sum[2] = { 0, 0 };
+    unsigned commits_after = 0, frames_after_commit = 0;
+    bool good = true;
+
+    log_sum(log, 24, big, sum);
+    if ((!big && be32(log) != 0x377f0682) || be32(log + 8) < 512 || sum[0] != be32(log + 24) ||
+        sum[1] != be32(log + 28))
+        return false;
+    for (const unsigned char *at = log + 32; at + frame <= log + length; at += frame) {
+        bool salted = memcmp(at + 8, log + 16, 8) == 0;
+        if (good) {
+            log_sum(at, 8, big, sum);
+            log_sum(at + FRAME_HEAD, frame - FRAME_HEAD, big, sum);
+            good = salted && sum[0] == be32(at + 16) && sum[1] == be32(at + 20);
+        }
+        if (good || !salted)
+            continue;
+        frames_after_commit += commits_after > 0;
+        commits_after += be32(at + 4) != 0;
+    }
+    return frames_after_commit == 0;
+}
+
+static bool
+check_log(const char *file, const char *what, GError **error)
+{
+    g_autofree char *path = g_strconcat(file, "-wal", NULL);
+    g_autofree char *log = NULL;
+    gsize length = 0;
+
+    if (!g_file_get_contents(path, &log, &length, NULL) || length <= 32)
+        return true;
+    return log_is_sound((const unsigned char *)log, length) ||
+           error_set(error, ERR_CORRUPT,
+                     "%s %s is damaged: its log %s is, and what was committed last is in there",
+                     what, file, path);
+}
+
 static bool
 make_file(const char *file, const char *what, GError **error)
 {
@@ -243,7 +308,7 @@ database_open(const char *file, const char *what, GError **error)
     Found found = { 0 };
     g_autoptr(DatabaseHandle) db = NULL;
 
-    if (!look(file, what, &found, error) ||
+    if (!look(file, what, &found, error) || (found.log && !check_log(file, what, error)) ||
         !(found.there ? check_header(file, what, error) : make_file(file, what, error)) ||
         (db = connect_to(file, what, error)) == NULL)
         return NULL;
@@ -341,7 +406,9 @@ unsigned
 database_salvage(sqlite3 *db, const char *damaged, const char *select, const char *insert)
 {
     static const char *const orders[] = { "ORDER BY rowid", "ORDER BY rowid DESC" };
-    g_autoptr(DatabaseHandle) old = connect_to(damaged, "the damaged file", NULL);
+    /* without its log the file tells what was, and no longer is */
+    g_autoptr(DatabaseHandle) old =
+        check_log(damaged, "", NULL) ? connect_to(damaged, "the damaged file", NULL) : NULL;
     g_autoptr(DatabaseStatement) to = NULL;
     unsigned rows = 0;
 

@@ -28,6 +28,8 @@ progress_read(Manager *m, const FlowRow *row, const char *key, Progress *progres
     const json_t *told = json_object_get(doc, "progress");
 
     progress->eta = -1;
+    g_free(progress->waiting_for);
+    progress->waiting_for = g_strdup(json_text(doc, "waiting_for"));
     if (told == NULL)
         return;
     progress->done = json_number(told, "bytes_done");
@@ -35,8 +37,8 @@ progress_read(Manager *m, const FlowRow *row, const char *key, Progress *progres
     progress->rate = real(told, "rate");
     if (json_object_get(told, "eta") != NULL)
         progress->eta = (int64_t)real(told, "eta");
+    g_free(progress->phase);
     progress->phase = g_strdup(json_text(told, "phase"));
-    progress->waiting_for = g_strdup(json_text(doc, "waiting_for"));
 }
 
 int
@@ -96,8 +98,8 @@ progress_of_run(const View *view, const json_t *run, const FlowRow *child, Progr
     const json_t *result = child != NULL ? call_result(child->data, "merge") : NULL;
 
     ret->eta = -1;
-    if (child != NULL && result == NULL)
-        progress_read(view->manager, child, "merge", ret);
+    if (child != NULL)
+        progress_read(view->manager, child, result == NULL ? "merge" : "delete", ret);
     if (result != NULL)
         ret->done = ret->total = json_number(result, "bytes_copied");
     else if (ret->total == 0)

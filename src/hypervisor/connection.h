@@ -90,6 +90,10 @@ bool jobs_commit_start(Hypervisor *hv, const char *vm_id, const char *disk, cons
                        const char *top, uint64_t bandwidth, GError **error);
 bool jobs_copy_start(Hypervisor *hv, const char *vm_id, const char *disk, const char *dest,
                      bool shallow, uint64_t bandwidth, GError **error);
+/* Which file a running VM's disk is on, in QEMU's own words (monitor.c). */
+bool monitor_leaf(virDomainPtr domain, const HvDisk *disk, char **ret_path, GError **error);
+/* Of QEMU's answer to query-block; NULL = it is not in there. */
+char *monitor_find_leaf(const char *reply, const char *alias);
 bool jobs_look(Hypervisor *hv, const char *vm_id, const char *disk, HvJob *ret_job, GError **error);
 bool jobs_set_bandwidth(Hypervisor *hv, const char *vm_id, const char *disk, uint64_t bandwidth,
                         GError **error);

@@ -242,6 +242,54 @@ read_definitions(virDomainPtr domain, HvDomain *look, bool active, GError **erro
 }
 
 static bool
+has_job(virDomainPtr domain, const HvDisk *disk)
+{
+    virDomainBlockJobInfo info;
+
+    return virDomainGetBlockJobInfo(domain, disk->target, &info, 0) != 0; /* not knowing: yes */
+}
+
+/* A mirror without a job is what a killed libvirtd remembers of one. Where the pivot was asked for,
+ * QEMU knows what became of it. */
+static bool
+correct_lost_pivot(virDomainPtr domain, HvDisk *disk, GError **error)
+{
+    bool pivots = g_strcmp0(disk->mirror_ready, "pivot") == 0;
+    g_autofree char *leaf = NULL;
+
+    if (disk->mirror_path == NULL || (!pivots && g_strcmp0(disk->mirror_ready, "yes") != 0) ||
+        has_job(domain, disk))
+        return true;
+    if (!monitor_leaf(domain, disk, &leaf, error))
+        return false;
+    bool pivoted = g_str_equal(leaf, disk->mirror_path);
+    if (!pivoted && !pivots)
+        return true;
+    if (pivoted) {
+        g_free(disk->source);
+        g_free(disk->format);
+        disk->source = g_steal_pointer(&leaf);
+        disk->format = g_strdup(disk->mirror_format);
+        g_clear_pointer(&disk->backing, g_ptr_array_unref);
+        disk->backing_terminated = false;
+    }
+    g_clear_pointer(&disk->mirror_job, g_free);
+    g_clear_pointer(&disk->mirror_path, g_free);
+    g_clear_pointer(&disk->mirror_ready, g_free);
+    disk->lost_pivot = true;
+    return true;
+}
+
+static bool
+correct_lost_pivots(virDomainPtr domain, HvDomain *look, GError **error)
+{
+    for (guint i = 0; i < look->disks->len; i++)
+        if (!correct_lost_pivot(domain, look->disks->pdata[i], error))
+            return false;
+    return true;
+}
+
+static bool
 same_moment(virDomainPtr domain, int state, int reason)
 {
     int state_now = -1, reason_now = -1;
@@ -265,7 +313,8 @@ look_once(Libvirt *self, virDomainPtr domain, const char *vm_id, bool *ret_torn,
     bool active = look->state != VM_DOWN;
     if (active)
         look->instance = find_instance(self, vm_id);
-    if (!read_definitions(domain, look, active, error))
+    if (!read_definitions(domain, look, active, error) ||
+        (active && !correct_lost_pivots(domain, look, error)))
         return NULL;
 
     int saved = active ? 0 : virDomainHasManagedSaveImage(domain, 0);

@@ -24,6 +24,7 @@
 
 typedef struct {
     char *target; /* "vda" */
+    char *alias;  /* QEMU's name of the device, if it runs; NULL */
     char *bus;
     char *device;   /* "disk", "cdrom", "lun", "floppy" */
     char *type;     /* "file", "block", "network", ... */
@@ -38,7 +39,12 @@ typedef struct {
     bool backing_terminated; /* the <backingStore> chain ends with an empty element */
     char *mirror_job;        /* "active-commit", "copy", "" ; NULL = no <mirror> */
     char *mirror_path;       /* may be NULL */
+    char *mirror_format;     /* may be NULL */
     char *mirror_ready;      /* "yes", "pivot", "abort"; NULL */
+    /* A libvirtd that was killed in a pivot shows it as under way until the VM is powered off, and
+     * starts no other job (seen with libvirt 9.0). Then source is what QEMU writes, there is no
+     * mirror, and backing is not told. */
+    bool lost_pivot;
 } HvDisk;
 
 typedef struct {
@@ -110,9 +116,10 @@ typedef struct {
 /* libvirt's own record of a snapshot (ours leave none): "virsh snapshot-list". */
 typedef struct {
     char *name;
-    char *parent;    /* NULL */
-    int64_t created; /* ms */
-    bool external;   /* at least one disk is */
+    char *parent;      /* NULL */
+    int64_t created;   /* ms */
+    char *description; /* NULL */
+    bool external;     /* at least one disk is */
     bool current;
     GPtrArray *targets; /* of char*: the disks that are external, and at the same index */
     GPtrArray *files;   /* the overlay that was made, as a path */

@@ -11,6 +11,7 @@ hv_disk_free(HvDisk *disk)
     if (disk == NULL)
         return;
     g_free(disk->target);
+    g_free(disk->alias);
     g_free(disk->bus);
     g_free(disk->device);
     g_free(disk->type);
@@ -21,6 +22,7 @@ hv_disk_free(HvDisk *disk)
         g_ptr_array_unref(disk->backing);
     g_free(disk->mirror_job);
     g_free(disk->mirror_path);
+    g_free(disk->mirror_format);
     g_free(disk->mirror_ready);
     g_free(disk);
 }
@@ -119,6 +121,7 @@ read_mirror(xmlNode *mirror, HvDisk *disk)
     if (disk->mirror_job == NULL)
         disk->mirror_job = g_strdup("");
     disk->mirror_path = source_path(xml_child(mirror, "source"));
+    disk->mirror_format = xml_attr(xml_child(mirror, "format"), "type");
     disk->mirror_ready = xml_attr(mirror, "ready");
 }
 
@@ -129,6 +132,7 @@ read_disk(xmlNode *node)
     xmlNode *target = xml_child(node, "target");
 
     disk->target = xml_attr(target, "dev");
+    disk->alias = xml_attr(xml_child(node, "alias"), "name");
     disk->bus = xml_attr(target, "bus");
     disk->device = xml_attr(node, "device");
     if (disk->device == NULL)

@@ -17,6 +17,7 @@ hv_snapshot_record_free(HvSnapshotRecord *record)
         return;
     g_free(record->name);
     g_free(record->parent);
+    g_free(record->description);
     g_ptr_array_unref(record->targets);
     g_ptr_array_unref(record->files);
     g_free(record->xml);
@@ -54,6 +55,7 @@ hv_parse_snapshot(const char *xml, GError **error)
     record->files = g_ptr_array_new_with_free_func(g_free);
     record->name = xml_text(xml_child(root, "name"));
     record->parent = xml_text(xml_child(xml_child(root, "parent"), "name"));
+    record->description = xml_text(xml_child(root, "description"));
     record->created = created != NULL ? g_ascii_strtoll(created, NULL, 10) * 1000 : 0;
     record->xml = g_strdup(xml);
     for (xmlNode *disk = xml_child(xml_child(root, "disks"), "disk"); disk != NULL;

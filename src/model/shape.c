@@ -56,6 +56,8 @@ static const Member snapshot_members[] = {
     SIZE(Snapshot, memory_size),
     FLAG(Snapshot, quiesced),
     TEXT(Snapshot, config),
+    TEXT(Snapshot, comment),
+    TEXT(Snapshot, record),
     END,
 };
 

@@ -249,6 +249,12 @@ disk_busy_reason(const Vm *vm, const Disk *disk)
 {
     if (disk->busy == NULL)
         return NULL;
+    if (g_str_equal(disk->busy, DISK_LOST_PIVOT))
+        return g_strdup_printf(
+            "libvirtd was killed in a pivot and begins no other job on it; nothing "
+            "is lost. Power the VM off (a reboot from inside is not enough): "
+            "virsh shutdown %s",
+            vm->name);
     return g_strdup_printf("%s works on it that livemerge did not start; wait until it has ended, "
                            "or end it: virsh blockjob %s %s --abort",
                            disk->busy, vm->name, disk->target);

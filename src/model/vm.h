@@ -48,6 +48,9 @@ typedef struct {
     bool foreign;          /* somebody else put it on top of the leaf that we knew */
 } Volume;
 
+/* libvirt takes a pivot for one that is still under way, and begins nothing else on that disk. */
+#define DISK_LOST_PIVOT "a pivot that libvirt has lost"
+
 typedef struct {
     char *id;     /* UUID; what the API calls a disk */
     char *target; /* "vda" */
@@ -55,7 +58,8 @@ typedef struct {
     bool read_only;
     bool boot;          /* first disk */
     char *unmanaged;    /* NULL, or why livemerge does not touch this disk */
-    char *busy;         /* NULL, or what works on it now that is not ours: "a block job (copy)" */
+    char *busy;         /* NULL, or what works on it now that is not ours: "a block job (copy)"; or
+                           DISK_LOST_PIVOT */
     GPtrArray *volumes; /* of Volume, base first, leaf last; empty if unmanaged */
 } Disk;
 
@@ -75,6 +79,8 @@ typedef struct {
     uint64_t memory_size; /* bytes */
     bool quiesced;        /* the guest's file systems were frozen */
     char *config;         /* domain XML at that instant */
+    char *comment;        /* of one that was adopted: libvirt's description; NULL = none */
+    char *record;         /* its name in libvirt's own records, which go with it; NULL = none */
 } Snapshot;
 
 /* What is under way, for a host that must take over (merge.md section 7). */

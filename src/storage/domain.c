@@ -87,16 +87,16 @@ parse_description(const char *file, const char *text, size_t length, GError **er
                   file);
         return NULL;
     }
-    g_autofree char *found = description_checksum(json);
-    if (wanted != NULL && !g_str_equal(wanted, found)) {
-        error_set(error, ERR_CORRUPT, "%s is damaged (its checksum does not fit): " HELP, file);
-        return NULL;
-    }
     if (format > DOMAIN_FORMAT) {
         error_set(error, ERR_REFUSED,
                   "the storage domain of %s has format %" G_GINT64_FORMAT
                   ", this version knows formats up to %d; use the version that made it",
                   file, format, DOMAIN_FORMAT);
+        return NULL;
+    }
+    g_autofree char *found = description_checksum(json);
+    if (wanted != NULL && !g_str_equal(wanted, found)) {
+        error_set(error, ERR_CORRUPT, "%s is damaged (its checksum does not fit): " HELP, file);
         return NULL;
     }
     return g_steal_pointer(&json);

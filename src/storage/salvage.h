@@ -5,8 +5,9 @@
  *
  *     DIR/.livemerge/undo/<op-id>/NAME     as it was before the fix <op-id>
  *
- * Promise: nothing here removes a file, but for trash_purge() and trash_expire(). Ownership: results belong to the
- * caller. Threads: any. Errors: ERR_STORAGE, ERR_NO_SPACE, ERR_EXISTS, ERR_NOT_FOUND, ERR_INVALID.
+ * Promise: nothing here removes a file, but for trash_purge() and trash_expire(). Ownership:
+ * results belong to the caller. Threads: any. Errors: ERR_STORAGE, ERR_NO_SPACE, ERR_EXISTS,
+ * ERR_NOT_FOUND, ERR_INVALID.
  */
 #pragma once
 

@@ -53,7 +53,7 @@
  *                     error word "corrupt" with result.mismatch true: the check before the old
  *                     volumes go found a difference; all of them are kept
  *   delete-volumes    disk_id, volumes: [path...], instance       → {volumes_removed: [path...]}
- *   doctor-fix        classes: [word] (absent, empty = all that are safe)
+ *   doctor-fix        classes: [word] (absent, empty = all that are safe), safe_only: bool
  *                     → {findings: [finding with "state": "mended|left", "why"], undo: operation id}
  *   doctor-undo       undo: operation id of a doctor-fix          → {undone: number, left: [text]}
  *

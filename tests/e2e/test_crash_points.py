@@ -14,7 +14,7 @@ from lm import Site
 from lm.crash import Crash, Missed
 from lm.crash_cases import SAMPLE, cases_of, not_passed, sample
 from lm.crash_flows import FLOWS
-from lm.subject import Subject
+from lm.subject import GuestSubject, Subject
 from lm.util import BUILD
 
 MODE = os.environ.get("LM_CRASH", "sample")  # discover, all, everything: see tests/crash/run
@@ -48,7 +48,8 @@ class Subjects:
         if subject is not None:
             subject.vm.remove()
         self.made += 1
-        return Subject(self.site, f"c{self.made}", disks=flow.disks, mib=flow.mib, runs=flow.runs)
+        kind = GuestSubject if flow.guest else Subject
+        return kind(self.site, f"c{self.made}", disks=flow.disks, mib=flow.mib, runs=flow.runs)
 
     def give_back(self, flow, subject):
         self.kept[flow.name] = subject
@@ -57,6 +58,17 @@ class Subjects:
 @pytest.fixture(scope="module")
 def subjects(site):  # pylint: disable=redefined-outer-name
     return Subjects(site)
+
+
+def heal(site):  # pylint: disable=redefined-outer-name
+    """After a case that went wrong: whatever stands at a point, and whatever does not start, is begun anew."""
+    for daemon in (site.agent, site.manager):
+        if daemon.runs():
+            daemon.kill9()
+    (site.work / "v" / "ballast").unlink(missing_ok=True)
+    site.host.down(purge=False)
+    site.host.up()
+    site.mend()
 
 
 def perform(site, subjects, flow, case=None):  # pylint: disable=redefined-outer-name
@@ -68,11 +80,7 @@ def perform(site, subjects, flow, case=None):  # pylint: disable=redefined-outer
         crash = Crash(site, flow, subject, case)
         points = crash.trace(site.work / f"trace-{flow.name}") if case is None else crash.run()
     except BaseException:
-        for daemon in (site.agent, site.manager):
-            if daemon.runs():
-                daemon.kill9()  # it may stand at a point
-        (site.work / "v" / "ballast").unlink(missing_ok=True)
-        site.mend()
+        heal(site)
         subject.vm.remove()
         raise
     subjects.give_back(flow, subject)
@@ -94,6 +102,8 @@ def cases():
 
 def note(case, outcome, writes, seconds, text=""):
     """A line for the summary of tests/crash/run."""
+    if MODE == "sample":
+        return
     RESULTS.mkdir(exist_ok=True)
     line = json.dumps({**dataclasses.asdict(case), "outcome": outcome, "writes": writes,
                        "seconds": round(seconds, 2), "text": text})

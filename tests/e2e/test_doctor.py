@@ -3,6 +3,7 @@
 mended and taken back; a VM that is well gives nothing, also while a merge runs."""
 
 import re
+import time
 
 import pytest
 
@@ -48,9 +49,10 @@ def test_healthy_also_while_merging(site, vm):
 
 @pytest.mark.parametrize("metadata", [False, True], ids=["bare", "with-metadata"])
 def test_virsh_snapshot_is_adopted(site, vm, metadata):
-    """It becomes a snapshot like any other, and can be deleted; what libvirt keeps of it then goes."""
+    """It becomes a snapshot like any other, with libvirt's name, date and description, and can be deleted; what
+    libvirt keeps of it then goes, too."""
     one = vm(2).layers("first", disks=2)
-    site.host.virsh("snapshot-create-as", one.name, "nightly", "--disk-only",
+    site.host.virsh("snapshot-create-as", one.name, "nightly", "before the update", "--disk-only",
                     *([] if metadata else ["--no-metadata"]))
     for disk in range(2):
         site.host.write(one.name, disk, "2M", "1M", 3)
@@ -60,6 +62,11 @@ def test_virsh_snapshot_is_adopted(site, vm, metadata):
     states, job = fix(site, one, "foreign-overlay")
     assert states == {"foreign-overlay": "mended"}
     assert one.names() == ["first", "nightly"]
+    nightly = one.snapshots()["nightly"]
+    assert nightly.get("comment") == ("before the update" if metadata else None)
+    if metadata:  # with libvirt's date, to the second
+        made = re.search(r"<creationTime>(\d+)<", site.host.virsh("snapshot-dumpxml", one.name, "nightly"))
+        assert nightly["date"] == time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(int(made[1])))
     assert "foreign-overlay" not in findings(site, one)  # libvirt named the old leaf absolutely
 
     site.cli("doctor", one.name, "--undo", job)
@@ -68,18 +75,44 @@ def test_virsh_snapshot_is_adopted(site, vm, metadata):
     fix(site, one, "foreign-overlay")
 
     one.delete("nightly")
-    assert ("nightly" in site.host.virsh("snapshot-list", one.name, "--name")) == metadata
-    if metadata:
-        found = findings(site, one)
-        assert set(found) == {"libvirt-snapshot"}, found
-        states, job = fix(site, one)
-        assert states == {"libvirt-snapshot": "mended"}
-        assert "nightly" not in site.host.virsh("snapshot-list", one.name, "--name")
-        site.cli("doctor", one.name, "--undo", job)
-        assert "nightly" in site.host.virsh("snapshot-list", one.name, "--name")
-        fix(site, one)
+    assert "nightly" not in site.host.virsh("snapshot-list", one.name, "--name")
     healthy(site, one)
     one.expect_layers(3, disks=2)
+
+
+def test_virsh_snapshots_in_a_row(site, vm):
+    """Several with metadata are adopted in one go; deleting one in the middle leaves libvirt's records of the others,
+    whose tree libvirt mends itself."""
+    one = vm(1)
+    for name in ("a", "b", "c"):
+        site.host.virsh("snapshot-create-as", one.name, name, f"text of {name}", "--disk-only")
+    fix(site, one, "foreign-overlay")
+    assert one.names() == ["a", "b", "c"]
+    one.delete("b")
+    assert site.host.virsh("snapshot-list", one.name, "--name").split() == ["a", "c"]
+    assert [s["comment"] for s in one.snapshots().values()] == ["text of a", "text of c"]
+    assert not {"foreign-overlay", "libvirt-snapshot"} & set(findings(site, one, code=None))
+    site.cli("snapshot", "delete", one.name, "a", "c", "-y")
+    assert site.host.virsh("snapshot-list", one.name, "--name").split() == []
+    assert len(one.chain()) == 1
+
+
+def test_record_that_no_longer_fits(site, vm):
+    """Somebody merged libvirt's snapshot away: its record is found, goes, and comes back on undo."""
+    one = vm(1)
+    site.host.virsh("snapshot-create-as", one.name, "old", "--disk-only")
+    leaf = one.chain()[-1]
+    site.host.virsh("blockcommit", one.name, "vda", "--active", "--pivot", "--wait")
+    one.directory.joinpath(leaf).unlink()
+    found = findings(site, one)
+    assert set(found) == {"libvirt-snapshot"}, found
+    states, job = fix(site, one)
+    assert states == {"libvirt-snapshot": "mended"}
+    assert "old" not in site.host.virsh("snapshot-list", one.name, "--name")
+    site.cli("doctor", one.name, "--undo", job)
+    assert "old" in site.host.virsh("snapshot-list", one.name, "--name")
+    fix(site, one)
+    healthy(site, one)
 
 
 def redefine(site, one, change):

@@ -325,12 +325,12 @@ spoil_bits(const Kind *kind, const Sound *sound, int part, gsize page, gsize hea
     Tally tally = { 0 };
 
     for (gsize at = 0; at < header; at++)
-        for (unsigned bit = 0; bit < 8; bit++)
+        for (unsigned bit = (unsigned)at % 3; bit < 8; bit += 3)
             try_flip(kind, sound, folder, part, at, bit, &tally);
     for (gsize start = 0; start < length; start += page)
-        for (gsize at = start; at < MIN(start + 40, length); at++)
+        for (gsize at = start; at < MIN(start + 12, length); at++)
             try_flip(kind, sound, folder, part, at, (unsigned)(at % 8), &tally);
-    for (unsigned i = 0; i < 400; i++)
+    for (unsigned i = 0; i < 200; i++)
         try_flip(kind, sound, folder, part, (gsize)g_rand_int_range(random, 0, (gint32)length),
                  (unsigned)g_rand_int_range(random, 0, 8), &tally);
     tell("bits", &tally);
@@ -344,7 +344,7 @@ spoil_length(const Kind *kind, const Sound *sound, int part, gsize page)
     Tally tally = { 0 };
 
     for (gsize length = 0; length < sound->length[part]; length++)
-        if (length < 200 || length % 211 == 0 || length % page < 2 || length % page > page - 2)
+        if (length < 100 || length % 509 == 0 || length % page < 2 || length % page > page - 2)
             try_cut(kind, sound, folder, part, length, &tally);
     tell("lengths", &tally);
     g_assert_cmpuint(tally.aside + tally.good, >, 0);

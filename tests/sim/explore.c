@@ -18,8 +18,7 @@
 #define REPLAYED 1000 /* one in so many schedules is run again though nothing is wrong with it */
 #define STUCK_S 120   /* one unit in real time */
 #define MAX_FLOWS 64
-/* the others are not withstood wholly */
-#define LIES_BY_CHANCE (((1U << LIES) - 1) & ~(LIE_NO_JOB | LIE_DEFINITION | LIE_WRONG_ERROR))
+#define LIES_BY_CHANCE ((1U << LIES) - 1)
 
 typedef enum { NEAR, SINGLE, PAIRS, SWARM } Kind;
 
@@ -352,6 +351,7 @@ make_chance_unit(uint64_t number)
         unsigned some = (unsigned)draw(1 << FAULT_KINDS) | 1U << FAULT_AGENT;
         unit.kinds &= some;
         unit.base.seed = mix(unit.chance) >> 16;
+        unit.base.strict = unit.base.strict || draw(2) == 0;
         if (draw(3) != 0)
             unit.base.lies = (unsigned)(draw(1 << LIES) & draw(1 << LIES)) & LIES_BY_CHANCE;
     }
@@ -392,7 +392,8 @@ n_near(void)
 static bool
 make_unit(uint64_t number)
 {
-    uint64_t singles = (uint64_t)SLICES * n_flows(), near = n_near();
+    uint64_t singles = explore_how->only_chance ? 0 : (uint64_t)SLICES * n_flows();
+    uint64_t near = explore_how->only_chance ? 0 : n_near();
 
     memset(&unit, 0, sizeof unit);
     if (number < near)

@@ -27,7 +27,7 @@ typedef struct {
     unsigned jobs;
     int64_t chance_most, until_us; /* schedules by chance; the real clock */
     uint64_t max_failures;
-    bool quiet, verbose, strict;
+    bool quiet, verbose, strict, only_chance;
     const Schedule *given; /* only this one and its neighbours ... */
     unsigned near;         /* ... so many points off, to both sides */
     const char *program;   /* runs one schedule again */

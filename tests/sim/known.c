@@ -37,6 +37,18 @@ static const struct {
       "a full storage was taken for one that cannot share blocks" },
     { "delete-off", 1, { { FAULT_STORAGE, 147 } }, 0, false,
       "a disk that could not be read had another id each time, and each look was news" },
+    { "delete-newest",
+      100672897425911,
+      { { FAULT_AGENT, 65 } },
+      LIE_OFTEN | LIE_WRONG_ERROR | LIE_NO_JOB,
+      false,
+      "a job whose start had been answered by an error was left behind" },
+    { "agent-two-disks",
+      98021960858129,
+      { { FAULT_AGENT, 67 }, { FAULT_AGENT, 348 } },
+      LIE_VERY_LATE | LIE_WRONG_ERROR | LIE_NO_JOB,
+      false,
+      "the same" },
 };
 /* clang-format on */
 

@@ -121,8 +121,9 @@ relock(void)
         SimDisk *disk = &vm.disks[d];
         for (guint i = 0; i < disk->graph->len; i++) {
             Node *node = disk->graph->pdata[i];
-            lock_one(node->image.node, i == 0 || (disk->job.type != HV_JOB_NONE &&
-                                                  strcmp(disk->job.base, node->path) == 0));
+            lock_one(node->image.node, i == 0 || node->kept_open ||
+                                           (disk->job.type != HV_JOB_NONE &&
+                                            strcmp(disk->job.base, node->path) == 0));
         }
         if (disk->job.type == HV_JOB_COPY && vfs_find(disk->job.base) != NULL)
             lock_one(vfs_find(disk->job.base), true);
@@ -269,6 +270,10 @@ qemu_died(void)
 static void
 job_end(SimDisk *disk, HvJobStatus outcome)
 {
+    /* seen of QEMU 7.2: the base of an active commit that was cancelled stays open for writing */
+    Node *base = graph_find(disk, disk->job.base, NULL);
+    if (base != NULL && outcome != HV_JOB_COMPLETED && disk->job.type == HV_JOB_ACTIVE_COMMIT)
+        base->kept_open = true;
     disk->job.state = JOB_CONCLUDED;
     disk->job.outcome = outcome;
     disk->job.dirty = 0;

@@ -166,7 +166,7 @@ main(int argc, char **argv)
     g_auto(GStrv) faults = NULL;
     gint64 seed = 1, lies = 0, salt = 0, near = 0, failures = 5, chance = G_MAXINT64;
     int seconds = 0;
-    gboolean strict = FALSE, mutants = FALSE, trace = FALSE, verbose = FALSE;
+    gboolean only_chance = FALSE, strict = FALSE, mutants = FALSE, trace = FALSE, verbose = FALSE;
     const GOptionEntry entries[] = {
         { "flow", 0, 0, G_OPTION_ARG_STRING, &flow, "Only this flow", "NAME" },
         { "seed", 0, 0, G_OPTION_ARG_INT64, &seed, "The seed", "N" },
@@ -181,6 +181,7 @@ main(int argc, char **argv)
         { "failures", 0, 0, G_OPTION_ARG_INT64, &failures, "Stop after so many", "N" },
         { "near", 0, 0, G_OPTION_ARG_INT64, &near,
           "The schedule that is given, and with its faults up to so many points off", "N" },
+        { "only-chance", 0, 0, G_OPTION_ARG_NONE, &only_chance, "Only those by chance", NULL },
         { "trace", 0, 0, G_OPTION_ARG_NONE, &trace, "Tell what happens", NULL },
         { "mutants", 0, 0, G_OPTION_ARG_NONE, &mutants, "Are mistakes found?", NULL },
         { "strict", 0, 0, G_OPTION_ARG_NONE, &strict, "Count known debris, too", NULL },
@@ -231,6 +232,7 @@ main(int argc, char **argv)
                     .max_failures = (uint64_t)failures,
                     .verbose = verbose,
                     .strict = strict,
+                    .only_chance = only_chance,
                     .program = program };
     if (mutants)
         return run_mutants(&how);

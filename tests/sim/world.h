@@ -160,6 +160,7 @@ typedef struct {
 typedef struct {
     char path[256];
     Image image;
+    bool kept_open; /* for writing */
 } Node;
 
 typedef struct {

@@ -35,11 +35,12 @@ static HypervisorOps ops;
 static HvSnapshotRecord *
 record_new(void)
 {
-    g_autofree char *xml = g_strdup_printf(
-        "<domainsnapshot><name>%s</name><creationTime>1700000000</creationTime><disks><disk "
-        "name='%s' snapshot='external'><source file='%s'/></disk><disk name='vdb' "
-        "snapshot='no'/></disks></domainsnapshot>",
-        libvirt.name, libvirt.target, libvirt.file);
+    g_autofree char *xml =
+        g_strdup_printf("<domainsnapshot><name>%s</name><description>as it was</description>"
+                        "<creationTime>1700000000</creationTime><disks><disk "
+                        "name='%s' snapshot='external'><source file='%s'/></disk><disk name='vdb' "
+                        "snapshot='no'/></disks></domainsnapshot>",
+                        libvirt.name, libvirt.target, libvirt.file);
     g_autoptr(GError) error = NULL;
     HvSnapshotRecord *record = hv_parse_snapshot(xml, &error);
 
@@ -610,7 +611,7 @@ make_bad_manifest(Host *host)
 }
 
 static void
-make_left_record(Host *host)
+record_merge(Host *host, const char *strategy, guint base, guint top)
 {
     g_autoptr(Vm) vm = manifest(host);
     const Disk *disk = vm_disk(vm, "vda");
@@ -618,12 +619,30 @@ make_left_record(Host *host)
 
     record->id = id_new();
     record->kind = g_strdup("merge");
-    record->strategy = g_strdup("commit-active");
+    record->strategy = g_strdup(strategy);
     record->disk_id = g_strdup(disk->id);
-    record->base = g_strdup(((Volume *)disk->volumes->pdata[1])->id);
-    record->top = g_strdup(((Volume *)disk->volumes->pdata[2])->id);
+    record->base = g_strdup(((Volume *)disk->volumes->pdata[base])->id);
+    record->top = g_strdup(((Volume *)disk->volumes->pdata[top])->id);
     g_ptr_array_add(vm->operations, record);
     save(host, vm);
+}
+
+static void
+make_left_record(Host *host)
+{
+    record_merge(host, "commit-active", 1, 2);
+    fake_power_on(&host->fake);
+}
+
+/* The merge of the middle into the base was done, and the journal was lost before it was settled.
+ */
+static void
+make_left_record_of_done(Host *host)
+{
+    record_merge(host, "commit", 0, 1);
+    MUST(host->dir, "qemu-img rebase -u -f qcow2 -b " BASE " -F qcow2 " LEAF);
+    MUST(host->dir, "rm " MIDDLE);
+    look(host); /* while it is off, so that nothing is done by itself */
     fake_power_on(&host->fake);
 }
 
@@ -677,6 +696,21 @@ monday_is_unusable(Host *host)
     g_assert_cmpuint(vm->operations->len, ==, 0);
 }
 
+/* What stood on the middle stands on the base. */
+static void
+monday_is_settled(Host *host)
+{
+    g_autoptr(Vm) vm = manifest(host);
+    const Disk *disk = vm_disk(vm, "vda");
+    const Snapshot *monday = vm->snapshots->pdata[0];
+    const SnapshotDisk *sd = snapshot_disk(monday, disk->id);
+
+    g_assert_cmpuint(vm->operations->len, ==, 0);
+    g_assert_cmpuint(disk->volumes->len, ==, 2);
+    g_assert_cmpstr(sd->volume_id, ==, ((Volume *)disk->volumes->pdata[0])->id);
+    g_assert_false(sd->unusable);
+}
+
 static void
 job_is_ended(Host *host)
 {
@@ -709,7 +743,13 @@ backup_is_adopted(Host *host)
 static void
 record_is_adopted(Host *host)
 {
+    g_autoptr(Vm) vm = manifest(host);
+    const Snapshot *adopted = vm->snapshots->pdata[1];
+
     is_adopted(host, "before update");
+    g_assert_cmpint(adopted->date, ==, 1700000000000);
+    g_assert_cmpstr(adopted->comment, ==, "as it was");
+    g_assert_cmpstr(adopted->record, ==, "before update");
 }
 
 static void
@@ -764,6 +804,7 @@ static const struct {
     { "build",             make_build,               DIAG_LEFTOVER_BUILD,   FIX_SAFE,  in_trash,           true },
     { "stale-manifest",    make_stale_manifest,      DIAG_STALE_MANIFEST,   FIX_SAFE,  chain_is_read,      false },
     { "left-record",       make_left_record,         DIAG_LEFTOVER_RECORD,  FIX_SAFE,  monday_is_unusable, true },
+    { "left-record-of-done", make_left_record_of_done, DIAG_LEFTOVER_RECORD, FIX_SAFE, monday_is_settled,  true },
     { "lost-snapshot",     make_lost,                DIAG_LOST_SNAPSHOT,    FIX_NONE,  NULL,               false },
     { "lost-memory",       make_lost_memory,         DIAG_LOST_SNAPSHOT,    FIX_NONE,  NULL,               false },
 };

@@ -790,6 +790,7 @@ test_snapshot_that_libvirt_lost(void)
              disk, disk, disk);
     host->fake.dies_in_snapshot = false;
     host->fake.refuse_snapshot = ERR_HYPERVISOR;
+    host->fake.refuse_redefines = 1; /* an error is no reason to undo it */
     agent_begin(host);
     g_autoptr(json_t) op = wait_for_step(host, "verify");
     g_assert_nonnull(strstr(json_text(op, "waiting_for"), "bbbbbbbb"));
@@ -799,6 +800,36 @@ test_snapshot_that_libvirt_lost(void)
     agent_queue_refresh(host->agent, FAKE_VM);
     g_autofree char *state = assert_whole(host, &cases[0]);
     g_assert_cmpstr(state, ==, "done");
+}
+
+/* libvirtd was killed as a merge ended: it lists the merged volume for ever. No image lock tells
+ * that QEMU has let go of it (this QEMU has none at all), so it stays until the VM is off. */
+static void
+test_delete_of_what_libvirt_lists(void)
+{
+    g_autoptr(Host) host = host_new(true);
+    g_autofree char *path = g_build_filename(host->disks, "a.merged.q", NULL);
+    Disk *disk = vm_disk(host->vm, "vda");
+    g_autoptr(json_t) body =
+        json_pack("{s:s, s:s, s:s, s:s, s:[s]}", "id", OP, "kind", "delete-volumes", "vm_id",
+                  FAKE_VM, "disk_id", disk->id, "volumes", path);
+    g_autoptr(json_t) answer = NULL;
+    g_autoptr(GError) error = NULL;
+
+    fault_arm(-1);
+    MUST(host->disks, "qemu-img create -q -f qcow2 a.merged.q 1M");
+    host->fake.disks[0].lists = path;
+    operation_begin(host->agent, body, &answer, &error);
+    g_assert_no_error(error);
+    g_autoptr(json_t) op = wait_for_step(host, "delete");
+    g_assert_nonnull(strstr(json_text(op, "waiting_for"), "power the VM off"));
+    g_assert_true(g_file_test(path, G_FILE_TEST_EXISTS));
+
+    fake_power_off(&host->fake);
+    agent_queue_refresh(host->agent, FAKE_VM);
+    g_autoptr(json_t) end = operation_end(host);
+    g_assert_cmpstr(json_text(end, "state"), ==, "done");
+    g_assert_false(g_file_test(path, G_FILE_TEST_EXISTS));
 }
 
 static Vm *
@@ -989,6 +1020,7 @@ main(int argc, char **argv)
     g_test_add_func("/merge/cancel", test_cancel_a_running_job);
     g_test_add_func("/snapshot/refused", test_snapshot_refused);
     g_test_add_func("/snapshot/lost-by-libvirt", test_snapshot_that_libvirt_lost);
+    g_test_add_func("/delete/listed-by-libvirt", test_delete_of_what_libvirt_lists);
     g_test_add_func("/inventory/shared-template", test_shared_template);
     int result = g_test_run();
     folder_remove(&template);

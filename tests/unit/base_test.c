@@ -824,6 +824,27 @@ test_fault_names(void)
 }
 
 static void
+test_fault_trace(void)
+{
+    g_autofree char *file = g_build_filename(g_get_tmp_dir(), "lm-trace-XXXXXX", NULL);
+    g_autofree char *text = NULL;
+
+    if (!g_test_subprocess()) {
+        g_test_trap_subprocess(NULL, 0, G_TEST_SUBPROCESS_DEFAULT);
+        g_test_trap_assert_passed();
+        return;
+    }
+    close(g_mkstemp(file));
+    g_setenv("LIVEMERGE_FAULT_TRACE", file, TRUE);
+    fault_init();
+    g_assert_true(fault_point("a", NULL));
+    g_assert_true(fault_point("b", NULL));
+    g_assert_true(g_file_get_contents(file, &text, NULL, NULL));
+    unlink(file);
+    g_assert_cmpstr(text, ==, "a\nb\n");
+}
+
+static void
 test_fault_die(void)
 {
     int status = 0;
@@ -1040,6 +1061,7 @@ main(int argc, char **argv)
     g_test_add_func("/steps/first-failure-stays", test_steps_first_failure_stays);
     g_test_add_func("/steps/save-fails", test_steps_save_fails);
     g_test_add_func("/fault/names", test_fault_names);
+    g_test_add_func("/fault/trace", test_fault_trace);
     g_test_add_func("/fault/die", test_fault_die);
     g_test_add_func("/text/names", test_names);
     g_test_add_func("/text/ids", test_ids);

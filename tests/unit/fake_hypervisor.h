@@ -22,6 +22,7 @@ typedef struct {
     char *base, *top, *dest; /* of the job; paths */
     unsigned looks;
     uint64_t bandwidth;       /* of the job */
+    const char *lists;        /* libvirt, below the leaf of the running VM; the headers do not */
     const char *hides;        /* where an internal job's top goes at its end; NULL = it stays */
     bool spoils;              /* what an internal job has merged is not what it should be */
     const char *mirror_ready; /* of an active job: "yes", or what a test wants libvirt to show */
@@ -35,6 +36,7 @@ typedef struct {
     const char *io_error; /* why QEMU has paused it: "enospc"; NULL = it has not */
     unsigned instance, suspends, resumes, pivots, cancels, snapshots, redefines;
     ErrorCode refuse_snapshot; /* the switch is refused; 0 = not */
+    unsigned refuse_redefines; /* so many times */
     bool dies_in_pivot;
     bool dies_in_snapshot; /* libvirtd goes away in the call */
     bool endless;          /* internal jobs do not end */
@@ -131,6 +133,10 @@ fake_hv_disk(const FakeDisk *disk, const char *source, bool live)
     d->type = g_strdup("file");
     d->format = g_strdup("qcow2");
     d->source = g_strdup(source);
+    if (live && disk->lists != NULL) {
+        d->backing = g_ptr_array_new_with_free_func(g_free);
+        g_ptr_array_add(d->backing, g_strdup(disk->lists));
+    }
     if (live && (disk->job == HV_JOB_ACTIVE_COMMIT || disk->job == HV_JOB_COPY)) {
         d->mirror_job = g_strdup(disk->job == HV_JOB_COPY ? "copy" : "active-commit");
         d->mirror_path = g_strdup(disk->dest != NULL ? disk->dest : disk->base);
@@ -346,6 +352,10 @@ fake_redefine(Hypervisor *hv, const char *vm_id, const char *const *targets,
 {
     FAKE_ENTER(false)
     fake->redefines++;
+    if (fake->refuse_redefines > 0) {
+        fake->refuse_redefines--;
+        return error_set(error, ERR_HYPERVISOR, "cannot write the definition");
+    }
     for (unsigned i = 0; i < n; i++)
         fake_set(&fake_disk(fake, targets[i])->stored, sources[i]);
     return true;

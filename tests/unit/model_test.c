@@ -45,6 +45,8 @@ make_full_vm(void)
     snapshot->memory = g_strdup("/dom/m");
     snapshot->memory_size = 4096;
     snapshot->quiesced = true;
+    snapshot->comment = g_strdup("before the update");
+    snapshot->record = g_strdup("virsh's");
     snapshot->config = g_strdup("<domain name='\xc3\xa4 \"x\"'/>\n");
     entry->unusable = true;
     record->id = g_strdup("op1");
@@ -100,9 +102,9 @@ test_json_names(void)
         "operations "
         "snapshots state state_detail unmanaged vcpus | boot bus busy id read_only target "
         "unmanaged "
-        "volumes | allocated foreign format id path read_only used_by virtual_size | config date "
-        "disks id "
-        "memory memory_size name parent quiesced | disk_id unusable volume_id | base disk_id id "
+        "volumes | allocated foreign format id path read_only used_by virtual_size | comment "
+        "config date disks id "
+        "memory memory_size name parent quiesced record | disk_id unusable volume_id | base disk_id id "
         "kind strategy top";
     g_autoptr(Vm) vm = make_full_vm();
     g_autoptr(json_t) json = vm_to_json(vm);

@@ -162,8 +162,7 @@ static const Stranger strangers[] = {
     { "others-may-write", "chmod 606 $F", ERR_REFUSED, "chmod 600" },
     { "of-somebody-else", "chown 4242 $F", ERR_REFUSED, "belongs to user 4242" },
     { "newer",
-      "sed -i -e 's/\"livemerge\": 1/\"livemerge\": 2/' -e 's/\"format\": 1/\"format\": 2/'"
-      " -e '/checksum/d' $F; sed -i 's/\"name\": \"\\(.*\\)\",$/\"name\": \"\\1\"/' $F",
+      "sed -i -e 's/\"livemerge\": 1/\"livemerge\": 2/' -e 's/\"format\": 1/\"format\": 2/' $F",
       ERR_REFUSED, "use the version that" },
 };
 

@@ -48,6 +48,18 @@ def is_stopped(process):
     return stat.rsplit(")", 1)[1].split()[0] == "T"
 
 
+def kill9(pid):
+    """Returns when it is dead, be it a zombie."""
+    def dead():
+        try:
+            return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] in "ZX"
+        except OSError:
+            return True
+
+    os.kill(pid, signal.SIGKILL)
+    wait_for(dead, 20, f"process {pid} is dead")
+
+
 def storage_daemons(parent=None):
     """Process ids of the qemu-storage-daemons (of an agent)."""
     found = []
@@ -174,7 +186,7 @@ class Crash:
         self._go_on()
 
     def _kill_qemu(self):
-        os.kill(self.site.host.qemu_pid(self.subject.name), signal.SIGKILL)
+        kill9(self.site.host.qemu_pid(self.subject.name))
         self.subject.leaks = True
         self._go_on()
 
@@ -184,7 +196,7 @@ class Crash:
         if not working:
             raise Missed(f"{self.case}: no qemu-storage-daemon works there")
         for pid in working:
-            os.kill(pid, signal.SIGKILL)
+            kill9(pid)
         self.subject.leaks = True
         self._go_on()
 

@@ -13,21 +13,20 @@ NOT_PASSED = {
 
 # What make test does: points of each flow; the victims take turns.
 SAMPLE = {
-    "create": ("agent.snapshot.before-create", "agent.snapshot.before-switch", "agent.snapshot.after-switch",
-               "agent.snapshot.before-manifest", "flow.after-save", "flow.after-call"),
+    "create": ("agent.snapshot.before-switch", "agent.snapshot.before-create", "agent.snapshot.after-switch",
+               "agent.snapshot.before-manifest", "flow.after-call"),
     "create-memory": ("agent.snapshot.before-switch", "agent.snapshot.after-switch"),
     "create-off": ("agent.snapshot.before-switch", "manifest.before-rename"),
     "commit": ("agent.merge.before-record", "agent.merge.before-start", "agent.merge.after-start",
-               "agent.merge.settled", "agent.verify.before", "manifest.after-rename"),
+               "agent.merge.settled", "manifest.after-rename"),
     "commit-active": ("agent.merge.after-start", "agent.pivot.before-suspend", "agent.pivot.suspended",
-                      "agent.pivot.before-manifest", "agent.pivot.after-manifest", "flow.before-call",
-                      "flow.before-save"),
-    "all": ("agent.pivot.suspended", "agent.delete.before-unlink", "volume.after-trash", "manager:steps.after-save"),
+                      "agent.pivot.before-manifest", "agent.pivot.after-manifest", "flow.before-call"),
+    "all": ("agent.delete.before-unlink", "volume.after-trash", "manager:steps.after-save"),
     "memory": ("agent.delete.after-unlink", "flow.after-save"),
-    "copy": ("qcow2-build-copy", "qcow2-build-write", "qcow2-build-create", "agent.pivot.before-manifest"),
-    "graft": ("qcow2-build-share", "qcow2-build-sync", "qcow2-build-rename", "agent.pivot.suspended"),
+    "copy": ("qcow2-build-copy", "qcow2-build-create", "agent.pivot.before-manifest"),
+    "graft": ("qcow2-build-share", "qcow2-build-rename", "agent.pivot.suspended"),
     "graft-sealed": ("agent.graft.before-seal", "agent.graft.after-seal", "agent.graft.built",
-                     "agent.merge.after-start", "agent.pivot.before-suspend", "agent.pivot.after-manifest"),
+                     "agent.merge.after-start", "agent.pivot.before-suspend"),
     "cold-commit": ("agent.merge.after-start", "agent.cold.before-redefine", "agent.cold.after-redefine",
                     "agent.cold.after-manifest", "volume.before-trash"),
     "cold-graft": ("agent.graft.built", "qcow2-build-sync-folder", "agent.cold.after-redefine"),
@@ -39,8 +38,12 @@ SAMPLE = {
     "cancel-graft": ("agent.graft.after-seal", "agent.graft.built"),
     "differs": ("agent.verify.differs", "agent.verify.set-aside", "agent.graft.before-unseal",
                 "agent.graft.before-remove-seal"),
-    "hold": ("agent.space.before-hold", "agent.space.held", "agent.space.before-release"),
+    "hold": ("agent.space.held", "agent.space.before-release"),
     "adopt": ("agent.doctor.kept", "agent.doctor.mended"),
+    "guest-create": ("agent.snapshot.after-switch",),
+    "guest-commit": ("agent.merge.after-start",),
+    "guest-commit-active": ("agent.pivot.suspended", "agent.pivot.before-manifest"),
+    "guest-graft": ("agent.pivot.before-suspend",),
 }
 
 

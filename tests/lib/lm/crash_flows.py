@@ -163,6 +163,7 @@ class Flow:
     disks: int = 1
     mib: int = 8
     runs: bool = True
+    guest: bool = False      # one boots, and writes all the while
     leaf_mib: int = 0        # so much in the leaf: graft seals one with more than 4 MiB
     options: tuple = ()      # of its snapshots
     may_fail: bool = False
@@ -213,4 +214,10 @@ FLOWS = [
     Flow("hold", delete("commit-active", -1, options=("--bandwidth", "10")), deleted, mib=64, leaf_mib=48,
          meddle=fill_storage, recovered=give_back, only="agent.space"),
     Flow("adopt", fix, adopted, layers=1, spoil=virsh_takes_a_snapshot, ignored=("absolute-path",)),
+    Flow("guest-create", create(), created, layers=1, guest=True, mib=16, may_fail=True, only="agent.snapshot"),
+    Flow("guest-commit", delete("commit", 0), deleted, guest=True, mib=16, only="agent.merge"),
+    Flow("guest-commit-active", delete("commit-active", -1), deleted, guest=True, mib=16,
+         only="agent.merge.after-start agent.pivot"),
+    Flow("guest-graft", delete("graft", -1), deleted, guest=True, mib=16,
+         only="agent.graft agent.merge.after-start agent.pivot"),
 ]

@@ -241,7 +241,8 @@ class Vm:
         for disk, stream in streams.items():
             if stream.running:
                 self.guest.stop_stream(disk)
-        self.site.host.virsh("destroy", self.name)
+        if self.site.host.state(self.name) != "shut off":
+            self.site.host.virsh("destroy", self.name)
         wanted = set()
         for disk, stream in streams.items():
             chain = self.chain(disk)

@@ -2,10 +2,12 @@
 """A VM without a guest for the crash tests: every acknowledged write is logged, the instant of every snapshot
 is known, and everything that a user could see of it is compared with that."""
 
+import dataclasses
+import os
 import random
 import re
 
-from .guest import check_image
+from .guest import Lost, check_image, verify_acked
 from .host import Disk, image_chain, qemu_img
 from .programs import items
 from .qmp import BLOCK, Log, Qmp, Write
@@ -18,9 +20,11 @@ OURS = re.compile(r"(domain|rates)\.json|vms|vms/[0-9a-f-]+\.(json|lock)|trash")
 class Subject:
     """Lives through many cases, as long as all of them end well."""
 
+    guest = False
+
     def __init__(self, site, name, *, disks=1, mib=8, runs=True):
-        self.site, self.name, self.disks, self.runs = site, name, disks, runs
-        self.vm = site.vm(name, [Disk(f"{mib}M") for _ in range(disks)], start=runs, monitor=True)
+        self.site, self.name, self.disks, self.mib, self.runs = site, name, disks, mib, runs
+        self.vm = site.vm(name, [Disk(f"{mib}M") for _ in range(disks)], start=runs, guest=self.guest, monitor=True)
         self.log = Log(disks, mib << 20)
         self.qmp = Qmp(site.host, name)
         self.marks = {}     # of each snapshot: the instants between which it was taken
@@ -61,9 +65,9 @@ class Subject:
     def snap(self, *options):
         """Another snapshot; its name."""
         self.made += 1
-        name = f"s{self.made}"
+        name, first = f"s{self.made}", len(self.log)
         self.vm.snap(name, options=options)
-        self.marks[name] = (len(self.log), len(self.log))
+        self.marks[name] = (first, len(self.log))
         return name
 
     def layers(self, count, *options):
@@ -119,8 +123,8 @@ class Subject:
                 continue
             found = self._content([chain[number] for chain in chains])
             instant = self.log.instant(found, first, last)
-            assert instant is not None, f"LOST: snapshot {name} of {self.name} holds no instant from write {first} to " \
-                                        f"{last}: {self.log.difference(found, last)}"
+            assert instant is not None, f"LOST: snapshot {name} of {self.name} holds no instant from write {first} " \
+                                        f"to {last}: {self.log.difference(found, last)}"
             self.marks[name] = (instant, instant)
 
     def check_list(self, chains):
@@ -143,7 +147,18 @@ class Subject:
             check_image(path, self.leaks, share=self.runs)
         inactive, live = self.leaves(inactive=True), [chain[-1] for chain in chains]
         assert list(inactive.values()) == live, f"the definition is stale: {inactive}, and the VM runs on {live}"
+        self._sweep()
         wait_for(lambda: not self._debris(wanted, kept), 10, f"no debris is left: {self._debris(wanted, kept)}")
+
+    def _sweep(self):
+        """A manifest that was just being written stays, lest another writes it; the agent removes it when it is
+        old and the agent starts again. So it is made old."""
+        found = list((self.vm.directory / ".livemerge").rglob("*.livemerge-tmp"))
+        for file in found:
+            os.utime(file, (0, 0))
+        if found:
+            self.site.agent.restart()
+            self.site.wait_ready()
 
     def _debris(self, wanted, kept):
         notes = self.vm.directory / ".livemerge"
@@ -160,3 +175,49 @@ class Subject:
         said = wait_for(looks, 30, f"no operation of VM {self.name} is left", every=0.1)
         found = [f for f in items(said, "findings", "finding") if f["class"] not in ignored]
         assert not found, f"the doctor found: {found}"
+
+
+class GuestSubject(Subject):
+    """With a guest that writes all the while: an instant is how many writes it knows to be done. For one case:
+    in the end it is off."""
+
+    guest = True
+
+    def __init__(self, site, name, **options):
+        super().__init__(site, name, **options)
+        self.log = self
+        self.stream = self.vm.guest.start_stream("vda", mib=self.mib)
+
+    def __len__(self):
+        return self.stream.acked
+
+    def write_some(self):
+        """Nothing, once the guest that wrote has died."""
+        self.vm.guest.wait_acked(20)
+
+    def is_worn(self):
+        return True
+
+    def power_on(self):
+        """The guest that then boots does not write any more."""
+        lives = self.qmp.runs()
+        super().power_on()
+        if not lives and self.leaks:
+            self.stream.running = False
+            self.vm.guest.connect()
+
+    def check_content(self, chains):
+        if self.stream.running:
+            self.vm.guest.stop_stream("vda")
+        self.site.host.virsh("destroy", self.name)
+        self.runs = False
+        self.vm.wait_status("down")
+        for number, (_, (first, _)) in enumerate(self.marks.items()):
+            self._verify(chains[0][number], first)
+        self._verify(chains[0][-1], self.stream.acked)
+
+    def _verify(self, image, acked):
+        try:
+            verify_acked(image, dataclasses.replace(self.stream, acked=acked), self.site.work.path)
+        except Lost as error:
+            raise AssertionError(f"LOST: {error}") from None
