@@ -163,7 +163,7 @@ conclude(Operation *op, GError **error)
     if (hv->instance == NULL && hv->state != VM_DOWN) /* on which leaf, is not known yet */
         return error_set(error, ERR_BUSY, "VM '%s' is starting just now", hv->name);
     if (!merge_save_chain(op, false, error) || !fault_point("agent.cold.after-manifest", error))
-        return false;
+        return pivot_look_again_later(error); /* there is no way back: the storage may be full */
     op_remember(op, "pivoted", json_true());
     return operation_save(op, error);
 }

@@ -305,14 +305,27 @@ disk_view_free(void *p)
     g_free(view);
 }
 
+/* A disk that cannot be read just now is the one that was shown, or each look would be news. */
+static char *
+shown_id(Agent *agent, const AgentVm *entry, const char *target)
+{
+    WITH_LOCK(&agent->lock);
+    const Disk *shown = entry->vm != NULL ? vm_disk(entry->vm, target) : NULL;
+
+    return shown != NULL ? g_strdup(shown->id) : id_new();
+}
+
 static Disk *
-build_disk(const HvDisk *hv_disk, DiskView *view, const Vm *stored, const Vm *built)
+build_disk(Agent *agent, const AgentVm *entry, const HvDisk *hv_disk, DiskView *view,
+           const Vm *stored, const Vm *built)
 {
     const Disk *known = view->layers != NULL
                             ? known_disk(stored, hv_disk->target, view->layers, built)
                         : stored != NULL ? vm_disk(stored, hv_disk->target)
                                          : NULL;
-    g_autofree char *fresh = known == NULL ? id_new() : NULL;
+    g_autofree char *fresh = known != NULL          ? NULL
+                             : view->layers != NULL ? id_new()
+                                                    : shown_id(agent, entry, hv_disk->target);
     Disk *disk = disk_new(known != NULL ? known->id : fresh, hv_disk->target);
 
     disk->bus = g_strdup(hv_disk->bus);
@@ -362,7 +375,7 @@ build_vm(Agent *agent, AgentVm *entry, const HvDomain *hv, Domain **ret_home, GE
     for (guint i = 0; i < hv->disks->len; i++) {
         const HvDisk *disk = hv->disks->pdata[i];
         if (g_strcmp0(disk->device, "disk") == 0)
-            g_ptr_array_add(vm->disks, build_disk(disk, views->pdata[i], stored, vm));
+            g_ptr_array_add(vm->disks, build_disk(agent, entry, disk, views->pdata[i], stored, vm));
     }
     if (*ret_home == NULL)
         vm->unmanaged = *all_reasons != '\0'

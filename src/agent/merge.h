@@ -164,6 +164,8 @@ void merge_show_job(Operation *op, uint64_t done, uint64_t total);
 StepState pivot_check(void *op, GError **error);
 bool pivot_act(void *op, GError **error);
 /* Resumes the VM if a pivot of ours left it suspended. */
+/* False; the error becomes one that is tried again. */
+bool pivot_look_again_later(GError **error);
 bool pivot_unsuspend(Operation *op, const HvDomain *hv, GError **error);
 
 /* ---- graft.c: forward; which new volumes there will be ---- */

@@ -297,8 +297,8 @@ pick_up(Operation *op, const HvDomain *domain, ChainState state, bool *ret_go_on
 
 /* From the first moment of the pause on, an error says nothing about what QEMU did: the step is
  * tried again, which looks first, and is never undone on the strength of an error. */
-static bool
-look_again_later(GError **error)
+bool
+pivot_look_again_later(GError **error)
 {
     if (error != NULL && *error != NULL && !error_may_retry(*error))
         (*error)->code = ERR_BUSY;
@@ -385,17 +385,17 @@ pivot_act(void *self, GError **error)
         return cold_switch(op, error);
     domain = op_hv_seen(op, error);
     if (domain == NULL) /* a VM that is gone for good is not waited for */
-        return g_error_matches(*error, ERR, ERR_NOT_FOUND) ? false : look_again_later(error);
+        return g_error_matches(*error, ERR, ERR_NOT_FOUND) ? false : pivot_look_again_later(error);
     if (!merge_chain_state(op, domain, &state, error)) {
         /* somebody else changed the chain: that ends the merge, but never leaves the VM suspended
          */
         if (state == CHAIN_OTHER && pivot_unsuspend(op, domain, NULL))
             return false;
-        return look_again_later(error);
+        return pivot_look_again_later(error);
     }
 
     if (!pick_up(op, domain, state, &go_on, error))
-        return state == CHAIN_AFTER ? look_again_later(error) : false;
+        return state == CHAIN_AFTER ? pivot_look_again_later(error) : false;
     if (!go_on)
         return true;
     operation_progress(op, "pivoting", op->bytes_done, op->bytes_total);
@@ -409,6 +409,6 @@ pivot_act(void *self, GError **error)
 
     int64_t t0 = 0;
     if (!begin_pause(op, domain, &t0, error) || !pivot_in_pause(op, t0, error))
-        return look_again_later(error);
+        return pivot_look_again_later(error);
     return true;
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * Can files of this domain share blocks? Found out once, by doing it with two temporary files:
- * a file system's name says too little (XFS made without reflink, an NFS server without CLONE).
+ * Can files of this domain share blocks? Found out once, by doing it with two temporary files: a
+ * file system's name says too little (XFS made without reflink, an NFS server without CLONE).
  */
 #include "storage/domain.h"
 #include "storage/files.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <string.h>
@@ -26,7 +27,17 @@ nameless_file(const Domain *domain)
     return fd;
 }
 
-static bool
+/* What failed for another reason (a full storage, one that is away) says nothing. */
+static Sharing
+answer(int number)
+{
+    return number == EOPNOTSUPP || number == ENOTTY || number == ENOSYS || number == EINVAL ||
+                   number == EXDEV
+               ? SHARING_NO
+               : SHARING_UNKNOWN;
+}
+
+static Sharing
 try_to_share(const Domain *domain)
 {
     autofd int from = nameless_file(domain);
@@ -35,10 +46,12 @@ try_to_share(const Domain *domain)
     struct file_clone_range range = { .src_length = PROBE_BYTES };
 
     if (from < 0 || to < 0)
-        return false;
+        return SHARING_UNKNOWN;
     memset(bytes, 'x', PROBE_BYTES);
     range.src_fd = from;
-    return write(from, bytes, PROBE_BYTES) == PROBE_BYTES && ioctl(to, FICLONERANGE, &range) == 0;
+    if (write(from, bytes, PROBE_BYTES) != PROBE_BYTES)
+        return SHARING_UNKNOWN;
+    return ioctl(to, FICLONERANGE, &range) == 0 ? SHARING_YES : answer(errno);
 }
 
 bool
@@ -48,6 +61,6 @@ domain_can_share(Domain *domain)
     WITH_LOCK(&lock);
 
     if (domain->sharing == SHARING_UNKNOWN)
-        domain->sharing = try_to_share(domain) ? SHARING_YES : SHARING_NO;
+        domain->sharing = try_to_share(domain);
     return domain->sharing == SHARING_YES;
 }

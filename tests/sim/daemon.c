@@ -179,7 +179,10 @@ job(void *data)
             fiber_sleep_us(10000);
         if (!goes_on(daemon))
             return;
-        if (world_lies(LIE_JOB_FAILS, 4)) {
+        bool trouble = storage_error() != 0 || storage_is_full(); /* may wait */
+        if (!goes_on(daemon))
+            return;
+        if (trouble || world_lies(LIE_JOB_FAILS, 4)) {
             g_strlcpy(daemon->error, "No luck", sizeof daemon->error);
             daemon->status = CONCLUDED;
             return;
@@ -218,7 +221,7 @@ blockdev_add(Daemon *daemon, const json_t *arguments, GError **error)
 
     g_assert(daemon->n_nodes < MAX_NODES);
     g_strlcpy(node->path, path, sizeof node->path);
-    if (!image_at(vfs_find(path), path, raw, &node->image))
+    if (storage_error() != 0 || !image_at(vfs_find(path), path, raw, &node->image))
         return refuse(error, "blockdev-add", "cannot be opened");
     g_strlcpy(daemon->names[daemon->n_nodes++], json_text(arguments, "node-name"), 16);
     return true;

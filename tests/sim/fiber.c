@@ -6,6 +6,8 @@
 #include <sys/mman.h>
 
 #define STACK (256 * 1024)
+#define MAX_STACKS 512
+#define STACKS_PLACE ((char *)UINT64_C(0x200000000000))
 #define EPOCH_US INT64_C(1700000000000000) /* virtual clocks begin here */
 
 struct Fiber {
@@ -27,9 +29,13 @@ void *fiber_on_point_data;
 
 static GPtrArray *fibers; /* of Fiber, in the order of their start */
 static GPtrArray *stacks; /* free ones */
+static unsigned n_stacks; /* ever used */
 static Fiber *running;
-static void *outside;  /* the scheduler's stack pointer */
-static int64_t now_us; /* virtual, since 1970 */
+static Fiber *goes_on; /* before all others: it was paused */
+static void (*on_pause)(void);
+static void *outside;   /* the scheduler's stack pointer */
+static int64_t now_us;  /* virtual, since 1970 */
+static int64_t wall_us; /* the wall clock is so much ahead */
 static uint64_t random_state, points, hash;
 
 /* ---- switching: the registers that a call must keep, and the stack ---- */
@@ -98,11 +104,29 @@ fibers_reset(uint64_t seed)
     for (guint i = 0; i < fibers->len; i++)
         fiber_free(fibers->pdata[i]);
     g_ptr_array_set_size(fibers, 0);
-    running = NULL;
+    running = goes_on = NULL;
     now_us = EPOCH_US;
+    wall_us = 0;
     random_state = seed;
     points = 0;
     hash = UINT64_C(1469598103934665603);
+}
+
+/* At a place of their own: what state.h saves comes back there. */
+static char *
+stack_new(void)
+{
+    char *at = STACKS_PLACE + (size_t)n_stacks * STACK;
+
+    if (stacks->len > 0)
+        return g_ptr_array_steal_index_fast(stacks, stacks->len - 1);
+    if (n_stacks == 0 &&
+        mmap(STACKS_PLACE, (size_t)MAX_STACKS * STACK, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != STACKS_PLACE)
+        g_error("no room for stacks");
+    g_assert(n_stacks < MAX_STACKS);
+    n_stacks++;
+    return at;
 }
 
 Fiber *
@@ -110,10 +134,7 @@ fiber_start(unsigned process, const char *name, FiberFunc func, void *data)
 {
     Fiber *fiber = g_new0(Fiber, 1);
 
-    fiber->stack = stacks->len > 0 ? g_ptr_array_steal_index_fast(stacks, stacks->len - 1)
-                                   : mmap(NULL, STACK, PROT_READ | PROT_WRITE,
-                                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    g_assert(fiber->stack != MAP_FAILED);
+    fiber->stack = stack_new();
     fiber->sp = first_frame(fiber->stack, enter);
     fiber->func = func;
     fiber->data = data;
@@ -133,6 +154,13 @@ fiber_random(void)
     z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
     z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
     return z ^ (z >> 31);
+}
+
+void
+fiber_reseed(uint64_t salt)
+{
+    random_state ^= salt * UINT64_C(0xD1342543DE82EF95);
+    fiber_random();
 }
 
 void
@@ -197,11 +225,46 @@ advance(int64_t until_us)
     return true;
 }
 
+/* What runs next; NULL = nothing can just now */
+static Fiber *
+next(void)
+{
+    return goes_on != NULL ? g_steal_pointer(&goes_on) : pick();
+}
+
+static void
+run(Fiber *fiber)
+{
+    running = fiber;
+    switch_to(&outside, fiber->sp);
+    running = NULL;
+    bury();
+    if (on_pause != NULL)
+        g_steal_pointer (&on_pause)();
+}
+
+void
+fiber_pause(void (*func)(void))
+{
+    on_pause = func;
+    goes_on = running;
+    leave();
+}
+
+void
+fibers_each_stack(void (*each)(char *from, char *to, void *data), void *data)
+{
+    for (guint i = 0; i < fibers->len; i++) {
+        Fiber *fiber = fibers->pdata[i];
+        each(fiber->sp, fiber->stack + STACK, data);
+    }
+}
+
 bool
 fibers_run(int64_t until_us)
 {
     for (;;) {
-        Fiber *fiber = pick();
+        Fiber *fiber = next();
         if (fiber == NULL) {
             if (advance(until_us))
                 continue;
@@ -213,10 +276,7 @@ fibers_run(int64_t until_us)
         fiber->ready = false;
         fiber->waits_on = NULL;
         fiber->until_us = -1;
-        running = fiber;
-        switch_to(&outside, fiber->sp);
-        running = NULL;
-        bury();
+        run(fiber);
     }
 }
 
@@ -320,6 +380,18 @@ int64_t
 fiber_now_us(void)
 {
     return now_us;
+}
+
+int64_t
+fiber_wall_us(void)
+{
+    return now_us + wall_us;
+}
+
+void
+fiber_wall_jump(int64_t us)
+{
+    wall_us += us;
 }
 
 uint64_t

@@ -24,8 +24,8 @@
 typedef struct Fiber Fiber;
 typedef void (*FiberFunc)(void *data);
 
-/* A new world; all fibers of the last one are gone. Its clock begins some day in 2023, and is both
- * the monotonic and the wall clock, in microseconds. */
+/* A new world; all fibers of the last one are gone. Its clocks, in microseconds, begin some day in
+ * 2023. */
 void fibers_reset(uint64_t seed);
 Fiber *fiber_start(unsigned process, const char *name, FiberFunc func, void *data);
 /* Runs until nothing can run any more or until virtual time "until_us". True: something still
@@ -35,6 +35,13 @@ bool fibers_run(int64_t until_us);
  * it does not return) or from outside. */
 void fibers_kill(unsigned process);
 unsigned fibers_alive(unsigned process);
+/* The running fiber stops here; "func" is called outside of all fibers; then it goes on, and nobody
+ * else has run. func may itself run the fibers, and put all back as it was (state.h). */
+void fiber_pause(void (*func)(void));
+/* The used part of each fiber's stack; outside of fibers. */
+void fibers_each_stack(void (*each)(char *from, char *to, void *data), void *data);
+/* From here on chance is another. */
+void fiber_reseed(uint64_t salt);
 /* Called at every fiber_point() with its name, before anything else; for crashes and traces. */
 extern void (*fiber_on_point)(const char *name, void *data);
 extern void *fiber_on_point_data;
@@ -47,7 +54,9 @@ void fiber_sleep_us(int64_t us);
 unsigned fiber_process(void); /* of the running fiber */
 const char *fiber_name(void);
 bool fiber_inside(void);     /* is a fiber running at all? */
-int64_t fiber_now_us(void);  /* virtual */
+int64_t fiber_now_us(void);  /* virtual, monotonic */
+int64_t fiber_wall_us(void); /* the same but for jumps */
+void fiber_wall_jump(int64_t us);
 uint64_t fiber_random(void); /* of the seed; the same for all uses */
 static inline uint64_t
 fiber_below(uint64_t n)

@@ -406,7 +406,7 @@ gint64 WRAP(g_get_real_time)(void);
 EXPORT(gint64)
 WRAP(g_get_real_time)(void)
 {
-    return fiber_now_us();
+    return fiber_wall_us();
 }
 
 void WRAP(g_usleep)(gulong us);

@@ -316,6 +316,7 @@ run_job(Ask how)
     Manager *manager = open_manager();
     unsigned refused = 0, failed = 0;
     char *id = NULL;
+    const char *noted = NULL; /* the failed one that was counted */
     int64_t rev = 0;
 
     while (manager != NULL && !world_is_wrong()) {
@@ -329,8 +330,11 @@ run_job(Ask how)
             cancel_if_wanted(manager, job);
             continue;
         }
-        if (status != NULL)
+        if (status != NULL && id != noted) {
             note_failure(job, &failed);
+            noted = id;
+            fiber_sleep_us(G_TIME_SPAN_SECOND);
+        }
         rev = 0;
         char *next = begin_job(manager, how, &refused);
         if (next != NULL)

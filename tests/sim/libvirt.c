@@ -15,6 +15,19 @@ typedef struct {
 static Client *client; /* the agent's */
 GPtrArray *libvirt_calls;
 
+/* As after a start: what libvirt says of the VM is what its definition and the headers say. */
+void
+libvirt_show_vm(void)
+{
+    for (unsigned i = 0; i < vm.n_disks; i++) {
+        SimDisk *disk = &vm.disks[i];
+        memset(&disk->live, 0, sizeof disk->live);
+        memset(&disk->status, 0, sizeof disk->status);
+        libvirt_show_graph(disk);
+        libvirt_save_status(disk);
+    }
+}
+
 /* ---- events ---- */
 
 void
@@ -28,7 +41,8 @@ libvirt_send(HvEventKind kind, const char *disk, HvJobStatus status)
     event->at_us = fiber_now_us() + 100 +
                    (world_lies(LIE_LATE_EVENTS, 40) ? (int64_t)fiber_below(2000000) : 0);
     g_strlcpy(event->disk, disk != NULL ? disk : "", sizeof event->disk);
-    g_queue_push_tail(&client->events, event);
+    bool overtakes = world_lies(LIE_REORDER, 30);
+    g_queue_insert_before(&client->events, overtakes ? client->events.head : NULL, event);
     fiber_wake(client, true);
 }
 

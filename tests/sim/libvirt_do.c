@@ -136,7 +136,7 @@ do_job(Call *call, GError **error)
 
     if (!libvirt_needs_running(error))
         return false;
-    if (disk->job.type != HV_JOB_NONE)
+    if (disk->job.type != HV_JOB_NONE || disk->concluding)
         return error_set(error, ERR_BUSY, "disk '%s' already in active block job", disk->target);
     const Node *leaf = disk->graph->pdata[0];
     if (strcmp(disk->live.source, leaf->path) != 0)
@@ -307,6 +307,7 @@ op_pivot(Hypervisor *hv, const char *vm_id, const char *target, GError **error)
     SimDisk *disk = find_disk(target, error);
 
     (void)vm_id;
+    mutant_before_pivot();
     return disk != NULL &&
            libvirt_do((Client *)hv, "pivot", &(Call){ .func = do_pivot, .disk = disk }, error);
 }
@@ -317,7 +318,7 @@ do_suspend(Call *call, GError **error)
     (void)call;
     if (!libvirt_needs_running(error))
         return false;
-    if (plan.mutant != MUTANT_NO_SUSPEND)
+    if (plan.mutant != MUTANT_NO_SUSPEND && plan.mutant != MUTANT_TALK)
         qemu_suspend();
     fiber_point("the VM is suspended");
     libvirt_send(HV_EVENT_DOMAIN, NULL, 0);

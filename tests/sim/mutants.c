@@ -5,13 +5,20 @@
  */
 #include "world.h"
 
-#include "agent/operation.h"
+#include "agent/merge.h"
 
 #include <string.h>
 
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 #define WRAP(name) __wrap_##name
 #define REAL(name) __real_##name
+
+int __wrap_unlink(const char *path);
+
+const char *const mutant_words[MUTANTS] = { "none",         "no-suspend", "late-journal",
+                                            "no-tombstone", "no-load",    "blind-delete",
+                                            "alone",        "talk",       "late-switch",
+                                            "early-delete", "no-sync" };
 
 static JournalRow late; /* of MUTANT_LATE_JOURNAL: what is not written yet */
 
@@ -75,7 +82,7 @@ WRAP(journal_load)(Journal *journal, GError **error)
 
 /* ---- a pivot that does not look at the other disks of its VM ---- */
 
-static const void *turned; /* the operation whose pivot is at work */
+static void *turned; /* the operation whose pivot is at work */
 
 bool REAL(pivot_act)(void *self, GError **error);
 bool
@@ -92,6 +99,38 @@ WRAP(merge_flag)(const Operation *op, const char *key)
     if (plan.mutant == MUTANT_ALONE && op != turned && strcmp(key, "pivoting") == 0)
         return false;
     return REAL(merge_flag)(op, key);
+}
+
+/* ---- the switch ---- */
+
+/* The old leaf is no longer the truth, though it holds writes that the new one lacks; whoever finds
+ * the VM off takes the new one. */
+void
+mutant_before_pivot(void)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (plan.mutant != MUTANT_TALK || turned == NULL)
+        return;
+    merge_save_chain(turned, false, &error);
+    fiber_sleep_us(20000); /* the agent is not always quick */
+}
+
+bool REAL(merge_save_chain)(Operation *op, bool settled, GError **error);
+bool
+WRAP(merge_save_chain)(Operation *op, bool settled, GError **error)
+{
+    if (plan.mutant == MUTANT_LATE_SWITCH && !settled)
+        return true;
+    if (plan.mutant == MUTANT_EARLY_DELETE && !settled)
+        __wrap_unlink(merge_old_leaf(op));
+    return REAL(merge_save_chain)(op, settled, error);
+}
+
+bool
+mutant_syncs_nothing(void)
+{
+    return plan.mutant == MUTANT_NO_SYNC && fiber_inside() && fiber_process() == P_AGENT;
 }
 
 /* ---- deleting ---- */
@@ -119,7 +158,6 @@ WRAP(volume_is_open)(const char *path)
 
 bool REAL(volume_delete)(const Domain *domain, const char *op_id, const char *path, TrashWhat mode,
                          GError **error);
-int __wrap_unlink(const char *path);
 bool
 WRAP(volume_delete)(const Domain *domain, const char *op_id, const char *path, TrashWhat mode,
                     GError **error)

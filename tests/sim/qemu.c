@@ -143,6 +143,15 @@ acknowledge(SimDisk *disk, unsigned cluster)
     disk->pending[cluster] = 0;
 }
 
+/* A guest's writes wait for a storage that is away or full. False: it was suspended meanwhile. */
+static bool
+guest_waits(void)
+{
+    while (!storage_is_well())
+        fiber_sleep_us(100000);
+    return !vm.paused;
+}
+
 static void
 guest_write(SimDisk *disk)
 {
@@ -151,12 +160,15 @@ guest_write(SimDisk *disk)
 
     if (disk->pending[cluster] != 0)
         return;
+    if (!guest_waits())
+        return;
     if (disk->pivoted && !check_pivoted(disk))
         return;
     disk->pending[cluster] = version;
     image_put(&((Node *)disk->graph->pdata[0])->image, cluster, version);
     disk->job.dirty |= UINT64_C(1) << cluster;
     fiber_point("guest wrote");
+    guest_waits();
     if (disk->pending[cluster] == version)
         acknowledge(disk, cluster);
 }
@@ -187,6 +199,7 @@ drain(void)
 void
 qemu_suspend(void)
 {
+    (void)storage_error(); /* while it hangs, so does QEMU */
     drain();
     vm.paused = true;
 }
@@ -204,6 +217,10 @@ qemu_start(char *ret_why)
 {
     if (vm.runs) {
         world_wrong("the VM was started twice");
+        return false;
+    }
+    if (storage_error() != 0) {
+        g_strlcpy(ret_why, "the storage cannot be read", 128);
         return false;
     }
     for (unsigned i = 0; i < vm.n_disks; i++) {
@@ -276,13 +293,15 @@ qemu_dismiss(SimDisk *disk)
 static bool
 job_goes_on(SimDisk *disk, unsigned number)
 {
+    bool trouble = storage_error() != 0 || storage_is_full(); /* may wait */
+
     if (disk->job.number != number)
         return false;
     if (disk->job.cancel) {
         job_end(disk, HV_JOB_CANCELED);
         return false;
     }
-    if (world_lies(LIE_JOB_FAILS, 4)) {
+    if (trouble || world_lies(LIE_JOB_FAILS, 4)) {
         world_trace("the job of %s fails", disk->target);
         job_end(disk, HV_JOB_FAILED);
         return false;
@@ -462,6 +481,8 @@ qemu_job_start(SimDisk *disk, HvJobType type, const char *base, const char *top)
 bool
 qemu_snapshot(const HvSnapshotDisk *disks, unsigned n)
 {
+    if (storage_error() != 0)
+        return false;
     for (unsigned i = 0; i < n; i++)
         if (vfs_find(disks[i].overlay) == NULL)
             return false;

@@ -27,7 +27,7 @@ unix_epoch(sqlite3_context *context, int n, sqlite3_value **values)
 {
     (void)n;
     (void)values;
-    sqlite3_result_int64(context, fiber_now_us() / 1000000);
+    sqlite3_result_int64(context, fiber_wall_us() / 1000000);
 }
 
 int REAL(sqlite3_open_v2)(const char *file, sqlite3 **db, int flags, const char *vfs);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "vfs.h"
+#include "vfs_parts.h"
 
 #include "fiber.h"
-#include "image.h"
 
 #include <string.h>
 
@@ -12,70 +11,8 @@ bool vfs_can_share;
 uint64_t vfs_room;
 bool vfs_removals_last;
 
-typedef struct {
-    char *name;
-    VfsNode *node;      /* NULL = the name went */
-    VfsNode *other_dir; /* of a rename between directories: kept or lost with this one */
-    char *other_name;
-} VfsChange;
-
-static VfsNode *root;      /* /sim */
-static GPtrArray *nodes;   /* all there ever were in this world */
-static VfsPage *zero_page; /* data that are zeros */
-
-/* ---- pages ---- */
-
-static VfsPage *
-page_new(void)
-{
-    VfsPage *page = g_new(VfsPage, 1);
-
-    page->refs = 1;
-    return page;
-}
-
-static VfsPage *
-page_ref(VfsPage *page)
-{
-    if (page != NULL)
-        page->refs++;
-    return page;
-}
-
-static void
-page_unref(void *p)
-{
-    VfsPage *page = p;
-
-    if (page != NULL && --page->refs == 0)
-        g_free(page);
-}
-
-static VfsPage *
-page_at(const VfsContent *c, uint64_t index)
-{
-    return index < c->pages->len ? c->pages->pdata[index] : NULL;
-}
-
-static void
-page_put(VfsContent *c, uint64_t index, VfsPage *take)
-{
-    if (index >= c->pages->len)
-        g_ptr_array_set_size(c->pages, (int)index + 1);
-    page_unref(c->pages->pdata[index]);
-    c->pages->pdata[index] = take;
-}
-
-static void
-content_copy(VfsContent *to, const VfsContent *from)
-{
-    for (guint i = 0; i < to->pages->len; i++)
-        page_unref(to->pages->pdata[i]);
-    g_ptr_array_set_size(to->pages, (int)from->pages->len);
-    for (guint i = 0; i < from->pages->len; i++)
-        to->pages->pdata[i] = page_ref(from->pages->pdata[i]);
-    to->size = from->size;
-}
+static VfsNode *root; /* /sim */
+GPtrArray *vfs_nodes;
 
 /* ---- nodes ---- */
 
@@ -84,10 +21,10 @@ vfs_node_new(bool is_dir)
 {
     VfsNode *node = g_new0(VfsNode, 1);
 
-    node->number = nodes->len + 10;
+    node->number = vfs_nodes->len + 10;
     node->is_dir = is_dir;
     node->mode = is_dir ? S_IFDIR | 0700 : S_IFREG | 0600;
-    node->mtime_ns = node->ctime_ns = fiber_now_us() * 1000;
+    node->mtime_ns = node->ctime_ns = fiber_wall_us() * 1000;
     node->now.pages = g_ptr_array_new();
     node->durable.pages = g_ptr_array_new();
     node->locks = g_array_new(FALSE, FALSE, sizeof(VfsLock));
@@ -97,12 +34,12 @@ vfs_node_new(bool is_dir)
         node->stable = g_ptr_array_new();
         node->changes = g_array_new(FALSE, FALSE, sizeof(VfsChange));
     }
-    g_ptr_array_add(nodes, node);
+    g_ptr_array_add(vfs_nodes, node);
     return node;
 }
 
-static void
-names_clear(GPtrArray *names)
+void
+vfs_names_clear(GPtrArray *names)
 {
     for (guint i = 0; i < names->len; i++) {
         VfsName *name = names->pdata[i];
@@ -112,8 +49,8 @@ names_clear(GPtrArray *names)
     g_ptr_array_set_size(names, 0);
 }
 
-static void
-changes_clear(GArray *changes)
+void
+vfs_changes_clear(GArray *changes)
 {
     for (guint i = 0; i < changes->len; i++) {
         g_free(g_array_index(changes, VfsChange, i).name);
@@ -126,18 +63,18 @@ static void
 node_free(VfsNode *node)
 {
     for (guint i = 0; i < node->now.pages->len; i++)
-        page_unref(node->now.pages->pdata[i]);
+        vfs_page_unref(node->now.pages->pdata[i]);
     for (guint i = 0; i < node->durable.pages->len; i++)
-        page_unref(node->durable.pages->pdata[i]);
+        vfs_page_unref(node->durable.pages->pdata[i]);
     g_ptr_array_unref(node->now.pages);
     g_ptr_array_unref(node->durable.pages);
     g_array_unref(node->locks);
     if (node->writes != NULL)
         g_array_unref(node->writes);
     if (node->is_dir) {
-        names_clear(node->names);
-        names_clear(node->stable);
-        changes_clear(node->changes);
+        vfs_names_clear(node->names);
+        vfs_names_clear(node->stable);
+        vfs_changes_clear(node->changes);
         g_ptr_array_unref(node->names);
         g_ptr_array_unref(node->stable);
         g_array_unref(node->changes);
@@ -148,16 +85,13 @@ node_free(VfsNode *node)
 void
 vfs_reset(void)
 {
-    if (nodes == NULL) {
-        nodes = g_ptr_array_new();
-        zero_page = page_new();
-        memset(zero_page->bytes, 0, VFS_PAGE);
-    }
+    if (vfs_nodes == NULL)
+        vfs_nodes = g_ptr_array_new();
     for (unsigned process = 0; process < FIBER_PROCESSES; process++)
         vfs_process_died(process);
-    for (guint i = 0; i < nodes->len; i++)
-        node_free(nodes->pdata[i]);
-    g_ptr_array_set_size(nodes, 0);
+    for (guint i = 0; i < vfs_nodes->len; i++)
+        node_free(vfs_nodes->pdata[i]);
+    g_ptr_array_set_size(vfs_nodes, 0);
     root = vfs_node_new(true);
     vfs_generation = 1;
     vfs_can_share = false;
@@ -198,8 +132,8 @@ name_get(const GPtrArray *names, const char *name)
 }
 
 /* node NULL: removes it */
-static void
-name_set(GPtrArray *names, const char *name, VfsNode *node)
+void
+vfs_name_set(GPtrArray *names, const char *name, VfsNode *node)
 {
     bool found;
     int at = name_index(names, name, &found);
@@ -293,11 +227,11 @@ vfs_name_of(const VfsNode *node)
     return find_name(root, "/sim", node);
 }
 
-static void
-touch(VfsNode *node, bool content)
+void
+vfs_touch(VfsNode *node, bool content)
 {
     /* times differ for each change, as on a real file system they mostly do */
-    node->ctime_ns = MAX(node->ctime_ns + 1, fiber_now_us() * 1000);
+    node->ctime_ns = MAX(node->ctime_ns + 1, fiber_wall_us() * 1000);
     if (content)
         node->mtime_ns = node->ctime_ns;
     vfs_generation++;
@@ -309,15 +243,15 @@ note_change(VfsNode *dir, const char *name, VfsNode *node, VfsNode *other, const
     VfsChange change = { g_strdup(name), node, other, g_strdup(other_name) };
 
     g_array_append_val(dir->changes, change);
-    touch(dir, true);
+    vfs_touch(dir, true);
 }
 
 void
 vfs_link(VfsNode *dir, const char *name, VfsNode *node)
 {
-    name_set(dir->names, name, node);
+    vfs_name_set(dir->names, name, node);
     node->links++;
-    touch(node, false);
+    vfs_touch(node, false);
     note_change(dir, name, node, NULL, NULL);
 }
 
@@ -328,9 +262,9 @@ vfs_unlink(VfsNode *dir, const char *name)
 
     if (node == NULL)
         return;
-    name_set(dir->names, name, NULL);
+    vfs_name_set(dir->names, name, NULL);
     node->links--;
-    touch(node, false);
+    vfs_touch(node, false);
     note_change(dir, name, NULL, NULL, NULL);
 }
 
@@ -343,293 +277,11 @@ vfs_rename(VfsNode *dir, const char *name, VfsNode *to_dir, const char *to_name)
         return;
     if (over != NULL)
         over->links--;
-    name_set(dir->names, name, NULL);
-    name_set(to_dir->names, to_name, node);
-    touch(node, false);
+    vfs_name_set(dir->names, name, NULL);
+    vfs_name_set(to_dir->names, to_name, node);
+    vfs_touch(node, false);
     note_change(dir, name, NULL, to_dir, to_name);
     g_array_index(dir->changes, VfsChange, dir->changes->len - 1).node = node;
-}
-
-/* ---- content ---- */
-
-ssize_t
-vfs_read(VfsNode *node, void *buffer, size_t length, uint64_t offset)
-{
-    uint8_t *to = buffer;
-    size_t done = 0;
-
-    if (offset >= node->now.size)
-        return 0;
-    length = (size_t)MIN(length, node->now.size - offset);
-    while (done < length) {
-        uint64_t at = offset + done;
-        size_t in = (size_t)(at % VFS_PAGE), n = MIN(VFS_PAGE - in, length - done);
-        const VfsPage *page = page_at(&node->now, at / VFS_PAGE);
-        if (page == NULL || page == zero_page)
-            memset(to + done, 0, n);
-        else
-            memcpy(to + done, page->bytes + in, n);
-        done += n;
-    }
-    return (ssize_t)length;
-}
-
-static void
-note_write(VfsNode *node, uint64_t end)
-{
-    node->now.size = MAX(node->now.size, end);
-    node->dirty = true;
-    touch(node, true);
-}
-
-static bool
-all_zero(const uint8_t *bytes, size_t n)
-{
-    return bytes[0] == 0 && memcmp(bytes, bytes + 1, n - 1) == 0;
-}
-
-void
-vfs_write(VfsNode *node, const void *buffer, size_t length, uint64_t offset)
-{
-    const uint8_t *from = buffer;
-
-    for (size_t done = 0; done < length;) {
-        uint64_t at = offset + done;
-        size_t in = (size_t)(at % VFS_PAGE), n = MIN(VFS_PAGE - in, length - done);
-        VfsPage *old = page_at(&node->now, at / VFS_PAGE);
-        if (n == VFS_PAGE && all_zero(from + done, n)) {
-            page_put(&node->now, at / VFS_PAGE, page_ref(zero_page));
-        } else if (old != NULL && old->refs == 1) {
-            memcpy(old->bytes + in, from + done, n);
-        } else {
-            VfsPage *page = page_new();
-            if (n < VFS_PAGE)
-                memcpy(page->bytes, old != NULL ? old->bytes : zero_page->bytes, VFS_PAGE);
-            memcpy(page->bytes + in, from + done, n);
-            page_put(&node->now, at / VFS_PAGE, page);
-        }
-        done += n;
-    }
-    note_write(node, offset + length);
-}
-
-void
-vfs_fill(VfsNode *node, uint64_t offset, uint64_t length, uint64_t value)
-{
-    VfsPage *page = page_new();
-
-    for (size_t i = 0; i < VFS_PAGE / 8; i++)
-        memcpy(page->bytes + 8 * i, &value, 8);
-    for (uint64_t at = offset; at < offset + length; at += VFS_PAGE)
-        page_put(&node->now, at / VFS_PAGE, page_ref(page));
-    page_unref(page);
-    note_write(node, offset + length);
-}
-
-void
-vfs_copy(VfsNode *from, uint64_t at, VfsNode *to, uint64_t to_at, uint64_t length)
-{
-    while (length > 0) {
-        if (at % VFS_PAGE == 0 && to_at % VFS_PAGE == 0 && length >= VFS_PAGE) {
-            page_put(&to->now, to_at / VFS_PAGE, page_ref(page_at(&from->now, at / VFS_PAGE)));
-            note_write(to, to_at + VFS_PAGE);
-            at += VFS_PAGE;
-            to_at += VFS_PAGE;
-            length -= VFS_PAGE;
-        } else {
-            uint8_t bytes[VFS_PAGE];
-            size_t n = (size_t)MIN(length, VFS_PAGE - at % VFS_PAGE);
-            ssize_t got = vfs_read(from, bytes, n, at);
-            vfs_write(to, bytes, (size_t)MAX(got, 0), to_at);
-            at += n;
-            to_at += n;
-            length -= n;
-        }
-    }
-}
-
-void
-vfs_truncate(VfsNode *node, uint64_t size)
-{
-    guint keep = (guint)((size + VFS_PAGE - 1) / VFS_PAGE);
-
-    for (guint i = keep; i < node->now.pages->len; i++)
-        page_unref(node->now.pages->pdata[i]);
-    if (keep < node->now.pages->len)
-        g_ptr_array_set_size(node->now.pages, (int)keep);
-    if (size % VFS_PAGE != 0 && size < node->now.size && page_at(&node->now, size / VFS_PAGE)) {
-        uint8_t bytes[VFS_PAGE] = { 0 };
-        uint64_t at = size - size % VFS_PAGE;
-        vfs_read(node, bytes, (size_t)(size % VFS_PAGE), at);
-        vfs_write(node, bytes, VFS_PAGE, at);
-    }
-    node->now.size = size;
-    node->dirty = true;
-    touch(node, true);
-}
-
-uint64_t
-vfs_allocated(const VfsNode *node)
-{
-    uint64_t n = 0;
-
-    for (guint i = 0; i < node->now.pages->len; i++)
-        n += node->now.pages->pdata[i] != NULL;
-    return n * VFS_PAGE;
-}
-
-uint64_t
-vfs_number(const VfsNode *node, uint64_t offset)
-{
-    const VfsPage *page = page_at(&node->now, offset / VFS_PAGE);
-    uint64_t value = 0;
-
-    if (page != NULL)
-        memcpy(&value, page->bytes + offset % VFS_PAGE, 8);
-    return value;
-}
-
-/* ---- what is durable ---- */
-
-static void
-copy_names(GPtrArray *to, const GPtrArray *from)
-{
-    names_clear(to);
-    for (guint i = 0; i < from->len; i++) {
-        const VfsName *name = from->pdata[i];
-        VfsName *copy = g_new(VfsName, 1);
-        copy->name = g_strdup(name->name);
-        copy->node = name->node;
-        g_ptr_array_add(to, copy);
-    }
-}
-
-/* This change has become durable. */
-static void
-settle(VfsNode *dir, const VfsChange *change)
-{
-    name_set(dir->stable, change->name, change->other_dir != NULL ? NULL : change->node);
-    if (change->other_dir != NULL)
-        name_set(change->other_dir->stable, change->other_name, change->node);
-}
-
-/* Renames into this directory from others become durable with it. */
-static void
-settle_incoming(VfsNode *dir)
-{
-    for (guint i = 0; i < nodes->len; i++) {
-        VfsNode *other = nodes->pdata[i];
-        guint last = 0;
-        if (!other->is_dir || other == dir)
-            continue;
-        for (guint k = 0; k < other->changes->len; k++)
-            if (g_array_index(other->changes, VfsChange, k).other_dir == dir)
-                last = k + 1;
-        for (guint k = 0; k < last; k++) {
-            VfsChange *change = &g_array_index(other->changes, VfsChange, k);
-            settle(other, change);
-            g_free(change->name);
-            g_free(change->other_name);
-        }
-        if (last > 0)
-            g_array_remove_range(other->changes, 0, last);
-    }
-}
-
-void
-vfs_sync(VfsNode *node)
-{
-    if (node->is_dir) {
-        settle_incoming(node);
-        for (guint i = 0; i < node->changes->len; i++)
-            settle(node, &g_array_index(node->changes, VfsChange, i));
-        changes_clear(node->changes);
-        return;
-    }
-    if (node->writes != NULL)
-        g_array_set_size(node->writes, 0);
-    if (!node->dirty)
-        return;
-    content_copy(&node->durable, &node->now);
-    node->dirty = false;
-}
-
-static void
-lose_pages(VfsNode *node)
-{
-    VfsContent *now = &node->now, *durable = &node->durable;
-    guint n = MAX(now->pages->len, durable->pages->len);
-    uint64_t size = fiber_chance(50) ? now->size : durable->size;
-
-    for (guint i = 0; i < n; i++) {
-        VfsPage *a = page_at(now, i), *b = page_at(durable, i);
-        if (a != b && fiber_chance(50))
-            page_put(now, i, page_ref(b));
-    }
-    now->size = size;
-    guint keep = (guint)((size + VFS_PAGE - 1) / VFS_PAGE);
-    for (guint i = keep; i < now->pages->len; i++)
-        page_unref(now->pages->pdata[i]);
-    if (now->pages->len > keep)
-        g_ptr_array_set_size(now->pages, (int)keep);
-}
-
-static void
-lose_writes(VfsNode *node)
-{
-    g_autoptr(GArray) writes = g_steal_pointer(&node->writes);
-    int64_t mtime_ns = node->mtime_ns, ctime_ns = node->ctime_ns;
-
-    content_copy(&node->now, &node->durable);
-    for (guint i = 0; i < writes->len; i++)
-        if (fiber_chance(50))
-            image_write_again(node, &g_array_index(writes, QemuWrite, i));
-    if (node->writes != NULL)
-        g_array_set_size(node->writes, 0);
-    node->mtime_ns = mtime_ns;
-    node->ctime_ns = ctime_ns;
-}
-
-static void
-lose_names(VfsNode *dir)
-{
-    guint keep = (guint)fiber_below(dir->changes->len + 1);
-
-    for (guint i = 0; i < dir->changes->len; i++) {
-        const VfsChange *change = &g_array_index(dir->changes, VfsChange, i);
-        if (i < keep || (vfs_removals_last && (change->node == NULL || change->other_dir != NULL)))
-            settle(dir, change);
-    }
-    changes_clear(dir->changes);
-}
-
-void
-vfs_power_loss(void)
-{
-    for (guint i = 0; i < nodes->len; i++) {
-        VfsNode *node = nodes->pdata[i];
-        if (node->is_dir)
-            lose_names(node);
-        else if (node->writes != NULL && node->writes->len > 0)
-            lose_writes(node);
-        else if (node->dirty)
-            lose_pages(node);
-        if (!node->is_dir) {
-            content_copy(&node->durable, &node->now);
-            node->dirty = false;
-            node->links = 0;
-        }
-        g_array_set_size(node->locks, 0);
-    }
-    for (guint i = 0; i < nodes->len; i++) {
-        VfsNode *dir = nodes->pdata[i];
-        if (!dir->is_dir)
-            continue;
-        copy_names(dir->names, dir->stable);
-        for (guint k = 0; k < dir->names->len; k++)
-            ((VfsName *)dir->names->pdata[k])->node->links++;
-    }
-    vfs_generation++;
 }
 
 /* ---- locks ---- */
@@ -669,8 +321,8 @@ vfs_unlock(VfsNode *node, const void *owner, int64_t start, int64_t end)
 void
 vfs_unlock_all(const void *owner)
 {
-    for (guint i = 0; i < nodes->len; i++)
-        vfs_unlock(nodes->pdata[i], owner, 0, INT64_MAX);
+    for (guint i = 0; i < vfs_nodes->len; i++)
+        vfs_unlock(vfs_nodes->pdata[i], owner, 0, INT64_MAX);
 }
 
 static void

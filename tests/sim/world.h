@@ -3,8 +3,11 @@
  * The simulated world: one host with libvirtd, QEMU, a VM and its guest, the agent and the manager,
  * each a process of fibers; the faults that happen to them; and what must hold whatever happens.
  *
- *     sim.c      options, flows, schedules
- *     world.c    processes, faults, the end of a schedule
+ *     sim.c      options
+ *     explore.c  which schedules are run
+ *     world.c    one schedule
+ *     setup.c    its begin; flows.c: what is done in it
+ *     faults.c   processes that die and come back
  *     check.c    what must hold
  *     libvirt*.c libvirtd: the functions of hypervisor.h, its definitions, its lies
  *     qemu.c     QEMU: the block graph, jobs, the guest that writes
@@ -13,6 +16,7 @@
  *     sqlite.c   databases that outlive their program
  *     vfs*.c     files; image.c: what QEMU does to a qcow2 file
  *     fiber*.c   threads, locks and clocks
+ *     state.c    all of it saved and put back; heap.c: its malloc()
  *
  * Threads: one.
  */
@@ -42,6 +46,10 @@ typedef enum {
     FAULT_NETWORK,  /* between manager and agent, for some seconds */
     FAULT_CANCEL,   /* somebody cancels what runs */
     FAULT_DAEMON,   /* the storage daemon is killed */
+    FAULT_CLOCK,    /* the wall clock jumps, ahead or back */
+    FAULT_STORAGE,  /* the storage domain fails or hangs for some seconds */
+    FAULT_FULL,     /* nothing can be allocated there for some seconds */
+    FAULT_ALL,      /* power, and the manager's too */
     FAULT_KINDS
 } FaultKind;
 extern const char *const fault_words[FAULT_KINDS];
@@ -67,7 +75,8 @@ enum {
     LIE_HEADER = 2048,      /* a header that QEMU rewrote is not durable at once */
     LIE_OFTEN = 4096,       /* all of them more often */
     LIE_VERY_LATE = 8192,   /* requests arrive even after their operation was acknowledged */
-    LIES = 14,
+    LIE_REORDER = 16384,    /* requests and events overtake each other */
+    LIES = 15,
 };
 
 typedef struct {
@@ -76,6 +85,7 @@ typedef struct {
     Fault faults[8];
     unsigned n_faults;
     unsigned lies;
+    uint64_t salt;   /* chance is another from the first fault on; 0 = it is not */
     unsigned mutant; /* 0 = none */
     bool trace;
     bool strict; /* small debris counts, too */
@@ -89,6 +99,10 @@ typedef enum {
     MUTANT_NO_LOAD,      /* requests are answered without what the journal holds */
     MUTANT_BLIND_DELETE, /* volumes are deleted without looking again */
     MUTANT_ALONE,        /* a pivot resumes the VM while another disk's is not recorded */
+    MUTANT_TALK,         /* the talk's own: no suspend, the old leaf is marked before the pivot */
+    MUTANT_LATE_SWITCH,  /* the VM is resumed before the manifest names its new leaf */
+    MUTANT_EARLY_DELETE, /* the old leaf goes before the switch is in the manifest */
+    MUTANT_NO_SYNC,      /* nothing is made durable in the storage domain */
     MUTANTS
 } Mutant;
 extern const char *const mutant_words[MUTANTS];
@@ -168,18 +182,49 @@ extern Schedule plan;
 
 /* ---- world.c ---- */
 
-/* One schedule; NULL = all was well, else what was not (the caller frees it). */
-char *world_run(const Schedule *what, uint64_t *ret_points, uint64_t *ret_hash);
+typedef struct {
+    bool ok;
+    uint64_t points, hash;
+    char wrong[2048];
+} Outcome;
+
+/* Called outside of fibers before each point of the flow. */
+typedef void (*WorldVisit)(void);
+
+/* One schedule, from its begin to its end; each may be NULL. */
+void world_run(const Schedule *what, WorldVisit each, Outcome *outcome);
+/* In a visit: from here to the end by another plan, which must be the same up to here. The world is
+ * what it was when it has been put back (state.h). */
+void world_branch(const Schedule *what, Outcome *outcome);
+uint64_t world_point(void); /* the number of the last one, counted from the flow's begin */
 /* Something that must never be; the first one is kept. */
 void world_wrong(const char *format, ...) G_GNUC_PRINTF(1, 2);
 bool world_is_wrong(void);
 void world_trace(const char *format, ...) G_GNUC_PRINTF(1, 2);
 bool world_lies(unsigned lie, unsigned percent);
-bool world_is_calm(void);  /* no more faults will come */
+bool world_is_calm(void); /* no more faults will come */
+extern int64_t world_calm_since_us;
 void world_done(void);     /* the flow has ended */
 extern Agent *world_agent; /* NULL = it does not run */
+
+/* ---- setup.c ---- */
+void make_vm(void);
+void make_files(void);
+
+/* ---- faults.c ---- */
+void faults_reset(void);
+void do_fault(FaultKind kind); /* may not return: it kills */
+void agent_start(void);
+void manager_start(void);
+void world_later(int64_t after_us, const char *name, void (*func)(void));
 extern bool world_network;
 extern bool world_cancel_wanted; /* somebody wants what runs to be cancelled */
+
+/* The storage domain; while it hangs, whoever uses it waits. 0, or what a call fails with. */
+int storage_error(void);
+bool storage_is_full(void);
+bool storage_is_well(void);
+bool storage_was_unwell(void); /* in this schedule */
 
 /* ---- check.c ---- */
 void check_guest_data(void); /* cheap: after each point */
@@ -209,6 +254,7 @@ Node *graph_find(SimDisk *disk, const char *path, guint *ret_index);
 
 /* ---- libvirt.c ---- */
 void libvirt_reset(void);
+void libvirt_show_vm(void); /* for the set-up */
 Hypervisor *libvirt_client_new(HvEventFunc each, void *data);
 void libvirt_client_died(void); /* the agent was killed */
 void libvirtd_start(void);
@@ -233,6 +279,8 @@ void sqlite_reset(void);
 /* ---- mutants.c ---- */
 void mutants_reset(void);
 bool mutant_is_blind(void); /* what libvirt says is not to be looked at just now */
+bool mutant_syncs_nothing(void);
+void mutant_before_pivot(void);
 
 /* ---- daemon.c ---- */
 void daemon_died(void);
@@ -240,11 +288,11 @@ bool daemon_runs(void);
 void daemon_reset(void);
 
 /* ---- flows.c ---- */
-extern const Flow flows[]; /* ends with a NULL name */
-const Flow *flow_find(const char *name); /* sim.c; NULL = there is none */
+extern const Flow flows[];               /* ends with a NULL name */
+const Flow *flow_find(const char *name); /* explore.c; NULL = there is none */
 
 /* ---- known.c: schedules that once went wrong ---- */
-/* False: there are no more than i. */
-bool known_schedule(uint64_t i, Schedule *ret);
+#define KNOWN_SHIFT 12
+bool known_schedule(uint64_t row, Schedule *ret); /* false: there is none */
 /* The i-th of its neighbours: 0 is itself. */
 void schedule_shift(Schedule *p, uint64_t i);

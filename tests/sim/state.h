@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * All of the program's memory, saved at one instant and put back at another: what many schedules
+ * have in common is run once. Saved are the heap (heap.c), the variables of the program and of the
+ * libraries that its world uses, and the fibers' stacks. Not saved are the stack of main(), libc's
+ * own variables, and whatever was mapped by mmap().
+ *
+ * To be called outside of fibers (fiber_pause()); who has called state_save() must not have
+ * returned before state_restore(). Threads: one.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef struct State State;
+
+/* Room for one; can be saved into again and again. Never freed. */
+State *state_new(void);
+void state_save(State *state);
+void state_restore(const State *state);
+size_t state_bytes(const State *state);
+
+/* heap.c: what malloc() has handed out lies here. */
+void heap_bounds(char **ret_from, char **ret_to);

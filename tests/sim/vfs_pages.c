@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "vfs_parts.h"
+
+#include <string.h>
+
+static VfsPage zeros = { .refs = 1 }; /* data that are zeros */
+
+/* ---- pages ---- */
+
+static VfsPage *
+page_new(void)
+{
+    VfsPage *page = g_new(VfsPage, 1);
+
+    page->refs = 1;
+    return page;
+}
+
+VfsPage *
+vfs_page_ref(VfsPage *page)
+{
+    if (page != NULL)
+        page->refs++;
+    return page;
+}
+
+void
+vfs_page_unref(void *p)
+{
+    VfsPage *page = p;
+
+    if (page != NULL && --page->refs == 0)
+        g_free(page);
+}
+
+VfsPage *
+vfs_page_at(const VfsContent *c, uint64_t index)
+{
+    return index < c->pages->len ? c->pages->pdata[index] : NULL;
+}
+
+void
+vfs_page_put(VfsContent *c, uint64_t index, VfsPage *take)
+{
+    if (index >= c->pages->len)
+        g_ptr_array_set_size(c->pages, (int)index + 1);
+    vfs_page_unref(c->pages->pdata[index]);
+    c->pages->pdata[index] = take;
+}
+
+void
+vfs_content_copy(VfsContent *to, const VfsContent *from)
+{
+    for (guint i = 0; i < to->pages->len; i++)
+        vfs_page_unref(to->pages->pdata[i]);
+    g_ptr_array_set_size(to->pages, (int)from->pages->len);
+    for (guint i = 0; i < from->pages->len; i++)
+        to->pages->pdata[i] = vfs_page_ref(from->pages->pdata[i]);
+    to->size = from->size;
+}
+
+/* ---- content ---- */
+
+ssize_t
+vfs_read(VfsNode *node, void *buffer, size_t length, uint64_t offset)
+{
+    uint8_t *to = buffer;
+    size_t done = 0;
+
+    if (offset >= node->now.size)
+        return 0;
+    length = (size_t)MIN(length, node->now.size - offset);
+    while (done < length) {
+        uint64_t at = offset + done;
+        size_t in = (size_t)(at % VFS_PAGE), n = MIN(VFS_PAGE - in, length - done);
+        const VfsPage *page = vfs_page_at(&node->now, at / VFS_PAGE);
+        if (page == NULL || page == &zeros)
+            memset(to + done, 0, n);
+        else
+            memcpy(to + done, page->bytes + in, n);
+        done += n;
+    }
+    return (ssize_t)length;
+}
+
+static void
+note_write(VfsNode *node, uint64_t end)
+{
+    node->now.size = MAX(node->now.size, end);
+    node->dirty = true;
+    vfs_touch(node, true);
+}
+
+static bool
+all_zero(const uint8_t *bytes, size_t n)
+{
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, n - 1) == 0;
+}
+
+void
+vfs_write(VfsNode *node, const void *buffer, size_t length, uint64_t offset)
+{
+    const uint8_t *from = buffer;
+
+    for (size_t done = 0; done < length;) {
+        uint64_t at = offset + done;
+        size_t in = (size_t)(at % VFS_PAGE), n = MIN(VFS_PAGE - in, length - done);
+        VfsPage *old = vfs_page_at(&node->now, at / VFS_PAGE);
+        if (n == VFS_PAGE && all_zero(from + done, n)) {
+            vfs_page_put(&node->now, at / VFS_PAGE, vfs_page_ref(&zeros));
+        } else if (old != NULL && old->refs == 1) {
+            memcpy(old->bytes + in, from + done, n);
+        } else {
+            VfsPage *page = page_new();
+            if (n < VFS_PAGE)
+                memcpy(page->bytes, old != NULL ? old->bytes : zeros.bytes, VFS_PAGE);
+            memcpy(page->bytes + in, from + done, n);
+            vfs_page_put(&node->now, at / VFS_PAGE, page);
+        }
+        done += n;
+    }
+    note_write(node, offset + length);
+}
+
+void
+vfs_fill(VfsNode *node, uint64_t offset, uint64_t length, uint64_t value)
+{
+    VfsPage *page = page_new();
+
+    for (size_t i = 0; i < VFS_PAGE / 8; i++)
+        memcpy(page->bytes + 8 * i, &value, 8);
+    for (uint64_t at = offset; at < offset + length; at += VFS_PAGE)
+        vfs_page_put(&node->now, at / VFS_PAGE, vfs_page_ref(page));
+    vfs_page_unref(page);
+    note_write(node, offset + length);
+}
+
+void
+vfs_copy(VfsNode *from, uint64_t at, VfsNode *to, uint64_t to_at, uint64_t length)
+{
+    while (length > 0) {
+        if (at % VFS_PAGE == 0 && to_at % VFS_PAGE == 0 && length >= VFS_PAGE) {
+            vfs_page_put(&to->now, to_at / VFS_PAGE,
+                         vfs_page_ref(vfs_page_at(&from->now, at / VFS_PAGE)));
+            note_write(to, to_at + VFS_PAGE);
+            at += VFS_PAGE;
+            to_at += VFS_PAGE;
+            length -= VFS_PAGE;
+        } else {
+            uint8_t bytes[VFS_PAGE];
+            size_t n = (size_t)MIN(length, VFS_PAGE - at % VFS_PAGE);
+            ssize_t got = vfs_read(from, bytes, n, at);
+            vfs_write(to, bytes, (size_t)MAX(got, 0), to_at);
+            at += n;
+            to_at += n;
+            length -= n;
+        }
+    }
+}
+
+void
+vfs_truncate(VfsNode *node, uint64_t size)
+{
+    guint keep = (guint)((size + VFS_PAGE - 1) / VFS_PAGE);
+
+    for (guint i = keep; i < node->now.pages->len; i++)
+        vfs_page_unref(node->now.pages->pdata[i]);
+    if (keep < node->now.pages->len)
+        g_ptr_array_set_size(node->now.pages, (int)keep);
+    if (size % VFS_PAGE != 0 && size < node->now.size && vfs_page_at(&node->now, size / VFS_PAGE)) {
+        uint8_t bytes[VFS_PAGE] = { 0 };
+        uint64_t at = size - size % VFS_PAGE;
+        vfs_read(node, bytes, (size_t)(size % VFS_PAGE), at);
+        vfs_write(node, bytes, VFS_PAGE, at);
+    }
+    node->now.size = size;
+    node->dirty = true;
+    vfs_touch(node, true);
+}
+
+uint64_t
+vfs_allocated(const VfsNode *node)
+{
+    uint64_t n = 0;
+
+    for (guint i = 0; i < node->now.pages->len; i++)
+        n += node->now.pages->pdata[i] != NULL;
+    return n * VFS_PAGE;
+}
+
+uint64_t
+vfs_number(const VfsNode *node, uint64_t offset)
+{
+    const VfsPage *page = vfs_page_at(&node->now, offset / VFS_PAGE);
+    uint64_t value = 0;
+
+    if (page != NULL)
+        memcpy(&value, page->bytes + offset % VFS_PAGE, 8);
+    return value;
+}
