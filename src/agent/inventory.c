@@ -449,6 +449,10 @@ note_foreign_jobs(Agent *agent, const HvDomain *hv, Vm *vm, bool ask)
     }
 }
 
+#define LOST                                                                              \
+    "libvirt takes it for off, but its QEMU runs (libvirtd was killed and has lost it). " \
+    "Nothing is lost. Shut it down from inside, or end that process; then start it again"
+
 static bool
 look(Agent *agent, AgentVm *entry, bool closely, HvDomain **ret_hv, GError **error)
 {
@@ -470,6 +474,13 @@ look(Agent *agent, AgentVm *entry, bool closely, HvDomain **ret_hv, GError **err
     if (vm == NULL) {
         log_vm_warn(entry->id, NULL, "VM %s: %s", hv->name, problem->message);
         publish(agent, entry, shown_but_unmanaged(hv, problem->message));
+        return true;
+    }
+    if (hv->state ==
+        VM_UNKNOWN) { /* its definition may name an old leaf: nothing is written down */
+        g_free(vm->unmanaged);
+        vm->unmanaged = g_strdup(LOST);
+        publish(agent, entry, vm);
         return true;
     }
     if (ret_hv != NULL)
