@@ -449,10 +449,6 @@ note_foreign_jobs(Agent *agent, const HvDomain *hv, Vm *vm, bool ask)
     }
 }
 
-#define LOST                                                                              \
-    "libvirt takes it for off, but its QEMU runs (libvirtd was killed and has lost it). " \
-    "Nothing is lost. Shut it down from inside, or end that process; then start it again"
-
 static bool
 look(Agent *agent, AgentVm *entry, bool closely, HvDomain **ret_hv, GError **error)
 {
@@ -481,7 +477,7 @@ look(Agent *agent, AgentVm *entry, bool closely, HvDomain **ret_hv, GError **err
     /* its definition may name an old leaf: nothing is written down */
     if (hv->state == VM_UNKNOWN) {
         g_free(vm->unmanaged);
-        vm->unmanaged = g_strdup(LOST);
+        vm->unmanaged = g_strdup(HV_LOST);
         publish(agent, entry, vm);
         return true;
     }
