@@ -14,7 +14,7 @@ from .qmp import BLOCK, Log, Qmp, Write
 from .util import run, wait_for
 
 MOST_LAYERS = 7  # a VM with more is given up for a new one
-OURS = re.compile(r"(domain|rates)\.json|vms|vms/[0-9a-f-]+\.(json|lock)|trash")
+OURS = re.compile(r"lease\.(lock|json)|(domain|rates)\.json|vms|vms/[0-9a-f-]+\.(json|lock)|trash")
 
 
 class Subject:
