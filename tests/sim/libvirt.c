@@ -121,7 +121,7 @@ state_now(void)
 {
     if (vm.starting)
         return VM_UP; /* no instance yet */
-    return !vm.runs ? VM_DOWN : vm.paused ? VM_PAUSED : VM_UP;
+    return !libvirt_sees_vm() ? VM_DOWN : vm.paused ? VM_PAUSED : VM_UP;
 }
 
 GPtrArray *
@@ -190,7 +190,7 @@ op_look(Hypervisor *hv, const char *vm_id, GError **error)
     domain->persistent = true;
     domain->memory = 1 << 28;
     domain->vcpus = 1;
-    domain->instance = vm.runs ? g_strdup(vm.instance) : NULL;
+    domain->instance = libvirt_sees_vm() ? g_strdup(vm.instance) : NULL;
     domain->xml = g_strdup("<domain/>");
     domain->inactive_xml = g_strdup("<domain/>");
     if (domain->disks == NULL)
@@ -198,8 +198,8 @@ op_look(Hypervisor *hv, const char *vm_id, GError **error)
     if (domain->inactive == NULL)
         domain->inactive = g_ptr_array_new_with_free_func((GDestroyNotify)hv_disk_free);
     for (unsigned i = 0; i < vm.n_disks && !mutant_is_blind(); i++) {
-        g_ptr_array_add(domain->disks,
-                        vm.runs ? live_disk(&vm.disks[i]) : libvirt_defined_disk(&vm.disks[i]));
+        g_ptr_array_add(domain->disks, libvirt_sees_vm() ? live_disk(&vm.disks[i])
+                                                         : libvirt_defined_disk(&vm.disks[i]));
         g_ptr_array_add(domain->inactive, libvirt_defined_disk(&vm.disks[i]));
     }
     return domain;
@@ -225,7 +225,7 @@ op_job_look(Hypervisor *hv, const char *vm_id, const char *target, HvJob *ret_jo
     if (disk == NULL)
         return error_set(error, ERR_HYPERVISOR, "no disk %s", target);
     const Job *job = &disk->job;
-    if (!vm.runs || job->type == HV_JOB_NONE || job->state == JOB_CONCLUDED)
+    if (!libvirt_sees_vm() || job->type == HV_JOB_NONE || job->state == JOB_CONCLUDED)
         return true;
     if (fiber_now_us() - job->began_us < 200000 && world_lies(LIE_NO_JOB, 20))
         return true;

@@ -4,9 +4,15 @@
 #include <string.h>
 
 bool
+libvirt_sees_vm(void)
+{
+    return vm.runs && !vm.lost;
+}
+
+bool
 libvirt_needs_running(GError **error)
 {
-    return vm.runs || error_set(error, ERR_HYPERVISOR, "domain is not running");
+    return libvirt_sees_vm() || error_set(error, ERR_HYPERVISOR, "domain is not running");
 }
 
 void
@@ -39,10 +45,12 @@ libvirt_show_no_mirror(SimDisk *disk)
     *disk->live.mirror_job = *disk->live.mirror_path = *disk->live.mirror_ready = '\0';
 }
 
+/* backing: what the definition says of the files below, as far as it does (owned); NULL = nothing
+ */
 static void
-define(SimDisk *disk, const char *source)
+define(SimDisk *disk, const char *source, GPtrArray *backing)
 {
-    if (strcmp(disk->defined, source) == 0 && disk->defined_backing == NULL)
+    if (backing == NULL && strcmp(disk->defined, source) == 0 && disk->defined_backing == NULL)
         return;
     if (fiber_now_us() - disk->defined_us > 5 * G_TIME_SPAN_SECOND)
         g_strlcpy(disk->defined_durable, disk->defined, sizeof disk->defined_durable);
@@ -50,8 +58,37 @@ define(SimDisk *disk, const char *source)
     g_strlcpy(disk->defined, source, sizeof disk->defined);
     if (disk->defined_backing != NULL)
         g_ptr_array_unref(disk->defined_backing);
-    disk->defined_backing = NULL;
+    disk->defined_backing = backing;
     world_trace("the definition of %s names %s", disk->target, source);
+}
+
+/* A snapshot puts the overlay on top of what the definition said before. */
+static void
+define_overlay(SimDisk *disk, const char *overlay)
+{
+    GPtrArray *backing = libvirt_copy_backing(disk->defined_backing);
+
+    g_ptr_array_insert(backing, 0, g_strdup(disk->defined));
+    define(disk, overlay, backing);
+}
+
+/* After a commit the definition follows if it names all layers down to the base; else it says
+ * nothing of them any more. */
+static GPtrArray *
+backing_after_commit(const SimDisk *disk)
+{
+    GPtrArray *kept = g_ptr_array_new_with_free_func(g_free);
+    bool to_base = false;
+
+    for (guint i = 0; disk->defined_backing != NULL && i < disk->defined_backing->len; i++) {
+        const char *path = disk->defined_backing->pdata[i];
+        to_base |= strcmp(path, disk->job.base) == 0;
+        if (g_ptr_array_find_with_equal_func(disk->live.backing, path, g_str_equal, NULL))
+            g_ptr_array_add(kept, g_strdup(path));
+    }
+    if (!to_base)
+        g_clear_pointer(&kept, g_ptr_array_unref);
+    return kept;
 }
 
 /* libvirt knows of a job that has ended: the views follow, and it is dismissed. */
@@ -70,6 +107,13 @@ libvirt_conclude_job(SimDisk *disk)
     libvirt_show_no_mirror(disk);
     if (outcome == HV_JOB_COMPLETED)
         libvirt_show_graph(disk);
+    if ((plan.lies & LIE_LOSES_VM) != 0 && type != HV_JOB_COMMIT && vm.life == life) {
+        *disk->status.mirror_job = '\0'; /* see libvirtd.c */
+        fiber_point("libvirt saves a status that it cannot read");
+        if (!vm.runs || vm.life != life)
+            return;
+    }
+    GPtrArray *backing = type == HV_JOB_COMMIT ? backing_after_commit(disk) : NULL;
     if ((plan.lies & LIE_FORGETS) != 0)
         qemu_dismiss(disk);
     fiber_point("libvirt saves its status");
@@ -79,8 +123,10 @@ libvirt_conclude_job(SimDisk *disk)
     qemu_dismiss(disk);
     disk->concluding = false;
     fiber_point("libvirt saves the definition");
-    if (outcome == HV_JOB_COMPLETED && type != HV_JOB_COMMIT && vm.runs && vm.life == life)
-        define(disk, disk->live.source);
+    if (outcome == HV_JOB_COMPLETED && vm.runs && vm.life == life)
+        define(disk, type == HV_JOB_COMMIT ? disk->defined : disk->live.source, backing);
+    else if (backing != NULL)
+        g_ptr_array_unref(backing);
     libvirt_send(HV_EVENT_BLOCK_JOB, disk->target, outcome);
 }
 
@@ -129,6 +175,22 @@ libvirt_vm_stopped(void)
 }
 
 static bool
+check_files(SimDisk *disk, const Call *call, GError **error)
+{
+    guint base = 0, top = 0;
+
+    if (call->type == HV_JOB_COPY)
+        return vfs_find(call->base) != NULL ||
+               error_set(error, ERR_HYPERVISOR, "missing existing file");
+    if (graph_find(disk, call->base, &base) == NULL ||
+        (call->top != NULL && graph_find(disk, call->top, &top) == NULL))
+        return error_set(error, ERR_HYPERVISOR, "could not find image in chain");
+    if (call->top != NULL && top == 0)
+        return error_set(error, ERR_HYPERVISOR, "active layer requires active flag");
+    return base > top || error_set(error, ERR_HYPERVISOR, "base is not below top");
+}
+
+static bool
 do_job(Call *call, GError **error)
 {
     SimDisk *disk = call->disk;
@@ -141,11 +203,8 @@ do_job(Call *call, GError **error)
     const Node *leaf = disk->graph->pdata[0];
     if (strcmp(disk->live.source, leaf->path) != 0)
         return error_set(error, ERR_HYPERVISOR, "could not find base image");
-    if (call->type != HV_JOB_COPY && (graph_find(disk, call->base, NULL) == NULL ||
-                                      (top != NULL && graph_find(disk, top, NULL) == NULL)))
-        return error_set(error, ERR_HYPERVISOR, "could not find image in chain");
-    if (call->type == HV_JOB_COPY && vfs_find(call->base) == NULL)
-        return error_set(error, ERR_HYPERVISOR, "missing existing file");
+    if (!check_files(disk, call, error))
+        return false;
     /* first in the status file, then in QEMU */
     if (call->type != HV_JOB_COMMIT) {
         g_strlcpy(disk->live.mirror_path, call->base, sizeof disk->live.mirror_path);
@@ -256,10 +315,8 @@ do_cancel(Call *call, GError **error)
     Job *job = &call->disk->job;
     unsigned number = job->number;
 
-    if (!libvirt_needs_running(error))
-        return false;
-    if (job->type == HV_JOB_NONE)
-        return true;
+    if (!libvirt_sees_vm() || job->type == HV_JOB_NONE)
+        return true; /* as jobs.c asks again */
     job->cancel = true;
     fiber_wake(job, true);
     return end_of_job(call->disk, number, vm.life, error);
@@ -352,13 +409,25 @@ op_resume(Hypervisor *hv, const char *vm_id, GError **error)
     return libvirt_do((Client *)hv, "resume", &(Call){ .func = do_resume }, error);
 }
 
+/* Of a VM that is off only the definition changes. */
+static bool
+snapshot_off(const Call *call, GError **error)
+{
+    for (unsigned i = 0; i < call->n; i++)
+        if (vfs_find(call->disks[i].overlay) == NULL)
+            return error_set(error, ERR_HYPERVISOR, "missing existing file");
+    for (unsigned i = 0; i < call->n; i++)
+        define(qemu_disk(call->disks[i].target), call->disks[i].overlay, NULL);
+    return true;
+}
+
 static bool
 do_snapshot(Call *call, GError **error)
 {
     unsigned life = vm.life;
 
-    if (!libvirt_needs_running(error))
-        return false;
+    if (!libvirt_sees_vm())
+        return snapshot_off(call, error);
     for (unsigned i = 0; i < call->n; i++) {
         SimDisk *disk = qemu_disk(call->disks[i].target);
         if (disk == NULL || vfs_find(call->disks[i].overlay) == NULL)
@@ -382,7 +451,7 @@ do_snapshot(Call *call, GError **error)
     }
     fiber_point("libvirt saves the definition");
     for (unsigned i = 0; i < call->n; i++)
-        define(qemu_disk(call->disks[i].target), call->disks[i].overlay);
+        define_overlay(qemu_disk(call->disks[i].target), call->disks[i].overlay);
     return true;
 }
 
@@ -418,9 +487,9 @@ do_redefine(Call *call, GError **error)
     (void)error;
     fiber_point("libvirt is about to redefine");
     for (unsigned i = 0; i < call->n; i++)
-        define(qemu_disk(call->targets[i]), call->sources[i]);
+        define(qemu_disk(call->targets[i]), call->sources[i], NULL);
     for (unsigned i = 0; i < vm.n_disks; i++)
-        define(&vm.disks[i], vm.disks[i].defined);
+        define(&vm.disks[i], vm.disks[i].defined, NULL);
     libvirt_send(HV_EVENT_DOMAIN, NULL, 0);
     return true;
 }

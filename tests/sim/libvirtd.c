@@ -34,8 +34,10 @@ do_start(Call *call, GError **error)
     char why[128] = "";
 
     (void)call;
-    if (vm.runs || vm.starting)
+    if (libvirt_sees_vm() || vm.starting)
         return error_set(error, ERR_BUSY, "domain is already running");
+    if (vm.lost) /* QEMU locks its images */
+        return error_set(error, ERR_HYPERVISOR, "Failed to get \"write\" lock");
     vm.starting = vm.in_hook = true;
     fiber_point("libvirt asks its hook");
     bool ok = ask_the_hook(why);
@@ -112,14 +114,17 @@ reconnect(void *data)
         disk->concluding = false;
         if (disk->job.state == JOB_CONCLUDED && *disk->live.mirror_path != '\0')
             *disk->live.mirror_job = '\0';
+        /* "unknown mirror job type ''": it does not load the domain */
+        vm.lost |= vm.runs && *disk->status.mirror_path != '\0' && *disk->status.mirror_job == '\0';
         if (!vm.runs)
             libvirt_show_no_mirror(disk);
     }
     vm.libvirtd = true;
     fiber_sleep_us(1000 + (int64_t)fiber_below(30000));
-    for (unsigned i = 0; i < vm.n_disks && vm.runs; i++) {
+    for (unsigned i = 0; i < vm.n_disks && libvirt_sees_vm(); i++) {
         SimDisk *disk = &vm.disks[i];
-        if (disk->job.type == HV_JOB_NONE)
+        /* a pivot of which it has forgotten the end is shown for ever */
+        if (disk->job.type == HV_JOB_NONE && strcmp(disk->live.mirror_ready, "pivot") != 0)
             libvirt_show_no_mirror(disk);
         else if (disk->job.state == JOB_CONCLUDED)
             libvirt_conclude_job(disk);

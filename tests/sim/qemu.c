@@ -55,14 +55,10 @@ graph_open(SimDisk *disk, const char *leaf, const GPtrArray *said, char *ret_why
         }
         g_ptr_array_add(disk->graph, node);
         raw = node->image.backing_raw;
-        /* what libvirt says goes before what the header says */
-        if (said == NULL)
-            g_strlcpy(path, node->image.backing, sizeof path);
-        else
-            g_strlcpy(path,
-                      disk->graph->len - 1 < said->len ? (char *)said->pdata[disk->graph->len - 1]
-                                                       : "",
-                      sizeof path);
+        /* what libvirt says, as far as it does, goes before what the header says */
+        bool is_said = said != NULL && disk->graph->len - 1 < said->len;
+        g_strlcpy(path, is_said ? said->pdata[disk->graph->len - 1] : node->image.backing,
+                  sizeof path);
     }
     return true;
 }
@@ -228,7 +224,8 @@ qemu_start(char *ret_why)
         memset(vm.disks[i].pending, 0, sizeof vm.disks[i].pending);
     }
     relock();
-    fiber_start(P_QEMU, "guest", guest, NULL);
+    if (!plan.no_guest)
+        fiber_start(P_QEMU, "guest", guest, NULL);
     return true;
 }
 
@@ -237,7 +234,7 @@ qemu_died(void)
 {
     if (!vm.runs)
         return;
-    vm.runs = false;
+    vm.runs = vm.lost = false;
     for (unsigned i = 0; i < vm.n_disks; i++) {
         graph_clear(&vm.disks[i]);
         memset(&vm.disks[i].job, 0, sizeof(Job));

@@ -67,7 +67,8 @@ enum {
     LIE_HEADER = 2048,      /* a header that QEMU rewrote is not durable at once */
     LIE_OFTEN = 4096,       /* all of them more often */
     LIE_VERY_LATE = 8192,   /* requests arrive even after their operation was acknowledged */
-    LIES = 14,
+    LIE_LOSES_VM = 16384, /* libvirtd, killed after a pivot, comes back and takes the VM for off */
+    LIES = 15,
 };
 
 typedef struct {
@@ -78,7 +79,8 @@ typedef struct {
     unsigned lies;
     unsigned mutant; /* 0 = none */
     bool trace;
-    bool strict; /* small debris counts, too */
+    bool strict;   /* small debris counts, too */
+    bool no_guest; /* nobody writes by itself */
 } Schedule;
 
 typedef enum {
@@ -158,6 +160,7 @@ typedef struct {
     unsigned life; /* how many times it was started */
     /* libvirt */
     bool libvirtd, starting, in_hook;
+    bool lost; /* libvirtd could not read its status file: it takes the VM for off */
     bool user_paused;
     bool wanted;       /* the user wants it to run */
     uint64_t versions; /* given out so far */
