@@ -357,13 +357,19 @@ do_begin(Ops *ops, char **args)
     return g_strdup("begun");
 }
 
+void
+ops_join(Ops *ops)
+{
+    if (ops->thread != NULL)
+        g_thread_join(ops->thread);
+    ops->thread = NULL;
+}
+
 static char *
 do_answer(Ops *ops, char **args)
 {
     (void)args;
-    g_assert(ops->thread != NULL);
-    g_thread_join(ops->thread);
-    ops->thread = NULL;
+    ops_join(ops);
     return g_steal_pointer(&ops->begun_answer);
 }
 
@@ -578,6 +584,21 @@ do_content(Ops *ops, char **args)
     return g_strdup("differs");
 }
 
+/* The same of the leaf that the VM has, or would start with. */
+static char *
+do_verify(Ops *ops, char **args)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(HvDomain) domain = OPS->look(stage.hv, ID, &error);
+
+    if (domain == NULL)
+        return word_of(ops, false, error);
+    const HvDisk *disk = hv_domain_disk(domain, target_of(args[1]));
+    g_autofree char *leaf = short_name(disk->source);
+    char *leaf_args[] = { NULL, leaf, NULL };
+    return do_content(ops, leaf_args);
+}
+
 /* ---- the table ---- */
 
 static const struct {
@@ -616,6 +637,7 @@ static const struct {
     { "job", do_job },
     { "headers", do_headers },
     { "content", do_content }, /* FILE */
+    { "verify", do_verify },   /* DISK: the same of its leaf */
     { "events", do_events },   /* all that came so far */
     { "event", do_event },     /* the disk's next one */
     { "ready", do_ready },
@@ -674,8 +696,7 @@ ops_begin(Ops *ops)
 void
 ops_end(Ops *ops)
 {
-    if (ops->thread != NULL)
-        g_free(do_answer(ops, NULL));
+    ops_join(ops);
     g_mutex_lock(&listen_lock);
     listening = NULL;
     g_mutex_unlock(&listen_lock);
@@ -684,5 +705,6 @@ ops_end(Ops *ops)
     g_string_free(ops->all_events, TRUE);
     g_string_free(ops->said, TRUE);
     g_free(ops->begun_line);
+    g_free(ops->begun_answer);
     g_mutex_clear(&ops->lock);
 }

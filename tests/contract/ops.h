@@ -26,5 +26,7 @@ void ops_begin(Ops *ops);
 void ops_end(Ops *ops);
 /* The caller frees the answer; what it does not know is a mistake of the caller. */
 char *ops_do(Ops *ops, const char *line);
+/* Waits for what "begin" began; "answer" has it. */
+void ops_join(Ops *ops);
 /* Is the answer one of those in "ok|busy"? "*": any */
 bool ops_is_one_of(const char *answer, const char *wanted);

@@ -77,8 +77,8 @@ find_libvirtd(void)
     libvirtd = (pid_t)g_ascii_strtoll(text, NULL, 10);
 }
 
-static void
-kill_9(pid_t pid)
+void
+real_kill(pid_t pid)
 {
     autofd int fd = (int)syscall(SYS_pidfd_open, pid, 0);
     struct pollfd end = { .fd = fd, .events = POLLIN };
@@ -149,11 +149,19 @@ stage_init(void)
     host_up();
 }
 
+static void
+drop_conn(void)
+{
+    if (domain != NULL)
+        virDomainFree(g_steal_pointer(&domain));
+    if (own != NULL)
+        virConnectClose(g_steal_pointer(&own));
+}
+
 void
 stage_exit(void)
 {
-    if (own != NULL)
-        virConnectClose(own);
+    drop_conn();
     lvhost(0, NULL, "down", "purge");
     RUN(NULL, NULL, "rm", "-rf", root);
     g_free(root);
@@ -172,14 +180,8 @@ real_conn(void)
 {
     g_autofree char *uri = own_uri();
 
-    if (own != NULL && virConnectIsAlive(own) == 1)
-        return own;
-    if (domain != NULL)
-        virDomainFree(domain);
-    domain = NULL;
-    if (own != NULL)
-        virConnectClose(own);
-    own = virConnectOpen(uri);
+    if (own == NULL)
+        own = virConnectOpen(uri);
     if (own == NULL)
         g_error("%s: %s", uri, virGetLastErrorMessage());
     return own;
@@ -371,15 +373,16 @@ stage_kill_qemu(void)
     pid_t pid = real_qemu_pid();
 
     if (pid > 0)
-        kill_9(pid);
+        real_kill(pid);
 }
 
 void
 stage_kill_libvirtd(void)
 {
     if (libvirtd > 0)
-        kill_9(libvirtd);
+        real_kill(libvirtd);
     libvirtd = 0;
+    drop_conn();
 }
 
 void

@@ -10,6 +10,8 @@
 #include <libvirt/libvirt-qemu.h>
 #include <libvirt/libvirt.h>
 
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(virDomain, virDomainFree)
+
 /* Our own connection (made again when libvirtd was killed), and the VM; both borrowed. */
 virConnectPtr real_conn(void);
 virDomainPtr real_domain(void);
@@ -19,3 +21,4 @@ json_t *real_qmp(const char *command, json_t *take_arguments);
 /* "/bin/sh -c" in the folder of the images; false: it failed. Output goes to *ret_out if given. */
 bool real_shell(const char *command, char **ret_out);
 pid_t real_qemu_pid(void);
+void real_kill(pid_t pid); /* and waits for its end */

@@ -128,8 +128,11 @@ reconnect(void *data)
             libvirt_show_no_mirror(disk);
         else if (disk->job.state == JOB_CONCLUDED)
             libvirt_conclude_job(disk);
-        else if (disk->job.state == JOB_READY && *disk->live.mirror_path != '\0')
+        else if (disk->job.state == JOB_READY && *disk->live.mirror_path != '\0') {
             g_strlcpy(disk->live.mirror_ready, "yes", sizeof disk->live.mirror_ready);
+            if (fiber_chance(50)) /* if the client is back in time */
+                libvirt_send(HV_EVENT_BLOCK_JOB, disk->target, HV_JOB_READY);
+        }
     }
 }
 
