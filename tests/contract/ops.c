@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define LONGEST_US (20 * G_TIME_SPAN_SECOND)
+#define LAG_US (2 * G_TIME_SPAN_SECOND)
 #define SLOW 1 /* bytes a second: a first piece is copied, then nothing more */
 
 static GMutex listen_lock;
@@ -524,7 +525,8 @@ chain_is_true(Ops *ops, const char *disk)
     return strcmp(said->str + strlen(" live="), headers) == 0;
 }
 
-/* Until nobody speaks of a job of this disk, and libvirt knows what became of the chain. */
+/* Until nobody speaks of a job of this disk, and (for a while) libvirt knows what became of the
+ * chain. */
 static char *
 do_ended(Ops *ops, char **args)
 {
@@ -532,11 +534,14 @@ do_ended(Ops *ops, char **args)
 
     for (;;) {
         g_autofree char *job = do_job(ops, args), *mirror = mirror_word(ops, args[1]);
-        if (strcmp(job, "none") == 0 && strcmp(mirror, "none") == 0 && chain_is_true(ops, args[1]))
+        bool none = strcmp(job, "none") == 0 && strcmp(mirror, "none") == 0;
+        if (none && chain_is_true(ops, args[1]))
             return g_strdup("ended");
-        if (g_get_monotonic_time() > until)
+        if (none)
+            until = MIN(until, g_get_monotonic_time() + LAG_US);
+        if (g_get_monotonic_time() >= until)
             return g_strdup_printf("job %s mirror %s", job, mirror);
-        g_usleep(1000);
+        g_usleep(5000);
     }
 }
 

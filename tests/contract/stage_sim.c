@@ -72,7 +72,7 @@ make_vm(unsigned disks)
     vm.clusters = STAGE_CLUSTERS;
     vm.runs = vm.paused = vm.starting = vm.in_hook = vm.user_paused = vm.libvirtd = false;
     vm.wanted = false;
-    vm.lost = false;
+    vm.lost = vm.adds_nodes = vm.left_nodes = false;
     vm.life = 0;
     for (unsigned d = 0; d < disks; d++) {
         graph_clear(&vm.disks[d]);
@@ -112,7 +112,8 @@ stage_run(unsigned disks, uint64_t seed, void (*body)(void *), void *data)
     Play play = { disks, body, data, false };
 
     plan = (Schedule){ .flow = &no_flow, .seed = seed, .no_guest = true };
-    plan.lies = (seed % 2 == 0 ? LIE_FORGETS : 0) | (seed % 3 == 0 ? LIE_LOSES_VM : 0);
+    plan.lies = (seed % 2 == 0 ? LIE_FORGETS : 0) | (seed % 3 == 0 ? LIE_LOSES_VM : 0) |
+                (seed % 5 < 2 ? LIE_NO_MIRROR : 0);
     fibers_reset(seed);
     fiber_on_point = NULL;
     vfs_reset();

@@ -72,6 +72,18 @@ define_overlay(SimDisk *disk, const char *overlay)
     define(disk, overlay, backing);
 }
 
+/* What libvirt has found out by itself is not written into a definition; what it has read in its
+ * status file is taken for said by the user. */
+static GPtrArray *
+backing_after_pivot(SimDisk *disk, HvJobType type)
+{
+    if (type == HV_JOB_COPY)
+        disk->live_is_read = disk->mirror_is_read;
+    return disk->live_is_read && disk->live.backing->len > 0
+               ? libvirt_copy_backing(disk->live.backing)
+               : NULL;
+}
+
 /* After a commit the definition follows if it names all layers down to the base; else it says
  * nothing of them any more. */
 static GPtrArray *
@@ -113,7 +125,9 @@ libvirt_conclude_job(SimDisk *disk)
         if (!vm.runs || vm.life != life)
             return;
     }
-    GPtrArray *backing = type == HV_JOB_COMMIT ? backing_after_commit(disk) : NULL;
+    GPtrArray *backing = outcome != HV_JOB_COMPLETED ? NULL
+                         : type == HV_JOB_COMMIT     ? backing_after_commit(disk)
+                                                     : backing_after_pivot(disk, type);
     if ((plan.lies & LIE_FORGETS) != 0)
         qemu_dismiss(disk);
     fiber_point("libvirt saves its status");
@@ -147,8 +161,9 @@ handle_job_event(void *data)
         return;
     if (event->status != HV_JOB_READY) {
         libvirt_conclude_job(disk);
-    } else if (*disk->live.mirror_path != '\0' && disk->job.state == JOB_READY) {
-        g_strlcpy(disk->live.mirror_ready, "yes", sizeof disk->live.mirror_ready);
+    } else if (disk->job.state == JOB_READY) {
+        if (*disk->live.mirror_path != '\0')
+            g_strlcpy(disk->live.mirror_ready, "yes", sizeof disk->live.mirror_ready);
         libvirt_save_status(disk);
         libvirt_send(HV_EVENT_BLOCK_JOB, disk->target, HV_JOB_READY);
     }
@@ -174,16 +189,40 @@ libvirt_vm_stopped(void)
     libvirt_send(HV_EVENT_DOMAIN, NULL, 0);
 }
 
+/* Those that an earlier libvirtd left in QEMU have the names that it gives to the next ones, once.
+ */
 static bool
-check_files(SimDisk *disk, const Call *call, GError **error)
+add_nodes(GError **error)
 {
-    guint base = 0, top = 0;
+    if (vm.left_nodes) {
+        vm.left_nodes = false;
+        return error_set(error, ERR_HYPERVISOR, "Duplicate nodes with node-name");
+    }
+    vm.adds_nodes = true;
+    fiber_point("libvirt has given QEMU the new file");
+    return libvirt_needs_running(error);
+}
 
+/* How deep libvirt believes this file to be; -1 = not in the chain */
+static int
+depth_in_view(const View *view, const char *path)
+{
+    guint i = 0;
+
+    if (strcmp(view->source, path) == 0)
+        return 0;
+    return g_ptr_array_find_with_equal_func(view->backing, path, g_str_equal, &i) ? (int)i + 1 : -1;
+}
+
+static bool
+check_files(const SimDisk *disk, const Call *call, GError **error)
+{
     if (call->type == HV_JOB_COPY)
         return vfs_find(call->base) != NULL ||
                error_set(error, ERR_HYPERVISOR, "missing existing file");
-    if (graph_find(disk, call->base, &base) == NULL ||
-        (call->top != NULL && graph_find(disk, call->top, &top) == NULL))
+    int base = depth_in_view(&disk->live, call->base);
+    int top = call->top != NULL ? depth_in_view(&disk->live, call->top) : 0;
+    if (base < 0 || top < 0)
         return error_set(error, ERR_HYPERVISOR, "could not find image in chain");
     if (call->top != NULL && top == 0)
         return error_set(error, ERR_HYPERVISOR, "active layer requires active flag");
@@ -191,32 +230,62 @@ check_files(SimDisk *disk, const Call *call, GError **error)
 }
 
 static bool
-do_job(Call *call, GError **error)
+check_job(SimDisk *disk, const Call *call, GError **error)
 {
-    SimDisk *disk = call->disk;
-    const char *top = call->top;
+    /* what it looks at first depends */
+    bool files_first =
+        call->type == HV_JOB_ACTIVE_COMMIT || (call->type == HV_JOB_COMMIT && fiber_chance(50));
 
-    if (!libvirt_needs_running(error))
+    if (files_first && !check_files(disk, call, error))
         return false;
     if (disk->job.type != HV_JOB_NONE)
         return error_set(error, ERR_BUSY, "disk '%s' already in active block job", disk->target);
-    const Node *leaf = disk->graph->pdata[0];
-    if (strcmp(disk->live.source, leaf->path) != 0)
-        return error_set(error, ERR_HYPERVISOR, "could not find base image");
     if (!check_files(disk, call, error))
         return false;
-    /* first in the status file, then in QEMU */
-    if (call->type != HV_JOB_COMMIT) {
-        g_strlcpy(disk->live.mirror_path, call->base, sizeof disk->live.mirror_path);
-        g_strlcpy(disk->live.mirror_job, call->type == HV_JOB_COPY ? "copy" : "active-commit",
-                  sizeof disk->live.mirror_job);
-    }
+    const Node *leaf = disk->graph->pdata[0];
+    if (strcmp(disk->live.source, leaf->path) != 0 ||
+        (call->type != HV_JOB_COPY &&
+         (graph_find(disk, call->base, NULL) == NULL ||
+          (call->top != NULL && graph_find(disk, call->top, NULL) == NULL))))
+        return error_set(error, ERR_HYPERVISOR, "Need a root block node");
+    return call->type != HV_JOB_COPY || add_nodes(error);
+}
+
+static void
+show_mirror(SimDisk *disk, const Call *call)
+{
+    if (call->type == HV_JOB_COMMIT)
+        return;
+    disk->mirror_is_read = false;
+    g_strlcpy(disk->live.mirror_path, call->base, sizeof disk->live.mirror_path);
+    g_strlcpy(disk->live.mirror_job, call->type == HV_JOB_COPY ? "copy" : "active-commit",
+              sizeof disk->live.mirror_job);
+}
+
+/* The status file knows of the job before QEMU does, and of its mirror only after. */
+static bool
+do_job(Call *call, GError **error)
+{
+    SimDisk *disk = call->disk;
+    bool early = (plan.lies & LIE_NO_MIRROR) == 0;
+
+    if (!libvirt_needs_running(error) || !check_job(disk, call, error))
+        return false;
+    if (early)
+        show_mirror(disk, call);
     libvirt_save_status(disk);
     fiber_point("libvirt has saved its status");
     if (!libvirt_needs_running(error))
         return false;
-    qemu_job_start(disk, call->type, call->base, top);
+    qemu_job_start(disk, call->type, call->base, call->top);
     disk->job.bandwidth = call->bandwidth;
+    vm.adds_nodes = false;
+    if (!early) {
+        fiber_point("QEMU has started the job");
+        if (disk->job.type == call->type)
+            show_mirror(disk, call);
+        libvirt_save_status(disk);
+    }
     fiber_point("libvirt has started the job");
     return true;
 }
@@ -276,6 +345,7 @@ do_set_bandwidth(Call *call, GError **error)
     if (job->type == HV_JOB_NONE || job->state == JOB_CONCLUDED)
         return error_set(error, ERR_HYPERVISOR, "no active block job");
     job->bandwidth = call->bandwidth;
+    job->moved = 0;
     fiber_wake(job, true);
     return true;
 }
@@ -432,16 +502,21 @@ do_snapshot(Call *call, GError **error)
         SimDisk *disk = qemu_disk(call->disks[i].target);
         if (disk == NULL || vfs_find(call->disks[i].overlay) == NULL)
             return error_set(error, ERR_HYPERVISOR, "missing existing file");
-        if (disk->job.type != HV_JOB_NONE)
-            return error_set(error, ERR_BUSY, "disk already in active block job");
+        if (disk->job.type !=
+            HV_JOB_NONE) /* one whose mirror libvirt has lost is refused by QEMU */
+            return error_set(error,
+                             disk->job.type == HV_JOB_COMMIT || *disk->live.mirror_path != '\0'
+                                 ? ERR_BUSY
+                                 : ERR_HYPERVISOR,
+                             "disk already in active block job");
         if (strcmp(((Node *)disk->graph->pdata[0])->path, disk->live.source) != 0)
             return error_set(error, ERR_HYPERVISOR, "Duplicate nodes");
     }
-    fiber_point("libvirt takes the snapshot");
-    if (!libvirt_needs_running(error))
+    if (!add_nodes(error))
         return false;
     if (!qemu_snapshot(call->disks, call->n))
         return error_set(error, ERR_HYPERVISOR, "the transaction failed");
+    vm.adds_nodes = false;
     fiber_point("QEMU has switched to the overlays");
     if (!vm.runs || vm.life != life)
         return error_set(error, ERR_HYPERVISOR, "domain is not running");

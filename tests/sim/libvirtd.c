@@ -54,6 +54,7 @@ do_start(Call *call, GError **error)
     for (unsigned i = 0; i < vm.n_disks; i++) {
         libvirt_show_no_mirror(&vm.disks[i]);
         libvirt_show_graph(&vm.disks[i]);
+        vm.disks[i].live_is_read = false;
         libvirt_save_status(&vm.disks[i]);
     }
     libvirt_send(HV_EVENT_DOMAIN, NULL, 0);
@@ -86,6 +87,8 @@ libvirtd_died(void)
     if (!vm.libvirtd)
         return;
     vm.libvirtd = vm.starting = vm.in_hook = false;
+    vm.left_nodes |= vm.adds_nodes;
+    vm.adds_nodes = false;
     for (guint i = 0; i < libvirt_calls->len; i++) {
         Call *call = libvirt_calls->pdata[i];
         if (call->done)
@@ -111,6 +114,7 @@ reconnect(void *data)
         if (disk->live.backing != NULL)
             g_ptr_array_unref(disk->live.backing);
         disk->live = saved;
+        disk->live_is_read = disk->mirror_is_read = true;
         disk->concluding = false;
         if (disk->job.state == JOB_CONCLUDED && *disk->live.mirror_path != '\0')
             *disk->live.mirror_job = '\0';
@@ -120,7 +124,7 @@ reconnect(void *data)
             libvirt_show_no_mirror(disk);
     }
     vm.libvirtd = true;
-    fiber_sleep_us(1000 + (int64_t)fiber_below(30000));
+    fiber_sleep_us(1000 + (int64_t)fiber_below(fiber_chance(30) ? 300000 : 30000));
     for (unsigned i = 0; i < vm.n_disks && libvirt_sees_vm(); i++) {
         SimDisk *disk = &vm.disks[i];
         /* a pivot of which it has forgotten the end is shown for ever */

@@ -234,12 +234,13 @@ qemu_died(void)
 {
     if (!vm.runs)
         return;
-    vm.runs = vm.lost = false;
+    vm.runs = vm.lost = vm.adds_nodes = vm.left_nodes = false;
     for (unsigned i = 0; i < vm.n_disks; i++) {
         graph_clear(&vm.disks[i]);
         memset(&vm.disks[i].job, 0, sizeof(Job));
     }
     vfs_unlock_all(&vm);
+    vfs_writer_died();
     libvirt_vm_stopped();
     fibers_kill(P_QEMU);
 }
@@ -282,13 +283,14 @@ job_goes_on(SimDisk *disk, unsigned number)
     return true;
 }
 
+/* The first piece at a new speed goes at once. */
 static void
 pace(SimDisk *disk)
 {
     uint64_t limit = disk->job.bandwidth;
 
     fiber_point("job copies");
-    if (limit > 0) {
+    if (limit > 0 && disk->job.moved > 0) {
         int64_t us = (int64_t)(CLUSTER_BYTES * 1000000 / limit);
         int64_t until = fiber_now_us() + MIN(us, 3600 * G_TIME_SPAN_SECOND);
         while (disk->job.bandwidth == limit && !disk->job.cancel && fiber_now_us() < until)
@@ -302,6 +304,21 @@ last_part(const char *path)
     return strrchr(path, '/') + 1;
 }
 
+/* Has the run of this commit something to be copied there? */
+static bool
+run_holds(SimDisk *disk, unsigned cluster)
+{
+    guint base = 0, top = 0;
+    uint64_t value;
+
+    if (graph_find(disk, disk->job.base, &base) == NULL ||
+        graph_find(disk, disk->job.top, &top) == NULL)
+        return false;
+    while (top < base && !image_value(&((Node *)disk->graph->pdata[top])->image, cluster, &value))
+        top++;
+    return top < base;
+}
+
 static void
 internal_commit(void *data)
 {
@@ -310,8 +327,10 @@ internal_commit(void *data)
     guint base = 0, top = 0;
 
     disk->job.end = vm.clusters * CLUSTER_BYTES;
+    fiber_sleep_us(disk->job.late_us);
     for (unsigned c = 0; c < vm.clusters; c++) {
-        pace(disk);
+        if (run_holds(disk, c))
+            pace(disk);
         if (!job_goes_on(disk, number))
             return;
         if (graph_find(disk, disk->job.base, &base) == NULL ||
@@ -322,6 +341,7 @@ internal_commit(void *data)
             if (!image_value(&((Node *)disk->graph->pdata[i])->image, c, &value))
                 continue;
             image_put(&((Node *)disk->graph->pdata[base])->image, c, value);
+            disk->job.moved++;
             break;
         }
         disk->job.current = (c + 1) * CLUSTER_BYTES;
@@ -351,6 +371,7 @@ mirror_one(SimDisk *disk, Image *target)
         if (!image_value(&((Node *)disk->graph->pdata[i])->image, cluster, &value))
             continue;
         image_put(target, cluster, value);
+        disk->job.moved++;
         break;
     }
     disk->job.current += CLUSTER_BYTES;
@@ -404,6 +425,7 @@ mirror(void *data)
     }
     if (disk->job.type == HV_JOB_ACTIVE_COMMIT)
         graph_find(disk, disk->job.base, &base);
+    fiber_sleep_us(disk->job.late_us);
     fiber_point("mirror begins");
     if (!job_goes_on(disk, number))
         return;
@@ -446,6 +468,7 @@ qemu_job_start(SimDisk *disk, HvJobType type, const char *base, const char *top)
     g_strlcpy(disk->job.base, base, sizeof disk->job.base);
     g_strlcpy(disk->job.top, top != NULL ? top : "", sizeof disk->job.top);
     relock();
+    disk->job.late_us = fiber_chance(30) ? (int64_t)fiber_below(50000) : 0;
     fiber_start(P_QEMU, "job", type == HV_JOB_COMMIT ? internal_commit : mirror, disk);
 }
 

@@ -21,8 +21,9 @@
 #define BATCH 50
 #define MAX_JOBS 16
 /* the others are not withstood wholly */
-#define LIES_BY_CHANCE \
-    (((1U << LIES) - 1) & ~(LIE_NO_JOB | LIE_DEFINITION | LIE_WRONG_ERROR | LIE_LOSES_VM))
+#define LIES_BY_CHANCE    \
+    (((1U << LIES) - 1) & \
+     ~(LIE_NO_JOB | LIE_DEFINITION | LIE_WRONG_ERROR | LIE_LOSES_VM | LIE_NO_MIRROR))
 
 static bool debug, quiet;
 static int64_t chance_most = G_MAXINT64;

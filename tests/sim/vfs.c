@@ -590,6 +590,17 @@ lose_writes(VfsNode *node)
     node->ctime_ns = ctime_ns;
 }
 
+void
+vfs_writer_died(void)
+{
+    for (guint i = 0; i < nodes->len; i++) {
+        VfsNode *node = nodes->pdata[i];
+        if (node->writes != NULL && node->writes->len > 0)
+            lose_writes(node);
+    }
+    vfs_generation++;
+}
+
 static void
 lose_names(VfsNode *dir)
 {

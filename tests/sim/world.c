@@ -405,7 +405,7 @@ make_vm(void)
     vm.clusters = 6;
     vm.runs = vm.paused = vm.starting = vm.in_hook = vm.user_paused = vm.libvirtd = false;
     vm.wanted = !plan.flow->off;
-    vm.lost = false;
+    vm.lost = vm.adds_nodes = vm.left_nodes = false;
     vm.life = 0;
     vm.versions = 0;
 }

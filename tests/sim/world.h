@@ -67,8 +67,9 @@ enum {
     LIE_HEADER = 2048,      /* a header that QEMU rewrote is not durable at once */
     LIE_OFTEN = 4096,       /* all of them more often */
     LIE_VERY_LATE = 8192,   /* requests arrive even after their operation was acknowledged */
-    LIE_LOSES_VM = 16384, /* libvirtd, killed after a pivot, comes back and takes the VM for off */
-    LIES = 15,
+    LIE_LOSES_VM = 16384,  /* libvirtd, killed after a pivot, comes back and takes the VM for off */
+    LIE_NO_MIRROR = 32768, /* libvirtd, killed when a mirror begins, forgets it but not its job */
+    LIES = 16,
 };
 
 typedef struct {
@@ -117,9 +118,10 @@ typedef struct {
     char base[256], top[256]; /* commit; of an active one and a copy, base is the target */
     uint64_t dirty;           /* clusters to be mirrored */
     uint64_t current, end, bandwidth;
-    int64_t began_us;
-    bool pivot, cancel;  /* asked for */
-    HvJobStatus outcome; /* when CONCLUDED */
+    unsigned moved;            /* clusters, at this bandwidth */
+    int64_t began_us, late_us; /* it begins to copy so long after */
+    bool pivot, cancel;        /* asked for */
+    HvJobStatus outcome;       /* when CONCLUDED */
 } Job;
 
 /* What libvirt thinks, in memory and in its status file */
@@ -137,6 +139,8 @@ typedef struct {
     bool pivoted; /* and the guest has written nothing since */
     /* libvirt */
     View live, status;
+    bool live_is_read,
+        mirror_is_read; /* from the status file, by a libvirtd that was started again */
     bool concluding;
     char defined[256], defined_durable[256]; /* persistent definition */
     int64_t defined_us;
@@ -160,6 +164,7 @@ typedef struct {
     unsigned life; /* how many times it was started */
     /* libvirt */
     bool libvirtd, starting, in_hook;
+    bool adds_nodes, left_nodes; /* it does so for a new file; it died then, and QEMU kept them */
     bool lost; /* libvirtd could not read its status file: it takes the VM for off */
     bool user_paused;
     bool wanted;       /* the user wants it to run */
