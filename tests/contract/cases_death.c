@@ -210,7 +210,7 @@ const Case death_cases[] = {
         { "start-libvirtd", "ok" },
         { "connected", "connected" },
         { "job a", "active-commit|none" },
-        { "look a", MIRROR "yes|" MIRROR "pivot|paused live=a0 def=a0|" OLD },
+        { "look a", MIRROR "yes|" MIRROR "pivot|paused live=a0 def=a0|paused live=a0 def=a2|" OLD },
         { "headers a2", "a2>a1>a0" },
         { "kill-qemu", "ok" },
         { "off", "off" },
