@@ -8,6 +8,7 @@
 #   make model      the protocol, checked by spin: a part of make test
 #   make sim        the product's own code in a simulated host, with faults at every point; SECONDS=600 for longer
 #   make contract   what src/hypervisor promises, on the simulator and on libvirt and QEMU: a part of make test
+#   make test-crash everybody is killed at every fault point of every flow, about half an hour; ALL=everything for hours of it
 #   make check      formatting, include direction, static analysis, spelling
 #   make bench      against virsh and libvirt's own delete; writes build/bench.json
 PREFIX ?= /usr/local
@@ -17,7 +18,7 @@ JOBS ?= $(shell nproc)
 
 SECONDS ?= 60
 
-.PHONY: all configure unit model sim contract test e2e check demo bench fuzz install clean
+.PHONY: all configure unit model sim contract test test-crash e2e check demo bench fuzz install clean
 
 all: configure
 	@ninja -C build -j $(JOBS)
@@ -61,6 +62,11 @@ test:
 	    trap 'kill -- -$$fuzz 2>/dev/null' EXIT; trap 'exit 1' INT TERM; \
 	    $(MAKE) --no-print-directory unit model sim contract e2e CHANCE=4000 || exit; \
 	    wait $$fuzz; status=$$?; cat build/fuzz/out; exit $$status
+
+test-crash: all
+	@tools/install-deps.sh test
+	@tests/lib/guest/build.sh build/guest
+	@tests/crash/run $(ALL)
 
 check: configure
 	@tools/install-deps.sh check

@@ -26,6 +26,7 @@ static const ConfigKey keys[] = {
     { "agent",     "group",             "livemerge",                 "group that may connect to the socket besides root" },
     { "agent",     "pivot_budget_ms",   "1000",                      "longest pause of a guest for a pivot" },
     { "agent",     "quiesce_budget_s",  "10",                        "how long freezing a guest's file systems may take" },
+    { "agent",     "trash_keep_days",   "7",                         "how long what fixes and recovery set aside stays in the trash; 0 = for ever" },
     { "libvirt",   "uri",               "qemu:///system",            "the hypervisor" },
     { "storage *", "path",              NULL,                        "a storage domain; directories of disks outside of all become their own" },
     { NULL },
@@ -35,6 +36,7 @@ static const ConfigKey keys[] = {
 typedef struct {
     Config *config;
     AgentOptions options;
+    unsigned trash_keep_days;
     GPtrArray *names, *paths;
     int lock;
 } Setup;
@@ -42,11 +44,13 @@ typedef struct {
 static bool
 read_numbers(Setup *s, GError **error)
 {
-    gint64 pivot = 0, quiesce = 0;
+    gint64 pivot = 0, quiesce = 0, days = 0;
 
     if (!config_get_number(s->config, "agent", "pivot_budget_ms", 50, 60000, &pivot, error) ||
-        !config_get_number(s->config, "agent", "quiesce_budget_s", 1, 600, &quiesce, error))
+        !config_get_number(s->config, "agent", "quiesce_budget_s", 1, 600, &quiesce, error) ||
+        !config_get_number(s->config, "agent", "trash_keep_days", 0, 3650, &days, error))
         return false;
+    s->trash_keep_days = (unsigned)days;
     s->options.pivot_budget_ms = (unsigned)pivot;
     s->options.quiesce_budget_s = (unsigned)quiesce;
     return true;
@@ -135,6 +139,42 @@ on_signal(GMainContext *context, int number, GMainLoop *loop)
     g_source_attach(source, context);
 }
 
+#define EXPIRE_EVERY_S 3600
+
+typedef struct {
+    GMainLoop *loop;
+    Agent *agent;
+    unsigned keep_days;
+    unsigned seconds;
+} Watch;
+
+/* A journal that is not to be believed any more cannot be mended while it is used: the next start
+ * sets it aside, and systemd starts us. What is suspended for a pivot runs again before we end. */
+static int
+every_second(void *watch_)
+{
+    Watch *watch = watch_;
+
+    if (watch->seconds++ % EXPIRE_EVERY_S == 0)
+        agent_expire_kept(watch->agent, watch->keep_days);
+    if (journal_damage(watch->agent->journal) == NULL)
+        return G_SOURCE_CONTINUE;
+    g_main_loop_quit(watch->loop);
+    return G_SOURCE_REMOVE;
+}
+
+static void
+run_loop(GMainContext *context, GMainLoop *loop, Agent *agent, unsigned keep_days)
+{
+    Watch watch = { loop, agent, keep_days, 0 };
+    g_autoptr(GSource) source = g_timeout_source_new_seconds(1);
+
+    g_source_set_callback(source, every_second, &watch, NULL);
+    g_source_attach(source, context);
+    g_main_loop_run(loop);
+    g_source_destroy(source);
+}
+
 static void
 refuse(const HttpRequest *request, const GError *problem, HttpResponse *response)
 {
@@ -170,11 +210,15 @@ serve(Setup *s, GError **error)
     on_signal(context, SIGTERM, loop);
     on_signal(context, SIGINT, loop);
     sd_notify(0, "READY=1");
-    g_main_loop_run(loop);
+    run_loop(context, loop, agent, s->trash_keep_days);
     sd_notify(0, "STOPPING=1");
     log_info("ends; guests and jobs go on");
     agent_stop(agent);
     http_server_stop(server);
+    if (journal_damage(agent->journal) != NULL)
+        return error_set(error, ERR_CORRUPT,
+                         "%s; it is not written any more: the next start sets it aside and goes on",
+                         journal_damage(agent->journal));
     return true; /* the process ends right after: threads may still wait inside libvirt */
 }
 

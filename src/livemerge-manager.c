@@ -106,16 +106,25 @@ say_ready(const ApiServer *server, const ApiOptions *api)
     sd_notifyf(0, "READY=1\nSTATUS=Listening on %s", api_server_where(server));
 }
 
-static void
-wait_for_signal(const sigset_t *signals)
+/* Or for a database that is not to be believed any more: the next start sets it aside, and systemd
+ * starts us. */
+static bool
+wait_for_signal(const sigset_t *signals, Store *store, GError **error)
 {
+    const struct timespec second = { .tv_sec = 1 };
     siginfo_t info;
+    bool told = false;
 
-    while (sigwaitinfo(signals, &info) < 0 && errno == EINTR)
-        continue;
+    while (store_damage(store) == NULL && !told)
+        told = sigtimedwait(signals, &info, &second) >= 0;
+    sd_notify(0, "STOPPING=1");
+    if (!told)
+        return error_set(error, ERR_CORRUPT,
+                         "%s; it is not written any more: the next start sets it aside and goes on",
+                         store_damage(store));
     log_info("stopping (%s); jobs go on where they are when it is started again",
              strsignal(info.si_signo));
-    sd_notify(0, "STOPPING=1");
+    return true;
 }
 
 static bool
@@ -124,17 +133,18 @@ serve(Store *store, const Settings *settings, const sigset_t *signals, GError **
     Manager *manager =
         manager_new(store, (const HostConfig *)settings->hosts->data, settings->hosts->len, error);
     ApiServer *server = NULL;
+    bool good = false;
 
     if (manager == NULL)
         return false;
     server = api_server_start(manager, &settings->api, error);
     if (server != NULL) {
         say_ready(server, &settings->api);
-        wait_for_signal(signals);
+        good = wait_for_signal(signals, store, error);
         api_server_stop(server);
     }
     manager_free(manager);
-    return server != NULL;
+    return good;
 }
 
 static bool

@@ -88,6 +88,10 @@ agent_stopping(Agent *agent)
 void agent_free(Agent *agent);
 void agent_on_hv_event(const HvEvent *event, void *agent);
 
+/* ---- keep.c */
+/* Empties the trash of what was kept in it for more than so many days; 0 = never. May take long. */
+void agent_expire_kept(Agent *agent, unsigned days);
+
 /* ---- requests.c: the wire */
 void agent_serve(const HttpRequest *request, HttpResponse *response, void *agent);
 
@@ -95,6 +99,8 @@ void agent_serve(const HttpRequest *request, HttpResponse *response, void *agent
 /* Looks at one VM again and publishes it; true also when the VM is gone. entry->lock must be held.
  */
 bool agent_look(Agent *agent, AgentVm *entry, GError **error);
+/* The same; *ret_hv is what libvirt said, NULL if the VM is gone. */
+bool agent_look_and_keep(Agent *agent, AgentVm *entry, HvDomain **ret_hv, GError **error);
 /* The same, and asks for block jobs of each disk: those of others that the definition does not
  * show. */
 bool agent_look_closely(Agent *agent, AgentVm *entry, GError **error);

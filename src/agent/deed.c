@@ -5,6 +5,7 @@
  */
 #include "agent/operation.h"
 
+#include "base/clock.h"
 #include "model/verbs.h"
 #include "qcow2/qcow2.h"
 
@@ -13,6 +14,8 @@
 #include <glib/gstdio.h>
 #include <string.h>
 #include <sys/stat.h>
+
+#define SEEN_STAYS_US (20 * G_TIME_SPAN_MILLISECOND)
 
 bool
 required_texts(const json_t *params, const char *const *keys, GError **error)
@@ -30,10 +33,52 @@ op_connected(Operation *op, GError **error)
            error_set(error, ERR_UNREACHABLE, "libvirt is not connected; it is tried again");
 }
 
+void
+op_forget_seen(Operation *op)
+{
+    g_clear_pointer(&op->seen, hv_domain_free);
+}
+
+static void
+note_seen(Operation *op, HvDomain *hv)
+{
+    op_forget_seen(op);
+    if (hv == NULL)
+        return;
+    op->seen = hv_domain_share(hv);
+    op->seen_acts = op->machine.acts;
+    op->seen_us = clock_mono_us();
+}
+
 HvDomain *
 op_hv(Operation *op, GError **error)
 {
-    return op->agent->hv->ops->look(op->agent->hv, op->row.vm_id, error);
+    HvDomain *hv = op->agent->hv->ops->look(op->agent->hv, op->row.vm_id, error);
+
+    note_seen(op, hv);
+    return hv;
+}
+
+HvDomain *
+op_hv_seen(Operation *op, GError **error)
+{
+    if (op->seen == NULL || op->seen_acts != op->machine.acts ||
+        clock_mono_us() - op->seen_us > SEEN_STAYS_US)
+        return op_hv(op, error);
+    return hv_domain_share(op->seen);
+}
+
+HvDomain *
+op_hv_published(Operation *op, GError **error)
+{
+    HvDomain *hv = NULL;
+
+    if (!agent_look_and_keep(op->agent, op->entry, &hv, error))
+        return NULL;
+    if (hv == NULL)
+        error_set(error, ERR_NOT_FOUND, "VM %s is not on this host", op->row.vm_id);
+    note_seen(op, hv);
+    return hv;
 }
 
 Vm *

@@ -8,6 +8,7 @@
  * is durable, the headers of all volumes of the domain are read again; what anything names stays.
  */
 #include "agent/operation.h"
+#include "agent/starting.h"
 
 #include "base/fault.h"
 #include "base/log.h"
@@ -31,53 +32,103 @@ delete_volumes_params(const json_t *params, GError **error)
     return true;
 }
 
-static StepState
-delete_check(void *self, GError **error)
+static bool
+is_listed_below(const HvDisk *disk, const char *path)
 {
-    Operation *op = self;
-
-    if (json_object_get(op->row.data, "deleted") != NULL)
-        return STEP_DONE;
-    return op_connected(op, error) ? STEP_TODO : STEP_UNKNOWN; /* a try is not used up by that */
+    for (guint i = 0; disk->backing != NULL && i < disk->backing->len; i++)
+        if (g_strcmp0(disk->backing->pdata[i], path) == 0)
+            return true;
+    return false;
 }
 
 static bool
-refuse_if_named(const HvDomain *hv, const HvDisk *disk, const char *path, GError **error)
+refuse_if_named(const HvDomain *hv, const HvDisk *disk, const char *path, bool below,
+                GError **error)
 {
-    bool named = g_strcmp0(disk->source, path) == 0 || g_strcmp0(disk->mirror_path, path) == 0;
-
-    for (guint i = 0; !named && disk->backing != NULL && i < disk->backing->len; i++)
-        named = g_strcmp0(disk->backing->pdata[i], path) == 0;
-    if (!named)
+    if (g_strcmp0(disk->source, path) != 0 && g_strcmp0(disk->mirror_path, path) != 0 && !below)
         return true;
     return error_set(error, ERR_REFUSED,
                      "volume %s is still named by disk %s of VM '%s'; it was not deleted", path,
                      disk->target, hv->name);
 }
 
+/* libvirtd can be killed after QEMU has ended a commit and before that is written down: it lists
+ * the merged volumes below the leaf until the VM is powered off. What QEMU has open its image locks
+ * tell; that they do, the volumes of the real chain must show. */
+static bool
+qemu_has_let_go(Operation *op, const HvDomain *hv, const HvDisk *disk, char **chain,
+                const char *path, GError **error)
+{
+    bool locks = true;
+
+    for (char **volume = chain; *volume != NULL; volume++)
+        locks = locks && volume_is_open(*volume);
+    if (locks && !volume_is_open(path))
+        return true;
+    op_remember(op, "listed", json_string(path));
+    return error_set(error, ERR_BUSY,
+                     "volume %s is not deleted yet: libvirt still lists it below disk %s of VM "
+                     "'%s', though it is merged (libvirtd was killed just then). No data are lost: "
+                     "power the VM off (a reboot from inside is not enough), and it is deleted",
+                     path, disk->target, hv->name);
+}
+
+static bool
+live_disk_does_not_name(Operation *op, const HvDomain *hv, const HvDisk *disk, const char *path,
+                        GError **error)
+{
+    bool runs = hv->instance != NULL, below = is_listed_below(disk, path);
+
+    if (!refuse_if_named(hv, disk, path, below && !runs, error))
+        return false;
+    if (disk->source == NULL || g_strcmp0(disk->type, "file") != 0 ||
+        g_strcmp0(disk->device, "disk") != 0)
+        return refuse_if_named(hv, disk, path, below, error);
+    g_auto(GStrv) chain = op_chain(op, hv, disk->target, error);
+    if (chain == NULL)
+        return false;
+    if (g_strv_contains((const char *const *)chain, path))
+        return error_set(error, ERR_REFUSED,
+                         "volume %s is still part of disk %s of VM '%s'; it was not deleted", path,
+                         disk->target, hv->name);
+    return !below || qemu_has_let_go(op, hv, disk, chain, path, error);
+}
+
 /* No definition of this VM, live or stored, and no stored chain may name it. */
 static bool
 vm_does_not_name(Operation *op, const HvDomain *hv, const char *path, GError **error)
 {
-    for (guint i = 0; i < hv->disks->len; i++) {
-        HvDisk *disk = hv->disks->pdata[i];
-        if (!refuse_if_named(hv, disk, path, error))
+    for (guint i = 0; i < hv->disks->len; i++)
+        if (!live_disk_does_not_name(op, hv, hv->disks->pdata[i], path, error))
             return false;
-        if (disk->source == NULL || g_strcmp0(disk->type, "file") != 0 ||
-            g_strcmp0(disk->device, "disk") != 0)
-            continue;
-        g_auto(GStrv) chain = op_chain(op, hv, disk->target, error);
-        if (chain == NULL)
-            return false;
-        if (g_strv_contains((const char *const *)chain, path))
-            return error_set(error, ERR_REFUSED,
-                             "volume %s is still part of disk %s of VM '%s'; it was not deleted",
-                             path, disk->target, hv->name);
-    }
     for (guint i = 0; hv->inactive != NULL && i < hv->inactive->len; i++)
-        if (!refuse_if_named(hv, hv->inactive->pdata[i], path, error))
+        if (!refuse_if_named(hv, hv->inactive->pdata[i], path,
+                             is_listed_below(hv->inactive->pdata[i], path), error))
             return false;
     return true;
+}
+
+/* What libvirt alone still lists is waited for as long as it takes; no try is used up by that. */
+static StepState
+delete_check(void *self, GError **error)
+{
+    Operation *op = self;
+    g_autofree char *listed = g_strdup(op_data(op, "listed"));
+    g_autoptr(HvDomain) hv = NULL;
+    g_autoptr(GError) why = NULL;
+
+    if (json_object_get(op->row.data, "deleted") != NULL)
+        return STEP_DONE;
+    if (listed == NULL)
+        return op_connected(op, error) ? STEP_TODO : STEP_UNKNOWN;
+    if ((hv = op_hv(op, error)) == NULL)
+        return STEP_UNKNOWN;
+    if (vm_does_not_name(op, hv, listed, &why) || !g_error_matches(why, ERR, ERR_BUSY)) {
+        op_remember(op, "listed", NULL);
+        return STEP_TODO; /* which says why, if it is refused */
+    }
+    g_propagate_error(error, g_steal_pointer(&why));
+    return STEP_UNKNOWN;
 }
 
 /* Another VM's disk, or a QEMU that has the file open though no definition names it. */
@@ -131,6 +182,17 @@ sweep_domains_of(Operation *op, const json_t *list)
     }
 }
 
+/* A host that lost its power can have lost the change of the definition, too. */
+static bool
+definition_is_right(Operation *op, HvDomain **hv, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+
+    if ((*hv)->instance != NULL || starting_mend(op->agent, op->entry, hv, &problem))
+        return true;
+    return error_set(error, ERR_BUSY, "%s", problem->message);
+}
+
 static bool
 delete_act(void *self, GError **error)
 {
@@ -142,7 +204,7 @@ delete_act(void *self, GError **error)
     autofd int lock = -1;
 
     if (vm == NULL || (lock = vm_start_lock(home, op->row.vm_id, LOCK_BUDGET_MS, error)) < 0 ||
-        (hv = op_hv(op, error)) == NULL)
+        (hv = op_hv(op, error)) == NULL || !definition_is_right(op, &hv, error))
         return false;
     /* a run is given base first, and each of its volumes is named by the one above it */
     for (size_t i = json_array_size(list); i > 0; i--)

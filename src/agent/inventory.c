@@ -424,7 +424,7 @@ note_foreign_jobs(Agent *agent, const HvDomain *hv, Vm *vm, bool ask)
 }
 
 static bool
-look(Agent *agent, AgentVm *entry, bool closely, GError **error)
+look(Agent *agent, AgentVm *entry, bool closely, HvDomain **ret_hv, GError **error)
 {
     g_autoptr(GError) problem = NULL;
     g_autoptr(HvDomain) hv = agent->hv->ops->look(agent->hv, entry->id, &problem);
@@ -446,6 +446,8 @@ look(Agent *agent, AgentVm *entry, bool closely, GError **error)
         publish(agent, entry, shown_but_unmanaged(hv, problem->message));
         return true;
     }
+    if (ret_hv != NULL)
+        *ret_hv = hv_domain_share(hv);
     if (!is_busy(agent, entry))
         note_foreign_jobs(agent, hv, vm, closely);
     if (home != NULL && !is_busy(agent, entry) && !manifest_save(home, vm, &problem)) {
@@ -460,13 +462,19 @@ look(Agent *agent, AgentVm *entry, bool closely, GError **error)
 bool
 agent_look(Agent *agent, AgentVm *entry, GError **error)
 {
-    return look(agent, entry, false, error);
+    return look(agent, entry, false, NULL, error);
+}
+
+bool
+agent_look_and_keep(Agent *agent, AgentVm *entry, HvDomain **ret_hv, GError **error)
+{
+    return look(agent, entry, false, ret_hv, error);
 }
 
 bool
 agent_look_closely(Agent *agent, AgentVm *entry, GError **error)
 {
-    return look(agent, entry, true, error);
+    return look(agent, entry, true, NULL, error);
 }
 
 AgentVm *

@@ -2,17 +2,29 @@
 #include "agent/journal.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/text.h"
+#include "database/database.h"
 
-#include <sqlite3.h>
 #include <string.h>
 
-#define JOURNAL_FORMAT 1
+#define WHAT "the agent's journal"
+#define VERSION 2
+
+/* The sum of a row of operations: what is in capitals may be another value than the stored one. */
+#define SUM(STEP, TRIED, CANCEL, RESUME, WORD, TEXT, DATA)                          \
+    "row_sum(id,kind,vm_id," STEP "," TRIED "," CANCEL "," RESUME "," WORD "," TEXT \
+    ",params," DATA ",created)"
+#define STORED_SUM SUM("step", "tried", "cancel", "resume", "error_word", "error_text", "data")
 
 struct Journal {
     sqlite3 *db;
     GMutex lock;
+    char *file;
     char *agent_id;
+    char *set_aside; /* the damaged one in whose place this was made; NULL = none */
+    unsigned salvaged;
+    char *damage; /* SQLite has found it damaged: nothing is written any more; NULL = not */
 };
 
 static const char schema[] =
@@ -25,7 +37,18 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS tombstones (id TEXT PRIMARY KEY, made INTEGER NOT NULL) STRICT;"
     /* a request that was repeated on the way may come after its operation was forgotten */
     "CREATE TRIGGER IF NOT EXISTS buried AFTER DELETE ON operations BEGIN"
-    " INSERT OR IGNORE INTO tombstones VALUES (old.id, unixepoch() * 1000); END;"
+    " INSERT OR IGNORE INTO tombstones VALUES (old.id, unixepoch() * 1000); END;";
+
+/* Sums, and a second copy of what has none: the integrity check compares an index with its table.
+ */
+static const char schema_2[] = "ALTER TABLE operations ADD COLUMN sum INTEGER;"
+                               "UPDATE operations SET sum=" STORED_SUM ";"
+                               "CREATE INDEX meta_twice ON meta(key, value);"
+                               "CREATE INDEX tombstones_twice ON tombstones(made, id);"
+                               "INSERT OR REPLACE INTO meta VALUES('format','2');"
+                               "PRAGMA user_version = 2;";
+
+static const char bury_old[] =
     "DELETE FROM tombstones WHERE made < (unixepoch() - 30 * 86400) * 1000;";
 
 typedef sqlite3_stmt Statement;
@@ -34,10 +57,24 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Statement, sqlite3_finalize)
 static bool
 fail(Journal *j, const char *doing, GError **error)
 {
-    int code = sqlite3_errcode(j->db);
+    g_autoptr(GError) problem = NULL;
 
-    return error_set(error, code == SQLITE_FULL ? ERR_NO_SPACE : ERR_STORAGE,
-                     "the agent's journal: %s: %s", doing, sqlite3_errmsg(j->db));
+    database_error(j->db, j->file, WHAT, &problem);
+    if (g_error_matches(problem, ERR, ERR_CORRUPT) && j->damage == NULL)
+        g_atomic_pointer_set(&j->damage, g_strdup(problem->message));
+    g_prefix_error(&problem, "%s: ", doing);
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return false;
+}
+
+static bool
+is_sound(Journal *j, GError **error)
+{
+    return j->damage == NULL ||
+           error_set(error, ERR_CORRUPT,
+                     "%s; nothing is written into it any more. Restart the agent: it sets the file "
+                     "aside and goes on from the manifests, the headers and libvirt",
+                     j->damage);
 }
 
 static Statement *
@@ -45,8 +82,10 @@ prepare(Journal *j, const char *sql, GError **error)
 {
     Statement *s = NULL;
 
+    if (!is_sound(j, error))
+        return NULL;
     if (sqlite3_prepare_v2(j->db, sql, -1, &s, NULL) != SQLITE_OK) {
-        fail(j, sql, error);
+        fail(j, "preparing", error);
         return NULL;
     }
     return s;
@@ -144,46 +183,116 @@ meta_set(Journal *j, const char *key, const char *value, GError **error)
     return finish(j, s, "writing", error);
 }
 
+/* ---- opening ---- */
+
+static bool
+upgrade(Journal *j, GError **error)
+{
+    if (!execute(j, "BEGIN IMMEDIATE;", error))
+        return false;
+    if (execute(j, schema, error) && add_resume(j, error) && execute(j, schema_2, error) &&
+        database_seal(j->db, j->file, WHAT, error) && execute(j, "COMMIT;", error))
+        return true;
+    sqlite3_exec(j->db, "ROLLBACK", NULL, NULL, NULL);
+    return false;
+}
+
+static bool
+check_rows(Journal *j, GError **error)
+{
+    int64_t wrong =
+        database_number(j->db, j->file, WHAT,
+                        "SELECT (SELECT count(*) FROM operations WHERE sum IS NOT " STORED_SUM ")"
+                        " + (SELECT count(*) FROM sqlite_sequence WHERE seq > 1 << 48)",
+                        error);
+
+    return wrong == 0 ||
+           (wrong > 0 && error_set(error, ERR_CORRUPT,
+                                   WHAT " %s is damaged: what it holds of %" G_GINT64_FORMAT
+                                        " operations is not what was written",
+                                   j->file, wrong));
+}
+
 static bool
 set_up(Journal *j, GError **error)
 {
-    g_autofree char *format = NULL;
+    int64_t version = database_number(j->db, j->file, WHAT, "PRAGMA user_version", error);
 
-    sqlite3_busy_timeout(j->db, 5000);
-    if (!execute(j, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA trusted_schema=OFF;",
-                 error) ||
-        !execute(j, schema, error) || !add_resume(j, error))
+    if (version < 0)
         return false;
-    if (!meta_get(j, "format", &format, error) || !meta_get(j, "agent-id", &j->agent_id, error))
+    if (version > VERSION)
+        return error_set(error, ERR_UNSUPPORTED,
+                         WHAT " %s is of format %" G_GINT64_FORMAT
+                              ", written by a newer version (this one knows %d): it was not "
+                              "touched; install the newer version again",
+                         j->file, version, VERSION);
+    if ((version == VERSION && !check_rows(j, error)) ||
+        !database_use(j->db, j->file, WHAT, error) || (version < VERSION && !upgrade(j, error)) ||
+        !execute(j, bury_old, error) || !meta_get(j, "agent-id", &j->agent_id, error))
         return false;
-    if (format != NULL && g_ascii_strtoll(format, NULL, 10) > JOURNAL_FORMAT)
-        return error_set(error, ERR_CORRUPT,
-                         "the agent's journal is of format %s, written by a newer version", format);
-    if (j->agent_id == NULL) {
-        j->agent_id = id_new();
-        return meta_set(j, "agent-id", j->agent_id, error) && meta_set(j, "format", "1", error);
-    }
-    return true;
+    if (j->agent_id != NULL)
+        return true;
+    j->agent_id = id_new();
+    return meta_set(j, "agent-id", j->agent_id, error);
+}
+
+static Journal *
+open_file(const char *file, GError **error)
+{
+    g_autoptr(Journal) j = g_new0(Journal, 1);
+
+    g_mutex_init(&j->lock);
+    j->file = g_strdup(file);
+    j->db = database_open(file, WHAT, error);
+    return j->db != NULL && set_up(j, error) ? g_steal_pointer(&j) : NULL;
+}
+
+/* What the damaged one can prove: operations by their sums, tombstones and the epoch by their
+ * second copies. */
+static void
+salvage(Journal *j)
+{
+#define ALL \
+    "seq,id,kind,vm_id,step,tried,cancel,resume,error_word,error_text,params,data,created,sum"
+    j->salvaged = database_salvage(
+        j->db, j->set_aside, "SELECT " ALL " FROM operations WHERE sum IS " STORED_SUM,
+        "INSERT OR IGNORE INTO operations(" ALL ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)");
+#undef ALL
+    database_salvage(j->db, j->set_aside,
+                     "SELECT id, made FROM tombstones AS it NOT INDEXED WHERE EXISTS"
+                     " (SELECT 1 FROM tombstones AS copy INDEXED BY tombstones_twice"
+                     "  WHERE copy.made = it.made AND copy.id = it.id)",
+                     "INSERT OR IGNORE INTO tombstones VALUES(?,?)");
+    database_salvage(j->db, j->set_aside,
+                     "SELECT key, value FROM meta NOT INDEXED WHERE key = 'epoch' AND value IS"
+                     " (SELECT value FROM meta INDEXED BY meta_twice WHERE key = 'epoch')",
+                     "INSERT OR REPLACE INTO meta VALUES(?,?)");
 }
 
 Journal *
 journal_open(const char *file, GError **error)
 {
-    g_autoptr(Journal) j = g_new0(Journal, 1);
+    g_autoptr(GError) problem = NULL;
+    g_autofree char *aside = NULL;
+    Journal *j = open_file(file, &problem);
 
-    g_mutex_init(&j->lock);
-    if (sqlite3_open_v2(file, &j->db,
-                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX,
-                        NULL) != SQLITE_OK) {
-        error_set(error, ERR_STORAGE, "cannot open the agent's journal %s: %s", file,
-                  sqlite3_errmsg(j->db));
+    if (j == NULL && g_error_matches(problem, ERR, ERR_CORRUPT) &&
+        (aside = database_set_aside(file, error)) == NULL)
         return NULL;
-    }
-    if (!set_up(j, error)) {
-        g_prefix_error(error, "%s: ", file);
+    if (j == NULL && aside == NULL)
+        g_propagate_error(error, g_steal_pointer(&problem));
+    if (aside == NULL)
+        return j;
+    j = open_file(file, error);
+    if (j == NULL)
         return NULL;
-    }
-    return g_steal_pointer(&j);
+    log_warn("%s. It was set aside as %s", problem->message, aside);
+    j->set_aside = g_steal_pointer(&aside);
+    salvage(j);
+    log_warn("a new journal was made. %u operations could be proved and were taken over; of others "
+             "the manager judges by the VMs themselves. What they left: livemerge doctor",
+             j->salvaged);
+    return j;
 }
 
 void
@@ -194,6 +303,9 @@ journal_close(Journal *j)
     sqlite3_close(j->db);
     g_mutex_clear(&j->lock);
     g_free(j->agent_id);
+    g_free(j->file);
+    g_free(j->set_aside);
+    g_free(j->damage);
     g_free(j);
 }
 
@@ -244,7 +356,8 @@ journal_begin(Journal *j, JournalRow *row, GError **error)
 
     s = prepare(j,
                 "INSERT INTO operations (id,kind,vm_id,step,tried,cancel,error_word,error_text,"
-                "params,data,created) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+                "params,data,created,sum) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,"
+                "row_sum(?1,?2,?3,?4,?5,?6,0,?7,?8,?9,?10,?11))",
                 error);
     if (s == NULL)
         return false;
@@ -267,9 +380,11 @@ bool
 journal_update(Journal *j, const JournalRow *row, GError **error)
 {
     WITH_LOCK(&j->lock);
-    g_autoptr(Statement) s = prepare(
-        j, "UPDATE operations SET step=?,tried=?,error_word=?,error_text=?,data=? WHERE id=?",
-        error);
+    g_autoptr(Statement) s =
+        prepare(j,
+                "UPDATE operations SET step=?1,tried=?2,error_word=?3,error_text=?4,data=?5,"
+                "sum=" SUM("?1", "?2", "cancel", "resume", "?3", "?4", "?5") " WHERE id=?6",
+                error);
 
     if (s == NULL)
         return false;
@@ -286,7 +401,11 @@ bool
 journal_cancel(Journal *j, const char *id, GError **error)
 {
     WITH_LOCK(&j->lock);
-    g_autoptr(Statement) s = prepare(j, "UPDATE operations SET cancel=1 WHERE id=?", error);
+    g_autoptr(Statement) s = prepare(j,
+                                     "UPDATE operations SET cancel=1,"
+                                     "sum=" SUM("step", "tried", "1", "resume", "error_word",
+                                                "error_text", "data") " WHERE id=?",
+                                     error);
 
     if (s == NULL)
         return false;
@@ -298,7 +417,11 @@ bool
 journal_resume(Journal *j, const char *id, bool resume, GError **error)
 {
     WITH_LOCK(&j->lock);
-    g_autoptr(Statement) s = prepare(j, "UPDATE operations SET resume=? WHERE id=?", error);
+    g_autoptr(Statement) s = prepare(j,
+                                     "UPDATE operations SET resume=?1,"
+                                     "sum=" SUM("step", "tried", "cancel", "?1", "error_word",
+                                                "error_text", "data") " WHERE id=?2",
+                                     error);
 
     if (s == NULL)
         return false;
@@ -319,10 +442,11 @@ journal_load(Journal *j, GError **error)
 {
     WITH_LOCK(&j->lock);
     g_autoptr(GPtrArray) rows = g_ptr_array_new_with_free_func(row_free);
-    g_autoptr(Statement) s = prepare(j,
-                                     "SELECT id,kind,vm_id,step,tried,cancel,error_word,error_text,"
-                                     "params,data,created,resume FROM operations ORDER BY seq",
-                                     error);
+    g_autoptr(Statement) s =
+        prepare(j,
+                "SELECT id,kind,vm_id,step,tried,cancel,error_word,error_text,"
+                "params,data,created,resume,sum IS " STORED_SUM " FROM operations ORDER BY seq",
+                error);
     int code;
 
     if (s == NULL)
@@ -342,11 +466,10 @@ journal_load(Journal *j, GError **error)
         row->created = sqlite3_column_int64(s, 10);
         row->resume = sqlite3_column_int(s, 11) != 0;
         g_ptr_array_add(rows, row);
-        if (row->params == NULL || row->data == NULL) {
+        if (row->params == NULL || row->data == NULL || sqlite3_column_int(s, 12) == 0) {
             error_set(error, ERR_CORRUPT,
-                      "the agent's journal: what it holds of operation %s is damaged; nothing was "
-                      "changed",
-                      row->id);
+                      WHAT " %s: what it holds of operation %s is damaged; nothing was changed",
+                      j->file, row->id);
             return NULL;
         }
     }
@@ -414,4 +537,16 @@ const char *
 journal_agent_id(Journal *j)
 {
     return j->agent_id;
+}
+
+const char *
+journal_set_aside(const Journal *j)
+{
+    return j->set_aside;
+}
+
+const char *
+journal_damage(Journal *j)
+{
+    return g_atomic_pointer_get(&j->damage);
 }

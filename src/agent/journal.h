@@ -33,7 +33,16 @@ typedef struct {
 } JournalRow;
 void journal_row_clear(JournalRow *row);
 
+/* A damaged one is never believed, and never written: it is set aside (FILE.damaged-DATE), and a
+ * new one is made, with another agent id, and with those rows that can be proved to be as they were
+ * written. Who had the others must look at the world. A newer one, or a file that is not ours, is
+ * refused and not touched. */
 Journal *journal_open(const char *file, GError **error);
+/* Where the damaged one is; NULL = it was sound. */
+const char *journal_set_aside(const Journal *journal);
+/* Why nothing is written any more: SQLite found the file damaged while it was used. NULL = all is
+ * well. From any thread. */
+const char *journal_damage(Journal *journal);
 void journal_close(Journal *journal);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Journal, journal_close)
 

@@ -145,18 +145,22 @@ bandwidth(const Operation *op)
     return (uint64_t)json_number(op->row.params, "bandwidth");
 }
 
-/* An error that leaves no doubt, and no job: not a byte was written, the restore points are as
- * before. */
+/* An error that leaves no doubt, and no sign of a job: not a byte was written, the restore points
+ * are as before. */
 static bool
 surely_not_started(Operation *op, const GError *problem)
 {
-    Hypervisor *hv = op->agent->hv;
+    g_autoptr(HvDomain) hv = NULL;
+    ChainState state;
     HvJob job = { 0 };
 
-    return (g_error_matches(problem, ERR, ERR_HYPERVISOR) ||
-            g_error_matches(problem, ERR, ERR_BUSY)) &&
-           hv->ops->job_look(hv, op->row.vm_id, op_data(op, "target"), &job, NULL) &&
-           job.type == HV_JOB_NONE;
+    if (!g_error_matches(problem, ERR, ERR_HYPERVISOR) && !g_error_matches(problem, ERR, ERR_BUSY))
+        return false;
+    if (!merge_look_job_first(op, &job, &hv, &state, NULL) || job.type != HV_JOB_NONE ||
+        state != CHAIN_BEFORE)
+        return false;
+    WITH_LOCK(&op->agent->lock);
+    return !op->job_event; /* of its end */
 }
 
 static bool
@@ -177,7 +181,10 @@ start_live(Operation *op, const char *base, const char *top, bool first, GError 
 
     if (ok)
         return true;
-    if (first && surely_not_started(op, problem))
+    bool not_started = surely_not_started(op, problem);
+    if (!not_started && g_error_matches(problem, ERR, ERR_HYPERVISOR))
+        problem->code = ERR_BUSY; /* what became of it is asked */
+    if (not_started && first)
         op_remember(op, "started", NULL);
     g_propagate_error(error, g_steal_pointer(&problem));
     return false;
@@ -316,15 +323,6 @@ job_runs(Operation *op, const HvDomain *hv, const HvJob *job)
     return STEP_RUNNING;
 }
 
-/* The job that is waited for was begun in this life (else it is to be begun). */
-static bool
-was_begun(const Operation *op)
-{
-    const char *in = op_data(op, "started_in");
-
-    return in == NULL || g_strcmp0(in, merge_is_cold(op) ? "" : op_data(op, "instance")) == 0;
-}
-
 static StepState
 transfer(Operation *op, GError **error)
 {
@@ -336,7 +334,7 @@ transfer(Operation *op, GError **error)
         return STEP_DONE;
     if (merge_is_cold(op))
         return cold_look(op, error);
-    hv = op_hv(op, error);
+    hv = op_hv_seen(op, error);
     if (hv == NULL || !merge_chain_state(op, hv, &state, error))
         return STEP_UNKNOWN;
     if (state == CHAIN_AFTER)
@@ -344,7 +342,7 @@ transfer(Operation *op, GError **error)
     StepState life = merge_follow(op, hv, error);
     if (life != STEP_DONE)
         return life;
-    if (!was_begun(op))
+    if (!merge_was_begun(op))
         return STEP_BACK;
     if (!op->agent->hv->ops->job_look(op->agent->hv, op->row.vm_id, op_data(op, "target"), &job,
                                       error))

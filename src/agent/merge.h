@@ -43,7 +43,7 @@ typedef struct {
     struct VerifyWork *verify; /* compares in a thread of its own */
     int64_t space_due_us;      /* when the free space is looked at next */
     bool space_near;           /* there is little room: look often */
-    int64_t job_unseen_us;     /* when its mirror was first seen without it */
+    int64_t job_unseen_us;     /* when signs of it were first seen without it */
     int64_t job_gone_us;       /* when the job was first found gone with the chain unchanged */
     int64_t job_began_us;      /* by this process; 0 = by an earlier one */
     unsigned daemon_deaths, build_failures; /* in this process */
@@ -83,6 +83,9 @@ typedef enum {
 } Life;
 Life merge_life(const Operation *op, const HvDomain *hv, GError **error);
 bool merge_same_instance(const Operation *op, const HvDomain *hv);
+/* The job that is waited for was begun in the life that op's instance tells (else it is to be
+ * begun). */
+bool merge_was_begun(const Operation *op);
 /* A block job of the disk that this merge has begun, and nobody else. */
 bool merge_owns_job(const Operation *op, const HvDomain *hv, const HvJob *job);
 /* QEMU has changed to the new leaf, in a pivot of ours, and libvirt does not know. */
@@ -93,10 +96,13 @@ bool merge_pivot_is_hidden(const Operation *op, const HvDomain *hv);
  */
 bool merge_leaf_is_settled(const Operation *op, const HvDomain *hv);
 /* First the job, then the chain: if the job is gone by then, the chain tells what became of it. The
- * other way round it could end in between, merged, and look as if it had never run. The caller
- * frees *ret_hv, which may be set on an error too. */
+ * other way round it could end in between, merged, and look as if it had never run. A job of ours
+ * that shows signs of life, but libvirt does not tell of, is an error for a while. The caller frees
+ * *ret_hv, which may be set on an error too. */
 bool merge_look_job_first(Operation *op, HvJob *ret_job, HvDomain **ret_hv, ChainState *ret_state,
                           GError **error);
+/* Is there a job of this merge? False: libvirt cannot tell it now. */
+bool merge_find_own_job(Operation *op, const HvDomain *hv, bool *ret_ours, GError **error);
 
 /* ---- merge_turn.c: the VM stopped, or runs again ---- */
 

@@ -7,6 +7,10 @@
  */
 #include "agent/merge.h"
 
+#include "base/clock.h"
+
+#define UNSEEN_PATIENCE_US (30 * G_TIME_SPAN_SECOND)
+
 bool
 merge_is(const Operation *op, const char *strategy)
 {
@@ -268,12 +272,77 @@ merge_leaf_is_settled(const Operation *op, const HvDomain *hv)
 }
 
 bool
+merge_was_begun(const Operation *op)
+{
+    const char *in = op_data(op, "started_in");
+
+    return in == NULL || g_strcmp0(in, merge_is_cold(op) ? "" : op_data(op, "instance")) == 0;
+}
+
+static bool
+runs_live(const Operation *op)
+{
+    return merge_flag(op, "started") && !merge_is_cold(op) && merge_was_begun(op);
+}
+
+/* Whatever libvirt says of jobs, QEMU's image locks tell that it writes what ours writes into. */
+static bool
+target_is_written(const Operation *op)
+{
+    const json_t *base = json_array_get(json_object_get(op->row.data, "run"), 0);
+
+    return runs_live(op) &&
+           image_is_written(merge_is_forward(op) ? op_data(op, "dest") : json_string_value(base));
+}
+
+/* libvirt can say that there is no job, just after one began (and the call may have ended with an
+ * error all the same); and one that has just started shows the mirror of a job before it finds the
+ * job again. */
+static bool
+job_is_found(Operation *op, const HvDomain *hv, const HvJob *job, bool written, GError **error)
+{
+    const HvDisk *disk = hv_domain_disk(hv, op_data(op, "target"));
+    MergeScratch *scratch = merge_scratch(op);
+    bool shown = runs_live(op) && disk != NULL && disk->mirror_path != NULL;
+
+    if (job->type != HV_JOB_NONE || !merge_same_instance(op, hv) || (!shown && !written)) {
+        scratch->job_unseen_us = 0;
+        return true;
+    }
+    if (scratch->job_unseen_us == 0)
+        scratch->job_unseen_us = clock_mono_us();
+    return clock_mono_us() - scratch->job_unseen_us > UNSEEN_PATIENCE_US ||
+           error_set(error, ERR_BUSY, "VM '%s', disk %s: libvirt does not show its job yet",
+                     hv->name, op_data(op, "target"));
+}
+
+bool
 merge_look_job_first(Operation *op, HvJob *ret_job, HvDomain **ret_hv, ChainState *ret_state,
                      GError **error)
 {
     Hypervisor *hv = op->agent->hv;
+    bool written = target_is_written(op);
 
     *ret_state = CHAIN_UNKNOWN;
     return hv->ops->job_look(hv, op->row.vm_id, op_data(op, "target"), ret_job, error) &&
-           (*ret_hv = op_hv(op, error)) != NULL && merge_chain_state(op, *ret_hv, ret_state, error);
+           (*ret_hv = op_hv(op, error)) != NULL &&
+           merge_chain_state(op, *ret_hv, ret_state, error) &&
+           (*ret_state != CHAIN_BEFORE || job_is_found(op, *ret_hv, ret_job, written, error));
+}
+
+bool
+merge_find_own_job(Operation *op, const HvDomain *hv, bool *ret_ours, GError **error)
+{
+    bool written = target_is_written(op);
+    HvJob job = { 0 };
+    ChainState state;
+
+    *ret_ours = false;
+    if (!op->agent->hv->ops->job_look(op->agent->hv, op->row.vm_id, op_data(op, "target"), &job,
+                                      error))
+        return false;
+    *ret_ours = merge_owns_job(op, hv, &job);
+    /* after a pivot the VM itself writes there */
+    written = written && merge_chain_state(op, hv, &state, NULL) && state == CHAIN_BEFORE;
+    return job_is_found(op, hv, &job, written, error);
 }

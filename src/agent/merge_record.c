@@ -185,8 +185,7 @@ merge_record_act(void *self, GError **error)
     int base = -1, top = -1;
     ChainState state;
 
-    if (!agent_look(op->agent, op->entry, error) || (hv = op_hv(op, error)) == NULL ||
-        (vm = op_manifest(op, &home, error)) == NULL ||
+    if ((hv = op_hv_published(op, error)) == NULL || (vm = op_manifest(op, &home, error)) == NULL ||
         !op_allowed(op, VERB_SNAPSHOT_DELETE, hv, vm, error) ||
         !find_run(op, vm, &disk, &base, &top, error))
         return false;

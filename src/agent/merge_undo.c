@@ -7,8 +7,6 @@
 #include "agent/verify.h"
 #include "base/clock.h"
 
-#define UNSEEN_PATIENCE_US (30 * G_TIME_SPAN_SECOND)
-
 /* ---- stop ---- */
 
 /* The host died after the new leaf had become the truth, and its definition names the old one. */
@@ -17,22 +15,6 @@ is_new_by_manifest(Operation *op, const HvDomain *hv, bool *ret_new, GError **er
 {
     *ret_new = false;
     return !merge_has_leaf(op) || hv->instance != NULL || merge_manifest_is_new(op, ret_new, error);
-}
-
-/* A libvirtd that has just started shows the mirror of a job before it finds the job again. */
-static bool
-job_is_found(Operation *op, const HvDomain *hv, const HvJob *job, GError **error)
-{
-    const HvDisk *disk = hv_domain_disk(hv, op_data(op, "target"));
-    MergeScratch *scratch = merge_scratch(op);
-
-    if (job->type != HV_JOB_NONE || disk == NULL || disk->mirror_path == NULL)
-        return true;
-    if (scratch->job_unseen_us == 0)
-        scratch->job_unseen_us = clock_mono_us();
-    return clock_mono_us() - scratch->job_unseen_us > UNSEEN_PATIENCE_US ||
-           error_set(error, ERR_BUSY, "VM '%s', disk %s: libvirt has not found its job again yet",
-                     hv->name, disk->target);
 }
 
 /* Whatever an error or a cancel says, the chain tells whether it was too late. */
@@ -67,8 +49,6 @@ merge_stop_check(void *self, GError **error)
                   hv->name, op_data(op, "target"));
         return STEP_UNKNOWN;
     }
-    if (!job_is_found(op, hv, &job, error))
-        return STEP_UNKNOWN;
     return merge_owns_job(op, hv, &job) ? STEP_TODO : STEP_FAILED;
 }
 
@@ -88,17 +68,11 @@ merge_stop_act(void *self, GError **error)
 static bool
 job_is_ours_to_end(Operation *op, const HvDomain *hv, bool *ret_ours, GError **error)
 {
-    HvJob job = { 0 };
-
     *ret_ours = false;
     if (op_data(op, "target") == NULL || merge_is_cold(op) || hv->instance == NULL ||
         !merge_flag(op, "started") || !merge_same_instance(op, hv))
         return true;
-    if (!op->agent->hv->ops->job_look(op->agent->hv, op->row.vm_id, op_data(op, "target"), &job,
-                                      error))
-        return false;
-    *ret_ours = merge_owns_job(op, hv, &job);
-    return job_is_found(op, hv, &job, error);
+    return merge_find_own_job(op, hv, ret_ours, error);
 }
 
 bool

@@ -41,6 +41,7 @@ operation_free(void *p)
 
     if (op->scratch != NULL && op->kind->scratch_free != NULL)
         op->kind->scratch_free(op->scratch);
+    op_forget_seen(op);
     machine_clear(&op->machine);
     journal_row_clear(&op->row);
     g_free(op->job_reason);
@@ -300,6 +301,7 @@ turn_operation(Operation *op)
 {
     Turn turn = TURN_AGAIN;
 
+    op_forget_seen(op);
     while (turn == TURN_AGAIN && !agent_stopping(op->agent)) {
         WITH_LOCK(&op->entry->lock);
         g_mutex_lock(&op->agent->lock);

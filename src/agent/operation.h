@@ -25,7 +25,10 @@ struct Operation {
     const OperationKind *kind;
     JournalRow row;
     Machine machine;
-    void *scratch;     /* of the kind; not saved */
+    void *scratch;  /* of the kind; not saved */
+    HvDomain *seen; /* the last look of this row of turns; NULL = none (op_hv_seen()) */
+    unsigned seen_acts;
+    int64_t seen_us;
     unsigned poll_ms;  /* how soon to look again while it waits; 0 = the slow poll */
     bool acked;        /* dropped when it ends */
     char *waiting_for; /* the machine's, as last told; guarded by agent->lock like row */
@@ -93,6 +96,13 @@ Vm *op_manifest(Operation *op, Domain **ret_home, GError **error);
 bool op_connected(Operation *op, GError **error);
 /* Looks at the VM at libvirt. */
 HvDomain *op_hv(Operation *op, GError **error);
+/* What a check of this row of turns has seen some milliseconds before, if no act has ended since:
+ * for whoever is first after it and would only see the same. Never after a deed, after
+ * a lock was taken, or after something else was read that must be older. */
+HvDomain *op_hv_seen(Operation *op, GError **error);
+void op_forget_seen(Operation *op);
+/* agent_look(), and what libvirt said; NULL with ERR_NOT_FOUND if the VM is gone. */
+HvDomain *op_hv_published(Operation *op, GError **error);
 /* The paths of a disk's chain as the headers tell it from the leaf that libvirt names, base first.
  */
 char **op_chain(Operation *op, const HvDomain *hv, const char *target, GError **error);

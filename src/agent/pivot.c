@@ -62,7 +62,7 @@ pivot_check(void *self, GError **error)
 
     if (!merge_has_leaf(op) || merge_flag(op, "pivoted"))
         return STEP_DONE;
-    hv = op_hv(op, &problem);
+    hv = op_hv_seen(op, &problem);
     bool known = hv != NULL && merge_chain_state(op, hv, &state, &problem);
     if (known && state == CHAIN_BEFORE) {
         switch (merge_life(op, hv, error)) {
@@ -383,7 +383,7 @@ pivot_act(void *self, GError **error)
 
     if (merge_is_cold(op))
         return cold_switch(op, error);
-    domain = op_hv(op, error);
+    domain = op_hv_seen(op, error);
     if (domain == NULL) /* a VM that is gone for good is not waited for */
         return g_error_matches(*error, ERR, ERR_NOT_FOUND) ? false : look_again_later(error);
     if (!merge_chain_state(op, domain, &state, error)) {

@@ -17,9 +17,6 @@
 #include "base/fault.h"
 #include "base/log.h"
 
-#include <errno.h>
-#include <glib/gstdio.h>
-
 static bool
 runs_on_seal(const Operation *op, const HvDomain *hv)
 {
@@ -113,8 +110,8 @@ do_without(Operation *op, GError **error)
 {
     if (seal_holds_data(op)) /* it did, and libvirt does not know */
         return point_at_seal(op, error);
-    if (g_unlink(op_data(op, "seal")) < 0 && errno != ENOENT)
-        return error_set_errno(error, "removing %s", op_data(op, "seal"));
+    if (!volume_unlink((const char *const[]){ op_data(op, "seal"), NULL }, error))
+        return false;
     op_remember(op, "seal", NULL);
     op_remember(op, "seal_id", NULL);
     return true;
@@ -149,7 +146,7 @@ bool
 seal_act(void *self, GError **error)
 {
     Operation *op = self;
-    g_autoptr(HvDomain) domain = op_hv(op, error);
+    g_autoptr(HvDomain) domain = op_hv_seen(op, error);
     Domain *home = NULL;
     g_autoptr(Vm) vm = NULL;
     Disk *disk;
@@ -178,7 +175,7 @@ seal_remove_unused(Operation *op, GError **error)
     const char *seal = op_data(op, "seal");
     g_autoptr(HvDomain) hv = NULL;
 
-    if (seal == NULL || merge_flag(op, "sealed") || !g_file_test(seal, G_FILE_TEST_EXISTS))
+    if (seal == NULL || merge_flag(op, "sealed"))
         return true;
     if ((hv = op_hv(op, error)) == NULL || lost_by_libvirt(op, hv, error))
         return false;
@@ -195,7 +192,7 @@ seal_remove_unused(Operation *op, GError **error)
         op_remember(op, "left_alone", json_true());
         return true;
     }
-    return g_unlink(seal) == 0 || errno == ENOENT || error_set_errno(error, "removing %s", seal);
+    return volume_unlink((const char *const[]){ seal, NULL }, error);
 }
 
 static const char *

@@ -2,9 +2,9 @@
  *
  * Taking a snapshot: one instant over all chosen disks.
  *
- *   prepare ─► switch ─► settle ─► (end)
- *      │          │        ▲
- *      └──────────┴───── verify ─► undo ─► (end, failed)
+ *   prepare ─► switch ◄─► settle ─► (end)
+ *      │          │         ▲
+ *      └──────────┴────── verify ─► undo ─► (end, failed)
  *
  * The overlays are ours: created empty under names made from the snapshot's id, so that a repeat
  * finds what an earlier try left. If anything fails they go, and the VM runs on its old leaf.
@@ -113,6 +113,18 @@ freeze(Operation *op, const HvDomain *domain, bool *ret_frozen, GError **error)
     return true;
 }
 
+/* QEMU takes an overlay as it is: what an earlier life of the VM wrote there would come back. */
+static bool
+overlays_are_empty(Operation *op, GError **error)
+{
+    bool open = false;
+    const char *overlay = snapshot_overlay_in_use(op, &open);
+
+    return overlay == NULL ||
+           error_set(error, ERR_REFUSED, "VM %s: the new volume %s is in use already",
+                     op->row.vm_id, overlay);
+}
+
 static bool
 switch_running(Operation *op, GError **error)
 {
@@ -126,7 +138,7 @@ switch_running(Operation *op, GError **error)
         list[i].target = json_text(disk, "target");
         list[i].overlay = json_text(disk, "overlay");
     }
-    return fault_point("agent.snapshot.before-switch", error) &&
+    return overlays_are_empty(op, error) && fault_point("agent.snapshot.before-switch", error) &&
            hv->ops->snapshot(hv, op->row.vm_id, list, (unsigned)json_array_size(disks),
                              op_data(op, "memory"), error) &&
            fault_point("agent.snapshot.after-switch", error);
@@ -187,18 +199,26 @@ switch_act(void *self, GError **error)
 
 /* ---- settle ---- */
 
+/* Until the manifest names the overlays a host that loses its power can lose the switch with the
+ * definition that libvirt has just written: then it is made once more. */
 static StepState
 settle_check(void *self, GError **error)
 {
     Operation *op = self;
     Domain *home = NULL;
     g_autoptr(Vm) vm = op_manifest(op, &home, error);
+    g_autoptr(HvDomain) hv = NULL;
 
     if (vm == NULL)
         return STEP_UNKNOWN;
-    if (vm_snapshot(vm, op_text(op, "snapshot_id")) == NULL || op_is_recorded(op, vm))
+    if (vm_snapshot(vm, op_text(op, "snapshot_id")) != NULL)
+        return op_is_recorded(op, vm) ? STEP_TODO : STEP_DONE;
+    if ((hv = op_hv(op, error)) == NULL)
+        return STEP_UNKNOWN;
+    if (snapshot_count_switched(op, hv) == json_array_size(json_object_get(op->row.data, "disks")))
         return STEP_TODO;
-    return STEP_DONE;
+    op_result(op, "quiesced", json_false());
+    return STEP_BACK;
 }
 
 static void
@@ -257,12 +277,12 @@ settle_act(void *self, GError **error)
 
 /* clang-format off */
 const Step snapshot_create_steps[] = {
-    /* name       check                    act                    tries  cancel  if it failed  next     */
-    { "prepare",  snapshot_prepare_check,  snapshot_prepare_act,  3,     true,   "undo",       NULL     },
-    { "switch",   switch_check,            switch_act,            3,     true,   "verify",     NULL     },
-    { "settle",   settle_check,            settle_act,            0,     false,  NULL,         STEP_END },
-    { "verify",   snapshot_verify_check,   snapshot_verify_act,   0,     false,  "undo",       "settle" },
-    { "undo",     snapshot_undo_check,     snapshot_undo_act,     0,     false,  NULL,         STEP_END },
+    /* name       check                    act                    tries  cancel  if it failed  next      if it was lost */
+    { "prepare",  snapshot_prepare_check,  snapshot_prepare_act,  3,     true,   "undo",       NULL,     NULL     },
+    { "switch",   switch_check,            switch_act,            3,     true,   "verify",     NULL,     NULL     },
+    { "settle",   settle_check,            settle_act,            0,     false,  NULL,         STEP_END, "switch" },
+    { "verify",   snapshot_verify_check,   snapshot_verify_act,   0,     false,  "undo",       "settle", NULL     },
+    { "undo",     snapshot_undo_check,     snapshot_undo_act,     0,     false,  NULL,         STEP_END, NULL     },
     { NULL },
 };
 /* clang-format on */

@@ -25,6 +25,8 @@ bool snapshot_switch_stopped(Operation *op, GError **error);
 bool snapshot_thaw_if_frozen(Operation *op, GError **error);
 
 /* snapshot_undo.c */
+/* Some QEMU writes an overlay, or wrote it: the name of the first one, NULL = none. */
+const char *snapshot_overlay_in_use(const Operation *op, bool *ret_open);
 /* Did the switch happen after all? DONE: yes, FAILED: no, and it can be undone. */
 StepState snapshot_verify_check(void *op, GError **error);
 bool snapshot_verify_act(void *op, GError **error);

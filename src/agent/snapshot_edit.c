@@ -7,9 +7,6 @@
 
 #include "base/text.h"
 
-#include <errno.h>
-#include <glib/gstdio.h>
-
 static const char *const id_key[] = { "snapshot_id", NULL };
 
 bool
@@ -120,8 +117,9 @@ forget_check(void *self, GError **error)
 static bool
 forget_one(Vm *vm, Snapshot *snapshot, GError **error)
 {
-    if (snapshot->memory != NULL && g_unlink(snapshot->memory) < 0 && errno != ENOENT)
-        return error_set_errno(error, "removing the memory volume %s", snapshot->memory);
+    if (snapshot->memory != NULL &&
+        !volume_unlink((const char *const[]){ snapshot->memory, NULL }, error))
+        return false;
     for (guint i = 0; i < vm->snapshots->len; i++) {
         Snapshot *child = vm->snapshots->pdata[i];
         if (g_strcmp0(child->parent, snapshot->id) == 0) {

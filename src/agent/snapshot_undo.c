@@ -4,15 +4,12 @@
  */
 #include "agent/snapshot.h"
 
-#include <errno.h>
-#include <glib/gstdio.h>
 #include <sys/stat.h>
 
 /* ---- verify ---- */
 
-/* Some QEMU writes an overlay, or wrote it: the name of the first one, NULL = none. */
-static const char *
-overlay_in_use(const Operation *op, bool *ret_open)
+const char *
+snapshot_overlay_in_use(const Operation *op, bool *ret_open)
 {
     size_t i;
     json_t *disk;
@@ -80,7 +77,7 @@ snapshot_verify_check(void *self, GError **error)
     size_t all = json_array_size(json_object_get(op->row.data, "disks"));
     g_autoptr(HvDomain) hv = NULL;
     bool open = false;
-    const char *overlay = overlay_in_use(op, &open);
+    const char *overlay = snapshot_overlay_in_use(op, &open);
 
     hv = op_hv(op, error);
     if (hv == NULL)
@@ -162,15 +159,16 @@ snapshot_undo_act(void *self, GError **error)
     /* a definition that was to be used at the next start must not name what goes */
     if (hv != NULL && (!snapshot_thaw_if_frozen(op, error) || !op_mend_definition(op, hv, error)))
         return false;
-    if ((hv != NULL && snapshot_count_switched(op, hv) > 0) || overlay_in_use(op, &open) != NULL)
+    if ((hv != NULL && snapshot_count_switched(op, hv) > 0) ||
+        snapshot_overlay_in_use(op, &open) != NULL)
         return error_set(error, ERR_BUSY,
                          "VM %s uses a volume of this snapshot: it cannot be undone",
                          op->row.vm_id);
     json_array_foreach (json_object_get(op->row.data, "disks"), i, disk)
-        if (g_unlink(json_text(disk, "overlay")) < 0 && errno != ENOENT)
-            return error_set_errno(error, "removing %s", json_text(disk, "overlay"));
-    if (memory != NULL && g_unlink(memory) < 0 && errno != ENOENT)
-        return error_set_errno(error, "removing %s", memory);
+        if (!volume_unlink((const char *const[]){ json_text(disk, "overlay"), NULL }, error))
+            return false;
+    if (memory != NULL && !volume_unlink((const char *const[]){ memory, NULL }, error))
+        return false;
     if (hv == NULL)
         return true;
     if ((vm = op_manifest(op, &home, error)) == NULL)

@@ -6,6 +6,9 @@
 #include "base/log.h"
 #include "storage/guard.h"
 
+#include <errno.h>
+#include <unistd.h>
+
 #define BUDGET_MS 9000     /* the hook waits 10 s */
 #define START_LOCK_MS 1000 /* a delete that asks libvirt for this domain waits for us in turn */
 #define ENTRY_LOCK_MS 300  /* and so may whoever works on the VM */
@@ -76,12 +79,18 @@ pivot_is_open(Agent *agent, AgentVm *entry, bool quiet, GError **error)
     return false;
 }
 
+/* Merges and snapshots know themselves what the definition must name. */
 static bool
-has_operations(Agent *agent, const AgentVm *entry)
+is_decided_elsewhere(Agent *agent, const AgentVm *entry)
 {
     WITH_LOCK(&agent->lock);
 
-    return entry->operations->len > 0;
+    for (guint i = 0; i < entry->operations->len; i++) {
+        const Operation *op = entry->operations->pdata[i];
+        if (op->kind->whole_vm || op->kind->steps == merge_steps)
+            return true;
+    }
+    return false;
 }
 
 /* ---- the judgement ---- */
@@ -98,7 +107,7 @@ judge_disk(Agent *agent, AgentVm *entry, const GuardManifest *manifest, const js
     if (finding.verdict == GUARD_FINE ||
         (entry != NULL && merge_is_switching_to(agent, entry, json_text(disk, "source"))))
         return true;
-    if (entry != NULL && has_operations(agent, entry))
+    if (entry != NULL && is_decided_elsewhere(agent, entry))
         help = "the operation that is under way decides it: start the VM again in a moment";
     else if (finding.leaf == NULL)
         help = "mend that file first";
@@ -168,6 +177,7 @@ starting_ask(void *self, const HttpRequest *request, const char *id, json_t *bod
 
 typedef struct {
     GPtrArray *targets, *sources, *formats;
+    bool gone_only;
 } Edit;
 
 static void
@@ -186,6 +196,13 @@ is_guarded(const HvDisk *disk)
            disk->source != NULL && g_path_is_absolute(disk->source) && !disk->read_only;
 }
 
+/* No operation needs a definition that names a file which is gone: it only hides the disk. */
+static bool
+is_gone(const HvDisk *disk)
+{
+    return access(disk->source, F_OK) != 0 && errno == ENOENT;
+}
+
 static bool
 note_disk(const GuardManifest *manifest, const HvDomain *hv, const HvDisk *disk, Edit *edit,
           GError **error)
@@ -193,7 +210,8 @@ note_disk(const GuardManifest *manifest, const HvDomain *hv, const HvDisk *disk,
     g_auto(GuardFinding) finding = { 0 };
 
     guard_look(manifest, disk->target, disk->source, disk->format, &finding);
-    if (finding.verdict == GUARD_FINE)
+    if (finding.verdict == GUARD_FINE ||
+        (edit->gone_only && (finding.verdict != GUARD_STALE || !is_gone(disk))))
         return true;
     if (finding.leaf == NULL)
         return error_set(error, ERR_REFUSED, "%s. Nothing is done to it", finding.reason);
@@ -231,11 +249,11 @@ starting_mend(Agent *agent, AgentVm *entry, HvDomain **hv, GError **error)
 {
     g_auto(Edit)
         edit = { g_ptr_array_new_with_free_func(g_free), g_ptr_array_new_with_free_func(g_free),
-                 g_ptr_array_new_with_free_func(g_free) };
+                 g_ptr_array_new_with_free_func(g_free), is_decided_elsewhere(agent, entry) };
 
     /* while it starts it has no instance yet, but is not off either */
     bool off = (*hv)->state == VM_DOWN || (*hv)->state == VM_SUSPENDED;
-    if (!off || has_operations(agent, entry))
+    if (!off)
         return true;
     if (!find_stale(entry, *hv, &edit, error))
         return false;

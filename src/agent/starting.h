@@ -15,8 +15,8 @@
 bool starting_ask(void *agent, const HttpRequest *request, const char *id, json_t *body,
                   json_t **ret_json, GError **error);
 
-/* The definition of a VM that is off, and of which no operation is under way, names an old leaf by
- * the manifest's word: it is made to name the right one, and *hv is looked at again. Nothing to
- * mend: true. ERR_REFUSED: it cannot be told which is right, and nothing may be concluded from the
- * definition. entry->lock must be held. */
+/* The definition of a VM that is off names an old leaf by the manifest's word: it is made to name
+ * the right one, and *hv is looked at again. While a merge or a snapshot is under way, which knows
+ * better, only one whose file is gone. Nothing to mend: true. ERR_REFUSED: it cannot be told which
+ * is right, and nothing may be concluded from the definition. entry->lock must be held. */
 bool starting_mend(Agent *agent, AgentVm *entry, HvDomain **hv, GError **error);

@@ -4,6 +4,8 @@
  */
 #include "api/routes.h"
 
+#include "base/clock.h"
+
 #define LONGEST_WAIT_S 60
 #define WAIT_SLICE_MS 200
 
@@ -122,7 +124,7 @@ step_document(const json_t *step, const char *job_id)
 bool
 get_jobs(Call *call, Reply *reply, GError **error)
 {
-    g_autoptr(json_t) jobs = manager_jobs(call->manager, error);
+    g_autoptr(json_t) jobs = manager_jobs(call->manager, false, error);
     json_t *list, *job;
     size_t i;
 
@@ -135,18 +137,21 @@ get_jobs(Call *call, Reply *reply, GError **error)
     return reply_list(call, reply, "job", list, error);
 }
 
-/* Ends when the document is another than rev, when the job has ended, when the time is up, and when
- * the manager stops. Short slices, because nothing else could wake us for the last. */
+/* Ends when the document is another than rev (and pace_ms went by), when the job has ended, when
+ * the time is up, and when the manager stops. Short slices, because nothing else could wake us for
+ * the last. */
 static json_t *
-wait_for_change(const Call *call, int64_t rev, int64_t wait_s, GError **error)
+wait_for_change(const Call *call, int64_t rev, int64_t wait_s, int64_t pace_ms, GError **error)
 {
+    int64_t began = clock_mono_us(), until = began + wait_s * G_USEC_PER_SEC,
+            not_before = MIN(until, began + pace_ms * 1000);
     json_t *job = manager_job(call->manager, call->id, error);
 
-    for (int64_t ms = 0; job != NULL && ms < wait_s * 1000 && json_number(job, "rev") == rev &&
-                         json_number(job, "end_time") == 0 && g_atomic_int_get(call->stopping) == 0;
-         ms += WAIT_SLICE_MS) {
+    while (job != NULL && json_number(job, "end_time") == 0 && clock_mono_us() < until &&
+           (json_number(job, "rev") == rev || clock_mono_us() < not_before) &&
+           g_atomic_int_get(call->stopping) == 0) {
         json_decref(job);
-        job = manager_job_wait(call->manager, call->id, rev, WAIT_SLICE_MS, error);
+        job = manager_job_wait(call->manager, call->id, rev, not_before, WAIT_SLICE_MS, error);
     }
     return job;
 }
@@ -154,12 +159,13 @@ wait_for_change(const Call *call, int64_t rev, int64_t wait_s, GError **error)
 bool
 get_job(Call *call, Reply *reply, GError **error)
 {
-    int64_t wait_s, rev;
+    int64_t wait_s, rev, pace_ms;
 
     if (!call_number(call, "wait", 0, LONGEST_WAIT_S, 0, &wait_s, error) ||
-        !call_number(call, "rev", G_MININT64, G_MAXINT64, -1, &rev, error))
+        !call_number(call, "rev", G_MININT64, G_MAXINT64, -1, &rev, error) ||
+        !call_number(call, "pace", 0, LONGEST_WAIT_S * 1000, 0, &pace_ms, error))
         return false;
-    g_autoptr(json_t) job = wait_for_change(call, rev, wait_s, error);
+    g_autoptr(json_t) job = wait_for_change(call, rev, wait_s, pace_ms, error);
     if (job == NULL)
         return false;
     reply->body = job_document(job);

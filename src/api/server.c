@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "api/api.h"
 
+#include "api/metrics.h"
 #include "api/routes.h"
 #include "api/xml.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 #include <arpa/inet.h>
@@ -12,6 +14,7 @@
 
 struct ApiServer {
     Api api;
+    Meter *meter;      /* of requests */
     HttpServer *tcp;   /* NULL = none */
     HttpServer *local; /* NULL = none */
     bool has_group;
@@ -141,13 +144,17 @@ static void
 answer(const HttpRequest *request, HttpResponse *response, void *data)
 {
     ApiServer *server = data;
+    int64_t began = clock_mono_us();
 
     if (!peer_allowed(server, request))
         say_forbidden(response, "[only root and the configured group may use this socket]");
     else if (http_header(request, "Origin") != NULL)
         say_forbidden(response, "[web pages may not use this API]");
+    else if (g_str_equal(request->path, METRICS_PATH))
+        metrics_answer(server->api.manager, server->meter, request, response);
     else
         api_answer(&server->api, request, response);
+    metrics_count(server->meter, request, response, began);
 }
 
 /* ---- start and stop ---- */
@@ -244,6 +251,7 @@ api_server_start(Manager *manager, const ApiOptions *options, GError **error)
     xml_init();
     server = g_new0(ApiServer, 1);
     server->api.manager = manager;
+    server->meter = metrics_new();
     server->where = g_strdup("");
     if (!start_tcp(server, options, error) || !start_local(server, options, error)) {
         api_server_stop(server);
@@ -268,6 +276,7 @@ api_server_stop(ApiServer *server)
         http_server_stop(server->tcp);
     if (server->local != NULL)
         http_server_stop(server->local);
+    meter_free(server->meter);
     g_free(server->where);
     g_free(server);
 }

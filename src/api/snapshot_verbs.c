@@ -157,8 +157,8 @@ wait_for_job(const Call *call, const char *job_id, unsigned budget_ms, GError **
     for (unsigned ms = 0; job != NULL && ms < budget_ms && json_number(job, "end_time") == 0 &&
                           g_atomic_int_get(call->stopping) == 0;
          ms += WAIT_SLICE_MS) {
-        json_t *next =
-            manager_job_wait(call->manager, job_id, json_number(job, "rev"), WAIT_SLICE_MS, error);
+        json_t *next = manager_job_wait(call->manager, job_id, json_number(job, "rev"), 0,
+                                        WAIT_SLICE_MS, error);
         json_decref(job);
         job = next;
     }

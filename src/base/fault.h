@@ -12,7 +12,7 @@
  * "NAME=ACTION@N[,NAME=ACTION@N...]", ACTION one of die (SIGKILL to itself), stop
  * (SIGSTOP: a test changes something and sends SIGCONT) and error, N counting from
  * 1: the N-th time the point is passed. A point that is not named does nothing. Read once, by
- * fault_init().
+ * fault_init(). LIVEMERGE_FAULT_TRACE=FILE appends the name of each point that is passed, a line each.
  *
  * Threads: any.
  */

@@ -181,7 +181,9 @@ act(Machine *m, const Step *step)
     }
     m->fresh = false;
     m->moved = false;
-    if (!step->act(m->self, &error)) {
+    bool acted = step->act(m->self, &error);
+    m->acts++;
+    if (!acted) {
         if (error_may_retry(error) || step->on_failed == NULL)
             return wait_because(m, error);
         return fail(m, step, error);

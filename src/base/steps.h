@@ -68,6 +68,7 @@ typedef struct {
     /* not saved */
     bool fresh; /* the caller has just saved it as it stands: the first act needs no other save */
     bool moved; /* step is newer than the saved one */
+    unsigned acts;     /* how many have ended: what was read before may be true no more */
     char *waiting_for; /* why the last turn could not go on; NULL = nothing wrong */
     unsigned misses;   /* turns in a row that could not tell or do: the back-off */
 } Machine;

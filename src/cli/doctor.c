@@ -108,7 +108,7 @@ say_kept(Cli *cli, const json_t *answer)
     if (files > 0)
         cli_say(cli,
                 "Fixes keep %" G_GUINT64_FORMAT " files (%s) in the trash of their storage domains "
-                "(DIR/.livemerge/trash/keep.*); remove them there when nobody misses them.",
+                "(DIR/.livemerge/trash/keep.*) for a while (trash_keep_days of agent.conf).",
                 files, size);
 }
 

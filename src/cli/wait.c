@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define LONG_POLL_S 5
+#define PACE_MS 100 /* between two pictures of the progress; the end is told at once */
 
 /* For the signal handler: what to say, prepared because it may only call write(). */
 static char interrupt_text[1024];
@@ -53,9 +54,9 @@ next_document(Cli *cli, const char *job_id, int64_t rev, int64_t deadline, GErro
     int64_t left_s = (deadline - clock_mono_us()) / G_USEC_PER_SEC;
     int wait_s = rev < 0 ? 0 : (int)CLAMP(left_s, 1, LONG_POLL_S);
     g_autofree char *base = remote_path("jobs/%s", job_id);
-    g_autofree char *path =
-        rev < 0 ? g_strdup(base)
-                : g_strdup_printf("%s?wait=%d&rev=%" G_GINT64_FORMAT, base, wait_s, rev);
+    g_autofree char *path = rev < 0 ? g_strdup(base)
+                                    : g_strdup_printf("%s?wait=%d&rev=%" G_GINT64_FORMAT "&pace=%d",
+                                                      base, wait_s, rev, PACE_MS);
 
     return remote_get_patiently(cli, path, (unsigned)(wait_s + 10) * 1000, deadline, error);
 }

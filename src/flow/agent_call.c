@@ -107,12 +107,23 @@ call_result(const json_t *data, const char *key)
 /* How often an operation is sent before the flow gives up. Silence does not count. */
 #define MOST_TRIES 10
 
+/* Whose journal is it? NULL = not heard yet. */
+static char *
+agent_of(Manager *m, const char *host_name)
+{
+    Host *host = host_by_name(m, host_name);
+    WITH_LOCK(&m->lock);
+
+    return host != NULL ? g_strdup(host->agent_id) : NULL;
+}
+
 static void
 mint(Flow *flow, const char *key)
 {
     Manager *m = flow->manager;
     g_autofree char *id = id_new();
     g_autofree char *host = inventory_host_of(m, flow->row->vm_id);
+    g_autofree char *agent = agent_of(m, host != NULL ? host : flow_param(flow, "host"));
     const char *old = call_operation(flow->row->data, key);
     int64_t sent = json_number(json_object_get(flow->row->data, key), "sent");
     WITH_LOCK(&m->lock);
@@ -123,6 +134,7 @@ mint(Flow *flow, const char *key)
                         json_pack("{s:s, s:s, s:I}", "op", id, "host",
                                   host != NULL ? host : flow_param(flow, "host"), "sent",
                                   (json_int_t)sent));
+    json_put_text(json_object_get(flow->row->data, key), "agent", agent);
     seen_add(m, id, flow->row->id);
     g_free(flow->unsent);
     flow->unsent = g_steal_pointer(&id);
@@ -149,6 +161,18 @@ call_send(Flow *flow, const char *key, const char *method, const char *verb, jso
         g_strdup_printf("/v1/operations/%s%s", call_operation(flow->row->data, key), verb);
 
     return host != NULL && host_call(host, method, path, NULL, ret_json, error);
+}
+
+/* The agent's word that it never began an operation is worth as much as its journal: another one
+ * than that which it was sent to knows nothing of it. */
+static bool
+is_another_journal(Flow *flow, const char *key)
+{
+    const json_t *call = json_object_get(flow->row->data, key);
+    g_autofree char *agent = agent_of(flow->manager, json_text(call, "host"));
+
+    return json_text(call, "agent") != NULL && agent != NULL &&
+           !g_str_equal(json_text(call, "agent"), agent);
 }
 
 typedef enum { LOOK_KNOWN, LOOK_NEVER, LOOK_UNKNOWN } Look;
@@ -203,7 +227,9 @@ call_begin_check(Flow *flow, const char *key, GError **error)
     case LOOK_KNOWN:
         return STEP_DONE;
     case LOOK_NEVER:
-        mint(flow, key); /* the old id is burnt for ever */
+        if (is_another_journal(flow, key))
+            return STEP_DONE; /* in doubt: call_wait() is told the same, and its flow looks */
+        mint(flow, key);      /* the old id is burnt for ever */
         return not_begun(flow, key, error);
     case LOOK_UNKNOWN:
         return STEP_UNKNOWN;
@@ -322,13 +348,24 @@ call_wait(Flow *flow, const char *key, GError **error)
     case LOOK_KNOWN:
         return outcome(flow, key, doc, error);
     case LOOK_NEVER:
-        error_set(error, ERR_GONE,
-                  "the agent does not know operation %s any more (its journal was lost)", id);
+        error_set(
+            error, ERR_GONE,
+            "the agent does not know operation %s any more (its journal was lost): it may have "
+            "been done in part; see livemerge doctor",
+            id);
         return STEP_FAILED;
     case LOOK_UNKNOWN:
         return STEP_UNKNOWN;
     }
     g_assert_not_reached();
+}
+
+void
+call_again(Flow *flow, const char *key)
+{
+    json_t *call = json_object_get(flow->row->data, key);
+
+    json_object_del(call, "op");
 }
 
 StepState

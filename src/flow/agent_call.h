@@ -6,7 +6,9 @@
  * check(), saved by the engine before act() sends it, and asked for after a restart:
  *
  *   known    the agent has it in its journal: wait for its outcome
- *   404      the agent never began it and wrote down never to do: mint another id
+ *   404      the agent never began it and wrote down never to do: mint another id. If its journal
+ *            is not that which the operation was sent to (agent id), it is in doubt: not done, not
+ *            failed, until the flow has looked at the world
  *   silence  not knowing: wait and ask again
  *
  * Two steps use it: one with call_begin_check()/call_begin_act(), the next one with call_wait().
@@ -27,6 +29,9 @@ StepState call_wait(Flow *flow, const char *key, GError **error);
 /* The same, but if the agent has lost it, lost() judges by the world instead. */
 StepState call_wait_or(Flow *flow, const char *key, StepState (*lost)(Flow *flow, GError **error),
                        GError **error);
+/* What the agent has lost may safely be asked for again: the step that begins it mints another id.
+ */
+void call_again(Flow *flow, const char *key);
 const char *call_operation(const json_t *data, const char *key); /* its id; NULL = none */
 const json_t *call_result(const json_t *data, const char *key);  /* NULL = none */
 /* Tells the agent that it may forget them all. What it does not hear now it is told when the

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "base/meter.h"
 #include "flow/manager.h"
 #include "wire/wire.h"
 
@@ -40,6 +41,7 @@ struct Manager {
     GRWLock gate;
     bool closed; /* under the gate */
     GMutex door;
+    Meter *meter; /* measure.h */
 
     GMutex lock;   /* all below */
     GCond changed; /* a job, an event, or we stop */
@@ -178,6 +180,7 @@ json_t *agent_plan_runs(const json_t *plan, const json_t *params, const char *ho
 #define EVENT_PAUSED 30001   /* a merge has paused itself and needs somebody */
 #define EVENT_GOES_ON 30002  /* it goes on */
 #define EVENT_MISMATCH 30003 /* the check of a merge found a difference */
+#define EVENT_DATABASE 30004 /* the manager's database was damaged and set aside */
 /* Of the flow of one run, told by its job. about: one such event for each. */
 bool event_of_run(Flow *flow, int code, const char *severity, const char *about, char *take_text,
                   GError **error);

@@ -3,6 +3,7 @@
  * A flow: a row of the database and the machine that turns it.
  */
 #include "flow/agent_call.h"
+#include "flow/measure.h"
 
 #include "base/fault.h"
 #include "base/log.h"
@@ -202,6 +203,7 @@ bury(Flow *flow)
 {
     g_autoptr(Flow) dead = flow;
 
+    measure_ended(flow->manager->meter, flow->row);
     leave_table(flow);
     calls_acknowledge(flow);
 }

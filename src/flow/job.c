@@ -172,13 +172,13 @@ manager_job(Manager *m, const char *id, GError **error)
 }
 
 static GPtrArray *
-all_rows(Manager *m, GError **error)
+all_rows(Manager *m, bool only_open, GError **error)
 {
     GPtrArray *rows;
 
     if (!gate_enter(m, error))
         return NULL;
-    rows = store_flow_list(m->store, false, NULL, NULL, error);
+    rows = store_flow_list(m->store, only_open, NULL, NULL, error);
     gate_leave(m);
     return rows;
 }
@@ -219,10 +219,10 @@ views_of_open(Manager *m)
 }
 
 json_t *
-manager_jobs(Manager *m, GError **error)
+manager_jobs(Manager *m, bool only_open, GError **error)
 {
     g_autoptr(GHashTable) open = views_of_open(m);
-    g_autoptr(GPtrArray) rows = all_rows(m, error);
+    g_autoptr(GPtrArray) rows = all_rows(m, only_open, error);
     g_autoptr(GHashTable) families = rows != NULL ? rows_by_parent(rows) : NULL;
     json_t *jobs;
 
@@ -245,16 +245,19 @@ manager_jobs(Manager *m, GError **error)
 }
 
 json_t *
-manager_job_wait(Manager *m, const char *id, int64_t rev, unsigned timeout_ms, GError **error)
+manager_job_wait(Manager *m, const char *id, int64_t rev, int64_t not_before_us,
+                 unsigned timeout_ms, GError **error)
 {
     int64_t until = g_get_monotonic_time() + timeout_ms * G_TIME_SPAN_MILLISECOND;
 
     g_mutex_lock(&m->lock);
     for (;;) {
         const Flow *flow = g_hash_table_lookup(m->flows, id);
-        if (flow == NULL || flow->change != rev || m->stopping ||
-            !g_cond_wait_until(&m->changed, &m->lock, until))
+        bool news = flow == NULL || flow->change != rev;
+        int64_t now = g_get_monotonic_time();
+        if (flow == NULL || m->stopping || now >= until || (news && now >= not_before_us))
             break;
+        g_cond_wait_until(&m->changed, &m->lock, news ? MIN(until, not_before_us) : until);
     }
     g_mutex_unlock(&m->lock);
     return manager_job(m, id, error);

@@ -3,6 +3,7 @@
  * Wiring: the parts are made, started, stopped here.
  */
 #include "flow/agent_call.h"
+#include "flow/measure.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -20,6 +21,7 @@ core_free(Manager *m)
     g_clear_pointer(&m->operations, g_hash_table_unref);
     g_clear_pointer(&m->vms, g_hash_table_unref);
     g_clear_pointer(&m->hosts, g_ptr_array_unref);
+    meter_free(m->meter);
     g_mutex_clear(&m->lock);
     g_mutex_clear(&m->door);
     g_rw_lock_clear(&m->gate);
@@ -149,6 +151,7 @@ manager_new(Store *store, const HostConfig *hosts, unsigned n_hosts, GError **er
     m->changes = clock_wall_ms();
     m->hosts = g_ptr_array_new_with_free_func((GDestroyNotify)host_free);
     m->flows = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)flow_free);
+    m->meter = measure_new();
     m->operations = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, seen_free);
     m->vms = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, inventory_entry_free);
 
@@ -158,6 +161,13 @@ manager_new(Store *store, const HostConfig *hosts, unsigned n_hosts, GError **er
         return NULL;
     if (!manager_event(m, 1, "normal", NULL, NULL, NULL, NULL, NULL, "livemerge manager started"))
         log_warn("the start could not be written to the events, ignoring");
+    if (store_set_aside(store) != NULL)
+        manager_event(
+            m, EVENT_DATABASE, "alert", NULL, NULL, NULL, NULL, NULL,
+            "The manager's database was damaged. It was set aside as %s, and what could be "
+            "proved was taken over. Jobs may be missing; VMs and snapshots are not "
+            "affected, but see livemerge doctor",
+            store_set_aside(store));
     start_threads(m);
     return g_steal_pointer(&m);
 }

@@ -142,6 +142,14 @@ resolve_check(void *self, GError **error)
         return STEP_UNKNOWN;
     }
     left = still_there(flow, disk);
+    if (left != NULL && lost && disk->busy && !flow->machine.cancel) {
+        error_set(
+            error, ERR_BUSY,
+            "the agent of VM '%s' lost its journal while disk %s was being merged, and a block "
+            "job is still at it: its end will tell. livemerge doctor %s says how to end it",
+            vm->name, disk->target, vm->name);
+        return STEP_UNKNOWN;
+    }
     if (left != NULL) {
         error_set(error, lost ? ERR_GONE : ERR_CORRUPT,
                   "%s, but %s is still in the chain of disk %s of VM '%s': nothing was deleted; "
@@ -186,6 +194,15 @@ delete_act(void *self, GError **error)
     return call_begin_act(flow, DELETE, body, error);
 }
 
+/* The agent looks again at each file before it deletes it. */
+static StepState
+delete_again(Flow *flow, GError **error)
+{
+    (void)error;
+    call_again(flow, DELETE);
+    return STEP_BACK;
+}
+
 static StepState
 deleted_check(void *self, GError **error)
 {
@@ -194,7 +211,7 @@ deleted_check(void *self, GError **error)
     if (nothing_left(flow))
         return STEP_DONE;
     flow->machine.cancel = false;
-    return call_wait(flow, DELETE, error);
+    return call_wait_or(flow, DELETE, delete_again, error);
 }
 
 /* Where a run ends. The agent is told when that is durable (flow.c). */
@@ -220,7 +237,7 @@ const Step merge_run_steps[] = {
     { "wait",         wait_check,        NULL,       0,    false, "give-up",   NULL     },
     { "resolve",      resolve_check,     NULL,       0,    false, "give-up",   NULL     },
     { "delete",       delete_check,      delete_act, 0,    false, "give-up",   NULL     },
-    { "deleted",      deleted_check,     NULL,       0,    false, "give-up",   NULL     },
+    { "deleted",      deleted_check,     NULL,       0,    false, "give-up",   NULL,    "delete" },
     { "acknowledge",  acknowledge_check, NULL,       0,    false, NULL,        STEP_END },
     { "give-up",      acknowledge_check, NULL,       0,    false, NULL,        STEP_END },
     { NULL },

@@ -64,6 +64,7 @@ libvirt_unref(void *data)
     g_free(self->why);
     g_hash_table_unref(self->reasons);
     g_hash_table_unref(self->instances);
+    g_hash_table_unref(self->domains);
     g_mutex_clear(&self->emit_lock);
     g_mutex_clear(&self->lock);
     g_cond_clear(&self->changed);
@@ -184,12 +185,27 @@ publish(Libvirt *self, virConnectPtr conn)
 }
 
 static void
+free_domain(void *domain)
+{
+    virDomainFree(domain);
+}
+
+static GHashTable *
+new_domains(void)
+{
+    return g_hash_table_new_full(g_str_hash, g_str_equal, g_free, free_domain);
+}
+
+static void
 unpublish(Libvirt *self)
 {
+    g_autoptr(GHashTable) gone = NULL; /* freed without the lock, with its hold on the connection */
     WITH_LOCK(&self->lock);
 
     self->conn = NULL;
     self->broken = false;
+    gone = g_steal_pointer(&self->domains);
+    self->domains = new_domains();
 }
 
 static gpointer
@@ -275,15 +291,54 @@ libvirt_conn(Libvirt *self, GError **error)
     return self->conn;
 }
 
+static virDomainPtr
+known_domain(Libvirt *self, const char *vm_id)
+{
+    WITH_LOCK(&self->lock);
+    virDomainPtr domain = self->conn != NULL ? g_hash_table_lookup(self->domains, vm_id) : NULL;
+
+    if (domain != NULL)
+        virDomainRef(domain); /* counts only */
+    return domain;
+}
+
+static void
+remember_domain(Libvirt *self, virConnectPtr conn, const char *vm_id, virDomainPtr domain)
+{
+    WITH_LOCK(&self->lock);
+
+    if (self->conn != conn || g_hash_table_contains(self->domains, vm_id))
+        return;
+    virDomainRef(domain);
+    g_hash_table_insert(self->domains, g_strdup(vm_id), domain);
+}
+
+void
+libvirt_forget_domain(Libvirt *self, const char *vm_id)
+{
+    g_autofree char *key = NULL;
+    g_autoptr(virDomain) domain = NULL; /* freed without the lock */
+    WITH_LOCK(&self->lock);
+
+    g_hash_table_steal_extended(self->domains, vm_id, (gpointer *)&key, (gpointer *)&domain);
+}
+
 virDomainPtr
 libvirt_domain(Hypervisor *hv, const char *vm_id, GError **error)
 {
-    g_autoptr(virConnect) conn = libvirt_conn((Libvirt *)hv, error);
+    Libvirt *self = (Libvirt *)hv;
+    virDomainPtr domain = known_domain(self, vm_id);
+    g_autoptr(virConnect) conn = NULL;
 
+    if (domain != NULL)
+        return domain;
+    conn = libvirt_conn(self, error);
     if (conn == NULL)
         return NULL;
-    virDomainPtr domain = virDomainLookupByUUIDString(conn, vm_id);
-    if (domain == NULL) {
+    domain = virDomainLookupByUUIDString(conn, vm_id);
+    if (domain != NULL)
+        remember_domain(self, conn, vm_id, domain);
+    else {
         const virError *last = virGetLastError();
         ErrorCode code = ERR_HYPERVISOR;
         if (last != NULL)
@@ -386,6 +441,7 @@ hypervisor_libvirt_new(const char *uri, HvEventFunc each, void *data)
     g_cond_init(&self->changed);
     self->reasons = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     self->instances = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    self->domains = new_domains();
     self->connector = g_thread_new("libvirt-connect", keep_connected, libvirt_ref(self));
     return &self->hypervisor;
 }

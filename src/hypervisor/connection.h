@@ -35,6 +35,7 @@ typedef struct {
     char *why;             /* the last failure to connect, or how the connection ended */
     GHashTable *reasons;   /* "UUID/target" → why QEMU says that the last job failed */
     GHashTable *instances; /* UUID → "PID.STARTTIME" */
+    GHashTable *domains;   /* UUID → virDomainPtr of conn: each call would look it up again */
     GThread *connector;
 } Libvirt;
 
@@ -52,8 +53,11 @@ char *events_disk_of_job(const char *job_name);
 
 /* The connection with a reference of its own, or ERR_UNREACHABLE at once. */
 virConnectPtr libvirt_conn(Libvirt *self, GError **error);
-/* The domain, or ERR_UNREACHABLE, or ERR_NOT_FOUND. */
+/* The domain, or ERR_UNREACHABLE, or ERR_NOT_FOUND; that it is gone may also be told by the first
+ * call on it. */
 virDomainPtr libvirt_domain(Hypervisor *hv, const char *vm_id, GError **error);
+/* It was defined anew (perhaps by another name), undefined, or is not found any more. */
+void libvirt_forget_domain(Libvirt *self, const char *vm_id);
 
 /* Turns the error of this thread's last libvirt call into ours: "VM 'name' (uuid): DOING:
  * libvirt's message". Must follow that call directly. Always false. */

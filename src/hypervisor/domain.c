@@ -268,7 +268,7 @@ look_once(Libvirt *self, virDomainPtr domain, const char *vm_id, bool *ret_torn,
     if (!read_definitions(domain, look, active, error))
         return NULL;
 
-    int saved = virDomainHasManagedSaveImage(domain, 0);
+    int saved = active ? 0 : virDomainHasManagedSaveImage(domain, 0);
     if (saved < 0) {
         libvirt_refused(domain, error, "asking for a managed save image");
         return NULL;

@@ -115,6 +115,7 @@ forget_domain(Libvirt *self, virDomainPtr domain)
 
     if (virDomainGetUUIDString(domain, uuid) < 0)
         return;
+    libvirt_forget_domain(self, uuid);
     WITH_LOCK(&self->lock);
     g_hash_table_remove(self->instances, uuid);
 }
@@ -122,7 +123,8 @@ forget_domain(Libvirt *self, virDomainPtr domain)
 static int
 on_lifecycle(virConnectPtr conn, virDomainPtr domain, int event, int detail, void *data)
 {
-    if (event == VIR_DOMAIN_EVENT_STOPPED || event == VIR_DOMAIN_EVENT_UNDEFINED)
+    if (event == VIR_DOMAIN_EVENT_STOPPED || event == VIR_DOMAIN_EVENT_UNDEFINED ||
+        event == VIR_DOMAIN_EVENT_DEFINED)
         forget_domain(data, domain);
     emit_domain(data, domain);
     return 0;

@@ -53,13 +53,16 @@ typedef struct {
     bool agent_connected;
     char *graphics;
     char *tpm_or_passthrough; /* NULL, or what forbids a memory snapshot: "a TPM", ... */
-    bool has_managed_save;
-    GPtrArray *disks;    /* of HvDisk, live if running, else inactive */
-    GPtrArray *inactive; /* of HvDisk, of the persistent definition; NULL if transient */
-    char *xml;           /* the live (or only) definition */
-    char *inactive_xml;  /* NULL if transient */
+    bool has_managed_save;    /* only of a VM that is off */
+    GPtrArray *disks;         /* of HvDisk, live if running, else inactive */
+    GPtrArray *inactive;      /* of HvDisk, of the persistent definition; NULL if transient */
+    char *xml;                /* the live (or only) definition */
+    char *inactive_xml;       /* NULL if transient */
+    gint shared;              /* owners beside the first */
 } HvDomain;
 HvDomain *hv_domain_new(void);
+/* One owner more of what nobody changes any more; each calls hv_domain_free(). */
+HvDomain *hv_domain_share(HvDomain *domain);
 void hv_domain_free(HvDomain *domain);
 void hv_disk_free(HvDisk *disk);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvDomain, hv_domain_free)

@@ -31,10 +31,17 @@ hv_domain_new(void)
     return g_new0(HvDomain, 1);
 }
 
+HvDomain *
+hv_domain_share(HvDomain *domain)
+{
+    g_atomic_int_inc(&domain->shared);
+    return domain;
+}
+
 void
 hv_domain_free(HvDomain *domain)
 {
-    if (domain == NULL)
+    if (domain == NULL || g_atomic_int_add(&domain->shared, -1) > 0)
         return;
     g_free(domain->id);
     g_free(domain->name);

@@ -58,6 +58,16 @@ image_open(const char *path, ImageFile *ret_file, GError **error)
     return true;
 }
 
+void
+image_expect_tables(const ImageFile *file, const uint8_t *l1, size_t entries, size_t length)
+{
+    for (size_t i = 0; i < entries; i++) {
+        uint64_t offset = get_be64(l1 + i * 8) & OFFSET_MASK;
+        if (offset != 0 && offset < file->size)
+            (void)posix_fadvise(file->fd, (off_t)offset, (off_t)length, POSIX_FADV_WILLNEED);
+    }
+}
+
 bool
 image_read(const ImageFile *file, const char *path, const char *what, uint64_t offset, void *buffer,
            size_t length, GError **error)

@@ -52,6 +52,10 @@ bool image_open(const char *path, ImageFile *ret_file, GError **error);
 bool image_read(const ImageFile *file, const char *path, const char *what, uint64_t offset,
                 void *buffer, size_t length, GError **error);
 
+/* The L2 tables that these L1 entries name will be read soon: the kernel may fetch them, many at a
+ * time, where one after another would wait for each. Only a hint. */
+void image_expect_tables(const ImageFile *file, const uint8_t *l1, size_t entries, size_t length);
+
 /* qcow2_header_read() of a file that is open already. */
 Qcow2Header *image_header(const ImageFile *file, const char *path, GError **error);
 

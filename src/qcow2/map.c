@@ -221,9 +221,12 @@ map_qcow2(Map *map, GError **error)
         uint32_t in_chunk = i % L1_CHUNK;
         size_t wanted = MIN(L1_CHUNK, h->l1_entries - i) * 8;
 
-        if (in_chunk == 0 && !image_read(map->file, map->path, "L1 table", h->l1_offset + i * 8ULL,
-                                         l1, wanted, error))
-            return false;
+        if (in_chunk == 0) {
+            if (!image_read(map->file, map->path, "L1 table", h->l1_offset + i * 8ULL, l1, wanted,
+                            error))
+                return false;
+            image_expect_tables(map->file, l1, wanted / 8, (size_t)1 << h->cluster_bits);
+        }
         if (!add_l2(map, i * span, get_be64(l1 + in_chunk * 8), error))
             return false;
     }

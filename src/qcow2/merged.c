@@ -214,6 +214,7 @@ read_l1_entry(MergedLayer *layer, uint64_t index, uint64_t *ret_entry, GError **
         if (!image_read(&layer->file, layer->path, "L1 table", layer->header->l1_offset + first * 8,
                         layer->l1, wanted, error))
             return false;
+        image_expect_tables(&layer->file, layer->l1, wanted / 8, (size_t)1 << layer->bits);
         layer->l1_first = first;
     }
     *ret_entry = get_be64(layer->l1 + (index - first) * 8);

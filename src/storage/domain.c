@@ -52,20 +52,44 @@ domain_vm_file(const Domain *domain, const char *vm_id, const char *suffix, GErr
 
 /* ---- opening */
 
-/* What domain.json says: a valid id, and a format that this version knows. */
+static char *
+description_checksum(const json_t *json)
+{
+    g_autofree char *text =
+        g_strdup_printf("%" G_GINT64_FORMAT " %s %s", json_number(json, "format"),
+                        json_text(json, "id"), json_text(json, "name"));
+
+    return g_compute_checksum_for_string(G_CHECKSUM_SHA256, text, -1);
+}
+
+#define HELP                                                                                \
+    "nothing in that directory is touched. Put it back from a backup, or move it away and " \
+    "restart "                                                                              \
+    "the agent, which makes a new one; manifests and volumes stay as they are"
+
+/* What domain.json says: a valid id, and a format that this version knows. The first ones had no
+ * checksum. */
 static json_t *
 parse_description(const char *file, const char *text, size_t length, GError **error)
 {
     json_error_t why;
     g_autoptr(json_t) json = json_loadb(text, length, JSON_REJECT_DUPLICATES, &why);
     int64_t format = json_number(json, "format");
+    const char *wanted = json_text(json, "checksum");
 
     if (json == NULL) {
-        error_set(error, ERR_CORRUPT, "%s is damaged: line %d: %s", file, why.line, why.text);
+        error_set(error, ERR_CORRUPT, "%s is damaged (line %d: %s): " HELP, file, why.line,
+                  why.text);
         return NULL;
     }
     if (format < 1 || !id_is_valid(json_text(json, "id"))) {
-        error_set(error, ERR_CORRUPT, "%s is damaged: it has no format or no valid id", file);
+        error_set(error, ERR_CORRUPT, "%s is damaged (it has no format or no valid id): " HELP,
+                  file);
+        return NULL;
+    }
+    g_autofree char *found = description_checksum(json);
+    if (wanted != NULL && !g_str_equal(wanted, found)) {
+        error_set(error, ERR_CORRUPT, "%s is damaged (its checksum does not fit): " HELP, file);
         return NULL;
     }
     if (format > DOMAIN_FORMAT) {
@@ -104,6 +128,8 @@ make_description(const char *dir, const char *name, GError **error)
     json_object_set_new(json, "format", json_integer(DOMAIN_FORMAT));
     json_put_text(json, "id", id);
     json_put_text(json, "name", name);
+    g_autofree char *checksum = description_checksum(json);
+    json_put_text(json, "checksum", checksum);
     text = json_dumps(json, JSON_INDENT(2));
     if (file_create(file, text, &problem) || g_error_matches(problem, ERR, ERR_EXISTS))
         return true;

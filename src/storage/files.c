@@ -29,6 +29,27 @@ read_all(int fd, const char *path, char *text, size_t length, GError **error)
     return true;
 }
 
+/* Whoever may write it could have any file of the host merged or deleted. Who owns the directory
+ * may be another user than we are: NFS makes root somebody else. */
+static bool
+check_owner(const char *path, const struct stat *st, GError **error)
+{
+    g_autofree char *dir = g_path_get_dirname(path);
+    struct stat above;
+
+    if ((st->st_mode & (S_IWGRP | S_IWOTH)) != 0)
+        return error_set(
+            error, ERR_REFUSED,
+            "%s may be written by others (mode %04o) and is not believed: if nobody has "
+            "tampered with it, chmod 600 it",
+            path, (unsigned)st->st_mode & 07777);
+    return st->st_uid == geteuid() || (stat(dir, &above) == 0 && above.st_uid == st->st_uid) ||
+           error_set(error, ERR_REFUSED,
+                     "%s belongs to user %u and is not believed: if nobody has tampered with it, "
+                     "chown it to user %u",
+                     path, (unsigned)st->st_uid, (unsigned)geteuid());
+}
+
 bool
 file_read(const char *path, char **ret_text, size_t *ret_length, GError **error)
 {
@@ -40,13 +61,19 @@ file_read(const char *path, char **ret_text, size_t *ret_length, GError **error)
         *ret_text = NULL;
         return true;
     }
+    if (fd < 0 && errno == ELOOP)
+        return error_set(error, ERR_CORRUPT,
+                         "%s is a symbolic link, which is not followed: put the file there", path);
     if (fd < 0)
         return error_set_errno(error, "opening %s", path);
     if (fstat(fd, &st) < 0)
         return error_set_errno(error, "looking at %s", path);
     if (!S_ISREG(st.st_mode) || st.st_size > MAX_SIZE)
-        return error_set(error, ERR_CORRUPT, "%s is not a regular file of at most %d MiB", path,
-                         MAX_SIZE >> 20);
+        return error_set(error, ERR_CORRUPT,
+                         "%s is not a regular file of at most %d MiB: move away what is there",
+                         path, MAX_SIZE >> 20);
+    if (!check_owner(path, &st, error))
+        return false;
     text = g_malloc0((gsize)st.st_size + 1);
     if (!read_all(fd, path, text, (size_t)st.st_size, error))
         return false;

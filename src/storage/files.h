@@ -11,7 +11,7 @@
 #include <stddef.h>
 
 /* ret_text: the whole file, NULL without error if it is not there. Regular files of up to 64 MiB;
- * anything else is ERR_CORRUPT. */
+ * anything else is ERR_CORRUPT. What somebody else owns or may write is ERR_REFUSED. */
 bool file_read(const char *path, char **ret_text, size_t *ret_length, GError **error);
 
 /* Writes the text under a temporary name beside path, fsyncs it, renames it to path and fsyncs

@@ -5,7 +5,7 @@
  *
  *     DIR/.livemerge/undo/<op-id>/NAME     as it was before the fix <op-id>
  *
- * Promise: nothing here removes a file, but for trash_purge(). Ownership: results belong to the
+ * Promise: nothing here removes a file, but for trash_purge() and trash_expire(). Ownership: results belong to the
  * caller. Threads: any. Errors: ERR_STORAGE, ERR_NO_SPACE, ERR_EXISTS, ERR_NOT_FOUND, ERR_INVALID.
  */
 #pragma once
@@ -26,7 +26,7 @@ typedef struct {
     char *path;  /* in the trash */
     char *op_id; /* who put it there */
     char *name;  /* that it had */
-    bool kept;   /* a person may want it back: nobody removes it */
+    bool kept;   /* a person may want it back: only trash_expire() removes it */
     uint64_t allocated;
     int64_t changed;
 } TrashEntry;
@@ -36,6 +36,13 @@ GPtrArray *trash_list(const Domain *domain, GError **error);
 bool trash_purge(const Domain *domain, const char *path, GError **error);
 /* Puts the entry of the trash at this place, where nothing may be. Already there: true. */
 bool trash_restore(const Domain *domain, const char *entry, const char *path, GError **error);
+/* Unlinks what was kept in the trash for longer than this, and what was needed to undo a fix whose
+ * files are gone. A kept file whose name a header misses stays. (expire.c) */
+typedef struct {
+    unsigned files, undos;
+    uint64_t bytes;
+} Expired;
+bool trash_expire(const Domain *domain, unsigned days, Expired *ret_expired, GError **error);
 /* The kept entry of this operation that came from this path; NULL = none. */
 char *trash_kept(const Domain *domain, const char *op_id, const char *path);
 

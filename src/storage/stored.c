@@ -141,6 +141,11 @@ stored_checksum(const json_t *vm)
     return g_compute_checksum_for_string(G_CHECKSUM_SHA256, text, -1);
 }
 
+#define HELP                                                                                     \
+    "it is not overwritten. Put it back from a backup, or let the doctor keep a copy and write " \
+    "it "                                                                                        \
+    "anew from the volumes (livemerge doctor VM --fix --class bad-manifest)"
+
 static bool
 check(const char *file, const Stored *stored, GError **error)
 {
@@ -154,14 +159,15 @@ check(const char *file, const Stored *stored, GError **error)
                          ", this version knows formats up to %d; use the version that wrote it",
                          file, format, MANIFEST_FORMAT);
     if (format != MANIFEST_FORMAT || wanted == NULL || !json_is_object(stored->vm))
-        return error_set(error, ERR_CORRUPT, "the manifest %s is damaged: parts of it are missing",
-                         file);
+        return error_set(error, ERR_CORRUPT,
+                         "the manifest %s is damaged (parts of it are missing): " HELP, file);
     found = stored_checksum(stored->vm);
     if (!g_str_equal(found, wanted) ||
         json_number(stored->json, "generation") != stored->generation)
-        return error_set(error, ERR_CORRUPT,
-                         "the manifest %s is damaged: its checksum is %s, its content has %s", file,
-                         wanted, found);
+        return error_set(
+            error, ERR_CORRUPT,
+            "the manifest %s is damaged (its checksum is %s, its content has %s): " HELP, file,
+            wanted, found);
     return true;
 }
 
@@ -192,8 +198,8 @@ stored_read(const Domain *domain, const char *file, Stored *ret_stored, GError *
     }
     stored_set(&stored, json_loadb(text, length, JSON_REJECT_DUPLICATES, &why));
     if (stored.json == NULL)
-        return error_set(error, ERR_CORRUPT, "the manifest %s is damaged: line %d: %s", file,
-                         why.line, why.text);
+        return error_set(error, ERR_CORRUPT, "the manifest %s is damaged (line %d: %s): " HELP,
+                         file, why.line, why.text);
     if (!check(file, &stored, error))
         return false;
     keep(domain, file, &text, length, stored.json);

@@ -188,6 +188,8 @@ volume_delete(const Domain *domain, const char *op_id, const char *path, TrashWh
             return false;
     } else if (errno != ENOENT) {
         return error_set_errno(error, "looking at %s", place);
+    } else if (!dir_sync_of(place, error)) {
+        return false; /* an earlier try may have died before it did that: the name could come back */
     }
     return what != TRASH_EMPTY || trash_remove(domain, op_id, name, error);
 }
@@ -198,10 +200,9 @@ volume_unlink(const char *const *paths, GError **error)
     const char *last = NULL;
 
     for (; *paths != NULL; paths++) {
-        if (unlink(*paths) == 0)
-            last = *paths;
-        else if (errno != ENOENT)
-            return error_set_errno(error, "removing %s", *paths);
+        last = *paths;
+        if (unlink(last) < 0 && errno != ENOENT)
+            return error_set_errno(error, "removing %s", last);
     }
-    return last == NULL || dir_sync_of(last, error);
+    return last == NULL || dir_sync_of(last, error); /* one that is gone may have been so only just */
 }

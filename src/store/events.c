@@ -2,9 +2,7 @@
 #include "base/clock.h"
 #include "store/sql.h"
 
-#define COLUMNS                                                                                  \
-    "id, time, code, severity, text, vm_id, vm_name, snapshot_id, job_id, correlation_id, user," \
-    " about"
+#define NEW_ROW "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11"
 #define MOST 10000
 
 void
@@ -31,10 +29,8 @@ store_event_add(Store *store, EventRow *row, GError **error)
     int64_t now = clock_wall_ms();
     g_autoptr(sqlite3_stmt) stmt =
         sql_prepare(store,
-                    "INSERT INTO event(time, code, severity, text, vm_id, vm_name, snapshot_id,"
-                    " job_id, correlation_id, user, about)"
-                    " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-                    " ON CONFLICT DO NOTHING",
+                    "INSERT INTO event(" EVENT_COLUMNS ", sum)"
+                    " VALUES(" NEW_ROW ", row_sum(" NEW_ROW ")) ON CONFLICT DO NOTHING",
                     error);
 
     if (stmt == NULL)
@@ -82,9 +78,9 @@ store_event_list(Store *store, int64_t from, int max, bool oldest_first, GError 
 {
     WITH_LOCK(&store->lock);
     g_autoptr(GPtrArray) rows = g_ptr_array_new_with_free_func((GDestroyNotify)event_row_free);
-    g_autofree char *sql =
-        g_strdup_printf("SELECT " COLUMNS " FROM event WHERE id > ? ORDER BY id %s LIMIT ?",
-                        oldest_first ? "ASC" : "DESC");
+    g_autofree char *sql = g_strdup_printf("SELECT id, " EVENT_COLUMNS
+                                           " FROM event WHERE id > ? ORDER BY id %s LIMIT ?",
+                                           oldest_first ? "ASC" : "DESC");
     g_autoptr(sqlite3_stmt) stmt = sql_prepare(store, sql, error);
     SqlNext next;
 

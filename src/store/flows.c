@@ -2,9 +2,8 @@
 #include "base/clock.h"
 #include "store/sql.h"
 
-#define COLUMNS                                                                            \
-    "id, kind, vm_id, parent, step, tried, cancel, error_word, error_text, params, data, " \
-    "correlation_id, description, created, updated, ended, rev"
+#define COLUMNS FLOW_COLUMNS
+#define NEW_ROW "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?14, 0, 1"
 
 void
 flow_row_free(FlowRow *row)
@@ -78,11 +77,9 @@ store_flow_insert(Store *store, FlowRow *row, GError **error)
 {
     WITH_LOCK(&store->lock);
     int64_t now = clock_wall_ms();
-    g_autoptr(sqlite3_stmt) stmt =
-        sql_prepare(store,
-                    "INSERT INTO flow(" COLUMNS ") VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-                    "?14, ?14, 0, 1)",
-                    error);
+    g_autoptr(sqlite3_stmt) stmt = sql_prepare(
+        store, "INSERT INTO flow(" COLUMNS ", sum) VALUES(" NEW_ROW ", row_sum(" NEW_ROW "))",
+        error);
 
     if (stmt == NULL)
         return false;
@@ -116,8 +113,10 @@ store_flow_update(Store *store, FlowRow *row, GError **error)
     int64_t ended = *row->step != '\0' ? 0 : row->ended != 0 ? row->ended : now;
     g_autoptr(sqlite3_stmt) stmt = sql_prepare(
         store,
-        "UPDATE flow SET step = ?, tried = ?, cancel = max(cancel, ?), error_word = ?,"
-        " error_text = ?, data = ?, updated = ?, ended = ?, rev = rev + 1 WHERE id = ? AND rev = ?",
+        "UPDATE flow SET step = ?1, tried = ?2, cancel = max(cancel, ?3), error_word = ?4,"
+        " error_text = ?5, data = ?6, updated = ?7, ended = ?8, rev = rev + 1,"
+        " sum = row_sum(id, kind, vm_id, parent, ?1, ?2, max(cancel, ?3), ?4, ?5, params, ?6,"
+        " correlation_id, description, created, ?7, ?8, rev + 1) WHERE id = ?9 AND rev = ?10",
         error);
 
     if (stmt == NULL)
@@ -148,8 +147,12 @@ bool
 store_flow_cancel(Store *store, const char *id, GError **error)
 {
     WITH_LOCK(&store->lock);
-    g_autoptr(sqlite3_stmt) stmt =
-        sql_prepare(store, "UPDATE flow SET cancel = 1 WHERE id = ? AND ended = 0", error);
+    g_autoptr(sqlite3_stmt) stmt = sql_prepare(
+        store,
+        "UPDATE flow SET cancel = 1, sum = row_sum(id, kind, vm_id, parent, step, tried,"
+        " 1, error_word, error_text, params, data, correlation_id, description,"
+        " created, updated, ended, rev) WHERE id = ? AND ended = 0",
+        error);
 
     if (stmt == NULL)
         return false;

@@ -59,5 +59,18 @@ const char *const store_schema[] = {
     "CREATE UNIQUE INDEX event_job"
     "  ON event(job_id, code, ifnull(snapshot_id, ''), ifnull(about, ''))"
     "  WHERE job_id IS NOT NULL;",
+    /* sums (database.h), and a second copy of the notes: the integrity check compares an index with
+       its table */
+    "ALTER TABLE flow ADD COLUMN sum INTEGER;"
+    "UPDATE flow SET sum = " SUM_OF(
+        FLOW_COLUMNS) ";"
+                      "ALTER TABLE event ADD COLUMN sum INTEGER;"
+                      "UPDATE event SET sum = " SUM_OF(
+                          EVENT_COLUMNS) ";"
+                                         "ALTER TABLE vm ADD COLUMN sum INTEGER;"
+                                         "UPDATE vm SET sum = " SUM_OF(
+                                             VM_COLUMNS) ";"
+                                                         "CREATE INDEX note_twice ON note(name, "
+                                                         "value);",
     NULL,
 };

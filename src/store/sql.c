@@ -1,25 +1,26 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "store/sql.h"
 
-#include <errno.h>
-
 static bool
 sql_error(Store *store, GError **error)
 {
-    int code = sqlite3_errcode(store->db);
-    int os = sqlite3_system_errno(store->db);
-    const char *why = sqlite3_errmsg(store->db);
+    g_autoptr(GError) problem = NULL;
 
-    if (code == SQLITE_FULL || (code == SQLITE_IOERR && (os == ENOSPC || os == EDQUOT)))
-        return error_set(error, ERR_NO_SPACE,
-                         "the file system of the database %s is full: nothing was changed; "
-                         "free some space there",
-                         store->file);
-    if (code == SQLITE_CORRUPT || code == SQLITE_NOTADB)
-        return error_set(error, ERR_CORRUPT, "the database %s is damaged: %s", store->file, why);
-    if (code == SQLITE_BUSY || code == SQLITE_LOCKED)
-        return error_set(error, ERR_BUSY, "another program holds the database %s", store->file);
-    return error_set(error, ERR_STORAGE, "database %s: %s", store->file, why);
+    database_error(store->db, store->file, STORE_WHAT, &problem);
+    if (g_error_matches(problem, ERR, ERR_CORRUPT) && store->damage == NULL)
+        g_atomic_pointer_set(&store->damage, g_strdup(problem->message));
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return false;
+}
+
+static bool
+is_sound(Store *store, GError **error)
+{
+    return store->damage == NULL ||
+           error_set(error, ERR_CORRUPT,
+                     "%s; nothing is written into it any more. Restart the manager: it sets the "
+                     "file aside and takes over what can be proved",
+                     store->damage);
 }
 
 sqlite3_stmt *
@@ -27,6 +28,8 @@ sql_prepare(Store *store, const char *sql, GError **error)
 {
     sqlite3_stmt *stmt = NULL;
 
+    if (!is_sound(store, error))
+        return NULL;
     if (sqlite3_prepare_v2(store->db, sql, -1, &stmt, NULL) != SQLITE_OK)
         sql_error(store, error);
     return stmt;

@@ -5,18 +5,31 @@
  */
 #pragma once
 
+#include "database/database.h"
 #include "store/store.h"
 
-#include <sqlite3.h>
+#define STORE_WHAT "the database"
 
 struct Store {
     GMutex lock;
     sqlite3 *db;
     char *file;
     char *instance;
+    char *set_aside; /* the damaged one in whose place this was made; NULL = none */
+    char *damage;    /* SQLite has found it damaged: nothing is written any more; NULL = not */
 };
 
 extern const char *const store_schema[];
+
+/* The sums of rows as they are stored; the columns that they are made of. */
+#define FLOW_COLUMNS                                                                       \
+    "id, kind, vm_id, parent, step, tried, cancel, error_word, error_text, params, data, " \
+    "correlation_id, description, created, updated, ended, rev"
+#define EVENT_COLUMNS                                                                         \
+    "time, code, severity, text, vm_id, vm_name, snapshot_id, job_id, correlation_id, user, " \
+    "about"
+#define VM_COLUMNS "id, host, doc"
+#define SUM_OF(COLUMNS) "row_sum(" COLUMNS ")"
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(sqlite3_stmt, sqlite3_finalize)
 

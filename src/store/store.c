@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "store/sql.h"
 
-#include <fcntl.h>
 #include <string.h>
 
 static bool
@@ -20,17 +20,19 @@ schema_version(Store *store, int *ret_version, GError **error)
 static bool
 upgrade_one(Store *store, int version, GError **error)
 {
-    g_autofree char *sql = g_strdup_printf("BEGIN IMMEDIATE; %s PRAGMA user_version = %d; COMMIT;",
+    g_autofree char *sql = g_strdup_printf("BEGIN IMMEDIATE; %s PRAGMA user_version = %d;",
                                            store_schema[version], version + 1);
 
-    if (sql_exec(store, sql, error))
+    if (sql_exec(store, sql, error) && database_seal(store->db, store->file, STORE_WHAT, error) &&
+        sql_exec(store, "COMMIT;", error))
         return true;
     sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
     return false;
 }
 
+/* Before anything is written: a newer one is not touched. */
 static bool
-upgrade(Store *store, GError **error)
+check_version(Store *store, bool *ret_current, GError **error)
 {
     int known = 0, version = 0;
 
@@ -43,7 +45,18 @@ upgrade(Store *store, GError **error)
                          "the database %s was written by a newer livemerge (schema %d, this one "
                          "knows %d): it was not touched; install the newer version again",
                          store->file, version, known);
-    for (; version < known; version++)
+    *ret_current = version == known;
+    return true;
+}
+
+static bool
+upgrade(Store *store, GError **error)
+{
+    int version = 0;
+
+    if (!schema_version(store, &version, error))
+        return false;
+    for (; store_schema[version] != NULL; version++)
         if (!upgrade_one(store, version, error))
             return false;
     return true;
@@ -66,34 +79,89 @@ load_instance(Store *store, GError **error)
 }
 
 static bool
-open_file(Store *store, GError **error)
+check_rows(Store *store, GError **error)
 {
-    /* SQLite's own files beside it get the mode of this one */
-    autofd int fd = open(store->file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int64_t wrong = database_number(
+        store->db, store->file, STORE_WHAT,
+        "SELECT (SELECT count(*) FROM flow WHERE sum IS NOT " SUM_OF(
+            FLOW_COLUMNS) ")"
+                          " + (SELECT count(*) FROM event WHERE sum IS NOT " SUM_OF(
+                              EVENT_COLUMNS) ")"
+                                             " + (SELECT count(*) FROM vm WHERE sum IS NOT " SUM_OF(
+                                                 VM_COLUMNS) ")"
+                                                             " + (SELECT count(*) FROM "
+                                                             "sqlite_sequence WHERE seq > 1 << 48)",
+        error);
 
-    if (fd < 0)
-        return error_set_errno(error, "cannot open the database %s", store->file);
-    if (sqlite3_open_v2(store->file, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
-                        NULL) != SQLITE_OK)
-        return error_set(error, ERR_STORAGE, "cannot open the database %s: %s", store->file,
-                         sqlite3_errmsg(store->db));
-    sqlite3_busy_timeout(store->db, 5000);
-    return sql_exec(store,
-                    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-                    "PRAGMA cache_size = -1024; PRAGMA journal_size_limit = 4194304;",
-                    error);
+    return wrong == 0 || (wrong > 0 && error_set(error, ERR_CORRUPT,
+                                                 "the database %s is damaged: %" G_GINT64_FORMAT
+                                                 " of its rows are not as they were written",
+                                                 store->file, wrong));
+}
+
+static Store *
+open_file(const char *file, GError **error)
+{
+    g_autoptr(Store) store = g_new0(Store, 1);
+    bool current = false;
+
+    g_mutex_init(&store->lock);
+    store->file = g_strdup(file);
+    store->db = database_open(file, STORE_WHAT, error);
+    if (store->db == NULL || !check_version(store, &current, error) ||
+        (current && !check_rows(store, error)) ||
+        !database_use(store->db, file, STORE_WHAT, error) || !upgrade(store, error) ||
+        !load_instance(store, error))
+        return NULL;
+    return g_steal_pointer(&store);
+}
+
+/* What the damaged one can prove. What it knew of VMs the hosts tell again. */
+static void
+salvage(Store *store)
+{
+    unsigned flows = database_salvage(
+        store->db, store->set_aside,
+        "SELECT number, " FLOW_COLUMNS ", sum FROM flow WHERE sum IS " SUM_OF(FLOW_COLUMNS),
+        "INSERT OR IGNORE INTO flow(number, " FLOW_COLUMNS ", sum)"
+        " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    unsigned events = database_salvage(store->db, store->set_aside,
+                                       "SELECT id, " EVENT_COLUMNS
+                                       ", sum FROM event WHERE sum IS " SUM_OF(EVENT_COLUMNS),
+                                       "INSERT OR IGNORE INTO event(id, " EVENT_COLUMNS ", sum)"
+                                       " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+
+    /* a part of a job whose whole was lost: nobody would ever hear of it */
+    sqlite3_exec(
+        store->db,
+        "DELETE FROM flow WHERE parent IS NOT NULL AND parent NOT IN (SELECT id FROM flow)", NULL,
+        NULL, NULL);
+    log_warn("a new database was made; %u jobs and parts of jobs and %u events could be proved and "
+             "were taken over",
+             flows, events);
 }
 
 Store *
 store_open(const char *file, GError **error)
 {
-    g_autoptr(Store) store = g_new0(Store, 1);
+    g_autoptr(GError) problem = NULL;
+    g_autofree char *aside = NULL;
+    Store *store = open_file(file, &problem);
 
-    g_mutex_init(&store->lock);
-    store->file = g_strdup(file);
-    if (!open_file(store, error) || !upgrade(store, error) || !load_instance(store, error))
+    if (store == NULL && g_error_matches(problem, ERR, ERR_CORRUPT) &&
+        (aside = database_set_aside(file, error)) == NULL)
         return NULL;
-    return g_steal_pointer(&store);
+    if (store == NULL && aside == NULL)
+        g_propagate_error(error, g_steal_pointer(&problem));
+    if (aside == NULL)
+        return store;
+    store = open_file(file, error);
+    if (store == NULL)
+        return NULL;
+    log_warn("%s. It was set aside as %s", problem->message, aside);
+    store->set_aside = g_steal_pointer(&aside);
+    salvage(store);
+    return store;
 }
 
 void
@@ -104,6 +172,8 @@ store_close(Store *store)
     sqlite3_close(store->db);
     g_free(store->file);
     g_free(store->instance);
+    g_free(store->set_aside);
+    g_free(store->damage);
     g_mutex_clear(&store->lock);
     g_free(store);
 }
@@ -135,4 +205,16 @@ const char *
 store_instance(Store *store)
 {
     return store->instance;
+}
+
+const char *
+store_set_aside(const Store *store)
+{
+    return store->set_aside;
+}
+
+const char *
+store_damage(Store *store)
+{
+    return g_atomic_pointer_get(&store->damage);
 }

@@ -17,7 +17,15 @@
 
 typedef struct Store Store;
 
+/* A damaged one is never believed, and never written: it is set aside (FILE.damaged-DATE), and a
+ * new one is made with those rows that can be proved to be as they were written. The rest is in
+ * manifests, and with the agents. */
 Store *store_open(const char *file, GError **error);
+/* Where the damaged one is; NULL = it was sound. */
+const char *store_set_aside(const Store *store);
+/* Why nothing is written any more: SQLite found the file damaged while it was used. NULL = all is
+ * well. From any thread. */
+const char *store_damage(Store *store);
 void store_close(Store *store);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Store, store_close)
 /* A number higher than any before, also higher than those of an older database that was lost (it

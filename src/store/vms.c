@@ -5,8 +5,10 @@ bool
 store_vm_put(Store *store, const char *vm_id, const char *host, const json_t *doc, GError **error)
 {
     WITH_LOCK(&store->lock);
-    g_autoptr(sqlite3_stmt) stmt =
-        sql_prepare(store, "INSERT OR REPLACE INTO vm(id, host, doc) VALUES(?, ?, ?)", error);
+    g_autoptr(sqlite3_stmt) stmt = sql_prepare(store,
+                                               "INSERT OR REPLACE INTO vm(" VM_COLUMNS ", sum)"
+                                               " VALUES(?1, ?2, ?3, row_sum(?1, ?2, ?3))",
+                                               error);
 
     if (stmt == NULL)
         return false;

@@ -3,7 +3,7 @@
 
 import time
 
-from lm import wait_for
+from lm import items, wait_for
 
 SOON = 2.0
 
@@ -38,6 +38,29 @@ def test_defined_is_seen(site, vm):
     began = time.monotonic()
     vm(start=False)  # fails unless it appears
     assert time.monotonic() - began < SOON + 1  # qemu-img and virsh need their time as well
+
+
+def test_renamed_and_defined_anew(site, vm):
+    """The same VM under another name, and another one under its id."""
+    one, other = vm(start=False), vm(start=False)
+
+    def shown():
+        return {each["id"]: each["name"] for each in items(site.rest.json("GET", "/vms"), "vm")}
+
+    first = one.name
+    one.name = f"{first}-renamed"
+    site.host.virsh("domrename", first, one.name)
+    seen_within("the new name is shown", lambda: shown().get(one.id) == one.name)
+    xml = site.host.virsh("dumpxml", "--inactive", other.name)
+    site.host.virsh("undefine", other.name)
+    seen_within("the undefined one is gone", lambda: other.id not in shown())
+    path = site.work / "anew.xml"
+    path.write_text(xml.replace(f"<name>{other.name}</name>", "<name>anew</name>"))
+    other.name = "anew"
+    site.host.virsh("define", path)
+    seen_within("the id is another VM's", lambda: shown().get(other.id) == "anew")
+    other.snap("s1")
+    assert other.names() == ["s1"]
 
 
 def test_many_at_once(site, vm):

@@ -5,7 +5,7 @@ live, and nothing that was written is lost."""
 
 import pytest
 
-from lm import Site, items, pattern_is, run, wait_for
+from lm import Disk, Site, check_image, items, pattern_is, run, verify_acked, wait_for
 
 MIB = 48
 LIMIT = ("--bandwidth", "8")
@@ -70,6 +70,34 @@ def test_power_off(site, slow, strategy, name):  # pylint: disable=redefined-out
     site.host.virsh("destroy", slow.name)
     disk = finish(site, slow, job, name, "down")
     assert disk["strategy"] == ("copy" if strategy == "copy" else "cold-commit"), disk
+
+
+@pytest.mark.parametrize("strategy,name", STRATEGIES, ids=IDS)
+def test_shutdown_from_inside(site, vm, strategy, name):  # pylint: disable=redefined-outer-name
+    """The guest writes to the last moment and powers itself off; what it was promised is there, and the
+    delete ends well."""
+    one = vm([Disk("96M")], guest=True)
+    one.guest.start_stream("vda", pace_us=500)
+    for snapshot in ("s1", "s2"):
+        one.guest.wait_acked(50)
+        one.snap(snapshot)
+    site.host.write(one.name, 0, "20M", f"{MIB}M", 7)
+    one.snap("s3")
+    site.host.write(one.name, 0, "20M", f"{MIB}M", 8)
+    job = begin(one, strategy, name)
+    acked = one.guest.acked()
+    assert acked > 100
+    one.guest.command("p")
+    wait_for(lambda: site.host.state(one.name) == "shut off", 30, "the guest powers itself off")
+    done = one.wait_job(job, timeout=90)
+    assert items(done, "disks", "disk")[0]["strategy"] == ("copy" if strategy == "copy" else "cold-commit")
+    one.wait_status("down")
+    chain = one.chain()
+    assert len(chain) == 3 and set(one.files()) == set(chain), (chain, one.files())
+    for path in chain:
+        check_image(path)
+    verify_acked(chain[-1], one.guest.streams["vda"], site.work.path)
+    assert pattern_is(chain[-1], "20M", f"{MIB}M", 8)
 
 
 def start_when_it_may(site, one):  # pylint: disable=redefined-outer-name

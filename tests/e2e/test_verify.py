@@ -2,7 +2,6 @@
 """The check before old volumes go: what is alike passes, and a difference, made on purpose between the merge
 and its check, keeps every old volume, fails the job, and sets the new volumes aside."""
 
-import json
 import os
 import signal
 import time
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lm import Disk, Site, Wire, check_image, pattern_is, qemu_img, wait_for
+from lm import Disk, Site, Wire, check_image, flip_data, pattern_is, wait_for
 
 MIB = 1 << 20
 
@@ -134,16 +133,6 @@ class Meddle:
 
     def __exit__(self, *_):
         os.kill(self.site.agent.pid, signal.SIGCONT)
-
-
-def flip_data(path, guest_mib):
-    """Other data at a place of the guest's disk, in one volume."""
-    rows = json.loads(qemu_img("map", "-U", "--output=json", path).stdout)
-    row = next(row for row in rows if row["start"] <= guest_mib * MIB < row["start"] + row["length"])
-    assert row["data"] and row["depth"] == 0, row
-    with open(path, "r+b") as file:
-        file.seek(row["offset"] + guest_mib * MIB - row["start"] + 4096)
-        file.write(b"something else")
 
 
 def drop_cluster(path, guest_mib):

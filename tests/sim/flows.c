@@ -254,10 +254,10 @@ last_job(Manager *manager, char **id, int64_t rev)
     g_autoptr(json_t) jobs = NULL;
 
     if (*id == NULL) {
-        jobs = manager_jobs(manager, NULL);
+        jobs = manager_jobs(manager, false, NULL);
         *id = g_strdup(json_text(json_array_get(jobs, 0), "id"));
     }
-    return *id != NULL ? manager_job_wait(manager, *id, rev, 1000, NULL) : NULL;
+    return *id != NULL ? manager_job_wait(manager, *id, rev, 0, 1000, NULL) : NULL;
 }
 
 typedef char *(*Ask)(Manager *manager, GError **error);

@@ -21,12 +21,11 @@
 #define BATCH 50
 #define MAX_JOBS 16
 /* the others are not withstood wholly */
-#define LIES_BY_CHANCE    \
-    (((1U << LIES) - 1) & \
-     ~(LIE_NO_JOB | LIE_DEFINITION | LIE_WRONG_ERROR | LIE_LOSES_VM | LIE_NO_MIRROR))
+#define LIES_BY_CHANCE (((1U << LIES) - 1) & ~(LIE_LOSES_VM | LIE_NO_MIRROR))
 
 static bool debug, quiet;
-static int64_t chance_most = G_MAXINT64;
+static gboolean only_chance;
+static int64_t chance_most = G_MAXINT64, near;
 static int64_t deadline_us;
 static uint64_t max_failures = 5;
 
@@ -56,8 +55,8 @@ __wrap_log_write(GLogLevelFlags level, const char *vm_id, const char *op, const 
     world_trace("log: %s", text);
 }
 
-static const Flow *
-find_flow(const char *name)
+const Flow *
+flow_find(const char *name)
 {
     for (const Flow *flow = flows; flow->name != NULL; flow++)
         if (strcmp(flow->name, name) == 0)
@@ -129,7 +128,7 @@ warm_up(void)
 
     for (size_t i = 0; i < G_N_ELEMENTS(some); i++) {
         uint64_t points, hash;
-        Schedule p = { .flow = find_flow(some[i]), .seed = 99 };
+        Schedule p = { .flow = flow_find(some[i]), .seed = 99 };
         g_autofree char *wrong = world_run(&p, &points, &hash);
         if (wrong != NULL)
             printf("WRONG: without any fault: %s\n", wrong);
@@ -262,6 +261,7 @@ next_swarm(uint64_t i, Schedule *p, const void *data)
     }
     p->lies = (unsigned)(lies % 3 == 0 ? 0 : (lies >> 8) & LIES_BY_CHANCE & (unsigned)(lies >> 24));
     p->n_faults = (unsigned)((lies >> 40) % 5);
+    p->strict = (lies >> 50) % 2 == 0;
     uint64_t at = 0;
     for (unsigned k = 0; k < p->n_faults; k++) {
         uint64_t x = mix(r + 100 + k);
@@ -272,6 +272,23 @@ next_swarm(uint64_t i, Schedule *p, const void *data)
         p->faults[k] = (Fault){ kind, at };
     }
     return true;
+}
+
+/* Those that once went wrong. */
+static bool
+next_known(uint64_t i, Schedule *p, const void *data)
+{
+    (void)data;
+    return known_schedule(i, p);
+}
+
+/* One that is given, and its neighbours. */
+static bool
+next_near(uint64_t i, Schedule *p, const void *data)
+{
+    *p = *(const Schedule *)data;
+    schedule_shift(p, i);
+    return i <= 2 * (uint64_t)near;
 }
 
 static void
@@ -350,14 +367,30 @@ run_given(const Schedule *given)
 }
 
 static int
+run_near(const Schedule *given)
+{
+    deadline_us = G_MAXINT64;
+    run_all(next_near, given);
+    printf("%" G_GUINT64_FORMAT " schedules, %" G_GUINT64_FORMAT " wrong\n", shared->schedules,
+           shared->failures);
+    return shared->failures > 0;
+}
+
+static int
 run_everything(const char *flow, uint64_t seed, unsigned lies, unsigned mutant, int seconds)
 {
     int64_t began = real_us();
 
+    deadline_us = began + seconds * G_TIME_SPAN_SECOND;
+    if (flow == NULL && mutant == MUTANT_NONE && !only_chance) {
+        run_all(next_known, NULL);
+        report("known ones", 0, began);
+    }
     unsigned n = 0, i = 0;
     for (const Flow *f = flows; f->name != NULL; f++)
         n += flow == NULL || strcmp(f->name, flow) == 0;
-    for (const Flow *f = flows; f->name != NULL && shared->failures < max_failures; f++) {
+    for (const Flow *f = flows; !only_chance && f->name != NULL && shared->failures < max_failures;
+         f++) {
         if (flow != NULL && strcmp(f->name, flow) != 0)
             continue;
         /* what one flow does not need is the next one's */
@@ -365,7 +398,7 @@ run_everything(const char *flow, uint64_t seed, unsigned lies, unsigned mutant, 
         explore(f, seed, lies, mutant);
     }
     deadline_us = began + seconds * G_TIME_SPAN_SECOND;
-    Space swarm = { .flow = flow != NULL ? find_flow(flow) : NULL, .seed = seed, .mutant = mutant };
+    Space swarm = { .flow = flow != NULL ? flow_find(flow) : NULL, .seed = seed, .mutant = mutant };
     uint64_t before = shared->schedules;
     int64_t swarm_began = real_us();
     run_all(next_swarm, &swarm);
@@ -401,7 +434,7 @@ run_mutants(void)
         max_failures = 1;
         deadline_us = real_us() + 60 * G_TIME_SPAN_SECOND;
         for (uint64_t seed = 1; shared->failures == 0 && real_us() < deadline_us; seed++)
-            explore(find_flow(table[i].flow), seed, table[i].lies, table[i].mutant);
+            explore(flow_find(table[i].flow), seed, table[i].lies, table[i].mutant);
         missed += shared->failures == 0;
         printf("mutant %-14s %s after %" G_GUINT64_FORMAT " schedules\n", name,
                shared->failures > 0 ? "found" : "NOT FOUND", shared->schedules - before);
@@ -428,7 +461,10 @@ main(int argc, char **argv)
         { "seconds", 0, 0, G_OPTION_ARG_INT, &seconds, "Many schedules, for so long", "N" },
         { "chance", 0, 0, G_OPTION_ARG_INT64, &chance_most,
           "Of those by chance at most so many: the same ones on every machine", "N" },
+        { "only-chance", 0, 0, G_OPTION_ARG_NONE, &only_chance, "Only those by chance", NULL },
         { "failures", 0, 0, G_OPTION_ARG_INT64, &failures, "Stop after so many", "N" },
+        { "near", 0, 0, G_OPTION_ARG_INT64, &near,
+          "The schedule that is given, and with its faults up to so many points off", "N" },
         { "trace", 0, 0, G_OPTION_ARG_NONE, &trace, "Tell what happens", NULL },
         { "mutants", 0, 0, G_OPTION_ARG_NONE, &mutants, "Are mistakes found?", NULL },
         { "strict", 0, 0, G_OPTION_ARG_NONE, &strict, "Count known debris, too", NULL },
@@ -462,7 +498,7 @@ main(int argc, char **argv)
         fprintf(stderr, "sim: there is no mutant %s\n", mutant);
         return 2;
     }
-    if (flow != NULL && (given.flow = find_flow(flow)) == NULL) {
+    if (flow != NULL && (given.flow = flow_find(flow)) == NULL) {
         fprintf(stderr, "sim: there is no flow %s\n", flow);
         return 2;
     }
@@ -479,5 +515,7 @@ main(int argc, char **argv)
         return run_everything(flow, given.seed, given.lies, given.mutant, seconds);
     if (given.flow == NULL)
         given.flow = flows;
+    if (near > 0)
+        return run_near(&given);
     return run_given(&given);
 }

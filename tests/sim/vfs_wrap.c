@@ -517,6 +517,26 @@ WRAP(mkdir)(const char *path, mode_t mode)
 }
 
 int
+WRAP(rmdir)(const char *path)
+{
+    const char *name = NULL;
+
+    point("rmdir");
+    VfsNode *dir = vfs_parent(path, &name);
+    if (vfs_find(path) == NULL)
+        return fail(ENOENT);
+    vfs_unlink(dir, name);
+    return 0;
+}
+
+int
+WRAP(chmod)(const char *path, mode_t mode)
+{
+    (void)mode;
+    return vfs_find(path) != NULL ? 0 : fail(ENOENT);
+}
+
+int
 WRAP(g_mkdir_with_parents)(const char *path, int mode)
 {
     return vfs_find(path) != NULL ? 0 : WRAP(mkdir)(path, (mode_t)mode);

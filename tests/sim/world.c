@@ -215,6 +215,13 @@ die_with(unsigned self, void (*func)(void), unsigned process)
 }
 
 static void
+definition_lost(SimDisk *disk)
+{
+    g_strlcpy(disk->defined, disk->defined_durable, sizeof disk->defined);
+    g_clear_pointer(&disk->defined_backing, g_ptr_array_unref);
+}
+
+static void
 power_loss(unsigned self)
 {
     host_is_off_until_us = fiber_now_us() + 3 * G_TIME_SPAN_SECOND;
@@ -225,10 +232,14 @@ power_loss(unsigned self)
     die_with(self, libvirtd_died, P_LIBVIRTD);
     die_with(self, daemon_died, P_DAEMON);
     vm.runs = false;
+    /* the definition is one file, put in place by a rename: what is lost are the last changes of
+     * it, of all disks */
+    int64_t lost_us = (plan.lies & LIE_DEFINITION) != 0 && fiber_chance(70)
+                          ? (int64_t)fiber_below(5 * G_TIME_SPAN_SECOND)
+                          : 0;
     for (unsigned i = 0; i < vm.n_disks; i++)
-        if ((plan.lies & LIE_DEFINITION) != 0 && fiber_chance(70) &&
-            fiber_now_us() - vm.disks[i].defined_us < 5 * G_TIME_SPAN_SECOND)
-            g_strlcpy(vm.disks[i].defined, vm.disks[i].defined_durable, 256);
+        if (fiber_now_us() - vm.disks[i].defined_us < lost_us)
+            definition_lost(&vm.disks[i]);
         else
             g_strlcpy(vm.disks[i].defined_durable, vm.disks[i].defined, 256);
     vfs_power_loss();

@@ -248,3 +248,10 @@ void daemon_reset(void);
 
 /* ---- flows.c ---- */
 extern const Flow flows[]; /* ends with a NULL name */
+const Flow *flow_find(const char *name); /* sim.c; NULL = there is none */
+
+/* ---- known.c: schedules that once went wrong ---- */
+/* False: there are no more than i. */
+bool known_schedule(uint64_t i, Schedule *ret);
+/* The i-th of its neighbours: 0 is itself. */
+void schedule_shift(Schedule *p, uint64_t i);

@@ -1048,10 +1048,10 @@ check_create(World *w)
 
     json_call(w, "GET", PATH("/jobs/%s", job), NULL, 200);
     while (g_strcmp0(json_text(w->doc, "status"), "started") == 0)
-        json_call(
-            w, "GET",
-            PATH("/jobs/%s?wait=10&rev=%" G_GINT64_FORMAT, job, (gint64)json_number(w->doc, "rev")),
-            NULL, 200);
+        json_call(w, "GET",
+                  PATH("/jobs/%s?wait=30&pace=30000&rev=%" G_GINT64_FORMAT, job,
+                       (gint64)json_number(w->doc, "rev")),
+                  NULL, 200);
     assert_at(w->doc, "status", "\"finished\"");
     json_call(w, "GET", PATH("/vms/" VM_ID "/snapshots/%s", id), NULL, 200);
     assert_at(w->doc, "snapshot_status", "\"ok\"");
@@ -1084,6 +1084,13 @@ check_delete(World *w)
     json_call(w, "GET", PATH("/jobs/%s/steps/x", job), NULL, 404);
     json_call(w, "GET", PATH("/jobs/x"), NULL, 404);
     json_call(w, "GET", PATH("/jobs/%s?wait=x", job), NULL, 400);
+    json_call(w, "GET", PATH("/jobs/%s?wait=1&pace=x", job), NULL, 400);
+    json_call(w, "GET", PATH("/jobs/%s?wait=1&pace=60001", job), NULL, 400);
+    /* it has another rev than 0 at once, but that is told after the pace */
+    int64_t asked = g_get_monotonic_time();
+    json_call(w, "GET", PATH("/jobs/%s?wait=10&rev=0&pace=150", job), NULL, 200);
+    assert_at(w->doc, "status", "\"started\"");
+    g_assert_cmpint(g_get_monotonic_time() - asked, >=, 150000);
     json_call(w, "POST", PATH("/jobs/x/cancel"), "{}", 404);
     assert_at(w->doc, "status", "\"failed\"");
     json_call(w, "POST", PATH("/jobs/x/resume"), "{}", 404);

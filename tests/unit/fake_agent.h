@@ -38,6 +38,7 @@ typedef struct {
     GHashTable *tombstones;
     GPtrArray *lines; /* every event line since the begin */
     int64_t highest_epoch;
+    const char *agent_id; /* of its journal */
     /* how to misbehave */
     const char *hold;      /* operations of this kind do not end by themselves */
     const char *fail_disk; /* merges of this disk (target) fail */
@@ -341,6 +342,16 @@ fake_pause(FakeAgent *a, const char *why)
     fake_pause_locked(a, why);
 }
 
+/* Its journal was damaged: the next one knows nothing. */
+static void G_GNUC_UNUSED
+fake_lose_journal(FakeAgent *a)
+{
+    WITH_LOCK(&a->lock);
+
+    g_ptr_array_set_size(a->operations, 0);
+    a->agent_id = "88888888-8888-4888-8888-888888888888";
+}
+
 /* ---- the calls ---- */
 
 static bool
@@ -352,8 +363,7 @@ fake_hello(void *self, const HttpRequest *request, const char *id, json_t *body,
 
     a->hellos++;
     *ret = json_pack("{s:s, s:s, s:s, s:I, s:b}", "name", "fake", "version", "1", "agent_id",
-                     "99999999-9999-4999-8999-999999999999", "epoch", (json_int_t)a->highest_epoch,
-                     "connected", 1);
+                     a->agent_id, "epoch", (json_int_t)a->highest_epoch, "connected", 1);
     return true;
 }
 
@@ -692,6 +702,7 @@ fake_new(const char *dir)
     a->tombstones = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     a->lines = g_ptr_array_new_with_free_func(g_free);
     a->log = g_string_new(NULL);
+    a->agent_id = "99999999-9999-4999-8999-999999999999";
     fake_start(a);
     return a;
 }

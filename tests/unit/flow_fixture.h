@@ -180,7 +180,7 @@ wait_for_end(Fixture *f, const char *job)
             g_error("job %s does not end: %s; the agent did: %s", job,
                     json_dumps(doc, JSON_INDENT(1)), f->agent->log->str);
         json_decref(doc);
-        doc = manager_job_wait(f->manager, job, rev, 1000, &error);
+        doc = manager_job_wait(f->manager, job, rev, 0, 1000, &error);
         g_assert_no_error(error);
     }
     return doc;

@@ -316,7 +316,7 @@ test_progress(Fixture *f, gconstpointer data)
     do {
         int64_t rev = doc != NULL ? json_number(doc, "rev") : 0;
         g_clear_pointer(&doc, json_decref);
-        doc = manager_job_wait(f->manager, job, rev, 1000, NULL);
+        doc = manager_job_wait(f->manager, job, rev, 0, 1000, NULL);
         progress = json_object_get(doc, "progress");
         g_assert_cmpint(g_get_monotonic_time(), <, until);
     } while (json_number(progress, "bytes_done") != 750);
@@ -615,7 +615,7 @@ test_dry_run(Fixture *f, gconstpointer data)
         if (cases[i].why != NULL && strstr(json_text(plan, "why"), cases[i].why) == NULL)
             g_error("%s does not name %s", json_text(plan, "why"), cases[i].why);
     }
-    jobs = manager_jobs(f->manager, NULL);
+    jobs = manager_jobs(f->manager, false, NULL);
     g_assert_cmpuint(json_array_size(jobs), ==, 0);
     g_assert_cmpuint(f->agent->begun, ==, 0);
     ASSERT_EVENTS(f, "1");
@@ -915,7 +915,7 @@ test_jobs_list(Fixture *f, gconstpointer data)
 
     second = begin_remove(f, S(1), NULL);
     two = wait_for_end(f, second);
-    jobs = manager_jobs(f->manager, &error);
+    jobs = manager_jobs(f->manager, false, &error);
     g_assert_cmpuint(json_array_size(jobs), ==, 2);
     g_assert_cmpstr(json_text(json_array_get(jobs, 0), "id"), ==, second);
     g_assert_true(json_equal(json_array_get(jobs, 0), two));
@@ -951,6 +951,63 @@ set_up_one_disk(Fixture *f)
     wait_for_host(f, true);
 }
 
+/* Starts a job, and the manager stops at the n-th fault point. False: it ended before. */
+static bool
+stop_at(Fixture *f, int n, const char *what, char **ret_job)
+{
+    const char *ids[] = { S(1), NULL };
+    int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
+    bool fired = false;
+
+    set_up_one_disk(f);
+    fault_arm(n);
+    *ret_job = g_str_equal(what, "create") ? begin_create(f, "x", NULL)
+                                           : begin_remove_of(f, ids, NULL, NULL);
+    g_assert_nonnull(*ret_job);
+    while (!fired) {
+        g_autoptr(json_t) now = job_document(f, *ret_job);
+        fired = fault_fired();
+        if (!g_str_equal(json_text(now, "status"), "started"))
+            break;
+        g_assert_cmpint(g_get_monotonic_time(), <, until);
+        g_usleep(200);
+    }
+    fired = fired || fault_fired();
+    fault_arm(-1);
+    return fired;
+}
+
+/* The same, and the agent loses its journal with all that it was told: what it may have done is in
+ * doubt. Nothing is done twice, and nothing is called failed that was done. */
+static void
+test_journal_is_lost_anywhere(gconstpointer what_)
+{
+    const char *what = what_;
+    unsigned done = 0, failed = 0;
+
+    for (int n = 0;; n++) {
+        Fixture f = { 0 };
+        g_autofree char *job = NULL;
+        bool fired = stop_at(&f, n, what, &job);
+
+        if (fired) {
+            fake_lose_journal(f.agent);
+            restart_manager(&f);
+        }
+        g_autoptr(json_t) doc = wait_for_end(&f, job);
+        const char *deed = g_str_equal(what, "create") ? "create x;" : "merge vda vda-1..vda-2;";
+        bool finished = g_str_equal(json_text(doc, "status"), "finished");
+        assert_log_has(&f, deed, finished ? 1 : 0);
+        done += finished;
+        failed += !finished;
+        tear_down(&f, NULL);
+        if (!fired)
+            break;
+    }
+    g_test_message("%s: %u done, %u not begun and said so", what, done, failed);
+    g_assert_cmpuint(done, >, 3);
+}
+
 /* Stop the manager at every fault point in turn: a new one on the same database finishes the
  * job, and every deed is done exactly once. The loop ends when a run passes no more points. */
 static void
@@ -960,25 +1017,8 @@ sweep(const char *what)
         Fixture f = { 0 };
         g_autofree char *job = NULL;
         g_autoptr(json_t) doc = NULL;
-        const char *ids[] = { S(1), NULL };
-        int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
-        bool fired = false;
+        bool fired = stop_at(&f, n, what, &job);
 
-        set_up_one_disk(&f);
-        fault_arm(n);
-        job = g_str_equal(what, "create") ? begin_create(&f, "x", NULL)
-                                          : begin_remove_of(&f, ids, NULL, NULL);
-        g_assert_nonnull(job);
-        while (!fired) {
-            g_autoptr(json_t) now = job_document(&f, job);
-            fired = fault_fired();
-            if (!g_str_equal(json_text(now, "status"), "started"))
-                break;
-            g_assert_cmpint(g_get_monotonic_time(), <, until);
-            g_usleep(200);
-        }
-        fired = fired || fault_fired();
-        fault_arm(-1);
         if (fired)
             restart_manager(&f);
         doc = wait_for_end(&f, job);
@@ -1035,6 +1075,10 @@ main(int argc, char **argv)
                tear_down);
     g_test_add("/flow/journal-is-lost/not-merged", Fixture, NULL, set_up, test_journal_is_lost,
                tear_down);
+    g_test_add_data_func("/flow/journal-is-lost/anywhere/create", "create",
+                         test_journal_is_lost_anywhere);
+    g_test_add_data_func("/flow/journal-is-lost/anywhere/remove", "remove",
+                         test_journal_is_lost_anywhere);
     ADD("/flow/taken-over", test_taken_over);
     g_test_add("/flow/leftovers-are-acknowledged", Fixture, NULL, set_up_quiet,
                test_leftovers_are_acknowledged, tear_down);

@@ -5,6 +5,8 @@
  */
 #include "storage/salvage.h"
 
+#include "base/clock.h"
+
 #include "../lib/image_tools.h"
 
 #include <glib/gstdio.h>
@@ -148,6 +150,63 @@ test_manifest(void)
     g_assert_cmpstr(before, ==, after);
 }
 
+/* ---- what is kept goes one day */
+
+static void
+keep(const Domain *domain, const char *op_id, const char *name)
+{
+    g_autofree char *path = image(domain->path, name, MIB, NULL, NULL);
+
+    g_assert_true(volume_delete(domain, op_id, path, TRASH_KEEP, NULL));
+}
+
+static void
+test_expire(void)
+{
+    FOLDER(folder);
+    g_autoptr(Domain) domain = domain_in(folder);
+    g_autofree char *trash = in(folder, ".livemerge/trash"), *undo = in(folder, ".livemerge/undo");
+    g_autoptr(GError) error = NULL;
+    int64_t now = clock_wall_ms();
+    const int64_t day = 24 * 3600 * INT64_C(1000);
+    Expired gone;
+
+    keep(domain, OP, "a.qcow2");
+    keep(domain, OP, "needed.qcow2");
+    keep(domain, "bbbbbbbb-0000-4000-8000-000000000001", "b.qcow2");
+    MUST(folder, "touch .livemerge/trash/something");
+    g_free(image_naming(folder, "top.qcow2", "needed.qcow2", "qcow2"));
+    g_assert_true(undo_put(domain, OP, "undo.json", "{}", false, &error));
+    g_assert_true(
+        undo_put(domain, "bbbbbbbb-0000-4000-8000-000000000001", "undo.json", "{}", false, &error));
+    clock_fake(now + 7 * day - 60 * 1000);
+    g_assert_true(trash_expire(domain, 7, &gone, &error));
+    g_assert_cmpuint(gone.files + gone.undos, ==, 0);
+
+    clock_fake_advance(2 * 60 * 1000);
+    g_assert_true(trash_expire(domain, 7, &gone, &error));
+    g_assert_no_error(error);
+    g_assert_cmpuint(gone.files, ==, 2);
+    g_assert_cmpuint(gone.undos, ==, 1); /* the other one could still put a file back */
+    g_assert_cmpuint(gone.bytes, >, 0);
+    MUST(folder, "test -e .livemerge/trash/something");
+    MUST(folder, "test -e .livemerge/trash/keep." OP ".0.needed.qcow2");
+    MUST(folder, "test -e .livemerge/undo/" OP "/undo.json");
+    MUST(folder, "test ! -e .livemerge/undo/bbbbbbbb-0000-4000-8000-000000000001");
+
+    MUST(folder, "rm top.qcow2");
+    g_assert_true(trash_expire(domain, 7, &gone, &error));
+    g_assert_cmpuint(gone.files, ==, 1);
+    g_assert_cmpuint(gone.undos, ==, 1);
+    g_assert_true(trash_expire(domain, 7, &gone, &error));
+    g_assert_cmpuint(gone.files + gone.undos, ==, 0);
+
+    MUST(folder, "mv .livemerge gone");
+    g_assert_false(trash_expire(domain, 7, &gone, &error));
+    g_assert_error(error, ERR, ERR_STORAGE);
+    clock_fake(now);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -156,5 +215,6 @@ main(int argc, char **argv)
     g_test_add_func("/salvage/trash", test_trash);
     g_test_add_func("/salvage/undo", test_undo);
     g_test_add_func("/salvage/manifest", test_manifest);
+    g_test_add_func("/salvage/expire", test_expire);
     return g_test_run();
 }

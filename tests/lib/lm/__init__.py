@@ -3,7 +3,7 @@
 guest that writes, the three programs."""
 
 from .util import BUILD, REPO, WorkDir, leftovers, run, wait_for
-from .host import Disk, Host, domain_xml, image_chain, make_domain, qemu_img
+from .host import Disk, Host, domain_xml, flip_data, image_chain, make_domain, qemu_img
 from .guest import Guest, Lost, Stream, build_guest, check_image, verify_acked
 from .site import Site, Vm, pattern_is
 from .wire import Wire
@@ -11,7 +11,7 @@ from .programs import Agent, Cli, Manager, Rest, items
 
 __all__ = [
     "BUILD", "REPO", "WorkDir", "leftovers", "run", "wait_for",
-    "Disk", "Host", "domain_xml", "image_chain", "make_domain", "qemu_img",
+    "Disk", "Host", "domain_xml", "flip_data", "image_chain", "make_domain", "qemu_img",
     "Guest", "Lost", "Stream", "build_guest", "check_image", "verify_acked",
     "Agent", "Cli", "Manager", "Rest", "items",
     "Site", "Vm", "Wire", "pattern_is",

@@ -129,6 +129,16 @@ def image_chain(leaf):
     return [layer["filename"] for layer in reversed(info)]
 
 
+def flip_data(path, guest_mib):
+    """Other data at a place of the guest's disk, in one volume."""
+    rows = json.loads(qemu_img("map", "-U", "--output=json", path).stdout)
+    row = next(row for row in rows if row["start"] <= guest_mib << 20 < row["start"] + row["length"])
+    assert row["data"] and row["depth"] == 0, row
+    with open(path, "r+b") as file:
+        file.seek(row["offset"] + (guest_mib << 20) - row["start"] + 4096)
+        file.write(b"something else")
+
+
 @dataclass
 class Disk:
     """A disk of make_domain(). With neither path nor xml a file DIRECTORY/NAME-TARGET.FORMAT of
@@ -152,7 +162,13 @@ AGENT_CHANNEL = """<controller type='virtio-serial'/>
 <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"""
 
 
-def domain_xml(name, disks, *, guest=True, memory=None, cmdline="", agent=False, vm_id=None):
+def monitor_xml(name):
+    """A second monitor of QEMU at /run/NAME.qmp of the host (qmp.py), which libvirt knows nothing of."""
+    return f"""<commandline xmlns="http://libvirt.org/schemas/domain/qemu/1.0">
+<arg value='-qmp'/><arg value='unix:/run/{name}.qmp,server=on,wait=off'/></commandline>"""
+
+
+def domain_xml(name, disks, *, guest=True, memory=None, cmdline="", agent=False, monitor=False, vm_id=None):
     """XML of a domain. guest: boots our writer, which listens on /run/NAME.serial of the host; without,
     the VM has nothing to boot and is there for its disks alone."""
     disk_xml = "\n".join(disk.to_xml(f"vd{chr(ord('a') + i)}") for i, disk in enumerate(disks))
@@ -170,7 +186,7 @@ def domain_xml(name, disks, *, guest=True, memory=None, cmdline="", agent=False,
 {disk_xml}
 <controller type='usb' model='none'/><memballoon model='none'/>
 {serial}{AGENT_CHANNEL if agent else ""}
-</devices></domain>"""
+</devices>{monitor_xml(name) if monitor else ""}</domain>"""
 
 
 def make_domain(host, name, directory, disks=1, *, start=True, paused=False, **options):

@@ -199,8 +199,10 @@ class Vm:
         def ended():
             return self.job(job_id)["status"] != "started"
 
-        wait_for(ended, timeout, f"job {job_id} of VM {self.name} ends: {self.job(job_id)}\n"
-                                 f"{self.site.agent.tail()}", every=0.05)
+        try:
+            wait_for(ended, timeout, f"job {job_id} of VM {self.name} ends", every=0.05)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}: {self.job(job_id)}\n{self.site.logs()}") from None
         job = self.job(job_id)
         assert job["status"] == status, f"{status} was expected:\n{job}\n{self.site.logs()}"
         return job

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""kill -9 of agent, manager, libvirtd, QEMU, and of all at once, at the fault points of every flow: afterwards
+the VM is as before the flow or as after it, with every acknowledged write. `make test-crash` does them all
+(LM_CRASH=all); here is a sample of every flow, point and victim."""
+
+import dataclasses
+import json
+import os
+import time
+
+import pytest
+
+from lm import Site
+from lm.crash import Crash, Missed
+from lm.crash_cases import SAMPLE, cases_of, not_passed, sample
+from lm.crash_flows import FLOWS
+from lm.subject import Subject
+from lm.util import BUILD
+
+MODE = os.environ.get("LM_CRASH", "sample")  # discover, all, everything: see tests/crash/run
+RESULTS = BUILD / "crash"
+BY_NAME = {flow.name: flow for flow in FLOWS}
+
+
+@pytest.fixture(scope="module")
+def site():
+    """An installation on XFS, so that graft can be had too. All points that are passed are noted."""
+    whole = Site("xfs")
+    os.environ["LIVEMERGE_FAULT_TRACE"] = str(whole.work / "trace")
+    try:
+        yield whole.up()
+    finally:
+        del os.environ["LIVEMERGE_FAULT_TRACE"]
+        whole.down()
+
+
+class Subjects:
+    """A VM for each flow; a new one after a case that went wrong."""
+
+    def __init__(self, site):  # pylint: disable=redefined-outer-name
+        self.site, self.made, self.kept = site, 0, {}
+
+    def take(self, flow):
+        subject = self.kept.pop(flow.name, None)
+        if subject is not None and not subject.is_worn():
+            subject.power_on()
+            return subject
+        if subject is not None:
+            subject.vm.remove()
+        self.made += 1
+        return Subject(self.site, f"c{self.made}", disks=flow.disks, mib=flow.mib, runs=flow.runs)
+
+    def give_back(self, flow, subject):
+        self.kept[flow.name] = subject
+
+
+@pytest.fixture(scope="module")
+def subjects(site):  # pylint: disable=redefined-outer-name
+    return Subjects(site)
+
+
+def perform(site, subjects, flow, case=None):  # pylint: disable=redefined-outer-name
+    """Runs a case (None: the flow alone, for its points) on a VM that was used before, if it was left well.
+    Returns how many writes were compared, and the points."""
+    subject = subjects.take(flow)
+    try:
+        flow.prepare(subject)
+        crash = Crash(site, flow, subject, case)
+        points = crash.trace(site.work / f"trace-{flow.name}") if case is None else crash.run()
+    except BaseException:
+        for daemon in (site.agent, site.manager):
+            if daemon.runs():
+                daemon.kill9()  # it may stand at a point
+        (site.work / "v" / "ballast").unlink(missing_ok=True)
+        site.mend()
+        subject.vm.remove()
+        raise
+    subjects.give_back(flow, subject)
+    return len(subject.log), points
+
+
+def cases():
+    """Those of this run; those of make test-crash follow from what "discover" found."""
+    if MODE == "discover":
+        return []
+    if MODE == "sample":
+        return sample()
+    found = []
+    for flow in FLOWS:
+        points = json.loads((RESULTS / f"{flow.name}.points").read_text(encoding="utf-8"))
+        found += cases_of(flow, points, MODE == "everything")
+    return found
+
+
+def note(case, outcome, writes, seconds, text=""):
+    """A line for the summary of tests/crash/run."""
+    RESULTS.mkdir(exist_ok=True)
+    line = json.dumps({**dataclasses.asdict(case), "outcome": outcome, "writes": writes,
+                       "seconds": round(seconds, 2), "text": text})
+    with open(RESULTS / "results", "a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+@pytest.mark.skipif(MODE != "discover", reason="only to find the points of a flow")
+@pytest.mark.parametrize("flow", FLOWS, ids=[flow.name for flow in FLOWS])
+def test_points(site, subjects, flow):  # pylint: disable=redefined-outer-name
+    """The flow, undisturbed; which points it passes is what the others stand on."""
+    _, points = perform(site, subjects, flow)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{flow.name}.points").write_text(json.dumps(points, indent=1), encoding="utf-8")
+
+
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_crash(site, subjects, case):  # pylint: disable=redefined-outer-name
+    began = time.monotonic()
+    try:
+        writes, _ = perform(site, subjects, BY_NAME[case.flow], case)
+    except Missed as missed:
+        note(case, "missed", 0, time.monotonic() - began)
+        assert case.nth > 1 or case.victim == "daemon", f"a point that is not passed any more: {missed}"
+        pytest.skip(str(missed))
+    except BaseException as error:
+        note(case, "failed", 0, time.monotonic() - began, str(error)[:4000])
+        raise
+    note(case, "passed", writes, time.monotonic() - began)
+
+
+@pytest.mark.skipif(MODE != "sample", reason="tests/crash/run looks by itself")
+def test_every_point_is_passed(site, request):  # pylint: disable=redefined-outer-name
+    """A fault point that no flow passes proves nothing."""
+    ran = [item for item in request.session.items if item.name.startswith("test_crash[")]
+    if len(ran) < sum(map(len, SAMPLE.values())):
+        pytest.skip("not all cases were run")
+    passed = (site.work / "trace").read_text(encoding="utf-8").split()
+    assert not not_passed(passed), "no flow of crash_flows.py passes these points; add one, or the reason to NOT_PASSED"

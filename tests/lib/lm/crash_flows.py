@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The flows that are crashed: what is asked for, on which VM, and what it leaves when it ends well."""
+
+import os
+import signal
+from dataclasses import dataclass, field
+from typing import Callable, Optional
+
+from .crash import VICTIMS, is_stopped
+from .host import flip_data
+from .programs import items
+from .util import run, wait_for
+
+COLD_VICTIMS = ("agent", "manager", "libvirtd", "all")
+
+
+# ---- what the user asks for: words of the command line
+
+def create(*options):
+    def words(subject):
+        return ("snapshot", "create", subject.name, f"s{subject.made + 1}", "--no-wait", *options)
+    return words
+
+
+def delete(strategy, *which, options=()):
+    """which: indexes of snapshots, oldest first; none: all."""
+    def words(subject):
+        names = list(subject.marks)
+        doomed = [names[i] for i in which] or names
+        return ("snapshot", "delete", subject.name, *doomed, "-y", "--no-wait", "--strategy", strategy, *options)
+    words.which = which
+    return words
+
+
+def rename(subject):
+    return ("snapshot", "rename", subject.name, list(subject.marks)[0], f"r{subject.made}-{len(subject.log)}")
+
+
+def fix(subject):
+    return ("doctor", subject.name, "--fix", "-y", "--no-wait")
+
+
+def undo(subject):
+    return ("doctor", subject.name, "--undo", subject.fixed_by, "--no-wait")
+
+
+# ---- what is so when it has ended; before, nothing has changed
+
+def created(crash, done):
+    if done:
+        crash.subject.made += 1
+        crash.subject.marks[f"s{crash.subject.made}"] = (crash.first, len(crash.subject.log))
+
+
+def deleted(crash, done):
+    names = list(crash.subject.marks)
+    for i in crash.flow.words.which or range(len(names)):
+        if done:
+            del crash.subject.marks[names[i]]
+
+
+def renamed(crash, done):
+    marks = crash.subject.marks
+    if done:
+        new = crash.client.args[-1]
+        crash.subject.marks = {new if i == 0 else name: mark for i, (name, mark) in enumerate(marks.items())}
+
+
+def mended(crash, done):
+    assert done, f"the doctor gave up: {crash.client.communicate()}"
+
+
+def undone(crash, done):
+    """What was wrong is wrong again."""
+    assert done, f"the doctor gave up: {crash.client.communicate()}"
+    found = items(crash.site.cli("doctor", crash.subject.name, "--json", code=1).json, "findings", "finding")
+    assert [f["class"] for f in found] == ["stale-definition"], found
+    crash.site.cli("doctor", crash.subject.name, "--fix", "-y")
+
+
+def cancelled(crash, done):
+    """What was cancelled in time has left everything as it was, but restore points that had been begun upon."""
+    if done:
+        deleted(crash, done)
+    elif crash.flow.name == "cancel":
+        crash.subject.unusable.add(list(crash.subject.marks)[-1])
+
+
+# ---- what happens meanwhile
+
+def cancel(crash):
+    job, = crash.jobs()
+    crash.site.cli("job", "cancel", job["id"], "--no-wait")
+
+
+def spoil_what_is_built(crash):
+    """The agent stands before it compares; a new volume gets other data."""
+    agent = crash.site.agent
+    wait_for(lambda: is_stopped(agent), 60, "the agent has stopped before its check")
+    chain = set(crash.subject.chains()[0])
+    new = [path for path in crash.subject.vm.files() if path not in chain]
+    flip_data(max(new, key=lambda path: os.stat(path).st_blocks), 2)
+    os.kill(agent.pid, signal.SIGCONT)
+
+
+def ballast(crash):
+    return crash.site.work / "v" / "ballast"
+
+
+def fill_storage(crash):
+    """Somebody takes all but half of the reserve while data move. For the last point: and gives it back."""
+    st = os.statvfs(crash.site.work / "v")
+    job = wait_for(crash.jobs, 20, "the job is there")[0]["id"]
+    wait_for(lambda: crash.subject.vm.job(job).get("progress", {}).get("bytes_done"), 30, "data move")
+    run("fallocate", "-l", (st.f_bavail - st.f_blocks // 40) * st.f_frsize, ballast(crash))
+    if crash.case is None or crash.case.point == "agent.space.before-release":
+        wait_for(lambda: "attention" in crash.subject.vm.job(job), 30, "the job has paused")
+        give_back(crash)
+
+
+def give_back(crash):
+    ballast(crash).unlink(missing_ok=True)
+
+
+# ---- what spoils a VM
+
+def redefine(subject, change):
+    """Somebody defined the VM anew."""
+    file = subject.site.work / f"{subject.name}.xml"
+    file.write_text(change(subject.site.host.virsh("dumpxml", subject.name, "--inactive")), encoding="utf-8")
+    subject.site.host.virsh("define", str(file))
+
+
+def old_leaf_is_defined(subject):
+    base, *_, leaf = subject.chains()[0]
+    redefine(subject, lambda xml: xml.replace(leaf, base))
+
+
+def fixed_already(subject):
+    old_leaf_is_defined(subject)
+    jobs = subject.site.cli("doctor", subject.name, "--fix", "-y", "--json").json
+    subject.fixed_by = items(jobs, "job")[0]["id"]
+
+
+def virsh_takes_a_snapshot(subject):
+    """The doctor is to adopt it under its name."""
+    subject.made += 1
+    subject.site.host.virsh("snapshot-create-as", subject.name, f"s{subject.made}", "--disk-only", "--no-metadata")
+
+
+def adopted(crash, done):
+    mended(crash, done)
+    crash.subject.marks[f"s{crash.subject.made}"] = (crash.first, crash.first)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """words(subject): what is asked for; ended(crash, done): what then is so."""
+    name: str
+    words: Callable
+    ended: Callable
+    layers: int = 2          # snapshots that it needs
+    disks: int = 1
+    mib: int = 8
+    runs: bool = True
+    leaf_mib: int = 0        # so much in the leaf: graft seals one with more than 4 MiB
+    options: tuple = ()      # of its snapshots
+    may_fail: bool = False
+    often: bool = False      # every victim at every point; else one victim a point, in turn
+    keeps: str = "undo"      # what may be left in .livemerge, to be looked at by a person
+    ignored: tuple = ()      # what the doctor finds all the same
+    faults: str = ""         # further ones
+    spoil: Optional[Callable] = None      # (subject), before it begins
+    meddle: Optional[Callable] = None     # (crash), when it has begun
+    at_point: Optional[Callable] = None   # (crash), while it stands there
+    recovered: Optional[Callable] = None  # (crash), when all run again
+    victims: tuple = field(default=VICTIMS)
+    only: str = ""           # prefixes of the points that are meant, if not all
+
+    def prepare(self, subject):
+        """The subject as the flow wants it."""
+        subject.layers(self.layers, *self.options)
+        if self.leaf_mib:
+            subject.write(0, 0, self.leaf_mib << 20)
+        if self.spoil:
+            self.spoil(subject)
+
+
+FLOWS = [
+    Flow("create", create(), created, layers=1, disks=2, may_fail=True, often=True),
+    Flow("create-memory", create("--memory"), created, layers=0, may_fail=True),
+    Flow("create-off", create(), created, layers=1, disks=2, runs=False, victims=COLD_VICTIMS),
+    Flow("commit", delete("commit", 0), deleted, disks=2, often=True),
+    Flow("commit-active", delete("commit-active", -1), deleted, disks=2, often=True),
+    Flow("all", delete("auto"), deleted, disks=2),
+    Flow("memory", delete("auto", 0), deleted, layers=1, options=("--memory",)),
+    Flow("copy", delete("copy", -1), deleted),
+    Flow("graft", delete("graft", -1), deleted),
+    Flow("graft-sealed", delete("graft", 0), deleted, mib=8, leaf_mib=6, often=True),
+    Flow("cold-commit", delete("cold-commit", -1), deleted, runs=False, victims=(*COLD_VICTIMS, "daemon"), often=True),
+    Flow("cold-graft", delete("graft", -1), deleted, runs=False, victims=COLD_VICTIMS),
+    Flow("cold-copy", delete("copy", 0), deleted, runs=False, victims=COLD_VICTIMS),
+    Flow("rename", rename, renamed, layers=2),
+    Flow("doctor", fix, mended, spoil=old_leaf_is_defined),
+    Flow("undo", undo, undone, spoil=fixed_already),
+    Flow("cancel", delete("commit-active", -1), cancelled, may_fail=True, leaf_mib=6,
+         at_point=cancel, only="agent.merge agent.pivot manifest."),
+    Flow("cancel-graft", delete("graft", -1), cancelled, may_fail=True, leaf_mib=6, at_point=cancel,
+         only="agent.merge agent.graft agent.pivot qcow2-build-share"),
+    Flow("differs", delete("graft", -1, options=("--verify", "full")), deleted, may_fail=True, leaf_mib=6,
+         faults="agent.verify.before=stop@1", meddle=spoil_what_is_built, keeps="undo|trash/keep",
+         only="agent.verify.differs agent.verify.set-aside agent.graft.before-unseal agent.graft.before-remove-seal"),
+    Flow("hold", delete("commit-active", -1, options=("--bandwidth", "10")), deleted, mib=64, leaf_mib=48,
+         meddle=fill_storage, recovered=give_back, only="agent.space"),
+    Flow("adopt", fix, adopted, layers=1, spoil=virsh_takes_a_snapshot, ignored=("absolute-path",)),
+]

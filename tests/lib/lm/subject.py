@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A VM without a guest for the crash tests: every acknowledged write is logged, the instant of every snapshot
+is known, and everything that a user could see of it is compared with that."""
+
+import random
+import re
+
+from .guest import check_image
+from .host import Disk, image_chain, qemu_img
+from .programs import items
+from .qmp import BLOCK, Log, Qmp, Write
+from .util import run, wait_for
+
+MOST_LAYERS = 7  # a VM with more is given up for a new one
+OURS = re.compile(r"(domain|rates)\.json|vms|vms/[0-9a-f-]+\.(json|lock)|trash")
+
+
+class Subject:
+    """Lives through many cases, as long as all of them end well."""
+
+    def __init__(self, site, name, *, disks=1, mib=8, runs=True):
+        self.site, self.name, self.disks, self.runs = site, name, disks, runs
+        self.vm = site.vm(name, [Disk(f"{mib}M") for _ in range(disks)], start=runs, monitor=True)
+        self.log = Log(disks, mib << 20)
+        self.qmp = Qmp(site.host, name)
+        self.marks = {}     # of each snapshot: the instants between which it was taken
+        self.unusable = set()  # snapshots that a merge which was given up may have changed
+        self.fixed_by = None  # a job of the doctor
+        self.made = 0       # snapshots so far
+        self.leaks = False  # a QEMU was killed: clusters that nobody uses may be left
+        self.random = random.Random(name)
+
+    @property
+    def targets(self):
+        return [f"vd{chr(ord('a') + i)}" for i in range(self.disks)]
+
+    # ---- deeds
+
+    def write(self, disk, offset, length):
+        """One write, flushed; logged when it was acknowledged."""
+        byte = 1 + len(self.log) % 255
+        words = (f"write -P {byte} {offset} {length}", "flush")
+        if self.runs:
+            self.qmp.io(disk, *words)
+        else:
+            commands = [word for line in words for word in ("-c", line)]
+            run("qemu-io", "-f", "qcow2", *commands, self.leaves()[self.targets[disk]])
+        self.log.writes.append(Write(disk, offset, length, byte))
+
+    def write_some(self):
+        """On each disk a few blocks, whole clusters and parts."""
+        for disk in range(self.disks):
+            for length in (BLOCK, 16 * BLOCK):
+                self.write(disk, self.random.randrange(self.log.size // length) * length, length)
+
+    def write_if_it_runs(self):
+        """Nobody writes while it is suspended."""
+        if self.runs and self.qmp.runs():
+            self.write_some()
+
+    def snap(self, *options):
+        """Another snapshot; its name."""
+        self.made += 1
+        name = f"s{self.made}"
+        self.vm.snap(name, options=options)
+        self.marks[name] = (len(self.log), len(self.log))
+        return name
+
+    def layers(self, count, *options):
+        """At least so many snapshots, each with data of its own, and data in the leaf."""
+        while len(self.marks) < count:
+            self.write_some()
+            self.snap(*options)
+        self.write_some()
+
+    def is_worn(self):
+        return len(self.marks) > MOST_LAYERS or bool(self.unusable)
+
+    def power_on(self):
+        """Once the start guard and QEMU's locks let it; a VM that is suspended by us is waited for."""
+        def runs():
+            state = self.site.host.state(self.name)
+            if state == "shut off":
+                self.site.host.virsh("start", self.name)
+            return state == "running"
+
+        if self.runs and not self.qmp.runs():
+            wait_for(runs, 60, f"VM {self.name} runs again", every=0.1)
+
+    # ---- what is true
+
+    def leaves(self, inactive=False):
+        """{target: file that the VM writes}."""
+        disks = self.site.host.xml(self.name, inactive).findall("devices/disk")
+        return {disk.find("target").get("dev"): disk.find("source").get("file") for disk in disks}
+
+    def chains(self):
+        return [image_chain(leaf) for leaf in self.leaves().values()]
+
+    def _content(self, paths):
+        """What a guest would read of each disk whose leaf is the path."""
+        raw = self.site.work / f"{self.name}.raw"
+        found = []
+        for path in paths:
+            qemu_img("convert", "-U", "-O", "raw", path, raw)
+            found.append(bytearray(raw.read_bytes()))
+        raw.unlink()
+        return found
+
+    def check_content(self, chains):
+        """Every acknowledged write is there and nothing else; each snapshot holds one instant, the same on all
+        disks. Its instant is known from then on."""
+        leaf = self._content([chain[-1] for chain in chains])
+        now = len(self.log)
+        assert self.log.instant(leaf, now, now) is not None, \
+            f"LOST of {now} acknowledged writes of {self.name}: {self.log.difference(leaf, now)}"
+        for number, (name, (first, last)) in enumerate(list(self.marks.items())):
+            if name in self.unusable:
+                continue
+            found = self._content([chain[number] for chain in chains])
+            instant = self.log.instant(found, first, last)
+            assert instant is not None, f"LOST: snapshot {name} of {self.name} holds no instant from write {first} to " \
+                                        f"{last}: {self.log.difference(found, last)}"
+            self.marks[name] = (instant, instant)
+
+    def check_list(self, chains):
+        """The snapshots are listed, all of them good; each has its volume, and its memory if it says so."""
+        snapshots = self.vm.snapshots()
+        assert list(snapshots) == list(self.marks), f"{list(snapshots)} are listed, not {list(self.marks)}"
+        bad = [s for name, s in snapshots.items() if name not in self.unusable and
+               (s["snapshot_status"] != "ok" or s.get("unusable"))]
+        assert not bad, f"not as good as they were: {bad}"
+        for chain in chains:
+            assert len(chain) == len(self.marks) + 1, f"snapshots {list(self.marks)}, but the chain is {chain}"
+        memory = [f for f in self.vm.files() if f.endswith(".memory")]
+        assert len(memory) == sum(s["persist_memorystate"] for s in snapshots.values()), memory
+
+    def check_files(self, chains, kept="undo"):
+        """All volumes are clean; libvirt's two definitions agree; nothing else lies about but what is kept for
+        a person."""
+        wanted = {path for chain in chains for path in chain}
+        for path in wanted:
+            check_image(path, self.leaks, share=self.runs)
+        inactive, live = self.leaves(inactive=True), [chain[-1] for chain in chains]
+        assert list(inactive.values()) == live, f"the definition is stale: {inactive}, and the VM runs on {live}"
+        wait_for(lambda: not self._debris(wanted, kept), 10, f"no debris is left: {self._debris(wanted, kept)}")
+
+    def _debris(self, wanted, kept):
+        notes = self.vm.directory / ".livemerge"
+        left = [f for f in self.vm.files() if f not in wanted and not f.endswith(".memory")]
+        names = {str(f.relative_to(notes)) for f in notes.rglob("*")}
+        return left + [name for name in names if not OURS.fullmatch(name) and not re.match(kept, name)]
+
+    def check_doctor(self, ignored=()):
+        """Nothing is wrong, and no operation is left that the manager has not acknowledged."""
+        def looks():
+            said = self.site.cli("doctor", self.name, "--json", code=None).json
+            return None if items(said, "busy_vms", "vm") else said
+
+        said = wait_for(looks, 30, f"no operation of VM {self.name} is left", every=0.1)
+        found = [f for f in items(said, "findings", "finding") if f["class"] not in ignored]
+        assert not found, f"the doctor found: {found}"
