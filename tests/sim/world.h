@@ -247,7 +247,7 @@ bool daemon_runs(void);
 void daemon_reset(void);
 
 /* ---- flows.c ---- */
-extern const Flow flows[]; /* ends with a NULL name */
+extern const Flow flows[];               /* ends with a NULL name */
 const Flow *flow_find(const char *name); /* sim.c; NULL = there is none */
 
 /* ---- known.c: schedules that once went wrong ---- */
