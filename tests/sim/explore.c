@@ -18,7 +18,8 @@
 #define REPLAYED 1000 /* one in so many schedules is run again though nothing is wrong with it */
 #define STUCK_S 120   /* one unit in real time */
 #define MAX_FLOWS 64
-#define LIES_BY_CHANCE ((1U << LIES) - 1)
+/* the others are not withstood wholly */
+#define LIES_BY_CHANCE (((1U << LIES) - 1) & ~(unsigned)(LIE_LOSES_VM | LIE_NO_MIRROR))
 
 typedef enum { NEAR, SINGLE, PAIRS, SWARM } Kind;
 
