@@ -474,6 +474,13 @@ look(Agent *agent, AgentVm *entry, bool closely, HvDomain **ret_hv, GError **err
     }
     if (ret_hv != NULL)
         *ret_hv = hv_domain_share(hv);
+    /* its definition may name an old leaf: nothing is written down */
+    if (hv->state == VM_UNKNOWN) {
+        g_free(vm->unmanaged);
+        vm->unmanaged = g_strdup(HV_LOST);
+        publish(agent, entry, vm);
+        return true;
+    }
     if (!is_busy(agent, entry))
         note_foreign_jobs(agent, hv, vm, closely);
     if (home != NULL && !is_busy(agent, entry) && !manifest_save(home, vm, &problem)) {

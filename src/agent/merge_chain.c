@@ -235,7 +235,8 @@ Life
 merge_life(const Operation *op, const HvDomain *hv, GError **error)
 {
     if (hv->instance == NULL && hv->state != VM_DOWN) {
-        error_set(error, ERR_BUSY, "VM '%s' is starting or stopping just now", hv->name);
+        error_set(error, ERR_BUSY, "VM '%s': %s", hv->name,
+                  hv->state == VM_UNKNOWN ? HV_LOST : "it is starting or stopping just now");
         return LIFE_UNCLEAR;
     }
     return merge_same_instance(op, hv) ? LIFE_SAME : LIFE_OTHER;

@@ -236,10 +236,11 @@ add_to_tree(Operation *op, Vm *vm, const HvDomain *hv)
         snapshot->parent = g_strdup(((Snapshot *)vm->snapshots->pdata[vm->snapshots->len - 1])->id);
     snapshot->quiesced = json_flag(json_object_get(op->row.data, "result"), "quiesced");
     snapshot->config = g_strdup(hv->inactive_xml != NULL ? hv->inactive_xml : hv->xml);
-    if (memory != NULL) {
-        struct stat st;
+    /* libvirt removes it when QEMU dies while it is written, even if the disks have switched */
+    struct stat st;
+    if (memory != NULL && stat(memory, &st) == 0) {
         snapshot->memory = g_strdup(memory);
-        snapshot->memory_size = stat(memory, &st) == 0 ? (uint64_t)st.st_size : 0;
+        snapshot->memory_size = (uint64_t)st.st_size;
     }
     json_array_foreach (json_object_get(op->row.data, "disks"), i, disk) {
         Disk *d = vm_disk(vm, json_text(disk, "id"));

@@ -339,7 +339,8 @@ look_at_suspended(Host *host)
 
     for (guint i = 0; i < vms->len; i++) {
         const Vm *vm = vms->pdata[i];
-        if (vm->state == VM_SUSPENDED && g_strcmp0(vm->host, host->name) == 0)
+        if ((vm->state == VM_SUSPENDED || vm->state == VM_UNKNOWN) &&
+            g_strcmp0(vm->host, host->name) == 0)
             look_at_vm(host, vm->id, "?fresh=1");
     }
 }

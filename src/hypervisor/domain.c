@@ -208,6 +208,26 @@ find_instance(Libvirt *self, const char *vm_id)
     return found;
 }
 
+/* A libvirtd that was killed can come back without a VM that runs: it refuses a status file that it
+ * has itself written right after a pivot, and takes the VM for off, on its old leaf (seen with
+ * libvirt 9.0). So after each connection its word is compared once with the processes. */
+static bool
+is_surely_off(Libvirt *self, const char *vm_id)
+{
+    g_mutex_lock(&self->lock);
+    bool known = g_hash_table_contains(self->seen_off, vm_id);
+    g_mutex_unlock(&self->lock);
+
+    if (known)
+        return true;
+    g_autofree char *instance = instance_look(vm_id, NULL);
+    if (instance != NULL)
+        return false;
+    WITH_LOCK(&self->lock);
+    g_hash_table_add(self->seen_off, g_strdup(vm_id));
+    return true;
+}
+
 static char *
 read_xml(virDomainPtr domain, unsigned flags, GError **error)
 {
@@ -311,6 +331,7 @@ look_once(Libvirt *self, virDomainPtr domain, const char *vm_id, bool *ret_torn,
     }
     look->state = map_state(domain, state, reason, &look->state_detail);
     bool active = look->state != VM_DOWN;
+    bool hidden = !active && !is_surely_off(self, vm_id);
     if (active)
         look->instance = find_instance(self, vm_id);
     if (!read_definitions(domain, look, active, error) ||
@@ -325,6 +346,10 @@ look_once(Libvirt *self, virDomainPtr domain, const char *vm_id, bool *ret_torn,
     look->has_managed_save = saved > 0;
     if (!active && look->has_managed_save)
         look->state = VM_SUSPENDED;
+    if (hidden) {
+        look->state = VM_UNKNOWN;
+        look->state_detail = g_strdup("lost");
+    }
 
     g_autofree char *instance_now = active ? find_instance(self, vm_id) : NULL;
     *ret_torn = !same_moment(domain, state, reason) || g_strcmp0(instance_now, look->instance) != 0;

@@ -66,6 +66,12 @@ typedef struct {
     char *inactive_xml;       /* NULL if transient */
     gint shared;              /* owners beside the first */
 } HvDomain;
+/* What is to be said of a VM whose state is VM_UNKNOWN. */
+#define HV_LOST                                                                                   \
+    "libvirt takes it for off, but its QEMU runs (libvirtd was killed and has lost it). Nothing " \
+    "is "                                                                                         \
+    "lost. Shut it down from inside, or end that process; then start it again"
+
 HvDomain *hv_domain_new(void);
 /* One owner more of what nobody changes any more; each calls hv_domain_free(). */
 HvDomain *hv_domain_share(HvDomain *domain);

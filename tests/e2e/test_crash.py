@@ -124,30 +124,38 @@ def test_sigterm_is_quick_and_harmless(site, vm, daemon):
 
 @pytest.mark.parametrize("attempt", range(4))
 def test_libvirtd_forgets_a_pivot(site, vm, attempt):
-    """It is killed just after it has sent the pivot, and may never show what QEMU has done: the guest goes on all
-    the same, nothing is lost, and the delete ends when the VM was powered off, at the latest."""
+    """It is killed just after it has sent the pivot. It may never show what QEMU has done: the guest goes on all the
+    same, and the delete ends when the VM was powered off, at the latest. It may even take the VM for off: then
+    nothing is done until QEMU has ended. Nothing is lost."""
     one = writing_vm(vm)
-    pid, status = site.host.libvirtd_pid(), site.host.run_path(f"libvirt/qemu/{one.name}.xml")
+    libvirtd, qemu = site.host.libvirtd_pid(), site.host.qemu_pid(one.name)
+    status = site.host.run_path(f"libvirt/qemu/{one.name}.xml")
     job_id = one.begin_delete("s3", options=("--strategy", "commit-active"))
     wait_for(lambda: "ready='pivot'" in status.read_text(encoding="utf-8") or ended(one, job_id), 20,
              "libvirt has written down that it pivots", every=0.0002)
     time.sleep(attempt * 0.002)  # not for luck: another place each time
-    os.kill(pid, signal.SIGKILL)
+    os.kill(libvirtd, signal.SIGKILL)
     site.host.start()
-    wait_for(lambda: site.host.state(one.name) == "running", 20, "the guest is not left suspended")
-    one.guest.wait_acked(200)
-    wait_for(lambda: ended(one, job_id) or "power the VM off" in one.job(job_id).get("waiting_for", ""), 30,
-             "the delete has ended, or says what it waits for")
+    wait_for(lambda: site.host.state(one.name) in ("running", "shut off"), 20, "the guest is not left suspended")
+    lost = site.host.state(one.name) == "shut off"
+    if not lost:
+        one.guest.wait_acked(200)
+    wait_for(lambda: ended(one, job_id) or
+             ("its QEMU runs" if lost else "power the VM off") in one.job(job_id).get("waiting_for", ""), 30,
+             f"the delete has ended, or says what it waits for (lost: {lost})")
     if not ended(one, job_id):
-        assert one.names() == ["s1", "s2", "s3"]
-        refused = site.cli("snapshot", "create", one.name, "now", code=4)
-        assert "power" in refused.err or "job" in refused.err, refused
+        site.cli("snapshot", "create", one.name, "now", code=4)
+    for stream in one.guest.streams.values() if lost else ():
+        stream.running = False
+    if lost:
+        os.kill(qemu, signal.SIGKILL)
+    elif not ended(one, job_id):
         for disk in ("vda", "vdb"):
             one.guest.stop_stream(disk)
         site.host.virsh("destroy", one.name)
     one.wait_job(job_id)
     assert one.names() == ["s1", "s2"]
-    one.power_off_and_verify()
+    one.power_off_and_verify(leaks=lost)
 
 
 @pytest.mark.parametrize("daemon", ["agent", "manager"])

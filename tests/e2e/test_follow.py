@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What happens to VMs behind our back is seen by events, within two seconds."""
 
+import os
+import signal
 import time
 
 from lm import items, wait_for
@@ -81,6 +83,28 @@ def test_libvirtd_restarts(site, vm):
     two.wait_status("down", SOON)
     one.snap("s1")
     assert one.names() == ["s1"]
+
+
+def test_libvirt_has_lost_a_vm_that_runs(site, vm):
+    """A libvirtd that was killed right after a pivot can refuse its own status file, and takes the VM for off: it
+    is not believed, and nothing is merged under the QEMU that writes."""
+    one = vm().layers("s1", "s2")
+    old = one.chain()
+    qemu, status = site.host.qemu_pid(one.name), site.host.run_path(f"libvirt/qemu/{one.name}.xml")
+    site.host.kill9()
+    status.unlink()
+    site.host.start()
+    site.wait_ready()
+    assert site.host.state(one.name) == "shut off", "libvirt was to have lost it"
+    one.wait_status("unknown", 15)
+    refused = site.cli("snapshot", "delete", one.name, "s1", "-y", code=4)
+    assert "its QEMU runs" in refused.err, refused
+    assert "its QEMU runs" in site.cli("snapshot", "create", one.name, "now", code=4).err
+    os.kill(qemu, signal.SIGKILL)
+    one.wait_status("down", 30)
+    assert one.chain() == old and one.names() == ["s1", "s2"]
+    one.delete("s1", "s2")
+    one.expect_layers(3)
 
 
 def test_events_are_told(site, vm):

@@ -72,10 +72,14 @@ test_any_label(void)
     static const struct {
         const char *value, *wanted;
     } rows[] = {
-        { "a\"b", "a_total{vm=\"a\\\"b\"} 1\n" },       { "a\\b", "a_total{vm=\"a\\\\b\"} 1\n" },
-        { "a\nb", "a_total{vm=\"a\\nb\"} 1\n" },        { "", "a_total{vm=\"\"} 1\n" },
-        { NULL, "a_total{vm=\"\"} 1\n" },               { "ü€", "a_total{vm=\"ü€\"} 1\n" },
-        { "\xff", "a_total{vm=\"\xef\xbf\xbd\"} 1\n" }, { "}", "a_total{vm=\"}\"} 1\n" },
+        { "a\"b", "a_total{vm=\"a\\\"b\"} 1\n" },
+        { "a\\b", "a_total{vm=\"a\\\\b\"} 1\n" },
+        { "a\nb", "a_total{vm=\"a\\nb\"} 1\n" },
+        { "", "a_total{vm=\"\"} 1\n" },
+        { NULL, "a_total{vm=\"\"} 1\n" },
+        { "ü€", "a_total{vm=\"ü€\"} 1\n" },
+        { "\xff", "a_total{vm=\"\xef\xbf\xbd\"} 1\n" },
+        { "}", "a_total{vm=\"}\"} 1\n" },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {

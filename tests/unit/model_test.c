@@ -104,7 +104,8 @@ test_json_names(void)
         "unmanaged "
         "volumes | allocated foreign format id path read_only used_by virtual_size | comment "
         "config date disks id "
-        "memory memory_size name parent quiesced record | disk_id unusable volume_id | base disk_id id "
+        "memory memory_size name parent quiesced record | disk_id unusable volume_id | base "
+        "disk_id id "
         "kind strategy top";
     g_autoptr(Vm) vm = make_full_vm();
     g_autoptr(json_t) json = vm_to_json(vm);
