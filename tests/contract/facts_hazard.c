@@ -222,12 +222,12 @@ h9_vm_is_lost(Run *run)
     must(run, "start-libvirtd", "ok");
     must(run, "connected", "connected");
     g_autofree char *word = ops_do(&run->ops, "look a");
-    if (!g_str_has_prefix(word, "off"))
+    if (!g_str_has_prefix(word, "lost"))
         return;
     run->shown = true;
     pid_t pid = real_qemu_pid();
-    is_so(run, pid > 0, "the VM is off, and QEMU does not run");
-    must(run, "look a", "off def=a2|off def=a0");
+    is_so(run, pid > 0, "the VM is lost, and QEMU does not run");
+    must(run, "look a", "lost def=a2|lost def=a0");
     must(run, "write a 5", "ok");
     must(run, "start", "hypervisor"); /* QEMU's locks on the images hold it back */
     if (pid > 0)
@@ -252,7 +252,7 @@ const Fact hazard_facts[] = {
       .body = h5_reuse_smaller },
     { "H6/disks that are not listed get overlays", "snapshot.c: every disk is listed", .disks = 2,
       .body = h6_all_disks },
-    { "H9/a VM that runs is off for libvirt",
+    { "H9/a VM that runs is lost by libvirt",
       "recovery: \"off\" does not prove that QEMU is gone; "
       "its image locks do",
       .rounds = 10, .body = h9_vm_is_lost },

@@ -388,10 +388,11 @@ do_moment(Ops *ops, char **args)
 static const char *
 state_word(const HvDomain *domain)
 {
-    return domain->state == VM_UP       ? "up"
-           : domain->state == VM_PAUSED ? "paused"
-           : domain->state == VM_DOWN   ? "off"
-                                        : "changing";
+    return domain->state == VM_UP        ? "up"
+           : domain->state == VM_PAUSED  ? "paused"
+           : domain->state == VM_DOWN    ? "off"
+           : domain->state == VM_UNKNOWN ? "lost"
+                                         : "changing";
 }
 
 static void

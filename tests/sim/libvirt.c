@@ -136,7 +136,9 @@ state_now(void)
 {
     if (vm.starting)
         return VM_UP; /* no instance yet */
-    return !libvirt_sees_vm() ? VM_DOWN : vm.paused ? VM_PAUSED : VM_UP;
+    if (vm.runs && vm.lost)
+        return VM_UNKNOWN; /* libvirt says off; domain.c looks at the processes, too */
+    return !vm.runs ? VM_DOWN : vm.paused ? VM_PAUSED : VM_UP;
 }
 
 GPtrArray *
@@ -236,6 +238,8 @@ op_look(Hypervisor *hv, const char *vm_id, GError **error)
     domain->id = g_strdup(vm.id);
     domain->name = g_strdup(vm.name);
     domain->state = state_now();
+    if (domain->state == VM_UNKNOWN)
+        domain->state_detail = g_strdup("lost");
     domain->persistent = true;
     domain->memory = 1 << 28;
     domain->vcpus = 1;
