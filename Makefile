@@ -7,6 +7,7 @@
 #   make test       everything, and two minutes of fuzzing beside it; TESTS="tests/e2e/test_delete.py -k leaf" for a part of the end to end tests
 #   make model      the protocol, checked by spin: a part of make test
 #   make sim        the product's own code in a simulated host, with faults at every point; SECONDS=600 for longer
+#   make contract   what src/hypervisor promises, on the simulator and on libvirt and QEMU: a part of make test
 #   make test-crash everybody is killed at every fault point of every flow, about half an hour; ALL=everything for hours of it
 #   make check      formatting, include direction, static analysis, spelling
 #   make bench      against virsh and libvirt's own delete; writes build/bench.json
@@ -17,7 +18,7 @@ JOBS ?= $(shell nproc)
 
 SECONDS ?= 60
 
-.PHONY: all configure unit model sim test test-crash e2e check demo bench fuzz install clean
+.PHONY: all configure unit model sim contract test test-crash e2e check demo bench fuzz install clean
 
 all: configure
 	@ninja -C build -j $(JOBS)
@@ -46,6 +47,10 @@ sim: all
 	@tests/sim/run --seconds $(SECONDS) $(if $(CHANCE),--chance $(CHANCE))
 	@tests/sim/run --mutants
 
+contract: all
+	@tools/install-deps.sh test
+	@tests/contract/run build
+
 e2e: all
 	@tools/install-deps.sh test
 	@tests/lib/guest/build.sh build/guest
@@ -55,7 +60,7 @@ test:
 	@tools/install-deps.sh test
 	@mkdir -p build/fuzz; setsid nice -n 19 tests/fuzz/run 60 >build/fuzz/out 2>&1 & fuzz=$$!; \
 	    trap 'kill -- -$$fuzz 2>/dev/null' EXIT; trap 'exit 1' INT TERM; \
-	    $(MAKE) --no-print-directory unit model sim e2e SECONDS=150 CHANCE=4000 || exit; \
+	    $(MAKE) --no-print-directory unit model sim contract e2e SECONDS=150 CHANCE=4000 || exit; \
 	    wait $$fuzz; status=$$?; cat build/fuzz/out; exit $$status
 
 test-crash: all

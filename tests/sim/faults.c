@@ -170,6 +170,13 @@ kill_self(unsigned self, bool manager)
 }
 
 static void
+definition_lost(SimDisk *disk)
+{
+    g_strlcpy(disk->defined, disk->defined_durable, sizeof disk->defined);
+    g_clear_pointer(&disk->defined_backing, g_ptr_array_unref);
+}
+
+static void
 lose_definitions(void)
 {
     /* the definition is one file, put in place by a rename: what is lost are the last changes of
@@ -179,7 +186,7 @@ lose_definitions(void)
                           : 0;
     for (unsigned i = 0; i < vm.n_disks; i++)
         if (fiber_now_us() - vm.disks[i].defined_us < lost_us)
-            g_strlcpy(vm.disks[i].defined, vm.disks[i].defined_durable, 256);
+            definition_lost(&vm.disks[i]);
         else
             g_strlcpy(vm.disks[i].defined_durable, vm.disks[i].defined, 256);
 }

@@ -24,6 +24,7 @@ libvirt_show_vm(void)
         memset(&disk->live, 0, sizeof disk->live);
         memset(&disk->status, 0, sizeof disk->status);
         libvirt_show_graph(disk);
+        disk->live_is_read = disk->mirror_is_read = false;
         libvirt_save_status(disk);
     }
 }
@@ -135,6 +136,8 @@ state_now(void)
 {
     if (vm.starting)
         return VM_UP; /* no instance yet */
+    if (vm.runs && vm.lost)
+        return VM_UNKNOWN; /* libvirt says off; domain.c looks at the processes, too */
     return !vm.runs ? VM_DOWN : vm.paused ? VM_PAUSED : VM_UP;
 }
 
@@ -148,6 +151,12 @@ libvirt_copy_backing(const GPtrArray *from)
     return to;
 }
 
+static const char *
+format_of(const char *path)
+{
+    return g_str_has_suffix(path, ".raw") ? "raw" : "qcow2";
+}
+
 static HvDisk *
 disk_new_of(const SimDisk *disk, const char *source)
 {
@@ -157,9 +166,35 @@ disk_new_of(const SimDisk *disk, const char *source)
     hv->bus = g_strdup("virtio");
     hv->device = g_strdup("disk");
     hv->type = g_strdup("file");
-    hv->format = g_strdup(g_str_has_suffix(source, ".raw") ? "raw" : "qcow2");
+    hv->format = g_strdup(format_of(source));
     hv->source = g_strdup(source);
     return hv;
+}
+
+/* The seam's promise, as domain.c keeps it: a mirror without a job is what a killed libvirtd
+ * remembers of one, and QEMU knows which leaf it writes. */
+static void
+correct_lost_pivot(const SimDisk *disk, HvDisk *hv)
+{
+    bool pivots = g_strcmp0(hv->mirror_ready, "pivot") == 0;
+    const char *leaf = ((Node *)disk->graph->pdata[0])->path;
+    bool pivoted = g_str_equal(leaf, hv->mirror_path);
+
+    if ((!pivots && g_strcmp0(hv->mirror_ready, "yes") != 0) || disk->job.type != HV_JOB_NONE ||
+        (!pivoted && !pivots))
+        return;
+    if (pivoted) {
+        g_free(hv->source);
+        g_free(hv->format);
+        hv->source = g_strdup(leaf);
+        hv->format = g_strdup(hv->mirror_format);
+        g_clear_pointer(&hv->backing, g_ptr_array_unref);
+        hv->backing_terminated = false;
+    }
+    g_clear_pointer(&hv->mirror_job, g_free);
+    g_clear_pointer(&hv->mirror_path, g_free);
+    g_clear_pointer(&hv->mirror_ready, g_free);
+    hv->lost_pivot = true;
 }
 
 static HvDisk *
@@ -174,7 +209,9 @@ live_disk(const SimDisk *disk)
         return hv;
     hv->mirror_job = g_strdup(view->mirror_job);
     hv->mirror_path = g_strdup(view->mirror_path);
+    hv->mirror_format = g_strdup(format_of(view->mirror_path));
     hv->mirror_ready = *view->mirror_ready != '\0' ? g_strdup(view->mirror_ready) : NULL;
+    correct_lost_pivot(disk, hv);
     return hv;
 }
 
@@ -201,10 +238,12 @@ op_look(Hypervisor *hv, const char *vm_id, GError **error)
     domain->id = g_strdup(vm.id);
     domain->name = g_strdup(vm.name);
     domain->state = state_now();
+    if (domain->state == VM_UNKNOWN)
+        domain->state_detail = g_strdup("lost");
     domain->persistent = true;
     domain->memory = 1 << 28;
     domain->vcpus = 1;
-    domain->instance = vm.runs ? g_strdup(vm.instance) : NULL;
+    domain->instance = libvirt_sees_vm() ? g_strdup(vm.instance) : NULL;
     domain->xml = g_strdup("<domain/>");
     domain->inactive_xml = g_strdup("<domain/>");
     if (domain->disks == NULL)
@@ -212,8 +251,8 @@ op_look(Hypervisor *hv, const char *vm_id, GError **error)
     if (domain->inactive == NULL)
         domain->inactive = g_ptr_array_new_with_free_func((GDestroyNotify)hv_disk_free);
     for (unsigned i = 0; i < vm.n_disks && !mutant_is_blind(); i++) {
-        g_ptr_array_add(domain->disks,
-                        vm.runs ? live_disk(&vm.disks[i]) : libvirt_defined_disk(&vm.disks[i]));
+        g_ptr_array_add(domain->disks, libvirt_sees_vm() ? live_disk(&vm.disks[i])
+                                                         : libvirt_defined_disk(&vm.disks[i]));
         g_ptr_array_add(domain->inactive, libvirt_defined_disk(&vm.disks[i]));
     }
     return domain;
@@ -239,7 +278,7 @@ op_job_look(Hypervisor *hv, const char *vm_id, const char *target, HvJob *ret_jo
     if (disk == NULL)
         return error_set(error, ERR_HYPERVISOR, "no disk %s", target);
     const Job *job = &disk->job;
-    if (!vm.runs || job->type == HV_JOB_NONE || job->state == JOB_CONCLUDED)
+    if (!libvirt_sees_vm() || job->type == HV_JOB_NONE || job->state == JOB_CONCLUDED)
         return true;
     if (fiber_now_us() - job->began_us < 200000 && world_lies(LIE_NO_JOB, 20))
         return true;

@@ -46,6 +46,7 @@ GPtrArray *libvirt_copy_backing(const GPtrArray *from);
 HvDisk *libvirt_defined_disk(const SimDisk *disk);
 
 /* ---- libvirt_do.c ---- */
+bool libvirt_sees_vm(void); /* it runs, and libvirtd knows it */
 bool libvirt_needs_running(GError **error);
 void libvirt_save_status(SimDisk *disk);
 void libvirt_show_graph(SimDisk *disk);

@@ -4,9 +4,15 @@
 #include <string.h>
 
 bool
+libvirt_sees_vm(void)
+{
+    return vm.runs && !vm.lost;
+}
+
+bool
 libvirt_needs_running(GError **error)
 {
-    return vm.runs || error_set(error, ERR_HYPERVISOR, "domain is not running");
+    return libvirt_sees_vm() || error_set(error, ERR_HYPERVISOR, "domain is not running");
 }
 
 void
@@ -39,10 +45,12 @@ libvirt_show_no_mirror(SimDisk *disk)
     *disk->live.mirror_job = *disk->live.mirror_path = *disk->live.mirror_ready = '\0';
 }
 
+/* backing: what the definition says of the files below, as far as it does (owned); NULL = nothing
+ */
 static void
-define(SimDisk *disk, const char *source)
+define(SimDisk *disk, const char *source, GPtrArray *backing)
 {
-    if (strcmp(disk->defined, source) == 0 && disk->defined_backing == NULL)
+    if (backing == NULL && strcmp(disk->defined, source) == 0 && disk->defined_backing == NULL)
         return;
     if (fiber_now_us() - disk->defined_us > 5 * G_TIME_SPAN_SECOND)
         g_strlcpy(disk->defined_durable, disk->defined, sizeof disk->defined_durable);
@@ -50,8 +58,49 @@ define(SimDisk *disk, const char *source)
     g_strlcpy(disk->defined, source, sizeof disk->defined);
     if (disk->defined_backing != NULL)
         g_ptr_array_unref(disk->defined_backing);
-    disk->defined_backing = NULL;
+    disk->defined_backing = backing;
     world_trace("the definition of %s names %s", disk->target, source);
+}
+
+/* A snapshot puts the overlay on top of what the definition said before. */
+static void
+define_overlay(SimDisk *disk, const char *overlay)
+{
+    GPtrArray *backing = libvirt_copy_backing(disk->defined_backing);
+
+    g_ptr_array_insert(backing, 0, g_strdup(disk->defined));
+    define(disk, overlay, backing);
+}
+
+/* What libvirt has found out by itself is not written into a definition; what it has read in its
+ * status file is taken for said by the user. */
+static GPtrArray *
+backing_after_pivot(SimDisk *disk, HvJobType type)
+{
+    if (type == HV_JOB_COPY)
+        disk->live_is_read = disk->mirror_is_read;
+    return disk->live_is_read && disk->live.backing->len > 0
+               ? libvirt_copy_backing(disk->live.backing)
+               : NULL;
+}
+
+/* After a commit the definition follows if it names all layers down to the base; else it says
+ * nothing of them any more. */
+static GPtrArray *
+backing_after_commit(const SimDisk *disk)
+{
+    GPtrArray *kept = g_ptr_array_new_with_free_func(g_free);
+    bool to_base = false;
+
+    for (guint i = 0; disk->defined_backing != NULL && i < disk->defined_backing->len; i++) {
+        const char *path = disk->defined_backing->pdata[i];
+        to_base |= strcmp(path, disk->job.base) == 0;
+        if (g_ptr_array_find_with_equal_func(disk->live.backing, path, g_str_equal, NULL))
+            g_ptr_array_add(kept, g_strdup(path));
+    }
+    if (!to_base)
+        g_clear_pointer(&kept, g_ptr_array_unref);
+    return kept;
 }
 
 /* libvirt knows of a job that has ended: the views follow, and it is dismissed. */
@@ -70,6 +119,15 @@ libvirt_conclude_job(SimDisk *disk)
     libvirt_show_no_mirror(disk);
     if (outcome == HV_JOB_COMPLETED)
         libvirt_show_graph(disk);
+    if ((plan.lies & LIE_LOSES_VM) != 0 && type != HV_JOB_COMMIT && vm.life == life) {
+        *disk->status.mirror_job = '\0'; /* see libvirtd.c */
+        fiber_point("libvirt saves a status that it cannot read");
+        if (!vm.runs || vm.life != life)
+            return;
+    }
+    GPtrArray *backing = outcome != HV_JOB_COMPLETED ? NULL
+                         : type == HV_JOB_COMMIT     ? backing_after_commit(disk)
+                                                     : backing_after_pivot(disk, type);
     if ((plan.lies & LIE_FORGETS) != 0)
         qemu_dismiss(disk);
     fiber_point("libvirt saves its status");
@@ -77,10 +135,13 @@ libvirt_conclude_job(SimDisk *disk)
         return;
     libvirt_save_status(disk);
     qemu_dismiss(disk);
+    qemu_close_left(disk);
     disk->concluding = false;
     fiber_point("libvirt saves the definition");
-    if (outcome == HV_JOB_COMPLETED && type != HV_JOB_COMMIT && vm.runs && vm.life == life)
-        define(disk, disk->live.source);
+    if (outcome == HV_JOB_COMPLETED && vm.runs && vm.life == life)
+        define(disk, type == HV_JOB_COMMIT ? disk->defined : disk->live.source, backing);
+    else if (backing != NULL)
+        g_ptr_array_unref(backing);
     libvirt_send(HV_EVENT_BLOCK_JOB, disk->target, outcome);
 }
 
@@ -101,8 +162,9 @@ handle_job_event(void *data)
         return;
     if (event->status != HV_JOB_READY) {
         libvirt_conclude_job(disk);
-    } else if (*disk->live.mirror_path != '\0' && disk->job.state == JOB_READY) {
-        g_strlcpy(disk->live.mirror_ready, "yes", sizeof disk->live.mirror_ready);
+    } else if (disk->job.state == JOB_READY) {
+        if (*disk->live.mirror_path != '\0')
+            g_strlcpy(disk->live.mirror_ready, "yes", sizeof disk->live.mirror_ready);
         libvirt_save_status(disk);
         libvirt_send(HV_EVENT_BLOCK_JOB, disk->target, HV_JOB_READY);
     }
@@ -128,36 +190,110 @@ libvirt_vm_stopped(void)
     libvirt_send(HV_EVENT_DOMAIN, NULL, 0);
 }
 
+/* Those that an earlier libvirtd left in QEMU have the names that it gives to the next ones, once.
+ */
+static bool
+add_nodes(GError **error)
+{
+    if (vm.left_nodes) {
+        vm.left_nodes = false;
+        return error_set(error, ERR_HYPERVISOR, "Duplicate nodes with node-name");
+    }
+    vm.adds_nodes = true;
+    fiber_point("libvirt has given QEMU the new file");
+    return libvirt_needs_running(error);
+}
+
+/* How deep libvirt believes this file to be; -1 = not in the chain */
+static int
+depth_in_view(const View *view, const char *path)
+{
+    guint i = 0;
+
+    if (strcmp(view->source, path) == 0)
+        return 0;
+    return g_ptr_array_find_with_equal_func(view->backing, path, g_str_equal, &i) ? (int)i + 1 : -1;
+}
+
+static bool
+check_files(const SimDisk *disk, const Call *call, GError **error)
+{
+    if (call->type == HV_JOB_COPY)
+        return vfs_find(call->base) != NULL ||
+               error_set(error, ERR_HYPERVISOR, "missing existing file");
+    int base = depth_in_view(&disk->live, call->base);
+    int top = call->top != NULL ? depth_in_view(&disk->live, call->top) : 0;
+    if (base < 0 || top < 0)
+        return error_set(error, ERR_HYPERVISOR, "could not find image in chain");
+    if (call->top != NULL && top == 0)
+        return error_set(error, ERR_HYPERVISOR, "active layer requires active flag");
+    return base > top || error_set(error, ERR_HYPERVISOR, "base is not below top");
+}
+
+/* A pivot that it takes for under way for ever, see libvirtd.c */
+static bool
+lost_pivot(const SimDisk *disk)
+{
+    return disk->job.type == HV_JOB_NONE && strcmp(disk->live.mirror_ready, "pivot") == 0;
+}
+
+static bool
+check_job(SimDisk *disk, const Call *call, GError **error)
+{
+    /* what it looks at first depends */
+    bool files_first =
+        call->type == HV_JOB_ACTIVE_COMMIT || (call->type == HV_JOB_COMMIT && fiber_chance(50));
+
+    if (files_first && !check_files(disk, call, error))
+        return false;
+    if (disk->job.type != HV_JOB_NONE || disk->concluding || lost_pivot(disk))
+        return error_set(error, ERR_BUSY, "disk '%s' already in active block job", disk->target);
+    if (!check_files(disk, call, error))
+        return false;
+    const Node *leaf = disk->graph->pdata[0];
+    if (strcmp(disk->live.source, leaf->path) != 0 ||
+        (call->type != HV_JOB_COPY &&
+         (graph_find(disk, call->base, NULL) == NULL ||
+          (call->top != NULL && graph_find(disk, call->top, NULL) == NULL))))
+        return error_set(error, ERR_HYPERVISOR, "Need a root block node");
+    return call->type != HV_JOB_COPY || add_nodes(error);
+}
+
+static void
+show_mirror(SimDisk *disk, const Call *call)
+{
+    if (call->type == HV_JOB_COMMIT)
+        return;
+    disk->mirror_is_read = false;
+    g_strlcpy(disk->live.mirror_path, call->base, sizeof disk->live.mirror_path);
+    g_strlcpy(disk->live.mirror_job, call->type == HV_JOB_COPY ? "copy" : "active-commit",
+              sizeof disk->live.mirror_job);
+}
+
+/* The status file knows of the job before QEMU does, and of its mirror only after. */
 static bool
 do_job(Call *call, GError **error)
 {
     SimDisk *disk = call->disk;
-    const char *top = call->top;
+    bool early = (plan.lies & LIE_NO_MIRROR) == 0;
 
-    if (!libvirt_needs_running(error))
+    if (!libvirt_needs_running(error) || !check_job(disk, call, error))
         return false;
-    if (disk->job.type != HV_JOB_NONE || disk->concluding)
-        return error_set(error, ERR_BUSY, "disk '%s' already in active block job", disk->target);
-    const Node *leaf = disk->graph->pdata[0];
-    if (strcmp(disk->live.source, leaf->path) != 0)
-        return error_set(error, ERR_HYPERVISOR, "could not find base image");
-    if (call->type != HV_JOB_COPY && (graph_find(disk, call->base, NULL) == NULL ||
-                                      (top != NULL && graph_find(disk, top, NULL) == NULL)))
-        return error_set(error, ERR_HYPERVISOR, "could not find image in chain");
-    if (call->type == HV_JOB_COPY && vfs_find(call->base) == NULL)
-        return error_set(error, ERR_HYPERVISOR, "missing existing file");
-    /* first in the status file, then in QEMU */
-    if (call->type != HV_JOB_COMMIT) {
-        g_strlcpy(disk->live.mirror_path, call->base, sizeof disk->live.mirror_path);
-        g_strlcpy(disk->live.mirror_job, call->type == HV_JOB_COPY ? "copy" : "active-commit",
-                  sizeof disk->live.mirror_job);
-    }
+    if (early)
+        show_mirror(disk, call);
     libvirt_save_status(disk);
     fiber_point("libvirt has saved its status");
     if (!libvirt_needs_running(error))
         return false;
-    qemu_job_start(disk, call->type, call->base, top);
+    qemu_job_start(disk, call->type, call->base, call->top);
     disk->job.bandwidth = call->bandwidth;
+    vm.adds_nodes = false;
+    if (!early) {
+        fiber_point("QEMU has started the job");
+        if (disk->job.type == call->type)
+            show_mirror(disk, call);
+        libvirt_save_status(disk);
+    }
     fiber_point("libvirt has started the job");
     return true;
 }
@@ -217,6 +353,7 @@ do_set_bandwidth(Call *call, GError **error)
     if (job->type == HV_JOB_NONE || job->state == JOB_CONCLUDED)
         return error_set(error, ERR_HYPERVISOR, "no active block job");
     job->bandwidth = call->bandwidth;
+    job->moved = 0;
     fiber_wake(job, true);
     return true;
 }
@@ -256,10 +393,8 @@ do_cancel(Call *call, GError **error)
     Job *job = &call->disk->job;
     unsigned number = job->number;
 
-    if (!libvirt_needs_running(error))
-        return false;
-    if (job->type == HV_JOB_NONE)
-        return true;
+    if (!libvirt_sees_vm() || job->type == HV_JOB_NONE)
+        return true; /* as jobs.c asks again */
     job->cancel = true;
     fiber_wake(job, true);
     return end_of_job(call->disk, number, vm.life, error);
@@ -353,27 +488,47 @@ op_resume(Hypervisor *hv, const char *vm_id, GError **error)
     return libvirt_do((Client *)hv, "resume", &(Call){ .func = do_resume }, error);
 }
 
+/* Of a VM that is off only the definition changes. */
+static bool
+snapshot_off(const Call *call, GError **error)
+{
+    for (unsigned i = 0; i < call->n; i++)
+        if (vfs_find(call->disks[i].overlay) == NULL)
+            return error_set(error, ERR_HYPERVISOR, "missing existing file");
+    for (unsigned i = 0; i < call->n; i++)
+        define(qemu_disk(call->disks[i].target), call->disks[i].overlay, NULL);
+    return true;
+}
+
 static bool
 do_snapshot(Call *call, GError **error)
 {
     unsigned life = vm.life;
 
-    if (!libvirt_needs_running(error))
-        return false;
+    if (!libvirt_sees_vm())
+        return snapshot_off(call, error);
     for (unsigned i = 0; i < call->n; i++) {
         SimDisk *disk = qemu_disk(call->disks[i].target);
         if (disk == NULL || vfs_find(call->disks[i].overlay) == NULL)
             return error_set(error, ERR_HYPERVISOR, "missing existing file");
-        if (disk->job.type != HV_JOB_NONE)
+        if (lost_pivot(disk))
             return error_set(error, ERR_BUSY, "disk already in active block job");
+        /* one whose mirror libvirt has lost is refused by QEMU, if libvirt has lost that it runs */
+        if (disk->job.type != HV_JOB_NONE)
+            return error_set(error,
+                             disk->job.type == HV_JOB_COMMIT || *disk->live.mirror_path != '\0' ||
+                                     fiber_chance(50)
+                                 ? ERR_BUSY
+                                 : ERR_HYPERVISOR,
+                             "disk already in active block job");
         if (strcmp(((Node *)disk->graph->pdata[0])->path, disk->live.source) != 0)
             return error_set(error, ERR_HYPERVISOR, "Duplicate nodes");
     }
-    fiber_point("libvirt takes the snapshot");
-    if (!libvirt_needs_running(error))
+    if (!add_nodes(error))
         return false;
     if (!qemu_snapshot(call->disks, call->n))
         return error_set(error, ERR_HYPERVISOR, "the transaction failed");
+    vm.adds_nodes = false;
     fiber_point("QEMU has switched to the overlays");
     if (!vm.runs || vm.life != life)
         return error_set(error, ERR_HYPERVISOR, "domain is not running");
@@ -383,7 +538,7 @@ do_snapshot(Call *call, GError **error)
     }
     fiber_point("libvirt saves the definition");
     for (unsigned i = 0; i < call->n; i++)
-        define(qemu_disk(call->disks[i].target), call->disks[i].overlay);
+        define_overlay(qemu_disk(call->disks[i].target), call->disks[i].overlay);
     return true;
 }
 
@@ -419,9 +574,9 @@ do_redefine(Call *call, GError **error)
     (void)error;
     fiber_point("libvirt is about to redefine");
     for (unsigned i = 0; i < call->n; i++)
-        define(qemu_disk(call->targets[i]), call->sources[i]);
+        define(qemu_disk(call->targets[i]), call->sources[i], NULL);
     for (unsigned i = 0; i < vm.n_disks; i++)
-        define(&vm.disks[i], vm.disks[i].defined);
+        define(&vm.disks[i], vm.disks[i].defined, NULL);
     libvirt_send(HV_EVENT_DOMAIN, NULL, 0);
     return true;
 }

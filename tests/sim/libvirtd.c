@@ -34,8 +34,10 @@ do_start(Call *call, GError **error)
     char why[128] = "";
 
     (void)call;
-    if (vm.runs || vm.starting)
+    if (libvirt_sees_vm() || vm.starting)
         return error_set(error, ERR_BUSY, "domain is already running");
+    if (vm.lost) /* QEMU locks its images */
+        return error_set(error, ERR_HYPERVISOR, "Failed to get \"write\" lock");
     vm.starting = vm.in_hook = true;
     fiber_point("libvirt asks its hook");
     bool ok = ask_the_hook(why);
@@ -52,6 +54,7 @@ do_start(Call *call, GError **error)
     for (unsigned i = 0; i < vm.n_disks; i++) {
         libvirt_show_no_mirror(&vm.disks[i]);
         libvirt_show_graph(&vm.disks[i]);
+        vm.disks[i].live_is_read = false;
         libvirt_save_status(&vm.disks[i]);
     }
     libvirt_send(HV_EVENT_DOMAIN, NULL, 0);
@@ -84,6 +87,8 @@ libvirtd_died(void)
     if (!vm.libvirtd)
         return;
     vm.libvirtd = vm.starting = vm.in_hook = false;
+    vm.left_nodes |= vm.adds_nodes;
+    vm.adds_nodes = false;
     for (guint i = 0; i < libvirt_calls->len; i++) {
         Call *call = libvirt_calls->pdata[i];
         if (call->done)
@@ -109,22 +114,29 @@ reconnect(void *data)
         if (disk->live.backing != NULL)
             g_ptr_array_unref(disk->live.backing);
         disk->live = saved;
+        disk->live_is_read = disk->mirror_is_read = true;
         disk->concluding = false;
         if (disk->job.state == JOB_CONCLUDED && *disk->live.mirror_path != '\0')
             *disk->live.mirror_job = '\0';
+        /* "unknown mirror job type ''": it does not load the domain */
+        vm.lost |= vm.runs && *disk->status.mirror_path != '\0' && *disk->status.mirror_job == '\0';
         if (!vm.runs)
             libvirt_show_no_mirror(disk);
     }
     vm.libvirtd = true;
-    fiber_sleep_us(1000 + (int64_t)fiber_below(30000));
-    for (unsigned i = 0; i < vm.n_disks && vm.runs; i++) {
+    fiber_sleep_us(1000 + (int64_t)fiber_below(fiber_chance(30) ? 300000 : 30000));
+    for (unsigned i = 0; i < vm.n_disks && libvirt_sees_vm(); i++) {
         SimDisk *disk = &vm.disks[i];
-        if (disk->job.type == HV_JOB_NONE)
+        /* a pivot of which it has forgotten the end is shown for ever */
+        if (disk->job.type == HV_JOB_NONE && strcmp(disk->live.mirror_ready, "pivot") != 0)
             libvirt_show_no_mirror(disk);
         else if (disk->job.state == JOB_CONCLUDED)
             libvirt_conclude_job(disk);
-        else if (disk->job.state == JOB_READY && *disk->live.mirror_path != '\0')
+        else if (disk->job.state == JOB_READY && *disk->live.mirror_path != '\0') {
             g_strlcpy(disk->live.mirror_ready, "yes", sizeof disk->live.mirror_ready);
+            if (fiber_chance(50)) /* if the client is back in time */
+                libvirt_send(HV_EVENT_BLOCK_JOB, disk->target, HV_JOB_READY);
+        }
     }
 }
 

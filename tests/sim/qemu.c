@@ -55,14 +55,10 @@ graph_open(SimDisk *disk, const char *leaf, const GPtrArray *said, char *ret_why
         }
         g_ptr_array_add(disk->graph, node);
         raw = node->image.backing_raw;
-        /* what libvirt says goes before what the header says */
-        if (said == NULL)
-            g_strlcpy(path, node->image.backing, sizeof path);
-        else
-            g_strlcpy(path,
-                      disk->graph->len - 1 < said->len ? (char *)said->pdata[disk->graph->len - 1]
-                                                       : "",
-                      sizeof path);
+        /* what libvirt says, as far as it does, goes before what the header says */
+        bool is_said = said != NULL && disk->graph->len - 1 < said->len;
+        g_strlcpy(path, is_said ? said->pdata[disk->graph->len - 1] : node->image.backing,
+                  sizeof path);
     }
     return true;
 }
@@ -127,7 +123,29 @@ relock(void)
         }
         if (disk->job.type == HV_JOB_COPY && vfs_find(disk->job.base) != NULL)
             lock_one(vfs_find(disk->job.base), true);
+        for (guint i = 0; disk->left_open != NULL && i < disk->left_open->len; i++)
+            lock_one(disk->left_open->pdata[i], i == 0);
     }
+}
+
+/* What a pivot has left stays open until libvirt has it closed. */
+static void
+leave_open(SimDisk *disk, guint n)
+{
+    if (disk->left_open == NULL)
+        disk->left_open = g_ptr_array_new();
+    for (guint i = 0; i < n; i++)
+        g_ptr_array_add(disk->left_open, ((Node *)disk->graph->pdata[i])->image.node);
+}
+
+void
+qemu_close_left(SimDisk *disk)
+{
+    if (disk->left_open == NULL || disk->left_open->len == 0)
+        return;
+    g_ptr_array_set_size(disk->left_open, 0);
+    if (vm.runs)
+        relock();
 }
 
 /* ---- the guest ---- */
@@ -246,7 +264,8 @@ qemu_start(char *ret_why)
         memset(vm.disks[i].pending, 0, sizeof vm.disks[i].pending);
     }
     relock();
-    fiber_start(P_QEMU, "guest", guest, NULL);
+    if (!plan.no_guest)
+        fiber_start(P_QEMU, "guest", guest, NULL);
     return true;
 }
 
@@ -255,12 +274,14 @@ qemu_died(void)
 {
     if (!vm.runs)
         return;
-    vm.runs = false;
+    vm.runs = vm.lost = vm.adds_nodes = vm.left_nodes = false;
     for (unsigned i = 0; i < vm.n_disks; i++) {
         graph_clear(&vm.disks[i]);
+        qemu_close_left(&vm.disks[i]);
         memset(&vm.disks[i].job, 0, sizeof(Job));
     }
     vfs_unlock_all(&vm);
+    vfs_writer_died();
     libvirt_vm_stopped();
     fibers_kill(P_QEMU);
 }
@@ -309,13 +330,14 @@ job_goes_on(SimDisk *disk, unsigned number)
     return true;
 }
 
+/* The first piece at a new speed goes at once. */
 static void
 pace(SimDisk *disk)
 {
     uint64_t limit = disk->job.bandwidth;
 
     fiber_point("job copies");
-    if (limit > 0) {
+    if (limit > 0 && disk->job.moved > 0) {
         int64_t us = (int64_t)(CLUSTER_BYTES * 1000000 / limit);
         int64_t until = fiber_now_us() + MIN(us, 3600 * G_TIME_SPAN_SECOND);
         while (disk->job.bandwidth == limit && !disk->job.cancel && fiber_now_us() < until)
@@ -329,6 +351,21 @@ last_part(const char *path)
     return strrchr(path, '/') + 1;
 }
 
+/* Has the run of this commit something to be copied there? */
+static bool
+run_holds(SimDisk *disk, unsigned cluster)
+{
+    guint base = 0, top = 0;
+    uint64_t value;
+
+    if (graph_find(disk, disk->job.base, &base) == NULL ||
+        graph_find(disk, disk->job.top, &top) == NULL)
+        return false;
+    while (top < base && !image_value(&((Node *)disk->graph->pdata[top])->image, cluster, &value))
+        top++;
+    return top < base;
+}
+
 static void
 internal_commit(void *data)
 {
@@ -337,8 +374,10 @@ internal_commit(void *data)
     guint base = 0, top = 0;
 
     disk->job.end = vm.clusters * CLUSTER_BYTES;
+    fiber_sleep_us(disk->job.late_us);
     for (unsigned c = 0; c < vm.clusters; c++) {
-        pace(disk);
+        if (run_holds(disk, c))
+            pace(disk);
         if (!job_goes_on(disk, number))
             return;
         if (graph_find(disk, disk->job.base, &base) == NULL ||
@@ -349,6 +388,7 @@ internal_commit(void *data)
             if (!image_value(&((Node *)disk->graph->pdata[i])->image, c, &value))
                 continue;
             image_put(&((Node *)disk->graph->pdata[base])->image, c, value);
+            disk->job.moved++;
             break;
         }
         disk->job.current = (c + 1) * CLUSTER_BYTES;
@@ -378,6 +418,7 @@ mirror_one(SimDisk *disk, Image *target)
         if (!image_value(&((Node *)disk->graph->pdata[i])->image, cluster, &value))
             continue;
         image_put(target, cluster, value);
+        disk->job.moved++;
         break;
     }
     disk->job.current += CLUSTER_BYTES;
@@ -408,8 +449,10 @@ pivot(SimDisk *disk, Image *target)
     image_flush(target);
     if (disk->job.type == HV_JOB_ACTIVE_COMMIT) {
         graph_find(disk, disk->job.base, &base);
+        leave_open(disk, base);
         g_ptr_array_remove_range(disk->graph, 0, base);
     } else {
+        leave_open(disk, 1);
         graph_open(disk, disk->job.base, NULL, why);
     }
     disk->pivoted = true;
@@ -431,6 +474,7 @@ mirror(void *data)
     }
     if (disk->job.type == HV_JOB_ACTIVE_COMMIT)
         graph_find(disk, disk->job.base, &base);
+    fiber_sleep_us(disk->job.late_us);
     fiber_point("mirror begins");
     if (!job_goes_on(disk, number))
         return;
@@ -473,6 +517,7 @@ qemu_job_start(SimDisk *disk, HvJobType type, const char *base, const char *top)
     g_strlcpy(disk->job.base, base, sizeof disk->job.base);
     g_strlcpy(disk->job.top, top != NULL ? top : "", sizeof disk->job.top);
     relock();
+    disk->job.late_us = fiber_chance(30) ? (int64_t)fiber_below(50000) : 0;
     fiber_start(P_QEMU, "job", type == HV_JOB_COMMIT ? internal_commit : mirror, disk);
 }
 

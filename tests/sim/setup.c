@@ -85,11 +85,13 @@ make_files(void)
 void
 make_vm(void)
 {
+    vm.runs = vm.paused = vm.starting = vm.in_hook = vm.user_paused = vm.libvirtd = false;
     for (unsigned i = 0; i < MAX_DISKS; i++) {
         SimDisk *disk = &vm.disks[i];
         graph_clear(disk);
         memset(&disk->job, 0, sizeof disk->job);
-        disk->concluding = false;
+        disk->concluding = disk->live_is_read = disk->mirror_is_read = false;
+        qemu_close_left(disk);
         disk->defined_us = 0;
         if (disk->defined_backing != NULL)
             g_ptr_array_unref(disk->defined_backing);
@@ -101,8 +103,8 @@ make_vm(void)
     g_strlcpy(vm.name, "web", sizeof vm.name);
     vm.n_disks = plan.flow->disks;
     vm.clusters = 6;
-    vm.runs = vm.paused = vm.starting = vm.in_hook = vm.user_paused = vm.libvirtd = false;
     vm.wanted = !plan.flow->off;
+    vm.lost = vm.adds_nodes = vm.left_nodes = false;
     vm.life = 0;
     vm.versions = 0;
 }

@@ -91,6 +91,7 @@ void vfs_unlock(VfsNode *node, const void *owner, int64_t start, int64_t end);
 void vfs_unlock_all(const void *owner);
 
 void vfs_process_died(unsigned process); /* its descriptors are closed */
+void vfs_writer_died(void); /* QEMU: what it kept in its caches, of its writes since a flush */
 void vfs_power_loss(void);
 unsigned vfs_open_descriptors(unsigned process);
 /* All files below a directory, sorted; g_strfreev() */

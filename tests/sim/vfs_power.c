@@ -89,20 +89,36 @@ lose_pages(VfsNode *node)
         g_ptr_array_set_size(now->pages, (int)keep);
 }
 
+/* Of what QEMU wrote since a flush. With power goes any of it; with QEMU what lies in its caches
+ * (tables), a header does not. What stays is not durable yet. */
 static void
-lose_writes(VfsNode *node)
+lose_writes(VfsNode *node, bool power)
 {
     g_autoptr(GArray) writes = g_steal_pointer(&node->writes);
     int64_t mtime_ns = node->mtime_ns, ctime_ns = node->ctime_ns;
 
     vfs_content_copy(&node->now, &node->durable);
-    for (guint i = 0; i < writes->len; i++)
-        if (fiber_chance(50))
-            image_write_again(node, &g_array_index(writes, QemuWrite, i));
-    if (node->writes != NULL)
-        g_array_set_size(node->writes, 0);
+    node->writes = g_array_new(FALSE, FALSE, sizeof(QemuWrite));
+    for (guint i = 0; i < writes->len; i++) {
+        const QemuWrite *write = &g_array_index(writes, QemuWrite, i);
+        if (!fiber_chance(50) && (power || write->cluster != UINT_MAX))
+            continue;
+        image_write_again(node, write);
+        g_array_append_val(node->writes, *write);
+    }
     node->mtime_ns = mtime_ns;
     node->ctime_ns = ctime_ns;
+}
+
+void
+vfs_writer_died(void)
+{
+    for (guint i = 0; i < vfs_nodes->len; i++) {
+        VfsNode *node = vfs_nodes->pdata[i];
+        if (node->writes != NULL && node->writes->len > 0)
+            lose_writes(node, false);
+    }
+    vfs_generation++;
 }
 
 static void
@@ -126,13 +142,15 @@ vfs_power_loss(void)
         if (node->is_dir)
             lose_names(node);
         else if (node->writes != NULL && node->writes->len > 0)
-            lose_writes(node);
+            lose_writes(node, true);
         else if (node->dirty)
             lose_pages(node);
         if (!node->is_dir) {
             vfs_content_copy(&node->durable, &node->now);
             node->dirty = false;
             node->links = 0;
+            if (node->writes != NULL)
+                g_array_set_size(node->writes, 0);
         }
         g_array_set_size(node->locks, 0);
     }

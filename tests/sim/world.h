@@ -76,7 +76,10 @@ enum {
     LIE_OFTEN = 4096,       /* all of them more often */
     LIE_VERY_LATE = 8192,   /* requests arrive even after their operation was acknowledged */
     LIE_REORDER = 16384,    /* requests and events overtake each other */
-    LIES = 15,
+    /* not by chance (explore.c): */
+    LIE_LOSES_VM = 32768,  /* libvirtd, killed after a pivot, comes back and takes the VM for off */
+    LIE_NO_MIRROR = 65536, /* libvirtd, killed when a mirror begins, forgets it but not its job */
+    LIES = 17,
 };
 
 typedef struct {
@@ -88,7 +91,8 @@ typedef struct {
     uint64_t salt;   /* chance is another from the first fault on; 0 = it is not */
     unsigned mutant; /* 0 = none */
     bool trace;
-    bool strict; /* small debris counts, too */
+    bool strict;   /* small debris counts, too */
+    bool no_guest; /* nobody writes by itself */
 } Schedule;
 
 typedef enum {
@@ -129,9 +133,10 @@ typedef struct {
     char base[256], top[256]; /* commit; of an active one and a copy, base is the target */
     uint64_t dirty;           /* clusters to be mirrored */
     uint64_t current, end, bandwidth;
-    int64_t began_us;
-    bool pivot, cancel;  /* asked for */
-    HvJobStatus outcome; /* when CONCLUDED */
+    unsigned moved;            /* clusters, at this bandwidth */
+    int64_t began_us, late_us; /* it begins to copy so long after */
+    bool pivot, cancel;        /* asked for */
+    HvJobStatus outcome;       /* when CONCLUDED */
 } Job;
 
 /* What libvirt thinks, in memory and in its status file */
@@ -145,10 +150,14 @@ typedef struct {
     char target[8], id[40];
     /* QEMU */
     GPtrArray *graph; /* of Node, leaf first; empty = not running */
+    GPtrArray
+        *left_open; /* of VfsNode: after a pivot, until libvirt has them closed; may be NULL */
     Job job;
     bool pivoted; /* and the guest has written nothing since */
     /* libvirt */
     View live, status;
+    bool live_is_read,
+        mirror_is_read; /* from the status file, by a libvirtd that was started again */
     bool concluding;
     char defined[256], defined_durable[256]; /* persistent definition */
     int64_t defined_us;
@@ -173,6 +182,8 @@ typedef struct {
     unsigned life; /* how many times it was started */
     /* libvirt */
     bool libvirtd, starting, in_hook;
+    bool adds_nodes, left_nodes; /* it does so for a new file; it died then, and QEMU kept them */
+    bool lost; /* libvirtd could not read its status file: it takes the VM for off */
     bool user_paused;
     bool wanted;       /* the user wants it to run */
     uint64_t versions; /* given out so far */
@@ -248,6 +259,7 @@ bool qemu_snapshot(const HvSnapshotDisk *disks, unsigned n);
 void qemu_suspend(void);
 void qemu_resume(void);
 void qemu_dismiss(SimDisk *disk);
+void qemu_close_left(SimDisk *disk); /* libvirt knows of the pivot */
 SimDisk *qemu_disk(const char *target);
 void graph_clear(SimDisk *disk);
 Node *graph_find(SimDisk *disk, const char *path, guint *ret_index);

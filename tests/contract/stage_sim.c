@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "stage.h"
+
+#include "qcow2/qcow2.h"
+#include "sim/libvirt.h"
+
+#include <string.h>
+
+#pragma GCC diagnostic ignored "-Wmissing-prototypes"
+#define LONGEST_US (30 * 60 * G_TIME_SPAN_SECOND)
+
+Stage stage;
+const char *const stage_word = "the simulator";
+const bool stage_is_real;
+static const Flow no_flow = { .name = "contract", .disks = 1, .depth = STAGE_DEPTH };
+
+void
+__wrap_log_write(GLogLevelFlags level, const char *vm_id, const char *op, const char *format, ...)
+{
+    (void)level;
+    (void)vm_id;
+    (void)op;
+    (void)format;
+}
+
+void
+stage_init(void)
+{
+    json_object_seed(1);
+}
+
+void
+stage_exit(void)
+{
+}
+
+/* ---- the set-up ---- */
+
+static void
+make_volume(SimDisk *disk, unsigned d, unsigned i)
+{
+    static const unsigned held[STAGE_DEPTH] = { 0x0f, 0x06, 0x0c };
+    char name[8], below[16];
+    g_autoptr(GError) error = NULL;
+    Image image;
+
+    g_snprintf(name, sizeof name, "%c%u", 'a' + d, i);
+    g_snprintf(below, sizeof below, "%c%u.qcow2", 'a' + d, i - 1);
+    g_autofree char *path = stage_path(name);
+    if (!qcow2_create(path, stage.bytes, i > 0 ? below : NULL, i > 0 ? "qcow2" : NULL, 0600, -1, -1,
+                      &error))
+        g_error("%s", error->message);
+    g_assert(image_at(vfs_find(path), path, false, &image));
+    for (unsigned c = 0; c < STAGE_CLUSTERS; c++) {
+        if ((held[i] >> c & 1) == 0)
+            continue;
+        image_put(&image, c, i * 16 + c + 1);
+        disk->acked[c] = i * 16 + c + 1;
+    }
+    vfs_sync(image.node);
+    g_strlcpy(disk->defined, path, sizeof disk->defined);
+    g_strlcpy(disk->defined_durable, path, sizeof disk->defined_durable);
+}
+
+static void
+make_stage(unsigned disks)
+{
+    memset(vm.disks, 0, sizeof vm.disks);
+    g_strlcpy(vm.id, "12345678-1234-4234-8234-123456789abc", sizeof vm.id);
+    g_strlcpy(vm.name, "web", sizeof vm.name);
+    vm.n_disks = disks;
+    vm.clusters = STAGE_CLUSTERS;
+    vm.runs = vm.paused = vm.starting = vm.in_hook = vm.user_paused = vm.libvirtd = false;
+    vm.wanted = false;
+    vm.lost = vm.adds_nodes = vm.left_nodes = false;
+    vm.life = 0;
+    for (unsigned d = 0; d < disks; d++) {
+        graph_clear(&vm.disks[d]);
+        g_snprintf(vm.disks[d].target, sizeof vm.disks[d].target, "vd%c", 'a' + d);
+        for (unsigned i = 0; i < STAGE_DEPTH; i++)
+            make_volume(&vm.disks[d], d, i);
+    }
+}
+
+typedef struct {
+    unsigned disks;
+    void (*body)(void *);
+    void *data;
+    bool done;
+} Play;
+
+static void
+play_main(void *data)
+{
+    Play *play = data;
+    g_autoptr(GError) error = NULL;
+
+    make_stage(play->disks);
+    vm.libvirtd = true;
+    stage.hv = libvirt_client_new(stage_event, NULL);
+    while (!stage.hv->ops->is_connected(stage.hv))
+        fiber_sleep_us(1000);
+    if (!stage_start(&error))
+        g_error("the simulator's VM does not start: %s", error->message);
+    play->body(play->data);
+    play->done = true;
+}
+
+void
+stage_run(unsigned disks, uint64_t seed, void (*body)(void *), void *data)
+{
+    Play play = { disks, body, data, false };
+
+    plan = (Schedule){ .flow = &no_flow, .seed = seed, .no_guest = true };
+    plan.lies = (seed % 2 == 0 ? LIE_FORGETS : 0) | (seed % 3 == 0 ? LIE_LOSES_VM : 0) |
+                (seed % 5 < 2 ? LIE_NO_MIRROR : 0);
+    fibers_reset(seed);
+    fiber_on_point = NULL;
+    vfs_reset();
+    vfs_on_name_gone = NULL;
+    vfs_make(HOME, true);
+    libvirt_reset();
+    wire_reset();
+    mutants_reset();
+    faults_reset();
+    world_agent = NULL;
+    stage.disks = disks;
+    stage.bytes = STAGE_CLUSTERS * CLUSTER_BYTES;
+    g_strlcpy(stage.dir, HOME, sizeof stage.dir);
+    g_strlcpy(stage.vm_id, "12345678-1234-4234-8234-123456789abc", sizeof stage.vm_id);
+    fiber_start(P_AGENT, "contract", play_main, &play);
+    int64_t until = fiber_now_us() + LONGEST_US;
+    while (!play.done && fiber_now_us() < until && fibers_run(fiber_now_us() + 20000))
+        ;
+    if (!play.done) {
+        g_autofree char *state = fibers_state();
+        g_error("the simulator stands still:\n%s", state);
+    }
+}
+
+/* ---- what others do ---- */
+
+static Node *
+leaf_of(const char *target)
+{
+    SimDisk *disk = qemu_disk(target);
+
+    return vm.runs && disk != NULL ? disk->graph->pdata[0] : NULL;
+}
+
+bool
+stage_write(const char *target, unsigned cluster, unsigned value)
+{
+    Node *leaf = leaf_of(target);
+
+    if (leaf == NULL)
+        return false;
+    SimDisk *disk = qemu_disk(target);
+    image_put(&leaf->image, cluster, value);
+    disk->acked[cluster] = value;
+    disk->job.dirty |= UINT64_C(1) << cluster;
+    fiber_point("QEMU wrote");
+    return true;
+}
+
+bool
+stage_flush(const char *target)
+{
+    Node *leaf = leaf_of(target);
+
+    if (leaf != NULL)
+        image_flush(&leaf->image);
+    fiber_point("QEMU flushed");
+    return leaf != NULL;
+}
+
+bool
+stage_read(const char *leaf, unsigned values[STAGE_CLUSTERS])
+{
+    g_autofree char *path = stage_path(leaf);
+    char broken[128];
+    g_autoptr(GArray) chain = image_chain(path, g_str_has_suffix(path, ".raw"), broken);
+
+    for (unsigned c = 0; chain != NULL && c < STAGE_CLUSTERS; c++)
+        values[c] = (unsigned)image_chain_get(chain, c);
+    return chain != NULL;
+}
+
+bool
+stage_start(GError **error)
+{
+    char why[128] = "";
+
+    if (!libvirt_start_vm(why))
+        return error_set(error, ERR_HYPERVISOR, "%s", why);
+    vm.paused = true;
+    return true;
+}
+
+void
+stage_destroy(void)
+{
+    if (vm.libvirtd && libvirt_sees_vm())
+        qemu_died();
+}
+
+void
+stage_kill_qemu(void)
+{
+    qemu_died();
+}
+
+void
+stage_kill_libvirtd(void)
+{
+    libvirtd_died();
+    fiber_sleep_us(1000);
+}
+
+void
+stage_start_libvirtd(void)
+{
+    libvirtd_start();
+    while (!vm.libvirtd)
+        fiber_sleep_us(1000);
+}
