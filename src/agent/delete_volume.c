@@ -42,12 +42,34 @@ is_listed_below(const HvDisk *disk, const char *path)
     return false;
 }
 
+/* By the manifest a merge has taken it out of the chain. */
 static bool
-refuse_if_named(const HvDomain *hv, const HvDisk *disk, const char *path, bool below,
+is_left_over(Operation *op, const char *path)
+{
+    Domain *home = NULL;
+    g_autoptr(Vm) vm = op_manifest(op, &home, NULL);
+
+    for (guint i = 0; vm != NULL && i < vm->leftovers->len; i++)
+        if (g_str_equal(((Leftover *)vm->leftovers->pdata[i])->path, path))
+            return true;
+    return false;
+}
+
+static bool
+refuse_if_named(Operation *op, const HvDomain *hv, const HvDisk *disk, const char *path, bool below,
                 GError **error)
 {
     if (g_strcmp0(disk->source, path) != 0 && g_strcmp0(disk->mirror_path, path) != 0 && !below)
         return true;
+    if (hv->instance == NULL && is_left_over(op, path)) {
+        op_remember(op, "listed", json_string(path));
+        return error_set(
+            error, ERR_BUSY,
+            "volume %s is not deleted yet: the definition of VM '%s' names it for disk "
+            "%s, as it did before the host lost its power; that is put right when "
+            "nothing else is under way",
+            path, hv->name, disk->target);
+    }
     return error_set(error, ERR_REFUSED,
                      "volume %s is still named by disk %s of VM '%s'; it was not deleted", path,
                      disk->target, hv->name);
@@ -85,11 +107,11 @@ live_disk_does_not_name(Operation *op, const HvDomain *hv, const HvDisk *disk, c
 {
     bool runs = hv->instance != NULL, below = is_listed_below(disk, path);
 
-    if (!refuse_if_named(hv, disk, path, below && !runs, error))
+    if (!refuse_if_named(op, hv, disk, path, below && !runs, error))
         return false;
     if (disk->source == NULL || g_strcmp0(disk->type, "file") != 0 ||
         g_strcmp0(disk->device, "disk") != 0)
-        return refuse_if_named(hv, disk, path, below, error);
+        return refuse_if_named(op, hv, disk, path, below, error);
     g_auto(GStrv) chain = op_chain(op, hv, disk->target, error);
     if (chain == NULL)
         return false;
@@ -111,7 +133,7 @@ vm_does_not_name(Operation *op, const HvDomain *hv, const char *path, GError **e
         if (!live_disk_does_not_name(op, hv, hv->disks->pdata[i], path, error))
             return false;
     for (guint i = 0; hv->inactive != NULL && i < hv->inactive->len; i++)
-        if (!refuse_if_named(hv, hv->inactive->pdata[i], path,
+        if (!refuse_if_named(op, hv, hv->inactive->pdata[i], path,
                              is_listed_below(hv->inactive->pdata[i], path), error))
             return false;
     return true;
