@@ -49,6 +49,12 @@ static const struct {
       LIE_VERY_LATE | LIE_WRONG_ERROR | LIE_NO_JOB,
       false,
       "the same" },
+    { "delete-all",
+      100592611052862,
+      { { FAULT_POWER, 257 }, { FAULT_ALL, 263 }, { FAULT_POWER, 264 } },
+      2560,
+      true,
+      "a definition that the power took back was stale beside another disk's merge: files stayed" },
 };
 /* clang-format on */
 
@@ -73,19 +79,10 @@ known_schedule(uint64_t row, Schedule *p)
 {
     if (row >= G_N_ELEMENTS(table))
         return false;
-    *p = (Schedule){
-        .flow = flow_find(table[row].flow),
-        .seed = table[row].seed,
-        .lies = table[row].lies,
-        .strict =
-            table[row].strict{ "delete-all",
-                               100592611052862,
-                               { { FAULT_POWER, 257 }, { FAULT_ALL, 263 }, { FAULT_POWER, 264 } },
-                               2560,
-                               true,
-                               "a definition that the host's power took back is stale beside "
-                               "another disk's merge: the files wait" },
-    };
+    *p = (Schedule){ .flow = flow_find(table[row].flow),
+                     .seed = table[row].seed,
+                     .lies = table[row].lies,
+                     .strict = table[row].strict };
     while (p->n_faults < G_N_ELEMENTS(table[row].faults) &&
            table[row].faults[p->n_faults].kind != FAULT_NONE) {
         p->faults[p->n_faults] = table[row].faults[p->n_faults];
