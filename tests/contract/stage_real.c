@@ -180,8 +180,10 @@ real_conn(void)
 {
     g_autofree char *uri = own_uri();
 
-    if (own == NULL)
-        own = virConnectOpen(uri);
+    /* a libvirtd that has just been started may still refuse */
+    gint64 until = g_get_monotonic_time() + 20 * G_TIME_SPAN_SECOND;
+    while (own == NULL && (own = virConnectOpen(uri)) == NULL && g_get_monotonic_time() < until)
+        g_usleep(20000);
     if (own == NULL)
         g_error("%s: %s", uri, virGetLastErrorMessage());
     return own;
