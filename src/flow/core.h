@@ -31,8 +31,7 @@ typedef struct {
     char *problem;       /* NULL = none */
     GHashTable *look_at; /* ids of VMs that changed */
     bool look_at_all;
-    bool look_at_operations; /* some that are not ours have ended */
-    bool retry;              /* the nap before the next hello is over */
+    bool retry; /* the nap before the next hello is over */
 } Host;
 
 struct Manager {

@@ -196,16 +196,6 @@ wish_look(Host *host, const char *vm_id)
     g_cond_broadcast(&host->wake);
 }
 
-/* One that nobody of ours waits for has ended: the manager that began it was lost. */
-static void
-wish_operations(Host *host)
-{
-    WITH_LOCK(&host->manager->lock);
-
-    host->look_at_operations = true;
-    g_cond_broadcast(&host->wake);
-}
-
 static void
 note_connected(Host *host, bool connected)
 {
@@ -226,8 +216,7 @@ on_event(const json_t *event, void *data)
         return false;
     if (g_strcmp0(what, "operation") == 0) {
         const json_t *operation = json_object_get(event, "operation");
-        if (!seen_operation(host->manager, operation, true) && !is_running(operation))
-            wish_operations(host);
+        seen_operation(host->manager, operation, true);
     } else if (g_strcmp0(what, "vm") == 0 && json_text(event, "vm_id") != NULL) {
         wish_look(host, json_text(event, "vm_id"));
     } else if (g_strcmp0(what, "host") == 0) {
@@ -345,7 +334,7 @@ look_at_suspended(Host *host)
     }
 }
 
-typedef enum { WISH_STOP, WISH_ALL, WISH_VM, WISH_SUSPENDED, WISH_OPERATIONS } Wish;
+typedef enum { WISH_STOP, WISH_ALL, WISH_VM, WISH_SUSPENDED } Wish;
 
 /* Takes one wish, or waits for it; *due_us is when the suspended ones are due. */
 static Wish
@@ -356,18 +345,14 @@ next_wish(Host *host, int64_t *due_us, char **ret_vm_id)
     GHashTableIter iter;
     char *id;
 
-    while (!m->stopping && !host->look_at_all && !host->look_at_operations &&
-           g_hash_table_size(host->look_at) == 0 && g_get_monotonic_time() < *due_us)
+    while (!m->stopping && !host->look_at_all && g_hash_table_size(host->look_at) == 0 &&
+           g_get_monotonic_time() < *due_us)
         g_cond_wait_until(&host->wake, &m->lock, *due_us);
     if (m->stopping)
         return WISH_STOP;
     if (g_get_monotonic_time() >= *due_us) {
         *due_us = g_get_monotonic_time() + POLL_MS * G_TIME_SPAN_MILLISECOND;
         return WISH_SUSPENDED;
-    }
-    if (host->look_at_operations) {
-        host->look_at_operations = false;
-        return WISH_OPERATIONS;
     }
     if (host->look_at_all) {
         host->look_at_all = false;
@@ -406,8 +391,6 @@ look_thread(void *data)
             look_at_vm(host, vm_id, "");
         else if (wish == WISH_ALL)
             look_at_everything(host);
-        else if (wish == WISH_OPERATIONS)
-            host_look_at_operations(host, NULL, NULL); /* the next hello finds what it did not */
         else
             look_at_suspended(host);
     }

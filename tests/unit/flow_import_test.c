@@ -128,15 +128,6 @@ test_takes_strange_back(Fixture *f, gconstpointer data)
     wait_count(f, &f->agent->acknowledged, 1);
 }
 
-/* Also without an import nothing waits for a manager that is no more. */
-static void
-test_acknowledges_strange(Fixture *f, gconstpointer data)
-{
-    add_strange(f);
-    g_assert_cmpuint(fake_finish_held(f->agent), ==, 1);
-    wait_count(f, &f->agent->acknowledged, 1);
-}
-
 static void
 test_takes_over(Fixture *f, gconstpointer data)
 {
@@ -170,7 +161,6 @@ main(int argc, char **argv)
     ADD("/import/ends-what-was-left", test_ends_what_was_left);
     ADD("/import/waits-for-strange", test_waits_for_strange);
     ADD("/import/takes-strange-back", test_takes_strange_back);
-    ADD("/import/acknowledges-strange", test_acknowledges_strange);
     ADD("/import/takes-over", test_takes_over);
     return g_test_run();
 }
