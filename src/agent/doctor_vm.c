@@ -431,17 +431,6 @@ doctor_look_manifest(const Patient *patient)
 
 /* ---- volumes without a snapshot ---- */
 
-static bool
-has_owner(const Vm *vm, const Disk *disk, const Volume *volume)
-{
-    for (guint i = 0; i < vm->snapshots->len; i++) {
-        const SnapshotDisk *sd = snapshot_disk(vm->snapshots->pdata[i], disk->id);
-        if (sd != NULL && g_str_equal(sd->volume_id, volume->id))
-            return true;
-    }
-    return false;
-}
-
 /* A volume that others stand on too, or that cannot be written, is a template. So is a base, as
  * long as nothing says otherwise: it is how most VMs are made. */
 static bool
@@ -452,7 +441,7 @@ is_foreign(const Patient *patient, const Disk *disk, const ChainLook *look, guin
                  *overlay = disk_volume_by_path(disk, above);
     g_autofree char *user = agent_user_of(patient->agent, patient->hv->id, below);
 
-    if (volume != NULL && has_owner(patient->stored, disk, volume))
+    if (volume != NULL && vm_snapshot_owns(patient->stored, disk->id, volume->id))
         return false;
     if (overlay == NULL || overlay->foreign ||
         doctor_record_of(patient->records, disk->target, above) != NULL)

@@ -35,15 +35,6 @@ doubt(const Tour *tour, const char *vm_id, const char *vm_name, const char *file
     json_array_append_new(tour->doubtful, entry);
 }
 
-static bool
-is_unusable(const Snapshot *snapshot)
-{
-    for (guint i = 0; i < snapshot->disks->len; i++)
-        if (((SnapshotDisk *)snapshot->disks->pdata[i])->unusable)
-            return true;
-    return false;
-}
-
 /* Its volume is in no chain any more: who took it out may have written it into the one below. */
 static bool
 is_lost(const Vm *vm, const Snapshot *snapshot)
@@ -82,7 +73,7 @@ doubt_snapshots(const Tour *tour, const Vm *vm)
         const Snapshot *snapshot = vm->snapshots->pdata[i];
         g_autofree char *why = why_unusable(vm, snapshot);
 
-        if (!is_unusable(snapshot))
+        if (!snapshot_is_unusable(snapshot))
             continue;
         doubt(tour, vm->id, vm->name, NULL, why,
               g_strdup_printf("livemerge snapshot delete %s %s", name, snapshot->id));

@@ -67,17 +67,6 @@ date_of(const char *below, const char *overlay)
     return written.stx_mtime.tv_sec * 1000 + written.stx_mtime.tv_nsec / 1000000;
 }
 
-static bool
-has_owner(const Vm *vm, const Disk *disk, const Volume *volume)
-{
-    for (guint i = 0; i < vm->snapshots->len; i++) {
-        const SnapshotDisk *sd = snapshot_disk(vm->snapshots->pdata[i], disk->id);
-        if (sd != NULL && g_str_equal(sd->volume_id, volume->id))
-            return true;
-    }
-    return false;
-}
-
 static json_t *
 entry_of(json_t *adopt, const char *id)
 {
@@ -117,7 +106,7 @@ find_lost(const Vm *vm, const Disk *disk, json_t *adopt)
         const Snapshot *known = id != NULL ? vm_snapshot(vm, id) : NULL;
         json_t *entry;
 
-        if (id == NULL || has_owner(vm, disk, below) ||
+        if (id == NULL || vm_snapshot_owns(vm, disk->id, below->id) ||
             (known != NULL && snapshot_disk(known, disk->id) != NULL))
             continue;
         entry = entry_of(adopt, id);

@@ -57,8 +57,8 @@ metrics_count(Meter *meter, const HttpRequest *request, const HttpResponse *resp
     meter_add(meter, "livemerge_http_requests_total", 1, "method", known_method(request->method),
               "code", code, NULL);
     if (!waits(request))
-        meter_observe(meter, "livemerge_http_request_seconds",
-                      (double)(clock_mono_us() - began_us) / 1e6, NULL);
+        meter_add(meter, "livemerge_http_request_seconds",
+                  (double)(clock_mono_us() - began_us) / 1e6, NULL);
 }
 
 /* The fields of /proc/self/stat after the program's name (proc(5)): utime is 14, stime 15,

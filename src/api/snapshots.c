@@ -26,15 +26,6 @@ snapshot_size(const Vm *vm, const Snapshot *snapshot)
     return size;
 }
 
-static bool
-is_unusable(const Snapshot *snapshot)
-{
-    for (guint i = 0; i < snapshot->disks->len; i++)
-        if (((const SnapshotDisk *)snapshot->disks->pdata[i])->unusable)
-            return true;
-    return false;
-}
-
 static void
 put_parent(json_t *doc, const Vm *vm, const char *parent)
 {
@@ -63,7 +54,7 @@ snapshot_document(const Vm *vm, const Snapshot *snapshot, bool locked)
     doc_number(doc, "size", snapshot_size(vm, snapshot));
     if (snapshot->quiesced)
         doc_flag(doc, "quiesced", true);
-    if (is_unusable(snapshot))
+    if (snapshot_is_unusable(snapshot))
         doc_flag(doc, "unusable", true);
     return doc;
 }

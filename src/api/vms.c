@@ -43,12 +43,9 @@ put_configuration(json_t *doc, const Vm *vm)
 static bool
 has_unusable_snapshot(const Vm *vm)
 {
-    for (guint i = 0; i < vm->snapshots->len; i++) {
-        const Snapshot *snapshot = vm->snapshots->pdata[i];
-        for (guint j = 0; j < snapshot->disks->len; j++)
-            if (((const SnapshotDisk *)snapshot->disks->pdata[j])->unusable)
-                return true;
-    }
+    for (guint i = 0; i < vm->snapshots->len; i++)
+        if (snapshot_is_unusable(vm->snapshots->pdata[i]))
+            return true;
     return false;
 }
 

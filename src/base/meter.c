@@ -110,45 +110,27 @@ bucket_count(const MeterKind *kind)
     return n;
 }
 
-static void
-count(Meter *meter, const char *name, double value, va_list pairs)
+void
+meter_add(Meter *meter, const char *name, double value, ...)
 {
     size_t at = find_kind(meter, name), n = bucket_count(&meter->kinds[at]);
-    char *labels = labels_text(pairs);
+    va_list pairs;
+
+    va_start(pairs, value);
+    g_autofree char *labels = labels_text(pairs);
+    va_end(pairs);
     WITH_LOCK(&meter->lock);
     Series *series = g_hash_table_lookup(meter->series[at], labels);
 
     if (series == NULL) {
         series = g_new0(Series, 1);
         series->buckets = g_new0(uint64_t, n + 1);
-        g_hash_table_insert(meter->series[at], labels, series);
-    } else {
-        g_free(labels);
+        g_hash_table_insert(meter->series[at], g_steal_pointer(&labels), series);
     }
     series->sum += value;
     series->count++;
     for (size_t i = 0; i < n; i++)
         series->buckets[i] += value <= meter->kinds[at].buckets[i];
-}
-
-void
-meter_add(Meter *meter, const char *name, double value, ...)
-{
-    va_list pairs;
-
-    va_start(pairs, value);
-    count(meter, name, value, pairs);
-    va_end(pairs);
-}
-
-void
-meter_observe(Meter *meter, const char *name, double value, ...)
-{
-    va_list pairs;
-
-    va_start(pairs, value);
-    count(meter, name, value, pairs);
-    va_end(pairs);
 }
 
 /* ---- writing ---- */

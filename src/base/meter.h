@@ -24,10 +24,9 @@ Meter *meter_new(const MeterKind *kinds); /* ends with a NULL name */
 void meter_free(Meter *meter);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Meter, meter_free)
 
-/* Labels follow as pairs of name and value, ended by NULL; a value may hold any text. The name must
- * be in the table. */
+/* So much more of a counter or gauge, or one value seen of a histogram. Labels follow as pairs of
+ * name and value, ended by NULL; a value may hold any text. The name must be in the table. */
 void meter_add(Meter *meter, const char *name, double value, ...) G_GNUC_NULL_TERMINATED;
-void meter_observe(Meter *meter, const char *name, double value, ...) G_GNUC_NULL_TERMINATED;
 
 /* All that was counted, in the order of the table; of what was never counted only what it is. */
 void meter_write(Meter *meter, GString *into);

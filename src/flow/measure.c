@@ -72,8 +72,8 @@ count_pauses(Meter *meter, const json_t *result)
     size_t i;
 
     json_array_foreach (json_object_get(result, "pauses"), i, pause)
-        meter_observe(meter, "livemerge_pause_seconds", real_of(pause, "milliseconds") / 1000,
-                      "kind", json_text(pause, "kind"), NULL);
+        meter_add(meter, "livemerge_pause_seconds", real_of(pause, "milliseconds") / 1000, "kind",
+                  json_text(pause, "kind"), NULL);
 }
 
 static void
@@ -109,8 +109,8 @@ measure_ended(Meter *meter, const FlowRow *row)
         count_pauses(meter, call_result(row->data, "create"));
     meter_add(meter, "livemerge_jobs_ended_total", 1, "kind", row->kind, "result",
               job_row_status(row, false), NULL);
-    meter_observe(meter, "livemerge_job_seconds", (double)(row->ended - row->created) / 1000,
-                  "kind", row->kind, NULL);
+    meter_add(meter, "livemerge_job_seconds", (double)(row->ended - row->created) / 1000, "kind",
+              row->kind, NULL);
 }
 
 /* ---- how it is now ---- */
@@ -133,15 +133,6 @@ measure_disks(Meter *now, const Vm *vm)
     }
 }
 
-static bool
-is_unusable(const Snapshot *snapshot)
-{
-    for (guint i = 0; i < snapshot->disks->len; i++)
-        if (((const SnapshotDisk *)snapshot->disks->pdata[i])->unusable)
-            return true;
-    return false;
-}
-
 static void
 measure_snapshots(Meter *now, const Vm *vm)
 {
@@ -152,7 +143,7 @@ measure_snapshots(Meter *now, const Vm *vm)
         const Snapshot *snapshot = vm->snapshots->pdata[i];
         oldest = MIN(oldest, snapshot->date);
         newest = MAX(newest, snapshot->date);
-        unusable += is_unusable(snapshot);
+        unusable += snapshot_is_unusable(snapshot);
     }
     meter_add(now, "livemerge_snapshots", vm->snapshots->len, "host", vm->host, "vm", vm->name,
               NULL);

@@ -149,6 +149,26 @@ snapshot_disk(const Snapshot *snapshot, const char *disk_id)
     return NULL;
 }
 
+bool
+snapshot_is_unusable(const Snapshot *snapshot)
+{
+    for (guint i = 0; i < snapshot->disks->len; i++)
+        if (((const SnapshotDisk *)snapshot->disks->pdata[i])->unusable)
+            return true;
+    return false;
+}
+
+bool
+vm_snapshot_owns(const Vm *vm, const char *disk_id, const char *volume_id)
+{
+    for (guint i = 0; i < vm->snapshots->len; i++) {
+        const SnapshotDisk *sd = snapshot_disk(vm->snapshots->pdata[i], disk_id);
+        if (sd != NULL && g_str_equal(sd->volume_id, volume_id))
+            return true;
+    }
+    return false;
+}
+
 int
 disk_volume_index(const Disk *disk, const char *volume_id)
 {
@@ -205,6 +225,12 @@ find_leftover(const Vm *vm, const char *path)
             return leftover;
     }
     return NULL;
+}
+
+bool
+vm_has_leftover(const Vm *vm, const char *path)
+{
+    return find_leftover(vm, path) != NULL;
 }
 
 void

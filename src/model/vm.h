@@ -140,11 +140,16 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Snapshot, snapshot_free)
 Disk *vm_disk(const Vm *vm, const char *disk_id_or_target);
 Snapshot *vm_snapshot(const Vm *vm, const char *snapshot_id);
 SnapshotDisk *snapshot_disk(const Snapshot *snapshot, const char *disk_id);
+/* On at least one disk: it can only be deleted. */
+bool snapshot_is_unusable(const Snapshot *snapshot);
+/* Is the volume some snapshot's on that disk? */
+bool vm_snapshot_owns(const Vm *vm, const char *disk_id, const char *volume_id);
 Volume *disk_volume(const Disk *disk, const char *volume_id);
 Volume *disk_volume_by_path(const Disk *disk, const char *path);
 int disk_volume_index(const Disk *disk, const char *volume_id); /* -1 = not in the chain */
 Volume *disk_leaf(const Disk *disk);                            /* NULL if unmanaged */
 OperationRecord *vm_operation(const Vm *vm, const char *op_id);
+bool vm_has_leftover(const Vm *vm, const char *path);
 /* Both may be repeated. */
 void vm_add_leftover(Vm *vm, const char *path);
 void vm_remove_leftover(Vm *vm, const char *path);

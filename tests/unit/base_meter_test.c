@@ -41,10 +41,10 @@ test_counted(void)
     meter_add(meter, "a_total", 2, "y", "1", NULL);
     meter_add(meter, "a_total", 40, "y", "1", NULL);
     meter_add(meter, "b", 1234567890123.5, NULL);
-    meter_observe(meter, "c_seconds", 0.1, NULL);
-    meter_observe(meter, "c_seconds", 0.5, NULL);
-    meter_observe(meter, "c_seconds", 7, NULL);
-    meter_observe(meter, "c_seconds", 0.01, "kind", "x", NULL);
+    meter_add(meter, "c_seconds", 0.1, NULL);
+    meter_add(meter, "c_seconds", 0.5, NULL);
+    meter_add(meter, "c_seconds", 7, NULL);
+    meter_add(meter, "c_seconds", 0.01, "kind", "x", NULL);
     g_autofree char *text = written(meter);
     g_assert_cmpstr(text, ==,
                     "# HELP a_total Of a.\n# TYPE a_total counter\n"
