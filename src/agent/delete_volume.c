@@ -42,6 +42,34 @@ is_listed_below(const HvDisk *disk, const char *path)
     return false;
 }
 
+/* Nothing is lost by waiting, and no try is used up by it: delete_check() looks at this one again.
+ */
+static bool wait_with(Operation *op, const char *path, GError **error, const char *format, ...)
+    G_GNUC_PRINTF(4, 5);
+static bool
+wait_with(Operation *op, const char *path, GError **error, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    g_autofree char *why = g_strdup_vprintf(format, args);
+    va_end(args);
+    op_remember(op, "listed", json_string(path));
+    return error_set(error, ERR_BUSY, "volume %s is not deleted yet: %s", path, why);
+}
+
+static bool
+wait_for_power_off(Operation *op, const HvDomain *hv, const HvDisk *disk, const char *path,
+                   GError **error)
+{
+    return wait_with(
+        op, path, error,
+        "libvirt still takes it for a part of disk %s of VM '%s', though it is merged "
+        "(libvirtd was killed just then). No data are lost: power the VM off (a reboot "
+        "from inside is not enough), and it is deleted",
+        disk->target, hv->name);
+}
+
 /* By the manifest a merge has taken it out of the chain. */
 static bool
 is_left_over(Operation *op, const char *path)
@@ -49,10 +77,7 @@ is_left_over(Operation *op, const char *path)
     Domain *home = NULL;
     g_autoptr(Vm) vm = op_manifest(op, &home, NULL);
 
-    for (guint i = 0; vm != NULL && i < vm->leftovers->len; i++)
-        if (g_str_equal(((Leftover *)vm->leftovers->pdata[i])->path, path))
-            return true;
-    return false;
+    return vm != NULL && vm_has_leftover(vm, path);
 }
 
 static bool
@@ -61,31 +86,15 @@ refuse_if_named(Operation *op, const HvDomain *hv, const HvDisk *disk, const cha
 {
     if (g_strcmp0(disk->source, path) != 0 && g_strcmp0(disk->mirror_path, path) != 0 && !below)
         return true;
-    if (hv->instance == NULL && is_left_over(op, path)) {
-        op_remember(op, "listed", json_string(path));
-        return error_set(
-            error, ERR_BUSY,
-            "volume %s is not deleted yet: the definition of VM '%s' names it for disk "
-            "%s, as it did before the host lost its power; that is put right when "
-            "nothing else is under way",
-            path, hv->name, disk->target);
-    }
+    if (hv->instance == NULL && is_left_over(op, path))
+        return wait_with(
+            op, path, error,
+            "the definition of VM '%s' names it for disk %s, as it did before the host "
+            "lost its power; that is put right when nothing else is under way",
+            hv->name, disk->target);
     return error_set(error, ERR_REFUSED,
                      "volume %s is still named by disk %s of VM '%s'; it was not deleted", path,
                      disk->target, hv->name);
-}
-
-static bool
-wait_for_power_off(Operation *op, const HvDomain *hv, const HvDisk *disk, const char *path,
-                   GError **error)
-{
-    op_remember(op, "listed", json_string(path));
-    return error_set(
-        error, ERR_BUSY,
-        "volume %s is not deleted yet: libvirt still takes it for a part of disk %s of VM "
-        "'%s', though it is merged (libvirtd was killed just then). No data are lost: "
-        "power the VM off (a reboot from inside is not enough), and it is deleted",
-        path, disk->target, hv->name);
 }
 
 /* libvirtd can be killed after QEMU has ended a commit and before that is written down: it lists

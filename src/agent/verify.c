@@ -363,15 +363,8 @@ if_same_life(Operation *op, StepState otherwise, GError **error)
 
     if (hv == NULL)
         return STEP_UNKNOWN;
-    switch (merge_life(op, hv, error)) {
-    case LIFE_UNCLEAR:
-        return STEP_UNKNOWN;
-    case LIFE_OTHER:
-        return merge_turn(op, hv);
-    case LIFE_SAME:
-    default:
-        return otherwise;
-    }
+    StepState life = merge_follow(op, hv, error);
+    return life == STEP_DONE ? otherwise : life;
 }
 
 StepState
