@@ -64,7 +64,7 @@ libvirt_unref(void *data)
     g_free(self->why);
     g_hash_table_unref(self->reasons);
     g_hash_table_unref(self->instances);
-    g_hash_table_unref(self->seen_off);
+    g_clear_pointer(&self->processes, g_hash_table_unref);
     g_hash_table_unref(self->domains);
     g_mutex_clear(&self->emit_lock);
     g_mutex_clear(&self->lock);
@@ -205,7 +205,7 @@ unpublish(Libvirt *self)
 
     self->conn = NULL;
     self->broken = false;
-    g_hash_table_remove_all(self->seen_off);
+    g_clear_pointer(&self->processes, g_hash_table_unref);
     gone = g_steal_pointer(&self->domains);
     self->domains = new_domains();
 }
@@ -443,7 +443,6 @@ hypervisor_libvirt_new(const char *uri, HvEventFunc each, void *data)
     g_cond_init(&self->changed);
     self->reasons = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     self->instances = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-    self->seen_off = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     self->domains = new_domains();
     self->connector = g_thread_new("libvirt-connect", keep_connected, libvirt_ref(self));
     return &self->hypervisor;

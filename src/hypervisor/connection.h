@@ -35,7 +35,7 @@ typedef struct {
     char *why;             /* the last failure to connect, or how the connection ended */
     GHashTable *reasons;   /* "UUID/target" → why QEMU says that the last job failed */
     GHashTable *instances; /* UUID → "PID.STARTTIME" */
-    GHashTable *seen_off;  /* UUIDs of VMs that are off by more than libvirtd's word (domain.c) */
+    GHashTable *processes; /* UUIDs whose QEMU ran when conn was new (domain.c); NULL = not asked */
     GHashTable *domains;   /* UUID → virDomainPtr of conn: each call would look it up again */
     GThread *connector;
 } Libvirt;

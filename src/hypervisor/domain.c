@@ -210,21 +210,23 @@ find_instance(Libvirt *self, const char *vm_id)
 
 /* A libvirtd that was killed can come back without a VM that runs: it refuses a status file that it
  * has itself written right after a pivot, and takes the VM for off, on its old leaf (seen with
- * libvirt 9.0). So after each connection its word is compared once with the processes. */
+ * libvirt 9.0). It comes back with a new connection, so its word is compared with the processes
+ * that were there then. */
 static bool
 is_surely_off(Libvirt *self, const char *vm_id)
 {
     g_mutex_lock(&self->lock);
-    bool known = g_hash_table_contains(self->seen_off, vm_id);
+    if (self->processes == NULL)
+        self->processes = instance_all();
+    bool ran = g_hash_table_contains(self->processes, vm_id);
     g_mutex_unlock(&self->lock);
 
-    if (known)
-        return true;
-    g_autofree char *instance = instance_look(vm_id, NULL);
+    g_autofree char *instance = ran ? instance_look(vm_id, NULL) : NULL;
     if (instance != NULL)
         return false;
     WITH_LOCK(&self->lock);
-    g_hash_table_add(self->seen_off, g_strdup(vm_id));
+    if (ran && self->processes != NULL)
+        g_hash_table_remove(self->processes, vm_id);
     return true;
 }
 

@@ -5,23 +5,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* libvirt starts QEMU with "-name guest=NAME,..." and "-uuid UUID" */
-static bool
-has_uuid(const char *pid, const char *vm_id)
+/* libvirt starts QEMU with "-name guest=NAME,..." and "-uuid UUID". NULL = it is no such process.
+ */
+static char *
+uuid_of(const char *pid)
 {
     g_autofree char *path = g_strdup_printf("/proc/%s/cmdline", pid);
     g_autofree char *args = NULL;
+    const char *uuid = NULL;
     gsize length = 0;
-    bool uuid = false, guest = false;
+    bool guest = false;
 
     if (!g_file_get_contents(path, &args, &length, NULL))
-        return false;
+        return NULL;
     for (const char *arg = args, *before = ""; arg < args + length; arg += strlen(arg) + 1) {
-        uuid |= strcmp(before, "-uuid") == 0 && g_ascii_strcasecmp(arg, vm_id) == 0;
+        if (strcmp(before, "-uuid") == 0)
+            uuid = arg;
         guest |= strcmp(before, "-name") == 0 && g_str_has_prefix(arg, "guest=");
         before = arg;
     }
-    return uuid && guest;
+    return guest && uuid != NULL ? g_ascii_strdown(uuid, -1) : NULL;
+}
+
+static bool
+has_uuid(const char *pid, const char *vm_id)
+{
+    g_autofree char *uuid = uuid_of(pid);
+
+    return uuid != NULL && g_ascii_strcasecmp(uuid, vm_id) == 0;
 }
 
 /* Field 22 of /proc/PID/stat, or NULL if it has ended. The name (field 2) may hold anything,
@@ -82,4 +93,19 @@ instance_look(const char *vm_id, const char *cached)
         if (g_ascii_isdigit(name[0]))
             found = check(name, vm_id);
     return found;
+}
+
+GHashTable *
+instance_all(void)
+{
+    GHashTable *all = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_autoptr(GDir) proc = g_dir_open("/proc", 0, NULL);
+    const char *name;
+
+    while (proc != NULL && (name = g_dir_read_name(proc)) != NULL) {
+        char *uuid = g_ascii_isdigit(name[0]) ? uuid_of(name) : NULL;
+        if (uuid != NULL)
+            g_hash_table_add(all, uuid);
+    }
+    return all;
 }

@@ -11,3 +11,7 @@
 /* cached: an earlier answer for this VM, or NULL; it is checked first, which is much cheaper than
  * the search. NULL = no such process. The caller frees it. Any thread. */
 char *instance_look(const char *vm_id, const char *cached);
+
+/* The UUIDs, in lower case, of all VMs that may have a QEMU process now: one search for all of
+ * them. The caller unrefs it. */
+GHashTable *instance_all(void);
