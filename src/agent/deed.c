@@ -158,6 +158,7 @@ op_allowed(Operation *op, int verb, const HvDomain *hv, const Vm *vm, GError **e
     VerbContext context = { 0 };
 
     now->state = hv->state;
+    now->agent_connected = hv->agent_connected;
     if (!op->agent->hv->ops->foreign_job(op->agent->hv, op->row.vm_id, &foreign, error))
         return false;
     context.foreign_job = foreign;

@@ -380,7 +380,7 @@ build_vm(Agent *agent, AgentVm *entry, const HvDomain *hv, Domain **ret_home, GE
     if (*ret_home == NULL)
         vm->unmanaged = *all_reasons != '\0'
                             ? g_strdup_printf("no disk can be managed: %s", all_reasons)
-                            : g_strdup("it has no disk");
+                            : g_strdup(VM_NO_DISK);
     else
         vm->home = g_strdup((*ret_home)->path);
     if (stored != NULL)

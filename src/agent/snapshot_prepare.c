@@ -159,8 +159,7 @@ snapshot_prepare_act(void *self, GError **error)
     g_autoptr(Vm) vm = NULL;
     size_t i;
     json_t *disk;
-    int verb =
-        json_flag(op->row.params, "memory") ? VERB_SNAPSHOT_CREATE_MEMORY : VERB_SNAPSHOT_CREATE;
+    Verb verb = verb_of_create(json_flag(op->row.params, "memory"), op_text(op, "quiesce"));
 
     if (hv == NULL || (vm = op_manifest(op, &home, error)) == NULL ||
         !op_allowed(op, verb, hv, vm, error))

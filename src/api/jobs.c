@@ -184,6 +184,12 @@ get_job(Call *call, Reply *reply, GError **error)
     if (job == NULL)
         return false;
     reply->body = job_document(job);
+    if (!call_wants_operations(call))
+        return true;
+    json_t *operations = manager_job_operations(call->manager, call->id, error);
+    if (operations == NULL)
+        return false;
+    json_object_set_new(reply->body, "operations", doc_list("operation", operations));
     return true;
 }
 

@@ -220,6 +220,13 @@ put_fault(Exchange *x, int status, const char *reason, const GError *problem)
     json_t *fault =
         json_pack("{s:s, s:s, s:s}", "detail", detail, "reason",
                   reason != NULL ? reason : "Operation Failed", "code", error_word(problem));
+    const ErrorReason *refusal = error_reason(problem);
+
+    doc_text(fault, "key", refusal->key);
+    doc_text(fault, "why", refusal->why);
+    doc_text(fault, "help", refusal->help);
+    if (refusal->job_id != NULL)
+        doc_ref(fault, "job", refusal->job_id, "/jobs/%s", refusal->job_id);
     g_autoptr(json_t) doc =
         x->may_action ? json_pack("{s:o, s:s}", "fault", fault, "status", "failed") : fault;
 
@@ -408,6 +415,12 @@ call_number(const Call *call, const char *name, int64_t low, int64_t high, int64
                          name, text, (gint64)low, (gint64)high);
     *ret_number = number;
     return true;
+}
+
+bool
+call_wants_operations(const Call *call)
+{
+    return flag_from_text(g_hash_table_lookup(call->query, "operations"), false);
 }
 
 bool

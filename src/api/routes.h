@@ -59,6 +59,8 @@ const char *call_query(const Call *call, const char *name); /* NULL if absent or
 /* A whole number from low to high; fallback if absent. ERR_INVALID names the parameter. */
 bool call_number(const Call *call, const char *name, int64_t low, int64_t high, int64_t fallback,
                  int64_t *ret_number, GError **error);
+/* operations=true: documents say what can be done, and why not */
+bool call_wants_operations(const Call *call);
 /* Members of a collection (taken) through search=, max=; the reply is {key: [...]}. The
  * kind of collection says which fields a search may name. */
 bool reply_list(Call *call, Reply *reply, const char *key, json_t *members, GError **error);

@@ -180,9 +180,9 @@ put_snapshot(Call *call, Reply *reply, GError **error)
         return false;
     g_autofree char *active = active_snapshot_id(loaded.vm);
     int i = snapshot_list_index(&loaded, call->sub_id);
-    if (g_str_equal(active, call->sub_id))
-        return error_set(error, ERR_REFUSED, "the active snapshot of VM '%s' cannot be renamed",
-                         loaded.vm->name);
+    VerbContext asked = { .active = g_str_equal(active, call->sub_id) };
+    if (asked.active)
+        return manager_allowed(call->manager, VERB_SNAPSHOT_RENAME, loaded.vm, &asked, error);
     if (i < 0)
         return snapshot_list_unknown(&loaded, call->sub_id, error);
     call->in_body = true;
@@ -285,20 +285,14 @@ check_deletable(Call *call, const SnapshotList *loaded, const char *snapshot_id,
     const Vm *vm = loaded->vm;
     g_autofree char *active = active_snapshot_id(vm);
     int i = snapshot_list_index(loaded, snapshot_id);
+    VerbContext asked = { .active = g_str_equal(active, snapshot_id),
+                          .snapshot = i >= 0 ? vm->snapshots->pdata[i] : NULL };
 
-    if (g_str_equal(active, snapshot_id))
-        return error_set(error, ERR_REFUSED,
-                         "the active snapshot of VM '%s' is what the VM runs on; it cannot be "
-                         "deleted",
-                         vm->name);
-    if (i < 0)
+    if (!asked.active && i < 0)
         return snapshot_list_unknown(loaded, snapshot_id, error);
-    if (snapshot_list_locked(loaded, call->manager, (guint)i))
-        return error_set(error, ERR_BUSY,
-                         "snapshot '%s' of VM '%s' is locked by an operation that runs; wait for "
-                         "it or cancel it ('livemerge job list')",
-                         ((const Snapshot *)vm->snapshots->pdata[i])->name, vm->name);
-    return true;
+    if (!asked.active && !snapshot_list_locked(loaded, call->manager, (guint)i))
+        return true;
+    return manager_allowed(call->manager, VERB_SNAPSHOT_DELETE, vm, &asked, error);
 }
 
 bool

@@ -206,15 +206,40 @@ active_document(const SnapshotList *loaded)
     return active_snapshot_document(real);
 }
 
+/* What can be done with it now, and why not. */
+static void
+put_operations(json_t *doc, Manager *manager, const Vm *vm, const Snapshot *snapshot)
+{
+    VerbContext asked = { .snapshot = snapshot, .active = snapshot == NULL };
+
+    json_object_set_new(
+        doc, "operations",
+        doc_list("operation", manager_operations(manager, vm, SUBJECT_SNAPSHOT, &asked)));
+}
+
+/* i is -1 for the active one. */
 static json_t *
-all_documents(Manager *manager, const SnapshotList *loaded)
+one_document(Manager *manager, const SnapshotList *loaded, int i, bool operations)
+{
+    const Vm *vm = loaded->vm;
+    const Snapshot *snapshot = i >= 0 ? vm->snapshots->pdata[i] : NULL;
+    json_t *doc =
+        snapshot == NULL
+            ? active_document(loaded)
+            : snapshot_document(vm, snapshot, snapshot_list_locked(loaded, manager, (guint)i));
+
+    if (operations)
+        put_operations(doc, manager, vm, snapshot);
+    return doc;
+}
+
+static json_t *
+all_documents(Manager *manager, const SnapshotList *loaded, bool operations)
 {
     json_t *list = json_array();
 
-    json_array_append_new(list, active_document(loaded));
-    for (guint i = 0; i < loaded->vm->snapshots->len; i++)
-        json_array_append_new(list, snapshot_document(loaded->vm, loaded->vm->snapshots->pdata[i],
-                                                      snapshot_list_locked(loaded, manager, i)));
+    for (int i = -1; i < (int)loaded->vm->snapshots->len; i++)
+        json_array_append_new(list, one_document(manager, loaded, i, operations));
     return list;
 }
 
@@ -223,8 +248,9 @@ snapshot_documents(Manager *manager, const char *vm_id)
 {
     g_auto(SnapshotList) loaded = { 0 };
 
-    return snapshot_list_load(manager, vm_id, &loaded, NULL) ? all_documents(manager, &loaded)
-                                                             : json_array();
+    return snapshot_list_load(manager, vm_id, &loaded, NULL)
+               ? all_documents(manager, &loaded, false)
+               : json_array();
 }
 
 bool
@@ -234,7 +260,8 @@ get_snapshots(Call *call, Reply *reply, GError **error)
 
     if (!snapshot_list_load(call->manager, call->id, &loaded, error))
         return false;
-    reply->body = doc_list("snapshot", all_documents(call->manager, &loaded));
+    reply->body =
+        doc_list("snapshot", all_documents(call->manager, &loaded, call_wants_operations(call)));
     return true;
 }
 
@@ -247,13 +274,9 @@ get_snapshot(Call *call, Reply *reply, GError **error)
         return false;
     g_autofree char *active = active_snapshot_id(loaded.vm);
     int i = snapshot_list_index(&loaded, call->sub_id);
-    if (g_str_equal(active, call->sub_id))
-        reply->body = active_document(&loaded);
-    else if (i < 0)
+    if (i < 0 && !g_str_equal(active, call->sub_id))
         return snapshot_list_unknown(&loaded, call->sub_id, error);
-    else
-        reply->body = snapshot_document(loaded.vm, loaded.vm->snapshots->pdata[i],
-                                        snapshot_list_locked(&loaded, call->manager, (guint)i));
+    reply->body = one_document(call->manager, &loaded, i, call_wants_operations(call));
     return true;
 }
 

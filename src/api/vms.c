@@ -142,6 +142,16 @@ put_followed(json_t *doc, Call *call, const Vm *vm)
                             doc_list("snapshot", snapshot_documents(call->manager, vm->id)));
 }
 
+/* What can be done now, and why not, if it was asked for. */
+static void
+put_operations(json_t *doc, Call *call, const Vm *vm)
+{
+    if (call_wants_operations(call))
+        json_object_set_new(
+            doc, "operations",
+            doc_list("operation", manager_operations(call->manager, vm, SUBJECT_VM, NULL)));
+}
+
 /* ---- handlers ---- */
 
 static char *
@@ -166,6 +176,7 @@ get_vms(Call *call, Reply *reply, GError **error)
         const Vm *vm = vms->pdata[i];
         json_t *doc = vm_document(vm, host_id_of(hosts, vm->host));
         put_followed(doc, call, vm);
+        put_operations(doc, call, vm);
         json_array_append_new(list, doc);
     }
     return reply_list(call, reply, "vm", list, error);
@@ -181,6 +192,7 @@ get_vm(Call *call, Reply *reply, GError **error)
         return false;
     reply->body = vm_document(vm, host_id_of(hosts, vm->host));
     put_followed(reply->body, call, vm);
+    put_operations(reply->body, call, vm);
     return true;
 }
 

@@ -13,10 +13,47 @@ static const struct {
 #undef X
 };
 
+/* ---- the domain, whose errors carry an ErrorReason (GLib's extended errors) ---- */
+
+typedef ErrorReason livemergePrivate;
+
+static void
+livemerge_private_init(livemergePrivate *reason)
+{
+    *reason = (livemergePrivate){ 0 };
+}
+
+static void
+livemerge_private_copy(const livemergePrivate *from, livemergePrivate *to)
+{
+    to->key = g_strdup(from->key);
+    to->why = g_strdup(from->why);
+    to->help = g_strdup(from->help);
+    to->job_id = g_strdup(from->job_id);
+}
+
+static void
+livemerge_private_clear(livemergePrivate *reason)
+{
+    g_free(reason->key);
+    g_free(reason->why);
+    g_free(reason->help);
+    g_free(reason->job_id);
+}
+
+GQuark livemerge_quark(void);
+G_DEFINE_EXTENDED_ERROR(livemerge, livemerge)
+
 GQuark
 error_domain(void)
 {
-    return g_quark_from_static_string("livemerge");
+    return livemerge_quark();
+}
+
+ErrorReason *
+error_reason(const GError *error)
+{
+    return livemerge_get_private(error);
 }
 
 bool

@@ -66,6 +66,17 @@ bool error_may_retry(const GError *error);
 const char *error_word(const GError *error);
 ErrorCode error_code_from_word(const char *word);
 
+/* What a refusal says besides its message, for programs and pages; all may be NULL. It goes with
+ * the error wherever that is handed on, but not over the wire. */
+typedef struct {
+    char *key;    /* oVirt's word for it */
+    char *why;    /* what is in the way, without what was asked for */
+    char *help;   /* what helps */
+    char *job_id; /* who is in the way */
+} ErrorReason;
+/* Of an error of our domain. Borrowed, lives as long as the error; never NULL. */
+ErrorReason *error_reason(const GError *error);
+
 /* At the top of a function: prefix whatever error it returns with what it was
  * trying to do, on every way out:
  *

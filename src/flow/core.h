@@ -73,6 +73,7 @@ typedef struct {
     const Step *steps;
     int code_started, code_done, code_failed, code_refused; /* events; 0 = no such event */
     const char *const *cancel_steps; /* where a cancel still does something; NULL = nowhere */
+    Hold hold;                       /* what it does to its VM */
 } FlowKind;
 
 extern const FlowKind flow_kinds[]; /* ends with a NULL name */
@@ -172,9 +173,14 @@ char *inventory_host_of(Manager *m, const char *vm_id); /* NULL = nowhere */
 Vm *inventory_ask(Host *host, const char *vm_id, const char *query, unsigned timeout_ms,
                   GError **error);
 
-/* ---- door.c */
-/* Does an open job hold the VM? */
+/* ---- allowed.c */
+/* The open job that holds the VM; NULL = none. Lock held. */
+const Flow *vm_holder_locked(Manager *m, const char *vm_id);
 bool vm_is_held(Manager *m, const char *vm_id);
+bool flow_names_snapshot(const Flow *flow, const char *snapshot_id);
+/* The first managed disk (on which the snapshot, if one is given, has a volume) that is busy with
+ * what is not ours. */
+const Disk *first_busy_disk(const Vm *vm, const Snapshot *snapshot);
 
 /* ---- plan.c: the agent's plan of a removal (plan_to_json() of model/plan.h) ---- */
 /* What deleting the snapshots that params name (snapshots, disk, strategy, verify) would be. The

@@ -12,56 +12,6 @@
 
 #define LOOK_MS 5000 /* how long a refusal or a job may wait for a look at the VM */
 
-/* The open job that holds the VM; lock held. */
-static const Flow *
-holder_locked(Manager *m, const char *vm_id)
-{
-    GHashTableIter iter;
-    const Flow *flow;
-
-    g_hash_table_iter_init(&iter, m->flows);
-    while (g_hash_table_iter_next(&iter, NULL, (void **)&flow))
-        if (flow->row->parent == NULL && !flow->released && g_str_equal(flow->row->vm_id, vm_id))
-            return flow;
-    return NULL;
-}
-
-bool
-vm_is_held(Manager *m, const char *vm_id)
-{
-    WITH_LOCK(&m->lock);
-
-    return holder_locked(m, vm_id) != NULL;
-}
-
-static bool
-is_allowed(Manager *m, Verb verb, const Vm *vm, GError **error)
-{
-    const Host *host = host_by_name(m, vm->host);
-    g_autofree char *id = NULL, *what = NULL, *problem = NULL;
-    VerbContext context = { 0 };
-    bool up;
-
-    g_mutex_lock(&m->lock);
-    const Flow *flow = holder_locked(m, vm->id);
-    if (flow != NULL) {
-        id = g_strdup(flow->row->id);
-        what = g_strdup(flow->row->description);
-    }
-    up = host != NULL && host->up;
-    problem = g_strdup(host == NULL ? "it is not configured any more" : host->problem);
-    g_mutex_unlock(&m->lock);
-
-    context.busy_job = what;
-    context.busy_job_id = id;
-    if (!up && flow == NULL)
-        return error_set(error, ERR_UNREACHABLE,
-                         "cannot %s VM '%s': its host '%s' does not answer (%s); nothing was "
-                         "begun, try again when it does",
-                         verb_word(verb), vm->name, vm->host, problem != NULL ? problem : "?");
-    return verb_allowed(verb, vm, &context, error);
-}
-
 /* The VM as its host sees it now, if it answers soon, else as it was told last: events can be
  * behind, and some changes have none. Before the door, so that a slow host holds up nobody else. */
 static Vm *
@@ -103,50 +53,33 @@ begin(Manager *m, FlowRow *take_row, const char *correlation_id, char *take_desc
 
 /* ---- create ---- */
 
-/* Ids of the disks that were named; NULL in *ret_ids = all. */
+/* Ids of the disks that were named; NULL in *ret_ids = all. The first that can have no snapshots,
+ * or is not free (libvirt takes no snapshot of a disk that has a block job), into what is asked. */
 static bool
-disk_ids(const Vm *vm, const char *const *disks, json_t **ret_ids, GError **error)
+disk_ids(const Vm *vm, const char *const *disks, json_t **ret_ids, VerbContext *asked,
+         GError **error)
 {
     g_autoptr(json_t) ids = json_array();
     g_autoptr(GHashTable) named = g_hash_table_new(g_str_hash, g_str_equal);
 
     *ret_ids = NULL;
-    if (disks == NULL)
+    if (disks == NULL) {
+        asked->busy_disk = first_busy_disk(vm, NULL);
         return true;
+    }
     for (; *disks != NULL; disks++) {
         const Disk *disk = vm_disk(vm, *disks);
         if (disk == NULL)
             return error_set(error, ERR_NOT_FOUND, "VM '%s' has no disk '%s'", vm->name, *disks);
-        if (!disk_is_managed(disk))
-            return error_set(error, ERR_REFUSED, "disk %s of VM '%s' can have no snapshots: %s",
-                             disk->target, vm->name,
-                             disk->unmanaged != NULL ? disk->unmanaged : "it is read-only");
         if (!g_hash_table_add(named, disk->id))
             return error_set(error, ERR_INVALID, "disk '%s' is named twice", *disks);
+        if (!disk_is_managed(disk) && asked->bad_disk == NULL)
+            asked->bad_disk = disk;
+        else if (disk->busy != NULL && asked->busy_disk == NULL)
+            asked->busy_disk = disk;
         json_array_append_new(ids, json_string(disk->id));
     }
     *ret_ids = g_steal_pointer(&ids);
-    return true;
-}
-
-/* libvirt takes no snapshot of a disk that has a block job. */
-static bool
-are_free(const Vm *vm, const json_t *ids, GError **error)
-{
-    for (guint i = 0; i < vm->disks->len; i++) {
-        const Disk *disk = vm->disks->pdata[i];
-        g_autofree char *busy = disk_busy_reason(vm, disk);
-        bool wanted = ids == NULL;
-        size_t k;
-        json_t *id;
-
-        json_array_foreach (ids, k, id)
-            wanted = wanted || g_strcmp0(json_string_value(id), disk->id) == 0;
-        if (wanted && busy != NULL)
-            return error_set(error, ERR_REFUSED,
-                             "cannot create a snapshot of disk %s of VM '%s': %s", disk->target,
-                             vm->name, busy);
-    }
     return true;
 }
 
@@ -162,8 +95,8 @@ create(Manager *m, const SnapshotCreate *what, const Vm *vm, const char *snapsho
        GError **error)
 {
     const char *quiesce = what->quiesce != NULL ? what->quiesce : "auto";
-    Verb verb = what->memory ? VERB_SNAPSHOT_CREATE_MEMORY : VERB_SNAPSHOT_CREATE;
     g_autoptr(json_t) disks = NULL;
+    VerbContext asked = { 0 };
     json_t *params;
 
     if (!name_check("snapshot", what->name, error) || !quiesce_check(quiesce, error))
@@ -176,8 +109,8 @@ create(Manager *m, const SnapshotCreate *what, const Vm *vm, const char *snapsho
         error_set(error, ERR_EXISTS, "VM '%s' already has a snapshot %s", vm->name, snapshot_id);
         return NULL;
     }
-    if (!is_allowed(m, verb, vm, error) || !disk_ids(vm, what->disks, &disks, error) ||
-        !are_free(vm, disks, error))
+    if (!disk_ids(vm, what->disks, &disks, &asked, error) ||
+        !manager_allowed(m, verb_of_create(what->memory, quiesce), vm, &asked, error))
         return NULL;
     params = params_new(vm, what->user);
     json_object_set_new(params, "snapshot_id", json_string(snapshot_id));
@@ -319,10 +252,21 @@ look_and_plan(Manager *m, const SnapshotsRemove *what, unsigned timeout_ms)
 
 /* What must be so for a removal and for a plan of it alike. */
 static bool
-can_remove(Manager *m, const SnapshotsRemove *what, const Vm *vm, json_t *names, GError **error)
+can_remove(Manager *m, Verb verb, const SnapshotsRemove *what, const Vm *vm, json_t *names,
+           GError **error)
 {
-    return snapshots_named(vm, what->snapshot_ids, names, error) &&
-           disk_named(vm, what->disk, error) && is_allowed(m, VERB_SNAPSHOT_DELETE, vm, error);
+    if (!snapshots_named(vm, what->snapshot_ids, names, error) ||
+        !disk_named(vm, what->disk, error))
+        return false;
+    for (const char *const *id = what->snapshot_ids; *id != NULL; id++) {
+        VerbContext asked = { .snapshot = vm_snapshot(vm, *id) };
+        asked.busy_disk = first_busy_disk(vm, asked.snapshot);
+        if (what->disk != NULL && asked.busy_disk != vm_disk(vm, what->disk))
+            asked.busy_disk = NULL;
+        if (!manager_allowed(m, verb, vm, &asked, error))
+            return false;
+    }
+    return true;
 }
 
 /* Would it work as the VM stands now? A host that did not answer may do so later: the flow asks
@@ -356,7 +300,7 @@ remove_snapshots(Manager *m, const SnapshotsRemove *what, const Look *look, GErr
     json_t *params;
     FlowRow *row;
 
-    if (!can_remove(m, what, vm, names, error) || !can_plan(look, error))
+    if (!can_remove(m, VERB_SNAPSHOT_DELETE, what, vm, names, error) || !can_plan(look, error))
         return NULL;
     params = remove_params(vm, what);
     json_object_set(params, "names", names);
@@ -408,7 +352,7 @@ manager_plan(Manager *m, const SnapshotsRemove *what, json_t **ret_plan, GError 
 
     if (look.vm == NULL)
         return no_vm(what->vm_id, error);
-    if (!can_remove(m, what, look.vm, names, error))
+    if (!can_remove(m, VERB_PLAN, what, look.vm, names, error))
         return false;
     if (look.plan == NULL && look.why != NULL) {
         g_propagate_error(error, g_steal_pointer(&look.why));
@@ -438,7 +382,8 @@ manager_snapshot_rename(Manager *m, const char *vm_id, const char *snapshot_id, 
         error_set(error, ERR_NOT_FOUND, "VM '%s' has no snapshot %s", vm->name, snapshot_id);
         return NULL;
     }
-    if (!is_allowed(m, VERB_SNAPSHOT_RENAME, vm, error))
+    VerbContext asked = { .snapshot = snapshot };
+    if (!manager_allowed(m, VERB_SNAPSHOT_RENAME, vm, &asked, error))
         return NULL;
     params = params_new(vm, user);
     json_object_set_new(params, "snapshot_id", json_string(snapshot->id));
@@ -491,7 +436,7 @@ manager_doctor_fix(Manager *m, const DoctorFix *what, GError **error)
     WITH_LOCK(&m->door);
     json_t *params;
 
-    if (vm == NULL || !is_allowed(m, VERB_DOCTOR, vm, error) ||
+    if (vm == NULL || !manager_allowed(m, VERB_DOCTOR, vm, NULL, error) ||
         (params = doctor_params(m, what, vm, error)) == NULL)
         return NULL;
     return begin(m, flow_row_new("doctor", vm->id, NULL, params), what->correlation_id,
@@ -511,16 +456,10 @@ manager_snapshot_locked(Manager *m, const char *vm_id, const char *snapshot_id)
     const Flow *flow;
 
     g_hash_table_iter_init(&iter, m->flows);
-    while (g_hash_table_iter_next(&iter, NULL, (void **)&flow)) {
-        size_t i;
-        json_t *id;
-
-        if (flow->released || !g_str_equal(flow->row->vm_id, vm_id))
-            continue;
-        json_array_foreach (json_object_get(flow->row->params, "snapshots"), i, id)
-            if (g_strcmp0(json_string_value(id), snapshot_id) == 0)
-                return true;
-    }
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&flow))
+        if (!flow->released && g_str_equal(flow->row->vm_id, vm_id) &&
+            flow_names_snapshot(flow, snapshot_id))
+            return true;
     return false;
 }
 

@@ -18,12 +18,12 @@ static const char *const import_cancel[] = { "quiet", "begin", "wait", NULL };
 
 /* clang-format off */
 const FlowKind flow_kinds[] = {
-    /* kind               table                    start done failed refused  cancel */
-    { "create-snapshot",  create_snapshot_steps,   45,   68,  69,    117,     create_cancel },
-    { "remove-snapshots", remove_snapshots_steps,  342,  356, 357,   343,     remove_cancel },
-    { "rename-snapshot",  rename_snapshot_steps,   0,    0,   0,     0,       NULL },
-    { "doctor",           doctor_steps,            0,    0,   0,     0,       NULL },
-    { "import",           import_vm_steps,         0,    0,   0,     0,       import_cancel },
+    /* kind               table                    start done failed refused  cancel         holds the VM */
+    { "create-snapshot",  create_snapshot_steps,   45,   68,  69,    117,     create_cancel, HOLD_TAKING },
+    { "remove-snapshots", remove_snapshots_steps,  342,  356, 357,   343,     remove_cancel, HOLD_DELETING },
+    { "rename-snapshot",  rename_snapshot_steps,   0,    0,   0,     0,       NULL,          HOLD_SNAPSHOTS },
+    { "doctor",           doctor_steps,            0,    0,   0,     0,       NULL,          HOLD_OTHER },
+    { "import",           import_vm_steps,         0,    0,   0,     0,       import_cancel, HOLD_OTHER },
     { "merge-run",        merge_run_steps,         0,    0,   0,     0,       NULL },
     { NULL },
 };

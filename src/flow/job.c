@@ -264,24 +264,44 @@ manager_job_wait(Manager *m, const char *id, int64_t rev, int64_t not_before_us,
     return manager_job(m, id, error);
 }
 
+/* ---- what can be done to it ---- */
+
+static VerbContext
+context_of(const FlowRow *row, bool paused)
+{
+    const FlowKind *kind = flow_kind(row->kind);
+
+    return (VerbContext){ .job_id = row->id,
+                          .job = row->description,
+                          .job_step = row->step,
+                          .job_ended = row->ended != 0,
+                          .job_late = kind == NULL || kind->cancel_steps == NULL ||
+                                      !g_strv_contains(kind->cancel_steps, row->step),
+                          .job_paused = paused };
+}
+
+json_t *
+manager_job_operations(Manager *m, const char *id, GError **error)
+{
+    g_autoptr(FlowRow) row = job_row(m, id, error);
+    g_autoptr(json_t) job = row != NULL ? manager_job(m, row->id, error) : NULL;
+
+    if (job == NULL)
+        return NULL;
+    VerbContext context = context_of(row, json_text(job, "attention") != NULL);
+    return json_pack("[o, o]", verb_answer(VERB_JOB_CANCEL, NULL, &context),
+                     verb_answer(VERB_JOB_RESUME, NULL, &context));
+}
+
 bool
 manager_job_cancel(Manager *m, const char *id, GError **error)
 {
     g_autoptr(FlowRow) row = job_row(m, id, error);
-    const FlowKind *kind;
 
     if (row == NULL)
         return false;
-    if (row->ended != 0)
-        return error_set(error, ERR_REFUSED, "job %s has already ended", id);
-    kind = flow_kind(row->kind);
-    if (kind == NULL || kind->cancel_steps == NULL ||
-        !g_strv_contains(kind->cancel_steps, row->step))
-        return error_set(error, ERR_REFUSED,
-                         "job %s (%s) cannot be cancelled any more: it is at '%s' and ends by "
-                         "itself",
-                         id, row->description, row->step);
-    return flow_cancel(m, id, error);
+    VerbContext context = context_of(row, false);
+    return verb_allowed(VERB_JOB_CANCEL, NULL, &context, error) && flow_cancel(m, id, error);
 }
 
 bool
@@ -293,14 +313,9 @@ manager_job_resume(Manager *m, const char *id, GError **error)
 
     if (rows == NULL)
         return false;
-    if (row->ended != 0)
-        return error_set(error, ERR_REFUSED, "job %s has already ended", id);
-    for (guint i = 0; i < rows->len; i++)
+    for (guint i = 0; i < rows->len && row->ended == 0; i++)
         if (!attention_resume(m, rows->pdata[i], &resumed, error))
             return false;
-    return resumed > 0 ||
-           error_set(error, ERR_REFUSED,
-                     "job %s (%s) has not paused: there is nothing to resume; 'livemerge job show "
-                     "%s' tells how it goes",
-                     id, row->description, id);
+    VerbContext context = context_of(row, resumed > 0);
+    return verb_allowed(VERB_JOB_RESUME, NULL, &context, error);
 }

@@ -53,6 +53,15 @@ bool manager_snapshot_locked(Manager *manager, const char *vm_id, const char *sn
  * Snapshot with id, name and date only. */
 GPtrArray *manager_snapshots_creating(Manager *manager, const char *vm_id);
 
+/* ---- may it be done? (allowed.c) ---- */
+/* The table of model/verbs.h, with all that the manager knows besides what is asked about
+ * (snapshot, disks; NULL = nothing): who holds the VM, and whether its host answers. */
+bool manager_allowed(Manager *manager, Verb verb, const Vm *vm, const VerbContext *asked,
+                     GError **error);
+/* Array of verb_answer() for each verb of the subject. */
+json_t *manager_operations(Manager *manager, const Vm *vm, Subject subject,
+                           const VerbContext *asked);
+
 /* ---- deeds: each returns the new flow's id (g_free), NULL = refused with the reason ---- */
 typedef struct {
     const char *vm_id;
@@ -142,6 +151,8 @@ json_t *manager_jobs(Manager *manager, bool only_open, GError **error);
  * the monotonic clock) is not enough, or it has ended. */
 json_t *manager_job_wait(Manager *manager, const char *id, int64_t rev, int64_t not_before_us,
                          unsigned timeout_ms, GError **error);
+/* Array of verb_answer(): can it be cancelled, resumed? */
+json_t *manager_job_operations(Manager *manager, const char *id, GError **error);
 bool manager_job_cancel(Manager *manager, const char *id, GError **error);
 /* Goes on after it has paused itself; the agent's answer. ERR_REFUSED: it has not. */
 bool manager_job_resume(Manager *manager, const char *id, GError **error);

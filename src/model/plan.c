@@ -244,17 +244,12 @@ add_disk(Plan *plan, const Vm *vm, const Disk *disk, const char *const *ids, GEr
 static bool
 check_request(const Vm *vm, const char *const *ids, const char *only_disk, GError **error)
 {
-    const char *reason = verb_state_reason(VERB_SNAPSHOT_DELETE, vm->state);
-
     for (; *ids != NULL; ids++)
         if (vm_snapshot(vm, *ids) == NULL)
             return error_set(error, ERR_NOT_FOUND, "VM '%s' has no snapshot '%s'", vm->name, *ids);
     if (only_disk != NULL && vm_disk(vm, only_disk) == NULL)
         return error_set(error, ERR_NOT_FOUND, "VM '%s' has no disk '%s'", vm->name, only_disk);
-    if (reason != NULL)
-        return error_set(error, vm->state == VM_UNKNOWN ? ERR_UNREACHABLE : ERR_REFUSED,
-                         "cannot merge disks of VM '%s': %s", vm->name, reason);
-    return true;
+    return verb_state_allowed(VERB_SNAPSHOT_DELETE, vm, error);
 }
 
 Plan *

@@ -99,6 +99,9 @@ typedef struct {
     char *path;
 } Leftover;
 
+/* Of a VM that has none: why none can be managed. */
+#define VM_NO_DISK "it has no disk"
+
 typedef struct {
     char *id; /* libvirt's UUID of the domain */
     char *name;

@@ -4,7 +4,6 @@
  * verb table, and the rates. The planner's are in model_plan_test.c and model_cost_test.c.
  */
 #include "model/rates.h"
-#include "model/verbs.h"
 #include "model_vm.h"
 
 #include <math.h>
@@ -339,79 +338,6 @@ test_apply_merge_grows_base(void)
     g_assert_cmpuint(disk_volume(disk, "v0")->virtual_size, ==, 5ULL << 30);
 }
 
-/* ---- verbs */
-
-static void
-test_verb_table(void)
-{
-    /* clang-format off */
-    static const char *const allowed[VERB_LAST] = { /* the states in which it is */
-        [VERB_SNAPSHOT_CREATE]        = "up paused down",
-        [VERB_SNAPSHOT_CREATE_MEMORY] = "up paused",
-        [VERB_SNAPSHOT_DELETE]        = "up paused down",
-        [VERB_SNAPSHOT_RENAME]        = "up paused down migrating saving_state powering_down suspended",
-        [VERB_DOCTOR]                 = "up paused down suspended",
-    };
-    /* clang-format on */
-    g_autoptr(Vm) vm = make_vm(1);
-
-    for (int verb = 0; verb < VERB_LAST; verb++) {
-        g_auto(GStrv) states = g_strsplit(allowed[verb], " ", -1);
-        g_autofree char *start = g_strdup_printf("cannot %s VM 'web1': ", verb_word((Verb)verb));
-        for (int state = 0; state < VM_STATE_LAST; state++) {
-            g_autoptr(GError) error = NULL;
-            const char *word = vm_state_word((VmState)state);
-            bool may = g_strv_contains((const char *const *)states, word);
-
-            g_test_message("%s, %s", verb_word((Verb)verb), word);
-            vm->state = (VmState)state;
-            g_assert_cmpint(verb_allowed((Verb)verb, vm, NULL, &error), ==, may);
-            g_assert_cmpint(verb_state_reason((Verb)verb, vm->state) == NULL, ==, may);
-            if (may) {
-                g_assert_no_error(error);
-                continue;
-            }
-            g_assert_error(error, ERR, (state == VM_UNKNOWN ? ERR_UNREACHABLE : ERR_REFUSED));
-            g_assert_true(g_str_has_prefix(error->message, start));
-        }
-    }
-    g_assert_nonnull(verb_state_reason(VERB_LAST, VM_UP));
-    g_assert_nonnull(verb_state_reason(VERB_SNAPSHOT_CREATE, VM_STATE_LAST));
-}
-
-static void
-test_verb_blockers(void)
-{
-    static const VerbContext busy = { .busy_job = "deleting snapshot a", .busy_job_id = "j1" };
-    static const VerbContext foreign = { .foreign_job = "backup" };
-    static const VerbContext free_vm = { 0 };
-    /* clang-format off */
-    static const struct { Verb verb; const VerbContext *context; const char *unmanaged; ErrorCode code; const char *say; } rows[] = {
-        { VERB_SNAPSHOT_CREATE, &free_vm, NULL,     ERR_LAST,    NULL },
-        { VERB_SNAPSHOT_CREATE, &busy,    NULL,     ERR_BUSY,    "cannot create a snapshot of VM 'web1': it is held by job j1 (deleting snapshot a); wait for it or cancel it: livemerge job cancel j1" },
-        { VERB_SNAPSHOT_RENAME, &busy,    NULL,     ERR_BUSY,    "held by job j1" },
-        { VERB_SNAPSHOT_DELETE, &foreign, NULL,     ERR_BUSY,    "a backup that livemerge did not start" },
-        { VERB_SNAPSHOT_RENAME, &foreign, NULL,     ERR_LAST,    NULL },
-        { VERB_DOCTOR,          &free_vm, "no disk", ERR_LAST,    NULL }, /* that may be what is mended */
-        { VERB_DOCTOR,          &busy,    "no disk", ERR_BUSY,    "cannot mend VM 'web1': it is held by job j1" },
-        { VERB_SNAPSHOT_DELETE, &busy,    "no disk", ERR_REFUSED, "cannot delete a snapshot of VM 'web1': no disk" },
-    };
-    /* clang-format on */
-    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
-        g_autoptr(GError) error = NULL;
-        g_autoptr(Vm) vm = make_vm(2);
-
-        vm->unmanaged = g_strdup(rows[i].unmanaged);
-        bool may = verb_allowed(rows[i].verb, vm, rows[i].context, &error);
-        g_test_message("row %zu: %s", i, error != NULL ? error->message : "allowed");
-        g_assert_cmpint(may, ==, rows[i].code == ERR_LAST);
-        if (may)
-            continue;
-        g_assert_error(error, ERR, (int)rows[i].code);
-        g_assert_nonnull(strstr(error->message, rows[i].say));
-    }
-}
-
 /* ---- rates */
 
 static void
@@ -545,8 +471,6 @@ main(int argc, char **argv)
     g_test_add_func("/vm/apply-merge", test_apply_merge);
     g_test_add_func("/vm/apply-merge/refuses", test_apply_merge_refuses);
     g_test_add_func("/vm/apply-merge/grows-base", test_apply_merge_grows_base);
-    g_test_add_func("/verbs/table", test_verb_table);
-    g_test_add_func("/verbs/blockers", test_verb_blockers);
     g_test_add_func("/rates/learn", test_rates_learn);
     g_test_add_func("/rates/forget", test_rates_forget);
     g_test_add_func("/rates/json", test_rates_json);
