@@ -5,19 +5,29 @@
  */
 #include "flow/core.h"
 
-/* What a VerbContext borrows. */
+/* One of the jobs that hold the VM: several can, where the table lets one go beside another. */
 typedef struct {
-    char *job_id, *job, *problem;
-} Known;
+    char *id, *description;
+    Hold hold;
+    bool locks; /* the snapshot that is meant */
+} Holder;
 
 static void
-known_clear(Known *known)
+holder_free(void *holder_)
 {
-    g_free(known->job_id);
-    g_free(known->job);
-    g_free(known->problem);
+    Holder *holder = holder_;
+
+    g_free(holder->id);
+    g_free(holder->description);
+    g_free(holder);
 }
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Known, known_clear)
+
+/* Holds its VM, as long as it has not released it. */
+static bool
+is_holder(const Flow *flow, const char *vm_id)
+{
+    return flow->row->parent == NULL && !flow->released && g_str_equal(flow->row->vm_id, vm_id);
+}
 
 const Flow *
 vm_holder_locked(Manager *m, const char *vm_id)
@@ -27,7 +37,7 @@ vm_holder_locked(Manager *m, const char *vm_id)
 
     g_hash_table_iter_init(&iter, m->flows);
     while (g_hash_table_iter_next(&iter, NULL, (void **)&flow))
-        if (flow->row->parent == NULL && !flow->released && g_str_equal(flow->row->vm_id, vm_id))
+        if (is_holder(flow, vm_id))
             return flow;
     return NULL;
 }
@@ -52,35 +62,67 @@ flow_names_snapshot(const Flow *flow, const char *snapshot_id)
     return false;
 }
 
-/* Adds it to what was asked. */
-static void
-look(Manager *m, const Vm *vm, VerbContext *c, Known *known)
+static GPtrArray *
+holders_locked(Manager *m, const char *vm_id, const Snapshot *snapshot)
 {
-    const Host *host = host_by_name(m, vm->host);
-    WITH_LOCK(&m->lock);
-    const Flow *flow = vm_holder_locked(m, vm->id);
+    GPtrArray *holders = g_ptr_array_new_with_free_func(holder_free);
+    GHashTableIter iter;
+    const Flow *flow;
 
-    if (flow != NULL) {
-        c->busy_job_id = known->job_id = g_strdup(flow->row->id);
-        c->busy_job = known->job = g_strdup(flow->row->description);
-        c->hold = flow->kind != NULL ? flow->kind->hold : HOLD_OTHER;
-        c->locked = c->snapshot != NULL && flow_names_snapshot(flow, c->snapshot->id);
+    g_hash_table_iter_init(&iter, m->flows);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&flow)) {
+        if (!is_holder(flow, vm_id))
+            continue;
+        Holder *holder = g_new0(Holder, 1);
+        holder->id = g_strdup(flow->row->id);
+        holder->description = g_strdup(flow->row->description);
+        holder->hold = flow->kind != NULL ? flow->kind->hold : HOLD_OTHER;
+        holder->locks = snapshot != NULL && flow_names_snapshot(flow, snapshot->id);
+        g_ptr_array_add(holders, holder);
     }
+    return holders;
+}
+
+/* Why the host does not answer; NULL = it does. Lock held. */
+static char *
+problem_locked(Manager *m, const char *name)
+{
+    const Host *host = host_by_name(m, name);
+
     if (host == NULL)
-        known->problem = g_strdup("it is not configured any more");
-    else if (!host->up)
-        known->problem = g_strdup(host->problem != NULL ? host->problem : "no answer yet");
-    c->host_problem = known->problem;
+        return g_strdup("it is not configured any more");
+    if (host->up)
+        return NULL;
+    return g_strdup(host->problem != NULL ? host->problem : "no answer yet");
+}
+
+/* For each job that holds the VM: each may be what is in the way. */
+static bool
+ask(Verb verb, const Vm *vm, VerbContext context, const GPtrArray *holders, GError **error)
+{
+    for (guint i = 0; i < holders->len; i++) {
+        const Holder *holder = holders->pdata[i];
+        context.busy_job_id = holder->id;
+        context.busy_job = holder->description;
+        context.hold = holder->hold;
+        context.locked = holder->locks;
+        if (!verb_allowed(verb, vm, &context, error))
+            return false;
+    }
+    return holders->len > 0 || verb_allowed(verb, vm, &context, error);
 }
 
 bool
 manager_allowed(Manager *m, Verb verb, const Vm *vm, const VerbContext *asked, GError **error)
 {
     VerbContext context = asked != NULL ? *asked : (VerbContext){ 0 };
-    g_auto(Known) known = { 0 };
 
-    look(m, vm, &context, &known);
-    return verb_allowed(verb, vm, &context, error);
+    g_mutex_lock(&m->lock);
+    g_autoptr(GPtrArray) holders = holders_locked(m, vm->id, context.snapshot);
+    g_autofree char *problem = problem_locked(m, vm->host);
+    g_mutex_unlock(&m->lock);
+    context.host_problem = problem;
+    return ask(verb, vm, context, holders, error);
 }
 
 const Disk *
@@ -101,13 +143,15 @@ json_t *
 manager_operations(Manager *m, const Vm *vm, Subject subject, const VerbContext *asked)
 {
     VerbContext context = asked != NULL ? *asked : (VerbContext){ 0 };
-    g_auto(Known) known = { 0 };
     json_t *answers = json_array();
 
-    look(m, vm, &context, &known);
     context.busy_disk = first_busy_disk(vm, context.snapshot);
-    for (Verb verb = 0; verb < VERB_LAST; verb++)
-        if (verb_subject(verb) == subject)
-            json_array_append_new(answers, verb_answer(verb, vm, &context));
+    for (Verb verb = 0; verb < VERB_LAST; verb++) {
+        g_autoptr(GError) refusal = NULL;
+        if (verb_subject(verb) != subject)
+            continue;
+        manager_allowed(m, verb, vm, &context, &refusal);
+        json_array_append_new(answers, verb_answer(verb, refusal));
+    }
     return answers;
 }

@@ -352,7 +352,7 @@ manager_plan(Manager *m, const SnapshotsRemove *what, json_t **ret_plan, GError 
 
     if (look.vm == NULL)
         return no_vm(what->vm_id, error);
-    if (!can_remove(m, VERB_PLAN, what, look.vm, names, error))
+    if (!can_remove(m, VERB_SNAPSHOT_PLAN, what, look.vm, names, error))
         return false;
     if (look.plan == NULL && look.why != NULL) {
         g_propagate_error(error, g_steal_pointer(&look.why));

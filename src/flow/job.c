@@ -285,12 +285,15 @@ manager_job_operations(Manager *m, const char *id, GError **error)
 {
     g_autoptr(FlowRow) row = job_row(m, id, error);
     g_autoptr(json_t) job = row != NULL ? manager_job(m, row->id, error) : NULL;
+    g_autoptr(GError) cancel = NULL, resume = NULL;
 
     if (job == NULL)
         return NULL;
     VerbContext context = context_of(row, json_text(job, "attention") != NULL);
-    return json_pack("[o, o]", verb_answer(VERB_JOB_CANCEL, NULL, &context),
-                     verb_answer(VERB_JOB_RESUME, NULL, &context));
+    verb_allowed(VERB_JOB_CANCEL, NULL, &context, &cancel);
+    verb_allowed(VERB_JOB_RESUME, NULL, &context, &resume);
+    return json_pack("[o, o]", verb_answer(VERB_JOB_CANCEL, cancel),
+                     verb_answer(VERB_JOB_RESUME, resume));
 }
 
 bool

@@ -96,6 +96,10 @@ holds(Condition condition, const Vm *vm, const VerbContext *c)
         return is_held(c, HOLD_DELETING);
     case COND_CHANGING:
         return is_held(c, HOLD_SNAPSHOTS);
+    case COND_SHUTDOWN:
+        return is_held(c, HOLD_SHUTDOWN);
+    case COND_POWER:
+        return is_held(c, HOLD_POWER);
     case COND_HELD:
         return is_held(c, HOLD_OTHER);
     case COND_SILENT:
@@ -257,17 +261,15 @@ verb_state_allowed(Verb verb, const Vm *vm, GError **error)
 }
 
 json_t *
-verb_answer(Verb verb, const Vm *vm, const VerbContext *context)
+verb_answer(Verb verb, const GError *refusal)
 {
-    g_autoptr(GError) error = NULL;
-    bool possible = verb_allowed(verb, vm, context, &error);
-    json_t *answer = json_pack("{s:s, s:b}", "name", verb_name(verb), "possible", possible);
+    json_t *answer = json_pack("{s:s, s:b}", "name", verb_name(verb), "possible", refusal == NULL);
     const ErrorReason *reason;
 
-    if (possible)
+    if (refusal == NULL)
         return answer;
-    reason = error_reason(error);
-    json_put_text(answer, "code", error_word(error));
+    reason = error_reason(refusal);
+    json_put_text(answer, "code", error_word(refusal));
     json_put_text(answer, "key", reason->key);
     json_put_text(answer, "why", reason->why);
     json_put_text(answer, "help", reason->help);

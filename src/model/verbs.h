@@ -16,27 +16,28 @@
 typedef enum { SUBJECT_VM, SUBJECT_SNAPSHOT, SUBJECT_JOB } Subject;
 
 /* clang-format off */
-/*      verb                           name in the API               of what           in "cannot ... VM 'web'" */
-#define VERB_TABLE(X)                                                                                              \
-    X(VERB_SNAPSHOT_CREATE,          "create_snapshot",             SUBJECT_VM,       "create a snapshot of")       \
+/*    verb                           name in the API                of what           in "cannot ... VM 'web'" */
+#define VERB_TABLE(X) \
+    X(VERB_SNAPSHOT_CREATE,          "create_snapshot",             SUBJECT_VM,       "create a snapshot of") \
     X(VERB_SNAPSHOT_CREATE_MEMORY,   "create_snapshot_with_memory", SUBJECT_VM,       "create a snapshot with memory of") \
     X(VERB_SNAPSHOT_CREATE_QUIESCED, "create_snapshot_quiesced",    SUBJECT_VM,       "create a snapshot with frozen file systems of") \
-    X(VERB_SNAPSHOT_DELETE,          "delete_snapshot",             SUBJECT_SNAPSHOT, "delete")                     \
-    X(VERB_PLAN,                     "plan",                        SUBJECT_SNAPSHOT, "plan the deletion of")       \
-    X(VERB_SNAPSHOT_RENAME,          "rename_snapshot",             SUBJECT_SNAPSHOT, "rename")                     \
-    X(VERB_PREVIEW,                  "preview",                     SUBJECT_SNAPSHOT, "preview")                    \
-    X(VERB_COMMIT,                   "commit",                      SUBJECT_VM,       "commit the preview of")      \
-    X(VERB_UNDO,                     "undo",                        SUBJECT_VM,       "undo the preview of")        \
-    X(VERB_RESTORE,                  "restore",                     SUBJECT_SNAPSHOT, "restore")                    \
-    X(VERB_CLONE,                    "clone",                       SUBJECT_SNAPSHOT, "clone")                      \
-    X(VERB_START,                    "start",                       SUBJECT_VM,       "start")                      \
-    X(VERB_STOP,                     "stop",                        SUBJECT_VM,       "stop")                       \
-    X(VERB_SHUTDOWN,                 "shutdown",                    SUBJECT_VM,       "shut down")                  \
-    X(VERB_REBOOT,                   "reboot",                      SUBJECT_VM,       "reboot")                     \
-    X(VERB_SUSPEND,                  "suspend",                     SUBJECT_VM,       "suspend")                    \
-    X(VERB_VM_REMOVE,                "remove",                      SUBJECT_VM,       "remove")                     \
-    X(VERB_DOCTOR,                   "doctor",                      SUBJECT_VM,       "mend")                       \
-    X(VERB_JOB_CANCEL,               "cancel",                      SUBJECT_JOB,      "cancel")                     \
+    X(VERB_SNAPSHOT_DELETE,          "delete_snapshot",             SUBJECT_SNAPSHOT, "delete") \
+    X(VERB_SNAPSHOT_PLAN,            "plan",                        SUBJECT_SNAPSHOT, "plan the deletion of") \
+    X(VERB_SNAPSHOT_RENAME,          "rename_snapshot",             SUBJECT_SNAPSHOT, "rename") \
+    X(VERB_SNAPSHOT_PREVIEW,         "preview",                     SUBJECT_SNAPSHOT, "preview") \
+    X(VERB_SNAPSHOT_COMMIT,          "commit",                      SUBJECT_VM,       "commit the preview of") \
+    X(VERB_SNAPSHOT_UNDO,            "undo",                        SUBJECT_VM,       "undo the preview of") \
+    X(VERB_SNAPSHOT_RESTORE,         "restore",                     SUBJECT_SNAPSHOT, "restore") \
+    X(VERB_SNAPSHOT_CLONE,           "clone",                       SUBJECT_SNAPSHOT, "clone") \
+    X(VERB_VM_START,                 "start",                       SUBJECT_VM,       "start") \
+    X(VERB_VM_STOP,                  "stop",                        SUBJECT_VM,       "power off") \
+    X(VERB_VM_SHUTDOWN,              "shutdown",                    SUBJECT_VM,       "shut down") \
+    X(VERB_VM_REBOOT,                "reboot",                      SUBJECT_VM,       "reboot") \
+    X(VERB_VM_RESET,                 "reset",                       SUBJECT_VM,       "reset") \
+    X(VERB_VM_SUSPEND,               "suspend",                     SUBJECT_VM,       "suspend") \
+    X(VERB_VM_REMOVE,                "remove",                      SUBJECT_VM,       "remove") \
+    X(VERB_DOCTOR,                   "doctor",                      SUBJECT_VM,       "mend") \
+    X(VERB_JOB_CANCEL,               "cancel",                      SUBJECT_JOB,      "cancel") \
     X(VERB_JOB_RESUME,               "resume",                      SUBJECT_JOB,      "resume")
 
 /* In the order in which they are looked at: the first that refuses is told. */
@@ -49,6 +50,8 @@ typedef enum { SUBJECT_VM, SUBJECT_SNAPSHOT, SUBJECT_JOB } Subject;
     X(COND_TAKING,         REF_TAKING,     "a job takes a snapshot of the VM")                            \
     X(COND_DELETING,       REF_SNAPSHOTS,  "a job deletes snapshots of the VM")                           \
     X(COND_CHANGING,       REF_SNAPSHOTS,  "a job does something else with the VM's snapshots")           \
+    X(COND_SHUTDOWN,       REF_HELD,       "a job waits until the guest has shut down")                   \
+    X(COND_POWER,          REF_HELD,       "a job starts, stops, resets or suspends the VM")              \
     X(COND_HELD,           REF_HELD,       "another job holds the VM")                                    \
     X(COND_SILENT,         REF_SILENT,     "the VM's host does not answer")                               \
     X(COND_STATE,          REF_NONE,       "the state of the VM (the table above)")                       \
@@ -73,7 +76,14 @@ typedef enum { CONDITION_TABLE(X) CONDITION_LAST } Condition;
 #undef X
 
 /* What an open job does to the VM that it holds. */
-typedef enum { HOLD_SNAPSHOTS, HOLD_TAKING, HOLD_DELETING, HOLD_OTHER } Hold;
+typedef enum {
+    HOLD_SNAPSHOTS,
+    HOLD_TAKING,
+    HOLD_DELETING,
+    HOLD_SHUTDOWN,
+    HOLD_POWER,
+    HOLD_OTHER,
+} Hold;
 
 /* What is known besides the VM itself; all may be NULL. */
 typedef struct {
@@ -111,9 +121,9 @@ Verb verb_of_create(bool memory, const char *quiesce);
 bool verb_allowed(Verb verb, const Vm *vm, const VerbContext *context, GError **error);
 /* The same for the VM's state alone. */
 bool verb_state_allowed(Verb verb, const Vm *vm, GError **error);
-/* {"name", "possible": bool, "code", "key", "why", "help", "job_id"}, the last five of a refusal,
- * where they have a value. */
-json_t *verb_answer(Verb verb, const Vm *vm, const VerbContext *context);
+/* {"name", "possible": bool, "code", "key", "why", "help", "job_id"}, the last five of what
+ * verb_allowed() has refused (NULL = it has not), where they have a value. */
+json_t *verb_answer(Verb verb, const GError *refusal);
 
 /* ---- the bare table, for documents and the test that tries every cell ---- */
 typedef struct {

@@ -18,7 +18,8 @@
     X(REF_NO_GUEST,    ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_NOT_UP",                     "its guest does not run, so nothing can freeze its file systems", "quiesce=auto takes the snapshot without") \
     X(REF_OFF,         ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_NOT_RUNNING",                "it is not running", "nothing needs to be done") \
     X(REF_NOT_UP,      ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_NOT_UP",                     "it is not running", "start it first") \
-    X(REF_PAUSED,      ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_NOT_UP",                     "it is paused", "let it run first: virsh resume {vm}") \
+    X(REF_PAUSED,      ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_NOT_UP",                     "it is paused, so its guest would not hear of it", "resume it first, or power it off") \
+    X(REF_ALREADY,     ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_NOT_UP",                     "it is suspended already", "nothing needs to be done") \
     X(REF_RUNNING,     ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_RUNNING",                    "it is running already", "nothing needs to be done") \
     X(REF_NOT_DOWN,    ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_NOT_DOWN",                   "it is not off", "shut it down first: virsh shutdown {vm}") \
     X(REF_UNMANAGED,   ERR_REFUSED,     "ACTION_TYPE_FAILED_DISK_SNAPSHOT_NOT_SUPPORTED",      "{unmanaged}", "") \
@@ -77,29 +78,30 @@ static const struct {
     unsigned char cell[VM_STATE_LAST];
     const char *key; /* that oVirt has for every wrong state with this operation; NULL = the refusal's own */
 } states[VERB_LAST] = {
-    /*                                    unknown  up        paused       down           migrating  saving_state powering_down suspended */
-    [VERB_SNAPSHOT_CREATE]          = { { UNKNOWN, may,      may,         may,           MIGRATING, SAVING,      ENDING,       SUSPENDED } },
-    [VERB_SNAPSHOT_CREATE_MEMORY]   = { { UNKNOWN, may,      may,         REF_NO_MEMORY, MIGRATING, SAVING,      ENDING,       SUSPENDED } },
-    [VERB_SNAPSHOT_CREATE_QUIESCED] = { { UNKNOWN, may,      REF_NO_GUEST, REF_NO_GUEST, MIGRATING, SAVING,      ENDING,       SUSPENDED } },
-    [VERB_SNAPSHOT_DELETE]          = { { UNKNOWN, may,      may,         may,           MIGRATING, SAVING,      ENDING,       SUSPENDED }, DOWN_OR_UP },
-    [VERB_PLAN]                     = { { UNKNOWN, may,      may,         may,           MIGRATING, SAVING,      ENDING,       SUSPENDED }, DOWN_OR_UP },
-    [VERB_SNAPSHOT_RENAME]          = { { UNKNOWN, may,      may,         may,           may,       may,         may,          may } },
-    [VERB_PREVIEW]                  = { { UNKNOWN, NOT_DOWN, NOT_DOWN,    may,           MIGRATING, SAVING,      ENDING,       SUSPENDED }, NOT_DOWN_KEY },
-    [VERB_COMMIT]                   = { { UNKNOWN, NOT_DOWN, NOT_DOWN,    may,           MIGRATING, SAVING,      ENDING,       SUSPENDED }, NOT_DOWN_KEY },
-    [VERB_UNDO]                     = { { UNKNOWN, NOT_DOWN, NOT_DOWN,    may,           MIGRATING, SAVING,      ENDING,       SUSPENDED }, NOT_DOWN_KEY },
-    [VERB_RESTORE]                  = { { UNKNOWN, NOT_DOWN, NOT_DOWN,    may,           MIGRATING, SAVING,      ENDING,       SUSPENDED }, NOT_DOWN_KEY },
-    [VERB_CLONE]                    = { { UNKNOWN, may,      may,         may,           MIGRATING, may,         may,          may } },
-    [VERB_START]                    = { { UNKNOWN, RUNNING,  may,         may,           RUNNING,   SAVING,      ENDING,       may } },
-    [VERB_STOP]                     = { { UNKNOWN, may,      may,         OFF,           may,       may,         may,          may } },
-    [VERB_SHUTDOWN]                 = { { UNKNOWN, may,      PAUSED,      OFF,           MIGRATING, SAVING,      may,          ASLEEP } },
-    [VERB_REBOOT]                   = { { UNKNOWN, may,      PAUSED,      NOT_UP,        MIGRATING, SAVING,      ENDING,       ASLEEP } },
-    [VERB_SUSPEND]                  = { { UNKNOWN, may,      PAUSED,      NOT_UP,        MIGRATING, SAVING,      ENDING,       ASLEEP } },
-    [VERB_VM_REMOVE]                = { { UNKNOWN, RUNNING,  RUNNING,     may,           MIGRATING, SAVING,      ENDING,       NOT_DOWN } },
+    /*                                    unknown  up        paused        down           migrating  saving_state powering_down suspended */
+    [VERB_SNAPSHOT_CREATE]            = { { UNKNOWN, may,      may,          may,           MIGRATING, SAVING,      ENDING,       SUSPENDED } },
+    [VERB_SNAPSHOT_CREATE_MEMORY]     = { { UNKNOWN, may,      may,          REF_NO_MEMORY, MIGRATING, SAVING,      ENDING,       SUSPENDED } },
+    [VERB_SNAPSHOT_CREATE_QUIESCED]   = { { UNKNOWN, may,      REF_NO_GUEST, REF_NO_GUEST,  MIGRATING, SAVING,      ENDING,       SUSPENDED } },
+    [VERB_SNAPSHOT_DELETE]            = { { UNKNOWN, may,      may,          may,           MIGRATING, SAVING,      ENDING,       SUSPENDED }, DOWN_OR_UP },
+    [VERB_SNAPSHOT_PLAN]              = { { UNKNOWN, may,      may,          may,           MIGRATING, SAVING,      ENDING,       SUSPENDED }, DOWN_OR_UP },
+    [VERB_SNAPSHOT_RENAME]            = { { UNKNOWN, may,      may,          may,           may,       may,         may,          may } },
+    [VERB_SNAPSHOT_PREVIEW]           = { { UNKNOWN, NOT_DOWN, NOT_DOWN,     may,           MIGRATING, SAVING,      ENDING,       SUSPENDED }, NOT_DOWN_KEY },
+    [VERB_SNAPSHOT_COMMIT]            = { { UNKNOWN, NOT_DOWN, NOT_DOWN,     may,           MIGRATING, SAVING,      ENDING,       SUSPENDED }, NOT_DOWN_KEY },
+    [VERB_SNAPSHOT_UNDO]              = { { UNKNOWN, NOT_DOWN, NOT_DOWN,     may,           MIGRATING, SAVING,      ENDING,       SUSPENDED }, NOT_DOWN_KEY },
+    [VERB_SNAPSHOT_RESTORE]           = { { UNKNOWN, NOT_DOWN, NOT_DOWN,     may,           MIGRATING, SAVING,      ENDING,       SUSPENDED }, NOT_DOWN_KEY },
+    [VERB_SNAPSHOT_CLONE]             = { { UNKNOWN, may,      may,          may,           MIGRATING, may,         may,          may } },
+    [VERB_VM_START]                   = { { UNKNOWN, RUNNING,  may,          may,           MIGRATING, SAVING,      ENDING,       may } },
+    [VERB_VM_STOP]                    = { { UNKNOWN, may,      may,          OFF,           MIGRATING, SAVING,      may,          may } },
+    [VERB_VM_SHUTDOWN]                = { { UNKNOWN, may,      PAUSED,       OFF,           MIGRATING, SAVING,      ENDING,       ASLEEP } },
+    [VERB_VM_REBOOT]                  = { { UNKNOWN, may,      PAUSED,       NOT_UP,        MIGRATING, SAVING,      ENDING,       ASLEEP } },
+    [VERB_VM_RESET]                   = { { UNKNOWN, may,      may,          NOT_UP,        MIGRATING, SAVING,      ENDING,       ASLEEP } },
+    [VERB_VM_SUSPEND]                 = { { UNKNOWN, may,      may,          NOT_UP,        MIGRATING, SAVING,      ENDING,       REF_ALREADY } },
+    [VERB_VM_REMOVE]                  = { { UNKNOWN, RUNNING,  RUNNING,      may,           MIGRATING, SAVING,      ENDING,       NOT_DOWN } },
     /* what needs a VM that is off looks again */
-    [VERB_DOCTOR]                   = { { UNKNOWN, may,      may,         may,           MIGRATING, SAVING,      ENDING,       may } },
+    [VERB_DOCTOR]                     = { { UNKNOWN, may,      may,          may,           MIGRATING, SAVING,      ENDING,       may } },
     /* jobs: the VM does not matter */
-    [VERB_JOB_CANCEL]               = { { may,     may,      may,         may,           may,       may,         may,          may } },
-    [VERB_JOB_RESUME]               = { { may,     may,      may,         may,           may,       may,         may,          may } },
+    [VERB_JOB_CANCEL]                 = { { may,     may,      may,          may,           may,       may,         may,          may } },
+    [VERB_JOB_RESUME]                 = { { may,     may,      may,          may,           may,       may,         may,          may } },
 };
 
 /* ---- operation × condition ---- */
@@ -108,32 +110,33 @@ static const struct {
 #define x REF_LAST /* refused, as CONDITION_TABLE has it */
 
 static const unsigned char conditions[VERB_LAST][CONDITION_LAST] = {
-    /*                                  no   un-     active       locked     taking     del-       chan-      held       silent state pre-  no pre- unus- no      bad   busy  foreign no     job    job   job
-     *                                  disk managed                                    eting      ging                               view  view    able  config  disk  disk          agent  ended  late  runs */
-    [VERB_SNAPSHOT_CREATE]          = { x,   x,      o,               o, x,         x,         x,         x,         x,     o,    x,    o,      o,    o,      x,    x,    x,      o,     o,     o,    o },
-    [VERB_SNAPSHOT_CREATE_MEMORY]   = { x,   x,      o,               o, x,         x,         x,         x,         x,     o,    x,    o,      o,    o,      x,    x,    x,      o,     o,     o,    o },
-    [VERB_SNAPSHOT_CREATE_QUIESCED] = { x,   x,      o,               o, x,         x,         x,         x,         x,     o,    x,    o,      o,    o,      x,    x,    x,      x,     o,     o,    o },
-    [VERB_SNAPSHOT_DELETE]          = { x,   x,      x,               x, x,         x,         x,         x,         x,     o,    x,    o,      o,    o,      o,    x,    x,      o,     o,     o,    o },
+    /*                                  no   un-  act-             lock- tak-       del-       chan-      shut-      pow-       held       si-  state pre- no pr unus- no   bad  busy for- no    job   job  job
+     *                                  disk mngd ive              ed    ing        eting      ging       down       er                    lent       view eview able  conf disk disk eign agent ended late runs */
+    [VERB_SNAPSHOT_CREATE]          = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   x,   x,   x,   o,    o,    o,   o },
+    [VERB_SNAPSHOT_CREATE_MEMORY]   = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   x,   x,   x,   o,    o,    o,   o },
+    [VERB_SNAPSHOT_CREATE_QUIESCED] = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   x,   x,   x,   x,    o,    o,   o },
+    [VERB_SNAPSHOT_DELETE]          = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   x,   x,   o,    o,    o,   o },
     /* what is in the way of the disks is told by the plan */
-    [VERB_PLAN]                     = { x,   x,      x,               x, x,         x,         x,         x,         x,     o,    x,    o,      o,    o,      o,    o,    o,      o,     o,     o,    o },
+    [VERB_SNAPSHOT_PLAN]            = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   o,   o,   o,    o,    o,   o },
     /* a new name touches no disk */
-    [VERB_SNAPSHOT_RENAME]          = { x,   x,      x,               x, x,         x,         x,         x,         x,     o,    o,    o,      o,    o,      o,    o,    o,      o,     o,     o,    o },
-    [VERB_PREVIEW]                  = { x,   x,      REF_ACTIVE_PREV, x, x,         x,         x,         x,         x,     o,    x,    o,      x,    x,      o,    x,    x,      o,     o,     o,    o },
-    [VERB_COMMIT]                   = { x,   x,      o,               o, x,         x,         x,         x,         x,     o,    o,    x,      o,    o,      o,    x,    x,      o,     o,     o,    o },
-    [VERB_UNDO]                     = { x,   x,      o,               o, x,         x,         x,         x,         x,     o,    o,    x,      o,    o,      o,    x,    x,      o,     o,     o,    o },
-    [VERB_RESTORE]                  = { x,   x,      REF_ACTIVE_PREV, x, x,         x,         x,         x,         x,     o,    x,    o,      x,    x,      o,    x,    x,      o,     o,     o,    o },
-    [VERB_CLONE]                    = { x,   x,      x,               x, x,         x,         x,         x,         x,     o,    x,    o,      x,    x,      o,    o,    o,      o,     o,     o,    o },
+    [VERB_SNAPSHOT_RENAME]          = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,    o,   o },
+    [VERB_SNAPSHOT_PREVIEW]         = { x,   x,   REF_ACTIVE_PREV, x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    x,   o,   x,   x,   o,    o,    o,   o },
+    [VERB_SNAPSHOT_COMMIT]          = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   x,    o,    o,   o,   x,   x,   o,    o,    o,   o },
+    [VERB_SNAPSHOT_UNDO]            = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   x,    o,    o,   o,   x,   x,   o,    o,    o,   o },
+    [VERB_SNAPSHOT_RESTORE]         = { x,   x,   REF_ACTIVE_PREV, x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    x,   o,   x,   x,   o,    o,    o,   o },
+    [VERB_SNAPSHOT_CLONE]           = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    x,   o,   o,   o,   o,    o,    o,   o },
     /* a merge goes on with a VM that starts, or stops */
-    [VERB_START]                    = { o,   o,      o,               o, x,         o,         x,         x,         x,     o,    o,    o,      o,    o,      o,    o,    o,      o,     o,     o,    o },
-    [VERB_STOP]                     = { o,   o,      o,               o, o,         o,         o,         o,         x,     o,    o,    o,      o,    o,      o,    o,    o,      o,     o,     o,    o },
-    [VERB_SHUTDOWN]                 = { o,   o,      o,               o, o,         o,         o,         o,         x,     o,    o,    o,      o,    o,      o,    o,    o,      o,     o,     o,    o },
-    [VERB_REBOOT]                   = { o,   o,      o,               o, o,         o,         o,         o,         x,     o,    o,    o,      o,    o,      o,    o,    o,      o,     o,     o,    o },
-    [VERB_SUSPEND]                  = { o,   o,      o,               o, REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, x,     o,    x,    o,      o,    o,      o,    x,    x,      o,     o,     o,    o },
-    [VERB_VM_REMOVE]                = { o,   o,      o,               o, x,         x,         x,         x,         x,     o,    x,    o,      o,    o,      o,    o,    x,      o,     o,     o,    o },
+    [VERB_VM_START]                 = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,    o,   o },
+    [VERB_VM_STOP]                  = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,    o,   o },
+    [VERB_VM_SHUTDOWN]              = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,    o,   o },
+    [VERB_VM_REBOOT]                = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,    o,   o },
+    [VERB_VM_RESET]                 = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,    o,   o },
+    [VERB_VM_SUSPEND]               = { o,   o,   o,               o,    REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, x,   o,    x,   o,    o,    o,   o,   x,   x,   o,    o,    o,   o },
+    [VERB_VM_REMOVE]                = { o,   o,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   o,   x,   o,    o,    o,   o },
     /* also where a VM is unmanaged: that may be what is mended */
-    [VERB_DOCTOR]                   = { o,   o,      o,               o, x,         x,         x,         x,         x,     o,    o,    o,      o,    o,      o,    o,    x,      o,     o,     o,    o },
-    [VERB_JOB_CANCEL]               = { o,   o,      o,               o, o,         o,         o,         o,         o,     o,    o,    o,      o,    o,      o,    o,    o,      o,     x,     x,    o },
-    [VERB_JOB_RESUME]               = { o,   o,      o,               o, o,         o,         o,         o,         o,     o,    o,    o,      o,    o,      o,    o,    o,      o,     x,     o,    x },
+    [VERB_DOCTOR]                   = { o,   o,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   x,   o,    o,    o,   o },
+    [VERB_JOB_CANCEL]               = { o,   o,   o,               o,    o,         o,         o,         o,         o,         o,         o,   o,    o,   o,    o,    o,   o,   o,   o,   o,    x,    x,   o },
+    [VERB_JOB_RESUME]               = { o,   o,   o,               o,    o,         o,         o,         o,         o,         o,         o,   o,    o,   o,    o,    o,   o,   o,   o,   o,    x,    o,   x },
 };
 
 static const unsigned char condition_refusals[CONDITION_LAST] = {
