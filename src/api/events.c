@@ -47,12 +47,41 @@ wait_for_event(const Call *call, int64_t from, int64_t wait_s)
             return;
 }
 
+/* The header is that of a client that comes again, and newer than what its URL says. */
+static bool
+read_place(const Call *call, int64_t *ret_from, GError **error)
+{
+    gint64 id;
+
+    if (call->last_event_id == NULL || *call->last_event_id == '\0')
+        return call_number(call, "from", -1, G_MAXINT64, -1, ret_from, error);
+    if (!g_ascii_string_to_signed(call->last_event_id, 10, 0, G_MAXINT64, &id, NULL))
+        return error_set(error, ERR_INVALID, "header Last-Event-ID: '%.40s' is no event's index",
+                         call->last_event_id);
+    *ret_from = id;
+    return true;
+}
+
+bool
+get_event_stream(Call *call, Reply *reply, GError **error)
+{
+    unsigned tell;
+    int64_t from = -1;
+
+    reply->streams = tell_from_text(call_query(call, "types"), &tell, error) &&
+                     read_place(call, &from, error) &&
+                     hub_answer(call->hub, tell, from, reply->http, error);
+    return reply->streams;
+}
+
 bool
 get_events(Call *call, Reply *reply, GError **error)
 {
     int64_t from, wait_s, max;
     bool follows = call_query(call, "from") != NULL && call_query(call, "wait") != NULL;
 
+    if (call->wants_stream)
+        return get_event_stream(call, reply, error);
     if (!call_number(call, "from", -1, G_MAXINT64, 0, &from, error) ||
         !call_number(call, "wait", 0, LONGEST_WAIT_S, 0, &wait_s, error) ||
         !call_number(call, "max", G_MININT32, G_MAXINT32, -1, &max, error))

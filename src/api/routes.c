@@ -47,6 +47,7 @@ const Route api_routes[] = {
     { "POST",   "jobs/*/cancel",                   "action",           post_job_cancel, "action" },
     { "POST",   "jobs/*/resume",                   "action",           post_job_resume, "action" },
     { "GET",    "events",                          "events",           get_events },
+    { "GET",    "events/stream",                   "events",           get_event_stream },
     { "GET",    "events/*",                        "event",            get_event },
     { "GET",    "hosts",                           "hosts",            get_hosts },
     { "GET",    "hosts/*",                         "host",             get_host },
@@ -70,9 +71,10 @@ const Route api_routes[] = {
 typedef struct {
     const HttpRequest *http;
     HttpResponse *response;
-    Media media;     /* of the answer */
-    bool may_action; /* a failure is told as a failed action */
-    char **segments; /* of the path below API_ROOT */
+    Media media;       /* of the answer */
+    bool wants_stream; /* besides what media says */
+    bool may_action;   /* a failure is told as a failed action */
+    char **segments;   /* of the path below API_ROOT */
     GHashTable *query;
     char *correlation_id;
     char *user;
@@ -323,15 +325,40 @@ run_handler(Api *api, Exchange *x, const Route *route, const char *ids[2], const
                   .query = x->query,
                   .body = body,
                   .user = x->user,
-                  .correlation_id = x->correlation_id };
+                  .correlation_id = x->correlation_id,
+                  .hub = api->hub,
+                  .wants_stream = x->wants_stream,
+                  .last_event_id = http_header(x->http, "Last-Event-ID") };
 
+    reply.http = x->response;
     if (route->handler(&call, &reply, &problem)) {
+        if (reply.streams)
+            return;
         put_answer(x, reply.status, reply.root != NULL ? reply.root : route->root, reply.body);
     } else {
         int status = error_http_status(problem);
         put_fault(x, status == 404 && call.in_body ? 400 : status, reply.reason, problem);
     }
     json_decref(reply.body);
+}
+
+/* Is there something that we can write? */
+static bool
+take_accept(Exchange *x)
+{
+    const char *accept = http_header(x->http, "Accept");
+    bool acceptable = media_accept(accept, &x->media);
+
+    x->wants_stream = accept != NULL && strstr(accept, "text/event-stream") != NULL;
+    if (!acceptable)
+        x->media = x->wants_stream ? MEDIA_JSON : MEDIA_XML;
+    return acceptable;
+}
+
+static bool
+may_stream(const Route *route)
+{
+    return route->handler == get_events || route->handler == get_event_stream;
 }
 
 static bool
@@ -361,14 +388,16 @@ api_answer(Api *api, const HttpRequest *request, HttpResponse *response)
         sent_id != NULL ? sent_id : g_hash_table_lookup(x.query, "correlation_id"));
     http_response_header(response, "Correlation-Id", x.correlation_id);
 
-    if (!media_accept(http_header(request, "Accept"), &x.media)) {
-        error_set(&problem, ERR_MEDIA, "the answer can be application/xml or application/json");
-        put_fault(&x, 406, NULL, problem);
-        return;
-    }
+    bool acceptable = take_accept(&x);
     if (split_path(&x, &problem)) {
         take_matrix(&x);
         route = find_route(&x, ids, &problem);
+    }
+    if (!acceptable && !(x.wants_stream && route != NULL && may_stream(route))) {
+        g_clear_error(&problem);
+        error_set(&problem, ERR_MEDIA, "the answer can be application/xml or application/json");
+        put_fault(&x, 406, NULL, problem);
+        return;
     }
     if (route != NULL) {
         x.may_action = is_action(route);

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "api/document.h"
+#include "api/hub.h"
 #include "http/http.h"
 
 typedef struct {
@@ -24,6 +25,9 @@ typedef struct {
     const char *user;     /* borrowed, as all strings here */
     const char *correlation_id;
     bool in_body;
+    Hub *hub;
+    bool wants_stream;         /* by the header Accept */
+    const char *last_event_id; /* a header; NULL */
 } Call;
 
 typedef struct {
@@ -31,6 +35,8 @@ typedef struct {
     json_t *body;       /* owned */
     const char *reason; /* of a fault, static; NULL = "Operation Failed" */
     const char *root;   /* element name, static; NULL = the route's */
+    HttpResponse *http; /* for a handler that answers with a stream, and says so: */
+    bool streams;
 } Reply;
 
 typedef bool (*Handler)(Call *call, Reply *reply, GError **error);
@@ -46,6 +52,7 @@ extern const Route api_routes[]; /* ends with a row of NULLs */
 
 typedef struct {
     Manager *manager;
+    Hub *hub;
     gint stopping; /* atomic */
 } Api;
 
@@ -76,7 +83,7 @@ void reply_job(Reply *reply, const char *job_id);
     X(get_disks) X(get_disk)                                                                  \
     X(get_jobs) X(get_job) X(get_steps) X(get_step) X(post_job_cancel) X(post_job_resume)      \
     X(get_doctor) X(get_vm_doctor) X(post_vm_doctor)                                          \
-    X(get_events) X(get_event)                                                                \
+    X(get_events) X(get_event) X(get_event_stream)                                                                \
     X(get_hosts) X(get_host) X(get_clusters) X(get_cluster) X(get_datacenters)                 \
     X(get_datacenter) X(get_datacenter_storagedomains) X(get_datacenter_storagedomain)         \
     X(get_storagedomains) X(get_storagedomain) X(post_import) X(get_templates) X(get_template)

@@ -12,6 +12,9 @@
 #include <pwd.h>
 #include <string.h>
 
+/* Most of them are streams, which cost little (api/hub.h); half of them for one address. */
+#define CONNECTIONS 3000
+
 struct ApiServer {
     Api api;
     Meter *meter;      /* of requests */
@@ -192,10 +195,12 @@ start_tcp(ApiServer *server, const ApiOptions *options, GError **error)
     const char *numeric = g_str_equal(host, "localhost") ? "127.0.0.1" : host;
     bool v6 = strchr(numeric, ':') != NULL;
     g_autofree char *address = g_strdup_printf(v6 ? "[%s]:%d" : "%s:%d", numeric, (int)port);
-    HttpServerOptions http = {
-        .address = address, .tls_cert = cert, .tls_key = key, .refuse = api_refuse
-    };
-    server->tcp = http_server_start(&http, answer, server, error);
+    HttpServerOptions http = { .address = address,
+                               .tls_cert = cert,
+                               .tls_key = key,
+                               .max_connections = CONNECTIONS,
+                               .refuse = api_refuse };
+    g_atomic_pointer_set(&server->tcp, http_server_start(&http, answer, server, error));
     if (server->tcp == NULL)
         return false;
     g_free(server->where);
@@ -231,14 +236,27 @@ start_local(ApiServer *server, const ApiOptions *options, GError **error)
     g_autofree char *address = g_strconcat("unix:", options->socket, NULL);
     HttpServerOptions http = { .address = address,
                                .group = server->has_group ? options->group : NULL,
+                               .max_connections = CONNECTIONS,
                                .refuse = api_refuse };
-    server->local = http_server_start(&http, answer, server, error);
+    g_atomic_pointer_set(&server->local, http_server_start(&http, answer, server, error));
     if (server->local == NULL)
         return false;
     char *where = g_strconcat(server->where, *server->where != '\0' ? " and " : "", address, NULL);
     g_free(server->where);
     server->where = where;
     return true;
+}
+
+static void
+wake_streams(void *data)
+{
+    ApiServer *server = data;
+
+    for (int i = 0; i < 2; i++) {
+        HttpServer *http = g_atomic_pointer_get(i == 0 ? &server->tcp : &server->local);
+        if (http != NULL)
+            http_server_wake(http);
+    }
 }
 
 ApiServer *
@@ -251,6 +269,7 @@ api_server_start(Manager *manager, const ApiOptions *options, GError **error)
     xml_init();
     server = g_new0(ApiServer, 1);
     server->api.manager = manager;
+    server->api.hub = hub_new(manager, wake_streams, server);
     server->meter = metrics_new();
     server->where = g_strdup("");
     if (!start_tcp(server, options, error) || !start_local(server, options, error)) {
@@ -272,10 +291,12 @@ api_server_stop(ApiServer *server)
     if (server == NULL)
         return;
     g_atomic_int_set(&server->api.stopping, 1);
+    hub_end(server->api.hub);
     if (server->tcp != NULL)
         http_server_stop(server->tcp);
     if (server->local != NULL)
         http_server_stop(server->local);
+    hub_free(server->api.hub);
     meter_free(server->meter);
     g_free(server->where);
     g_free(server);

@@ -58,6 +58,9 @@ struct Manager {
     int64_t
         changes; /* counts changes of jobs; begins at the wall clock, so that it never repeats */
     int64_t last_event;
+    int64_t revision;                 /* news.c, as all below */
+    GHashTable *news_jobs, *news_vms; /* ids; NULL = nobody follows */
+    bool news_interrupt;
 };
 
 void manager_use(Manager *m);   /* one user more; lock held */
@@ -139,6 +142,11 @@ void flows_kick_vm(Manager *m, const char *vm_id);
 void job_changed_locked(Manager *m, const Flow *flow);
 void *scheduler_thread(void *manager);
 
+/* ---- news.c; lock held ---- */
+/* Something that its document shows has changed, or what jobs do with it. */
+void news_vm_locked(Manager *m, const char *vm_id);
+void news_job_locked(Manager *m, const char *job_id);
+
 /* ---- host.c ---- */
 Host *host_new(Manager *m, const HostConfig *config, GError **error);
 void host_free(Host *host);
@@ -169,6 +177,8 @@ bool inventory_put_all(Host *host, const json_t *docs, int64_t ticket, GError **
 bool inventory_load(Manager *m, GError **error);
 void inventory_entry_free(void *entry);
 char *inventory_host_of(Manager *m, const char *vm_id); /* NULL = nowhere */
+/* What is known of the host has changed, and so of its VMs; lock held. */
+void inventory_host_changed_locked(const Host *host);
 /* What the host says of a VM now, put into the inventory. query: "", "?fresh=1", ... */
 Vm *inventory_ask(Host *host, const char *vm_id, const char *query, unsigned timeout_ms,
                   GError **error);

@@ -139,6 +139,7 @@ flow_begin(Manager *m, FlowRow *take_row, GError **error)
     WITH_LOCK(&m->lock);
     g_hash_table_insert(m->flows, flow->row->id, flow);
     job_changed_locked(m, flow);
+    news_vm_locked(m, flow->row->vm_id);
     flow_kick_locked(flow);
     return true;
 }
@@ -191,6 +192,7 @@ leave_table(Flow *flow)
         flow->row->parent != NULL ? g_hash_table_lookup(m->flows, flow->row->parent) : NULL;
 
     job_changed_locked(m, flow);
+    news_vm_locked(m, flow->row->vm_id);
     g_hash_table_steal(m->flows, flow->row->id);
     seen_remove_row(m, flow->row);
     if (parent != NULL)
@@ -260,6 +262,7 @@ flow_release(Flow *flow)
 {
     WITH_LOCK(&flow->manager->lock);
     flow->released = true;
+    news_vm_locked(flow->manager, flow->row->vm_id);
 }
 
 const char *

@@ -68,6 +68,7 @@ mark_down(Host *host, const char *problem)
     host->up = host->connected = false;
     g_free(host->problem);
     host->problem = g_strdup(problem);
+    inventory_host_changed_locked(host);
     return was_up;
 }
 
@@ -167,6 +168,7 @@ say_hello(Host *host, GError **error)
     g_free(host->agent_id);
     host->agent_id = g_strdup(json_text(hello, "agent_id"));
     host->connected = json_flag(hello, "connected");
+    inventory_host_changed_locked(host);
     return true;
 }
 
@@ -180,6 +182,7 @@ mark_up(Host *host)
     g_clear_pointer(&host->problem, g_free);
     if (!host->connected)
         host->problem = g_strdup("its libvirt does not answer");
+    inventory_host_changed_locked(host);
     g_mutex_unlock(&m->lock);
     log_info("host %s answers", host->name);
 }
@@ -204,6 +207,7 @@ note_connected(Host *host, bool connected)
     host->connected = connected;
     g_free(host->problem);
     host->problem = connected ? NULL : g_strdup("its libvirt does not answer");
+    inventory_host_changed_locked(host);
 }
 
 static bool

@@ -66,6 +66,21 @@ copy_locked(Manager *m, const Entry *entry)
     return vm;
 }
 
+void
+inventory_host_changed_locked(const Host *host)
+{
+    Manager *m = host->manager;
+    GHashTableIter iter;
+    const char *id;
+    const Entry *entry;
+
+    m->revision++;
+    g_hash_table_iter_init(&iter, m->vms);
+    while (g_hash_table_iter_next(&iter, (void **)&id, (void **)&entry))
+        if (entry->vm != NULL && g_strcmp0(entry->vm->host, host->name) == 0)
+            news_vm_locked(m, id);
+}
+
 typedef enum { PUT_OLD, PUT_SAME, PUT_NEW } Put;
 
 static Put
@@ -82,11 +97,16 @@ put_locked(Manager *m, Vm *take_vm, const json_t *doc, int64_t ticket)
     if (ticket < entry->ticket || !belongs(m, entry, vm))
         return PUT_OLD;
     entry->ticket = ticket;
-    put = entry->doc != NULL && json_equal(entry->doc, doc) ? PUT_SAME : PUT_NEW;
+    put = entry->vm != NULL && g_strcmp0(entry->vm->host, vm->host) == 0 &&
+                  json_equal(entry->doc, doc)
+              ? PUT_SAME
+              : PUT_NEW;
     vm_free(entry->vm);
     entry->vm = g_steal_pointer(&vm);
     json_decref(entry->doc);
     entry->doc = json_deep_copy(doc);
+    if (put == PUT_NEW)
+        news_vm_locked(m, entry->vm->id);
     return put;
 }
 
@@ -136,6 +156,7 @@ inventory_remove(Host *host, const char *vm_id, int64_t ticket)
         entry->ticket = ticket; /* the entry stays: an older answer must not bring the VM back */
         g_clear_pointer(&entry->vm, vm_free);
         g_clear_pointer(&entry->doc, json_decref);
+        news_vm_locked(m, vm_id);
     }
     g_mutex_unlock(&m->lock);
     if (ours)

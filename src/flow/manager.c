@@ -20,6 +20,8 @@ core_free(Manager *m)
     g_clear_pointer(&m->flows, g_hash_table_unref);
     g_clear_pointer(&m->operations, g_hash_table_unref);
     g_clear_pointer(&m->vms, g_hash_table_unref);
+    g_clear_pointer(&m->news_jobs, g_hash_table_unref);
+    g_clear_pointer(&m->news_vms, g_hash_table_unref);
     g_clear_pointer(&m->hosts, g_ptr_array_unref);
     meter_free(m->meter);
     g_mutex_clear(&m->lock);

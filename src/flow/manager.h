@@ -166,4 +166,26 @@ bool manager_event(Manager *manager, int code, const char *severity, const char 
                    const char *user, const char *format, ...) G_GNUC_PRINTF(9, 10);
 /* Blocks up to timeout_ms until there is an event with id > from. */
 bool manager_event_wait(Manager *manager, int64_t from, unsigned timeout_ms);
+/* Of the newest one; 0 = none. */
+int64_t manager_last_event(Manager *manager);
+
+/* ---- news: what has changed since one looked (news.c) ---- */
+/* Grows with each change of VMs, hosts and jobs, before anybody can see the change: what was made
+ * of them after asking for this number is as new as any while it stays the same. */
+int64_t manager_revision(Manager *manager);
+typedef struct {
+    GPtrArray *jobs; /* ids */
+    GPtrArray *vms;  /* ids, also of VMs that are gone */
+    int64_t last_event;
+} News;
+void news_clear(News *news);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(News, news_clear)
+/* From now on (or never mind), for one reader. */
+void manager_news_follow(Manager *manager, bool on);
+/* Blocks until there is something, or an event with a greater id than event_from, or somebody
+ * interrupts, or the manager stops, or the time is up; takes it. Fills *ret_news. */
+void manager_news_wait(Manager *manager, int64_t event_from, unsigned timeout_ms, News *ret_news);
+/* From any thread: the wait that is under way, or the next one, ends. */
+void manager_news_interrupt(Manager *manager);
+
 Store *manager_store(Manager *manager);

@@ -66,7 +66,7 @@ job_changed_locked(Manager *m, const Flow *flow)
 
     if (job != NULL)
         job->change = ++m->changes;
-    g_cond_broadcast(&m->changed);
+    news_job_locked(m, job_id);
 }
 
 static void

@@ -3,10 +3,13 @@
  * HTTP for both daemons and their clients: a server on libmicrohttpd (unix socket and TCP, TLS
  * where asked), a client on libcurl (the same), streams of lines in both directions.
  *
- * Promise of the server: a handler runs on its own thread and may block; bodies over the limit are
- * answered 413 without being kept; GET, HEAD and DELETE are answered without waiting for an
- * announced body that never comes (libgovirt on Debian 12, facts/rest 0.2); a client that stalls is
- * cut after a time-out; at most N connections, at most M a peer address.
+ * Promise of the server: one thread reads and writes all connections, so a client that is slow or
+ * silent holds nothing but its connection; a handler is called when the whole request is there, on
+ * a thread of a pool, and may block. Bodies over the limit are answered 413 without being kept;
+ * GET, HEAD and DELETE are answered without waiting for an announced body that never comes
+ * (libgovirt on Debian 12, facts/rest 0.2); a client that stalls is cut after a time-out. At most N
+ * connections and K handlers at a time, half of them for one peer address: what is more is not
+ * accepted, or answered 503.
  *
  * Ownership: as each comment says. Threads: a server has its own; a client belongs to one thread at
  * a time.
@@ -48,21 +51,29 @@ typedef struct {
     size_t body_size;   /* 0 with a body: its strlen */
     char *content_type; /* owned */
     GPtrArray *headers; /* name, value, name, value ... owned; NULL = none */
-    /* A stream instead of a body: called on the connection's thread whenever the client can take
+    /* A stream instead of a body: called on a thread of its own whenever the client can take
      * more. Returns bytes put into buf, 0 = end. It blocks until there is something to
      * say, at most about 10 s (then it should say a keep-alive line), and returns 0 within 0.2 s
      * after http_server_stopping(). -1 breaks the connection. NULL = no stream. */
     ssize_t (*stream)(void *data, char *buf, size_t max);
+    /* The same without a thread, for streams by the thousand: called on the server's thread, so it
+     * never blocks. Returns bytes put into buf, 0 = nothing now: it is called again after
+     * http_server_wake(), -1 = end. Who went away is noticed when it says something: it should
+     * every 10 s or so. Uses stream_data and stream_free, too. */
+    ssize_t (*feed)(void *data, char *buf, size_t max);
     void *stream_data;
     GDestroyNotify stream_free;
 } HttpResponse;
 void http_response_header(HttpResponse *response, const char *name, const char *value);
+/* Frees what it holds: for who makes up requests (tests). The server does it with its own. */
+void http_response_clear(HttpResponse *response);
 
 /* Fills *response (zeroed before). */
 typedef void (*HttpHandler)(const HttpRequest *request, HttpResponse *response, void *data);
 
 /* Answers what the server itself refuses before a handler may see it: a body over the limit
- * (ERR_TOO_LARGE), a path that is none (ERR_INVALID; request->path is ""). There is no body. */
+ * (ERR_TOO_LARGE), a path that is none (ERR_INVALID; request->path is ""), too many requests of one
+ * address (ERR_UNREACHABLE). There is no body. Called on the server's thread: it must not block. */
 typedef void (*HttpRefusal)(const HttpRequest *request, const GError *problem,
                             HttpResponse *response);
 
@@ -74,6 +85,7 @@ typedef struct {
     const char *tls_key;
     size_t max_body;          /* bytes; 0 = 1 MiB */
     unsigned max_connections; /* 0 = 200 */
+    unsigned max_handlers;    /* that run at a time; 0 = 200 */
     unsigned timeout_s;       /* idle time-out; 0 = 30. A whole request may take twice as long. */
     HttpRefusal refuse;       /* NULL = plain text */
 } HttpServerOptions;
@@ -87,6 +99,8 @@ unsigned http_server_port(const HttpServer *server); /* TCP: the port in use */
  * thread; false for NULL. */
 bool http_server_stopping(const HttpServer *server);
 void http_server_stopping_set(HttpServer *server); /* before waking; http_server_stop() does it */
+/* All feeds are asked again. Any thread. */
+void http_server_wake(HttpServer *server);
 /* Ends streams, closes connections, removes the socket, joins every handler. Under 0.5 s if they
  * keep the rule above. NULL is fine. */
 void http_server_stop(HttpServer *server);

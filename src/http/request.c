@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "http/request.h"
 
+#include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #define DRAIN_SILENCE_MS 300
-#define DRAIN_READS 64
+#define DRAIN_SLICE_MS 100
+#define DRAIN_MS 1000
 
 /* Percent signs that are followed by no two hexadecimal digits stay as they are. The result may
  * hold NULs; its length is in *ret_length. */
@@ -79,59 +81,89 @@ call_free(Call *call)
     g_free(call->peer);
     g_byte_array_unref(call->body);
     g_ptr_array_unref(call->values);
+    http_response_clear(&call->answer); /* that was never sent */
     g_free(call);
 }
 
-void
-call_find_peer(Call *call, bool local, HttpRequest *request)
+static void
+find_credentials(const Call *call, HttpRequest *request)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(call->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+
+    if (info == NULL || getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
+        return;
+    request->peer_uid = peer.uid;
+    request->peer_gid = peer.gid;
+    request->peer_pid = peer.pid;
+}
+
+static char *
+find_address(const Call *call)
 {
     char host[NI_MAXHOST] = "unknown";
-
-    request->local = local;
-    request->peer_uid = (uid_t)-1;
-    request->peer_gid = (gid_t)-1;
-    if (local) {
-        const union MHD_ConnectionInfo *info =
-            MHD_get_connection_info(call->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-        struct ucred peer;
-        socklen_t size = sizeof peer;
-        if (info != NULL &&
-            getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0) {
-            request->peer_uid = peer.uid;
-            request->peer_gid = peer.gid;
-            request->peer_pid = peer.pid;
-        }
-        request->peer = "local";
-        return;
-    }
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(call->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+
     if (info != NULL && info->client_addr != NULL) {
         socklen_t size = info->client_addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
                                                                   : sizeof(struct sockaddr_in);
         getnameinfo(info->client_addr, size, host, sizeof host, NULL, 0, NI_NUMERICHOST);
     }
-    g_free(call->peer);
-    call->peer = g_strdup(host);
-    request->peer = call->peer;
+    return g_strdup(host);
 }
 
 void
-call_drain(const Call *call, bool half_close)
+call_fill_request(Call *call, bool local)
 {
-    static const size_t size = 64 * 1024;
+    g_byte_array_append(call->body, (const guint8 *)"", 1);
+    g_free(call->peer);
+    call->peer = local ? g_strdup("local") : find_address(call);
+    call->request = (HttpRequest){ .method = call->method,
+                                   .path = call->path != NULL ? call->path : "",
+                                   .query = call->query,
+                                   .body = (const char *)call->body->data,
+                                   .body_size = call->body->len - 1,
+                                   .local = local,
+                                   .peer_uid = (uid_t)-1,
+                                   .peer_gid = (gid_t)-1,
+                                   .peer = call->peer,
+                                   .connection = call,
+                                   .server = call->server };
+    if (local)
+        find_credentials(call, &call->request);
+}
+
+int
+call_dup_socket(const Call *call)
+{
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(call->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-    g_autofree char *dropped = g_malloc(size);
 
-    if (info == NULL)
-        return;
-    struct pollfd wait = { .fd = info->connect_fd, .events = POLLIN };
-    if (half_close)
-        shutdown(info->connect_fd, SHUT_WR);
-    for (int i = 0; i < DRAIN_READS && poll(&wait, 1, DRAIN_SILENCE_MS) > 0; i++)
-        if (recv(info->connect_fd, dropped, size, MSG_DONTWAIT) <= 0)
+    return info == NULL ? -1 : fcntl(info->connect_fd, F_DUPFD_CLOEXEC, 0);
+}
+
+void
+call_drain(int take_fd, const HttpServer *server)
+{
+    static const size_t size = 64 * 1024;
+    autofd int fd = take_fd;
+    g_autofree char *dropped = g_malloc(size);
+    struct pollfd wait = { .fd = fd, .events = POLLIN };
+    int silence = 0;
+    gint64 until = g_get_monotonic_time() + DRAIN_MS * G_TIME_SPAN_MILLISECOND;
+
+    while (g_get_monotonic_time() < until && silence < DRAIN_SILENCE_MS &&
+           !http_server_stopping(server)) {
+        if (poll(&wait, 1, DRAIN_SLICE_MS) == 0)
+            silence += DRAIN_SLICE_MS;
+        else if (recv(fd, dropped, size, MSG_DONTWAIT) <= 0)
             return;
+        else
+            silence = 0;
+    }
 }
 
 /* ---- look-ups for handlers ---- */

@@ -11,6 +11,7 @@
 typedef struct {
     struct MHD_Connection *connection;
     HttpServer *server;
+    const char *method;
     char *path;  /* decoded; NULL if it cannot be: answered 400 */
     char *query; /* raw */
     char *peer;
@@ -18,14 +19,20 @@ typedef struct {
     GPtrArray *values;  /* decoded query values that were asked for */
     uint64_t swallowed; /* bytes of a body over the limit, dropped */
     bool begun;
-    bool drain; /* answered before the body was read: see drain_body() */
+    bool drain; /* answered before the body was read: see call_drain() */
+    HttpRequest request;
+    HttpResponse answer;
+    bool answered; /* by the handler; not yet sent */
 } Call;
 
 /* uri: path and query as they came. */
 Call *call_new(HttpServer *server, struct MHD_Connection *connection, const char *uri);
 void call_free(Call *call);
-/* Who is at the other end: fills peer, local and the peer's credentials. */
-void call_find_peer(Call *call, bool local, HttpRequest *request);
-/* Reads and drops what the client still sends, for a short time: closing a socket with unread
- * bytes would reset the connection and could take our answer from the client. */
-void call_drain(const Call *call, bool half_close);
+/* call->request, from what is here; and who is at the other end. */
+void call_fill_request(Call *call, bool local);
+/* The connection's socket once more, for call_drain(); -1 = there is none. */
+int call_dup_socket(const Call *call);
+/* Reads and drops what the client still sends, for a short time, then closes the socket (taken).
+ * Closing a socket with unread bytes would reset the connection and could take our answer from the
+ * client. Blocks. */
+void call_drain(int take_fd, const HttpServer *server);

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "http/server.h"
 #include "base/log.h"
-#include "http/deadline.h"
-#include "http/http.h"
-#include "http/listen.h"
-#include "http/request.h"
 #include "http/tls.h"
 
 #include <stdio.h>
@@ -12,130 +9,11 @@
 
 #define DEFAULT_MAX_BODY (1024 * 1024)
 #define DEFAULT_CONNECTIONS 200
+#define DEFAULT_HANDLERS 200
 #define DEFAULT_TIMEOUT_S 30
-/* A stream says something at least every 10 s, so its connection must not time out sooner. */
-#define STREAM_TIMEOUT_S 30
-#define STREAM_BLOCK 16384
 /* How much of a body over the limit is read and dropped, in multiples of the limit, so that the
  * client can read the 413, before the connection is cut. */
 #define SWALLOW 16
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define STACK_SIZE (2 * 1024 * 1024)
-#else
-#define STACK_SIZE (256 * 1024)
-#endif
-
-struct HttpServer {
-    struct MHD_Daemon *daemon;
-    HttpHandler handler;
-    HttpRefusal refuse;
-    void *data;
-    size_t max_body;
-    unsigned timeout_s;
-    bool local;
-    bool tls;
-    int stopping; /* atomic */
-    Listener listener;
-    Deadlines *deadlines; /* for requests to be wholly there */
-};
-
-/* ---- answers ---- */
-
-void
-http_response_header(HttpResponse *response, const char *name, const char *value)
-{
-    if (response->headers == NULL)
-        response->headers = g_ptr_array_new_with_free_func(g_free);
-    g_ptr_array_add(response->headers, g_strdup(name));
-    g_ptr_array_add(response->headers, g_strdup(value));
-}
-
-typedef struct {
-    HttpServer *server;
-    ssize_t (*next)(void *data, char *buf, size_t max);
-    void *data;
-    GDestroyNotify free_data;
-} Stream;
-
-static ssize_t
-stream_next(void *data, uint64_t position, char *buf, size_t max)
-{
-    Stream *stream = data;
-    ssize_t got = -1;
-
-    if (!http_server_stopping(stream->server))
-        got = stream->next(stream->data, buf, max);
-    if (got < 0)
-        return MHD_CONTENT_READER_END_WITH_ERROR;
-    return got == 0 ? MHD_CONTENT_READER_END_OF_STREAM : got;
-}
-
-static void
-stream_free(void *data)
-{
-    Stream *stream = data;
-
-    if (stream->free_data != NULL)
-        stream->free_data(stream->data);
-    g_free(stream);
-}
-
-static struct MHD_Response *
-make_stream(Call *call, const HttpResponse *answer)
-{
-    Stream *stream = g_new0(Stream, 1);
-
-    stream->server = call->server;
-    stream->next = answer->stream;
-    stream->data = answer->stream_data;
-    stream->free_data = answer->stream_free;
-    MHD_set_connection_option(call->connection, MHD_CONNECTION_OPTION_TIMEOUT,
-                              MAX(STREAM_TIMEOUT_S, call->server->timeout_s));
-    return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, stream_next, stream,
-                                             stream_free);
-}
-
-static void
-add_headers(struct MHD_Response *made, const HttpResponse *answer)
-{
-    bool cache = false;
-
-    for (guint i = 0; answer->headers != NULL && i + 1 < answer->headers->len; i += 2) {
-        const char *name = answer->headers->pdata[i];
-        cache = cache || g_ascii_strcasecmp(name, "Cache-Control") == 0;
-        if (MHD_add_response_header(made, name, answer->headers->pdata[i + 1]) != MHD_YES)
-            log_warn("the answer's header %s has a value that HTTP cannot carry, ignoring", name);
-    }
-    if (!cache)
-        MHD_add_response_header(made, "Cache-Control", "no-store");
-    MHD_add_response_header(made, "X-Content-Type-Options", "nosniff");
-    if (answer->content_type != NULL)
-        MHD_add_response_header(made, "Content-Type", answer->content_type);
-}
-
-/* Takes what the answer holds. */
-static enum MHD_Result
-send_answer(Call *call, HttpResponse *answer)
-{
-    size_t size = answer->body_size;
-    struct MHD_Response *made = NULL;
-
-    if (answer->body != NULL && size == 0)
-        size = strlen(answer->body);
-    if (answer->stream != NULL)
-        made = make_stream(call, answer);
-    else
-        made = MHD_create_response_from_buffer_with_free_callback(
-            size, answer->body == NULL ? g_strdup("") : g_steal_pointer(&answer->body), g_free);
-    add_headers(made, answer);
-    enum MHD_Result queued = MHD_queue_response(
-        call->connection, answer->status == 0 ? 500 : (unsigned)answer->status, made);
-    MHD_destroy_response(made);
-    g_free(answer->body);
-    g_free(answer->content_type);
-    g_clear_pointer(&answer->headers, g_ptr_array_unref);
-    return queued;
-}
 
 static void
 refuse_in_text(const HttpRequest *request, const GError *problem, HttpResponse *response)
@@ -146,44 +24,29 @@ refuse_in_text(const HttpRequest *request, const GError *problem, HttpResponse *
 }
 
 static enum MHD_Result
-refuse(Call *call, const char *method, const GError *problem)
-{
-    HttpResponse answer = { 0 };
-    HttpRequest request = { .method = method,
-                            .path = call->path != NULL ? call->path : "",
-                            .query = call->query,
-                            .body = "",
-                            .connection = call,
-                            .server = call->server };
-
-    call_find_peer(call, call->server->local, &request);
-    call->server->refuse(&request, problem, &answer);
-    return send_answer(call, &answer);
-}
-
-static enum MHD_Result
-refuse_large(Call *call, const char *method)
+refuse_large(Call *call)
 {
     g_autoptr(GError) problem = NULL;
 
     error_set(&problem, ERR_TOO_LARGE, "the request's body exceeds %zu bytes",
               call->server->max_body);
-    return refuse(call, method, problem);
+    call_fill_request(call, call->server->local);
+    return answer_refusal(call, problem);
 }
 
 static enum MHD_Result
-refuse_path(Call *call, const char *method)
+refuse_path(Call *call)
 {
     g_autoptr(GError) problem = NULL;
 
     error_set(&problem, ERR_INVALID, "the path is not percent-encoded UTF-8 without NUL");
-    return refuse(call, method, problem);
+    call_fill_request(call, call->server->local);
+    return answer_refusal(call, problem);
 }
 
 /* ---- requests ---- */
 
-/* Of the connection, since it was opened */
-static Deadline *
+Deadline *
 deadline_of(struct MHD_Connection *connection)
 {
     const union MHD_ConnectionInfo *info =
@@ -208,27 +71,8 @@ on_connection(void *data, struct MHD_Connection *connection, void **context,
     }
 }
 
-static enum MHD_Result
-handle(Call *call, const char *method)
-{
-    HttpRequest request = { .method = method,
-                            .path = call->path,
-                            .query = call->query,
-                            .body_size = call->body->len,
-                            .connection = call,
-                            .server = call->server };
-    HttpResponse answer = { 0 };
-
-    deadline_rest(call->server->deadlines, deadline_of(call->connection));
-    g_byte_array_append(call->body, (const guint8 *)"", 1);
-    request.body = (const char *)call->body->data;
-    call_find_peer(call, call->server->local, &request);
-    call->server->handler(&request, &answer, call->server->data);
-    return send_answer(call, &answer);
-}
-
-/* Headers are here, no body yet. An answer that is queued now makes libmicrohttpd read no body
- * and close the connection after it ("Connection: close"). */
+/* Headers are here, no body yet. An answer that is queued before the body was read makes
+ * libmicrohttpd read none and close the connection after it ("Connection: close"). */
 static enum MHD_Result
 begin(Call *call, const char *method)
 {
@@ -239,14 +83,15 @@ begin(Call *call, const char *method)
     uint64_t announced = length == NULL ? 0 : g_ascii_strtoull(length, NULL, 10);
 
     call->begun = true;
+    call->method = method;
     call->drain = announced > 0 || coding != NULL; /* unset again when the body was read */
     if (call->path == NULL)
-        return refuse_path(call, method);
+        return refuse_path(call);
     if (call->drain && (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0 ||
                         strcmp(method, "DELETE") == 0))
-        return handle(call, method); /* that body means nothing and may never come */
+        return dispatch(call); /* that body means nothing and may never come */
     if (announced > call->server->max_body)
-        return refuse_large(call, method);
+        return refuse_large(call);
     return MHD_YES;
 }
 
@@ -268,6 +113,8 @@ on_request(void *data, struct MHD_Connection *connection, const char *url, const
 {
     Call *call = *context;
 
+    if (call->answered)
+        return answer_send(call, &call->answer);
     if (!call->begun)
         return begin(call, method);
     if (*part_size > 0) {
@@ -276,7 +123,7 @@ on_request(void *data, struct MHD_Connection *connection, const char *url, const
         return take_body(call, part, size);
     }
     call->drain = false;
-    return call->swallowed > 0 ? refuse_large(call, method) : handle(call, method);
+    return call->swallowed > 0 ? refuse_large(call) : dispatch(call);
 }
 
 /* The request line is here: the only place where the path is seen as it came. */
@@ -284,6 +131,16 @@ static void *
 on_uri(void *data, const char *uri, struct MHD_Connection *connection)
 {
     return call_new(data, connection, uri);
+}
+
+/* libmicrohttpd closes the socket next; its copy keeps the connection open for a while. */
+static void
+drain(const Call *call)
+{
+    int fd = call_dup_socket(call);
+
+    if (fd >= 0)
+        g_thread_pool_push(call->server->drainers, GINT_TO_POINTER(fd + 1), NULL);
 }
 
 static void
@@ -297,7 +154,7 @@ on_completed(void *data, struct MHD_Connection *connection, void **context,
     if (call == NULL)
         return;
     if (call->drain && code == MHD_REQUEST_TERMINATED_COMPLETED_OK)
-        call_drain(call, !server->tls);
+        drain(call);
     call_free(call);
     deadline_wait(server->deadlines, deadline_of(connection));
 }
@@ -323,7 +180,7 @@ on_log(void *data, const char *format, va_list args)
 static struct MHD_Daemon *
 start_daemon(HttpServer *server, const HttpServerOptions *options)
 {
-    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_ITC |
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
                      MHD_USE_ERROR_LOG | (server->tls ? MHD_USE_TLS : 0);
     unsigned connections =
         options->max_connections == 0 ? DEFAULT_CONNECTIONS : options->max_connections;
@@ -336,16 +193,22 @@ start_daemon(HttpServer *server, const HttpServerOptions *options)
         { MHD_OPTION_END, 0, NULL },
     };
 
-    /* No MHD_USE_POLL: libmicrohttpd 0.9.75 then spins through the last second of a time-out. */
     return MHD_start_daemon(
         flags, 0, NULL, NULL, on_request, server, MHD_OPTION_EXTERNAL_LOGGER, on_log, server,
         MHD_OPTION_LISTEN_SOCKET, server->listener.fd, MHD_OPTION_CONNECTION_LIMIT, connections,
         MHD_OPTION_PER_IP_CONNECTION_LIMIT, per_address, MHD_OPTION_CONNECTION_TIMEOUT,
-        server->timeout_s, MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_SIZE,
-        MHD_OPTION_URI_LOG_CALLBACK, on_uri, server, MHD_OPTION_UNESCAPE_CALLBACK, leave_escapes,
-        server, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server, MHD_OPTION_NOTIFY_CONNECTION,
-        on_connection, server, MHD_OPTION_ARRAY, server->tls ? tls : &tls[G_N_ELEMENTS(tls) - 1],
-        MHD_OPTION_END);
+        server->timeout_s, MHD_OPTION_URI_LOG_CALLBACK, on_uri, server,
+        MHD_OPTION_UNESCAPE_CALLBACK, leave_escapes, server, MHD_OPTION_NOTIFY_COMPLETED,
+        on_completed, server, MHD_OPTION_NOTIFY_CONNECTION, on_connection, server, MHD_OPTION_ARRAY,
+        server->tls ? tls : &tls[G_N_ELEMENTS(tls) - 1], MHD_OPTION_END);
+}
+
+static void
+free_parts(HttpServer *server)
+{
+    feeds_free(server->feeds);
+    dispatch_free(server);
+    deadlines_free(server->deadlines);
 }
 
 HttpServer *
@@ -365,9 +228,12 @@ http_server_start(const HttpServerOptions *options, HttpHandler handler, void *d
     if (!listener_open(options->address, options->group, &server->listener, error))
         return NULL;
     server->deadlines = deadlines_new(2 * server->timeout_s);
+    server->feeds = feeds_new(server);
+    server->max_handlers = options->max_handlers == 0 ? DEFAULT_HANDLERS : options->max_handlers;
+    dispatch_begin(server);
     server->daemon = start_daemon(server, options); /* closes the socket, also if it fails */
     if (server->daemon == NULL) {
-        deadlines_free(server->deadlines);
+        free_parts(server);
         listener_remove(&server->listener);
         error_set(error, ERR_INTERNAL,
                   "the HTTP server on %s could not be started (LIVEMERGE_DEBUG=1 shows why)",
@@ -396,13 +262,21 @@ http_server_stopping_set(HttpServer *server)
 }
 
 void
+http_server_wake(HttpServer *server)
+{
+    feeds_wake(server->feeds);
+}
+
+void
 http_server_stop(HttpServer *server)
 {
     if (server == NULL)
         return;
     http_server_stopping_set(server);
     listener_remove(&server->listener); /* new clients are told "not running" from now on */
-    MHD_stop_daemon(server->daemon);    /* shuts every socket down and joins every thread */
-    deadlines_free(server->deadlines);
+    dispatch_end(server);
+    feeds_end(server->feeds);
+    MHD_stop_daemon(server->daemon); /* shuts every socket down and joins its thread */
+    free_parts(server);
     g_free(server);
 }

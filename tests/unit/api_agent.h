@@ -207,7 +207,7 @@ agent_start(const char *address, const Vm *vm)
 }
 
 /* The operation that was begun by the test's request; waits for it. */
-static char *
+static inline char *
 agent_wait_operation(Agent *agent, const char *kind)
 {
     int64_t until = g_get_monotonic_time() + 20 * G_TIME_SPAN_SECOND;
@@ -227,7 +227,7 @@ agent_wait_operation(Agent *agent, const char *kind)
 }
 
 /* It pauses itself. */
-static void
+static inline void
 agent_pause_operation(Agent *agent, const char *op_id, const char *why)
 {
     WITH_LOCK(&agent->lock);
@@ -241,7 +241,7 @@ agent_pause_operation(Agent *agent, const char *op_id, const char *why)
 }
 
 /* The VM is now like this, and the operation is done. */
-static void
+static inline void
 agent_end_operation(Agent *agent, const char *op_id, const Vm *vm)
 {
     WITH_LOCK(&agent->lock);
