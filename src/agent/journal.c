@@ -236,7 +236,7 @@ set_up(Journal *j, GError **error)
     return meta_set(j, "agent-id", j->agent_id, error);
 }
 
-static Journal *
+static void *
 open_file(const char *file, GError **error)
 {
     g_autoptr(Journal) j = g_new0(Journal, 1);
@@ -272,21 +272,11 @@ salvage(Journal *j)
 Journal *
 journal_open(const char *file, GError **error)
 {
-    g_autoptr(GError) problem = NULL;
     g_autofree char *aside = NULL;
-    Journal *j = open_file(file, &problem);
+    Journal *j = database_open_or_anew(file, open_file, &aside, error);
 
-    if (j == NULL && g_error_matches(problem, ERR, ERR_CORRUPT) &&
-        (aside = database_set_aside(file, error)) == NULL)
-        return NULL;
-    if (j == NULL && aside == NULL)
-        g_propagate_error(error, g_steal_pointer(&problem));
-    if (aside == NULL)
+    if (j == NULL || aside == NULL)
         return j;
-    j = open_file(file, error);
-    if (j == NULL)
-        return NULL;
-    log_warn("%s. It was set aside as %s", problem->message, aside);
     j->set_aside = g_steal_pointer(&aside);
     salvage(j);
     log_warn("a new journal was made. %u operations could be proved and were taken over; of others "

@@ -2,6 +2,7 @@
 #include "database/database.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -385,6 +386,28 @@ database_set_aside(const char *file, GError **error)
         return NULL;
     }
     return g_steal_pointer(&name);
+}
+
+void *
+database_open_or_anew(const char *file, void *(*open)(const char *file, GError **error),
+                      char **ret_aside, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+    g_autofree char *aside = NULL;
+    void *opened = open(file, &problem);
+
+    *ret_aside = NULL;
+    if (opened != NULL)
+        return opened;
+    if (!g_error_matches(problem, ERR, ERR_CORRUPT)) {
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return NULL;
+    }
+    if ((aside = database_set_aside(file, error)) == NULL || (opened = open(file, error)) == NULL)
+        return NULL;
+    log_warn("%s. It was set aside as %s", problem->message, aside);
+    *ret_aside = g_steal_pointer(&aside);
+    return opened;
 }
 
 static unsigned

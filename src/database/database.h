@@ -42,6 +42,11 @@ int64_t database_number(sqlite3 *db, const char *file, const char *what, const c
 /* The file and SQLite's own beside it become FILE.damaged-DATE; nothing may have it open. Returns
  * that name; NULL = error, and nothing may be made in its place. */
 char *database_set_aside(const char *file, GError **error);
+/* What open() makes of the file; if that is damaged (ERR_CORRUPT), it is set aside, which is
+ * logged, and open() makes another one in its place. ret_aside: the damaged one's name then, else
+ * NULL; the caller frees it. */
+void *database_open_or_anew(const char *file, void *(*open)(const char *file, GError **error),
+                            char **ret_aside, GError **error);
 /* The rows that "select" can still read in the damaged file, put into db by "insert", which has as
  * many parameters as select has columns and ignores what is there already. select must
  * compare the row_sum() itself. Returns how many came; never an error: what is lost is lost. */

@@ -99,7 +99,7 @@ check_rows(Store *store, GError **error)
                                                  store->file, wrong));
 }
 
-static Store *
+static void *
 open_file(const char *file, GError **error)
 {
     g_autoptr(Store) store = g_new0(Store, 1);
@@ -144,21 +144,11 @@ salvage(Store *store)
 Store *
 store_open(const char *file, GError **error)
 {
-    g_autoptr(GError) problem = NULL;
     g_autofree char *aside = NULL;
-    Store *store = open_file(file, &problem);
+    Store *store = database_open_or_anew(file, open_file, &aside, error);
 
-    if (store == NULL && g_error_matches(problem, ERR, ERR_CORRUPT) &&
-        (aside = database_set_aside(file, error)) == NULL)
-        return NULL;
-    if (store == NULL && aside == NULL)
-        g_propagate_error(error, g_steal_pointer(&problem));
-    if (aside == NULL)
+    if (store == NULL || aside == NULL)
         return store;
-    store = open_file(file, error);
-    if (store == NULL)
-        return NULL;
-    log_warn("%s. It was set aside as %s", problem->message, aside);
     store->set_aside = g_steal_pointer(&aside);
     salvage(store);
     return store;
