@@ -8,6 +8,7 @@
 #include "base/fault.h"
 #include "base/lockfile.h"
 #include "base/log.h"
+#include "database/database.h"
 
 #include <glib-unix.h>
 #include <grp.h>
@@ -143,36 +144,34 @@ on_signal(GMainContext *context, int number, GMainLoop *loop)
 #define EXPIRE_EVERY_S 3600
 
 typedef struct {
-    GMainLoop *loop;
     Agent *agent;
     unsigned keep_days;
-    unsigned seconds;
-} Watch;
+} Expiry;
 
-/* A journal that is not to be believed any more cannot be mended while it is used: the next start
- * sets it aside, and systemd starts us. What is suspended for a pivot runs again before we end. */
 static int
-every_second(void *watch_)
+expire(void *expiry_)
 {
-    Watch *watch = watch_;
+    const Expiry *expiry = expiry_;
 
-    if (watch->seconds++ % EXPIRE_EVERY_S == 0)
-        agent_expire_kept(watch->agent, watch->keep_days);
-    if (journal_damage(watch->agent->journal) == NULL)
-        return G_SOURCE_CONTINUE;
-    g_main_loop_quit(watch->loop);
-    return G_SOURCE_REMOVE;
+    agent_expire_kept(expiry->agent, expiry->keep_days);
+    return G_SOURCE_CONTINUE;
 }
 
+/* Until a signal comes. A journal that is not to be believed any more sends one too: it cannot be
+ * mended while it is used. The next start sets it aside, and systemd starts us. What is suspended
+ * for a pivot runs again before we end. */
 static void
 run_loop(GMainContext *context, GMainLoop *loop, Agent *agent, unsigned keep_days)
 {
-    Watch watch = { loop, agent, keep_days, 0 };
-    g_autoptr(GSource) source = g_timeout_source_new_seconds(1);
+    Expiry expiry = { agent, keep_days };
+    g_autoptr(GSource) source = g_timeout_source_new_seconds(EXPIRE_EVERY_S);
 
-    g_source_set_callback(source, every_second, &watch, NULL);
+    expire(&expiry);
+    g_source_set_callback(source, expire, &expiry, NULL);
     g_source_attach(source, context);
-    g_main_loop_run(loop);
+    database_signal_damage(SIGTERM);
+    if (journal_damage(agent->journal) == NULL)
+        g_main_loop_run(loop);
     g_source_destroy(source);
 }
 

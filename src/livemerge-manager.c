@@ -106,19 +106,18 @@ say_ready(const ApiServer *server, const ApiOptions *api)
     sd_notifyf(0, "READY=1\nSTATUS=Listening on %s", api_server_where(server));
 }
 
-/* Or for a database that is not to be believed any more: the next start sets it aside, and systemd
- * starts us. */
+/* A database that is not to be believed any more sends one too: the next start sets it aside, and
+ * systemd starts us. */
 static bool
 wait_for_signal(const sigset_t *signals, Store *store, GError **error)
 {
-    const struct timespec second = { .tv_sec = 1 };
-    siginfo_t info;
-    bool told = false;
+    siginfo_t info = { 0 };
 
-    while (store_damage(store) == NULL && !told)
-        told = sigtimedwait(signals, &info, &second) >= 0;
+    store_signal_damage(SIGTERM);
+    while (store_damage(store) == NULL && sigwaitinfo(signals, &info) < 0)
+        ; /* interrupted */
     sd_notify(0, "STOPPING=1");
-    if (!told)
+    if (store_damage(store) != NULL)
         return error_set(error, ERR_CORRUPT,
                          "%s; it is not written any more: the next start sets it aside and goes on",
                          store_damage(store));

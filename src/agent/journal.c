@@ -60,8 +60,7 @@ fail(Journal *j, const char *doing, GError **error)
     g_autoptr(GError) problem = NULL;
 
     database_error(j->db, j->file, WHAT, &problem);
-    if (g_error_matches(problem, ERR, ERR_CORRUPT) && j->damage == NULL)
-        g_atomic_pointer_set(&j->damage, g_strdup(problem->message));
+    database_note_damage(&j->damage, problem);
     g_prefix_error(&problem, "%s: ", doing);
     g_propagate_error(error, g_steal_pointer(&problem));
     return false;

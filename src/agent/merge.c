@@ -131,6 +131,9 @@ make_work_map(Operation *op)
         paths[i - from] = json_string_value(json_array_get(run, i));
         formats[i - from] = "qcow2"; /* only a base can be raw */
     }
+    /* the job only brings what the guest wrote since the old leaf was sealed */
+    if (merge_is_forward(op) && graft_leaf_is_built(op))
+        return;
     /* an estimate: without it the merge goes on, with a poorer progress */
     if (scratch->work != NULL || !qcow2_work_map(paths, formats, (unsigned)(n - from), map, NULL))
         return;
@@ -280,12 +283,14 @@ merge_show_job(Operation *op, uint64_t done, uint64_t total)
     uint64_t bytes = total;
 
     operation_progress(op, space_phase(op), before + done, before + total);
-    /* QEMU counts zeros and holes above data as bytes to copy; what the guest writes meanwhile is
-     * added as it comes */
-    if (scratch->job_first_total == 0)
+    /* QEMU counts zeros and holes above data as bytes to copy, and where the disk has grown all
+     * that is new; what the guest writes meanwhile is added as it comes. Until it has begun to copy
+     * it is still counting. */
+    if (scratch->job_first_total == 0 && done > 0)
         scratch->job_first_total = total;
+    uint64_t first = scratch->job_first_total != 0 ? scratch->job_first_total : total;
     if (scratch->work != NULL)
-        bytes = MIN(total, scratch->work->total + total - MIN(total, scratch->job_first_total));
+        bytes = MIN(total, scratch->work->total + total - MIN(total, first));
     op_remember(op, "bytes", json_integer(json_number(op->row.data, "copied") + (json_int_t)bytes));
 }
 

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -365,6 +366,24 @@ free_name(const char *file)
 }
 
 /* The file first: without its log it could look sound. */
+static int damage_signal;
+
+void
+database_signal_damage(int signal_number)
+{
+    g_atomic_int_set(&damage_signal, signal_number);
+}
+
+void
+database_note_damage(char **damage, const GError *problem)
+{
+    if (!g_error_matches(problem, ERR, ERR_CORRUPT) || *damage != NULL)
+        return;
+    g_atomic_pointer_set(damage, g_strdup(problem->message));
+    if (g_atomic_int_get(&damage_signal) != 0)
+        kill(getpid(), g_atomic_int_get(&damage_signal));
+}
+
 char *
 database_set_aside(const char *file, GError **error)
 {

@@ -39,6 +39,12 @@ bool database_error(sqlite3 *db, const char *file, const char *what, GError **er
 int64_t database_number(sqlite3 *db, const char *file, const char *what, const char *sql,
                         GError **error);
 
+/* For who has a file open: if SQLite has found it damaged (ERR_CORRUPT), *damage becomes the
+ * problem's text, which is never changed again and may be read by any thread with
+ * g_atomic_pointer_get(). */
+void database_note_damage(char **damage, const GError *problem);
+/* From now on the process gets this signal when a damage is noted, so that main() need not ask. */
+void database_signal_damage(int signal_number);
 /* The file and SQLite's own beside it become FILE.damaged-DATE; nothing may have it open. Returns
  * that name; NULL = error, and nothing may be made in its place. */
 char *database_set_aside(const char *file, GError **error);

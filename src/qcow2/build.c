@@ -30,13 +30,15 @@ check_carriable(const MergedMap *map, GError **error)
     return true;
 }
 
+enum { LARGEST_BITS = 21 };
+
 static bool
 open_and_lay_out(MergedMap *map, Layout *layout, const Qcow2Build *build, GError **error)
 {
     g_autofree char *what = build->dest != NULL ? g_strdup_printf("building %s", build->dest)
                                                 : g_strdup("looking at the volumes");
 
-    return merged_open(map, build->layers, build->n, build->virtual_size, 21, error) &&
+    return merged_open(map, build->layers, build->n, build->virtual_size, LARGEST_BITS, error) &&
            check_carriable(map, error) &&
            layout_make(layout, map, build->progress, build->data, what, error);
 }
@@ -70,11 +72,30 @@ qcow2_build_look(const Qcow2Source *layers, unsigned n, uint64_t virtual_size,
     return true;
 }
 
+/* Known without reading a table: even if all of the disk were data it would fit. */
+static bool
+is_surely_carried(const MergedMap *map)
+{
+    Layout most = {
+        .bits = map->bits,
+        .slices = map->slices,
+        .tables = map->slices,
+        .data = round_up(map->virtual_size, UINT64_C(1) << map->bits) >> map->bits,
+    };
+
+    layout_place(&most);
+    return !map->has_ends && most.table_clusters << map->bits <= REFCOUNT_TABLE_MAX;
+}
+
 char *
 qcow2_build_refusal(const Qcow2Source *layers, unsigned n, uint64_t virtual_size, GError **error)
 {
     g_auto(Qcow2BuildPlan) plan = { 0 };
+    g_auto(MergedMap) map = MERGED_INIT;
 
+    if (merged_open(&map, layers, n, virtual_size, LARGEST_BITS, NULL) &&
+        check_carriable(&map, NULL) && is_surely_carried(&map))
+        return NULL;
     return qcow2_build_look(layers, n, virtual_size, &plan, error) ? g_steal_pointer(&plan.refusal)
                                                                    : NULL;
 }

@@ -5,12 +5,6 @@
 
 enum { TELL_EVERY = 1024 }; /* slices */
 
-/* What comes after a data cluster so that it is in one piece with it */
-typedef struct {
-    uint64_t host;
-    unsigned layer;
-} Next;
-
 /* Which clusters of a layer's file are named by an entry. Beyond 32 TiB of a file with clusters of
  * 64 KiB they are only counted. */
 #define USED_BITS (UINT64_C(1) << 29)
@@ -49,22 +43,35 @@ all_used_clear(AllUsed *used)
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(AllUsed, all_used_clear)
 
 static bool
-use(AllUsed *used, const MergedCluster *cluster, GError **error)
+named_twice(const AllUsed *used, const MergedCluster *cluster, uint64_t index, GError **error)
+{
+    return error_set(error, ERR_CORRUPT,
+                     "%s: two L2 entries name the cluster at byte %" PRIu64
+                     " of the file: every entry should name a cluster of its own. Look at it "
+                     "with: qemu-img check",
+                     used->map->layers[cluster->layer].path, index << used->map->bits);
+}
+
+/* "n" clusters of data that follow each other in their file, from this one on */
+static bool
+use(AllUsed *used, const MergedCluster *cluster, size_t n, GError **error)
 {
     Used *of = &used->of[cluster->layer];
-    uint64_t index = cluster->host >> used->map->bits;
-    uint8_t bit = (uint8_t)(1U << index % 8);
+    uint64_t first = cluster->host >> used->map->bits, end = MIN(first + n, of->bits);
 
-    of->count++;
-    if (index >= of->bits || of->bitmap == NULL)
-        return true;
-    if (of->bitmap[index / 8] & bit)
-        return error_set(error, ERR_CORRUPT,
-                         "%s: two L2 entries name the cluster at byte %" PRIu64
-                         " of the file: every entry should name a cluster of its own. Look at it "
-                         "with: qemu-img check",
-                         used->map->layers[cluster->layer].path, cluster->host);
-    of->bitmap[index / 8] |= bit;
+    of->count += n;
+    for (uint64_t at = first; of->bitmap != NULL && at < end;) {
+        if (at % 8 == 0 && end - at >= 8 && of->bitmap[at / 8] == 0) {
+            of->bitmap[at / 8] = 0xff;
+            at += 8;
+            continue;
+        }
+        uint8_t bit = (uint8_t)(1U << at % 8);
+        if (of->bitmap[at / 8] & bit)
+            return named_twice(used, cluster, at, error);
+        of->bitmap[at / 8] |= bit;
+        at++;
+    }
     return true;
 }
 
@@ -72,21 +79,17 @@ static bool
 count_clusters(Layout *layout, AllUsed *used, const MergedCluster *clusters, size_t count,
                GError **error)
 {
-    Next next = { .host = UINT64_MAX };
-
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0, n; i < count; i += n) {
         const MergedCluster *c = &clusters[i];
 
-        layout->data += merged_has_data(c);
-        layout->packed += c->kind == MERGED_PACKED;
-        if (c->kind != MERGED_DATA) {
-            next.host = UINT64_MAX;
+        n = merged_run(used->map, c, count - i);
+        layout->data += merged_has_data(c) ? n : 0;
+        layout->packed += c->kind == MERGED_PACKED ? n : 0;
+        if (c->kind != MERGED_DATA)
             continue;
-        }
-        if (!use(used, c, error))
+        layout->pieces++;
+        if (!use(used, c, n, error))
             return false;
-        layout->pieces += c->host != next.host || c->layer != next.layer;
-        next = (Next){ c->host + (UINT64_C(1) << layout->bits), c->layer };
     }
     return true;
 }

@@ -136,6 +136,9 @@ merged_open(MergedMap *map, const Qcow2Source *layers, unsigned n, uint64_t virt
     map->zero_from = size_below(&map->layers[0]);
     if (!check_twice(map, error) || !choose_clusters(map, max_bits, error))
         return false;
+    for (unsigned i = 0; i < n; i++)
+        map->has_ends = map->has_ends || (map->layers[i].size < map->virtual_size &&
+                                          map->layers[i].size % (UINT64_C(1) << map->bits) != 0);
     map->l2 = g_malloc((size_t)1 << map->bits);
     return true;
 }
@@ -261,9 +264,18 @@ read_l2(MergedMap *map, MergedLayer *layer, uint64_t guest, bool *ret_there, GEr
                       entries * 8, error);
 }
 
+/* A slice being looked at */
+typedef struct {
+    uint64_t guest;
+    MergedCluster *clusters;
+    size_t count; /* clusters that the layers still to come can show */
+    size_t left;  /* clusters that nobody has decided yet */
+    bool zeros;   /* some read zero */
+} Slice;
+
 /* What a L2 entry says of a cluster. */
 static bool
-decide(const MergedMap *map, unsigned number, uint64_t entry, uint64_t guest,
+decide(const MergedMap *map, unsigned number, uint64_t entry, uint64_t guest, Slice *slice,
        MergedCluster *cluster, GError **error)
 {
     const MergedLayer *layer = &map->layers[number];
@@ -272,6 +284,7 @@ decide(const MergedMap *map, unsigned number, uint64_t entry, uint64_t guest,
     if (entry & L2_COMPRESSED) {
         *cluster = (MergedCluster){ .layer = (uint16_t)number, .kind = MERGED_PACKED };
         packed_place(entry, layer->bits, &cluster->host, &cluster->packed);
+        slice->left--;
         return cluster->host < layer->file.size ||
                corrupt_entry(layer, "L2", entry, guest,
                              "its compressed data should lie within the file", error);
@@ -290,43 +303,54 @@ decide(const MergedMap *map, unsigned number, uint64_t entry, uint64_t guest,
         *cluster = (MergedCluster){ .host = host + (guest & (size - 1)),
                                     .layer = (uint16_t)number,
                                     .kind = MERGED_DATA };
+    slice->zeros = slice->zeros || cluster->kind == MERGED_ZERO;
+    slice->left -= cluster->kind != UNDECIDED;
     return true;
 }
 
+/* Most entries are plain data and need none of the questions of decide(): large disks have millions
+ * of them. */
 static bool
-add_qcow2(MergedMap *map, unsigned number, uint64_t guest, MergedCluster *clusters, size_t count,
-          size_t *left, GError **error)
+add_qcow2(MergedMap *map, unsigned number, Slice *slice, GError **error)
 {
     MergedLayer *layer = &map->layers[number];
-    uint64_t first = guest >> layer->bits;
+    unsigned shift = layer->bits - map->bits;
+    uint64_t within = (UINT64_C(1) << layer->bits) - 1, guest = slice->guest;
+    uint64_t special = L2_COMPRESSED | L2_RESERVED | L2_ZERO | (within & OFFSET_MASK);
     bool there = false;
 
     if (!read_l2(map, layer, guest, &there, error))
         return false;
-    for (size_t i = 0; there && i < count; i++) {
-        uint64_t at = guest + ((uint64_t)i << map->bits);
-        uint64_t entry = get_be64(map->l2 + ((at >> layer->bits) - first) * 8);
+    for (size_t i = 0; there && i < slice->count; i++, guest += UINT64_C(1) << map->bits) {
+        MergedCluster *cluster = &slice->clusters[i];
+        uint64_t entry = get_be64(map->l2 + (i >> shift) * 8), host = entry & OFFSET_MASK;
 
-        if (entry == 0 || clusters[i].kind != UNDECIDED)
+        if (entry == 0 || cluster->kind != UNDECIDED)
             continue;
-        if (!decide(map, number, entry, at, &clusters[i], error))
+        if ((entry & special) == 0 && host != 0 && host < layer->file.size) {
+            cluster->host = host + (guest & within);
+            cluster->layer = (uint16_t)number;
+            cluster->kind = MERGED_DATA;
+            slice->left--;
+        } else if (!decide(map, number, entry, guest, slice, cluster, error)) {
             return false;
-        *left -= clusters[i].kind != UNDECIDED;
+        }
     }
     return true;
 }
 
 /* Clusters touched by data are data, the others zero. */
 static bool
-add_raw(MergedMap *map, uint64_t guest, MergedCluster *clusters, size_t count, size_t *left,
-        GError **error)
+add_raw(MergedMap *map, Slice *slice, GError **error)
 {
     MergedLayer *layer = &map->layers[0];
 
-    for (size_t i = 0; i < count; i++) {
-        uint64_t at = guest + ((uint64_t)i << map->bits), end = at + (UINT64_C(1) << map->bits);
+    for (size_t i = 0; i < slice->count; i++) {
+        uint64_t at = slice->guest + ((uint64_t)i << map->bits);
+        uint64_t end = at + (UINT64_C(1) << map->bits);
+        MergedCluster *cluster = &slice->clusters[i];
 
-        if (clusters[i].kind != UNDECIDED)
+        if (cluster->kind != UNDECIDED)
             continue;
         if (at < layer->data_from || at >= layer->data_end) {
             if (!image_find_data(&layer->file, layer->path, at, &layer->data_begin,
@@ -337,28 +361,29 @@ add_raw(MergedMap *map, uint64_t guest, MergedCluster *clusters, size_t count, s
                 layer->data_begin = layer->data_end = UINT64_MAX;
         }
         if (layer->data_begin < end && at < layer->file.size)
-            clusters[i] = (MergedCluster){ .host = at, .kind = MERGED_DATA };
+            *cluster = (MergedCluster){ .host = at, .kind = MERGED_DATA };
         else
-            clusters[i].kind = MERGED_ZERO;
-        (*left)--;
+            cluster->kind = MERGED_ZERO;
+        slice->zeros = slice->zeros || cluster->kind == MERGED_ZERO;
+        slice->left--;
     }
     return true;
 }
 
 /* Above the end of a layer nothing shows of it and of what is below. */
 static void
-end_layer(MergedMap *map, const MergedLayer *layer, uint64_t guest, MergedCluster *clusters,
-          size_t *count, size_t *left)
+end_layer(const MergedMap *map, const MergedLayer *layer, Slice *slice)
 {
-    uint64_t size = UINT64_C(1) << map->bits;
+    uint64_t size = UINT64_C(1) << map->bits, guest = slice->guest;
     uint64_t shown = layer->size > guest ? (layer->size - guest + size - 1) >> map->bits : 0;
 
-    for (size_t i = (size_t)MIN(shown, *count); i < *count; i++)
-        if (clusters[i].kind == UNDECIDED) {
-            clusters[i].kind = MERGED_ZERO;
-            (*left)--;
+    for (size_t i = (size_t)MIN(shown, slice->count); i < slice->count; i++)
+        if (slice->clusters[i].kind == UNDECIDED) {
+            slice->clusters[i].kind = MERGED_ZERO;
+            slice->zeros = true;
+            slice->left--;
         }
-    *count = (size_t)MIN(shown, *count);
+    slice->count = (size_t)MIN(shown, slice->count);
 }
 
 /* In the cluster where a layer ends one part may show what is below the run, the other zeros. */
@@ -383,40 +408,67 @@ check_ends(const MergedMap *map, uint64_t guest, const MergedCluster *clusters, 
 }
 
 static bool
-look_through(MergedMap *map, uint64_t guest, MergedCluster *clusters, size_t count, size_t *left,
-             GError **error)
+look_through(MergedMap *map, Slice *slice, GError **error)
 {
-    for (unsigned k = map->n; k-- > 0 && *left > 0;) {
-        MergedLayer *layer = &map->layers[k];
+    for (unsigned k = map->n; k-- > 0 && slice->left > 0;) {
+        const MergedLayer *layer = &map->layers[k];
 
-        end_layer(map, layer, guest, clusters, &count, left);
-        if (count == 0)
+        end_layer(map, layer, slice);
+        if (slice->count == 0)
             break;
-        if (!(layer->header == NULL ? add_raw(map, guest, clusters, count, left, error)
-                                    : add_qcow2(map, k, guest, clusters, count, left, error)))
+        if (!(layer->header == NULL ? add_raw(map, slice, error) : add_qcow2(map, k, slice, error)))
             return false;
     }
     return true;
+}
+
+/* Zeros are as good as holes where there is nothing below. Returns how many there were. */
+static size_t
+zeros_to_holes(const MergedMap *map, uint64_t guest, MergedCluster *clusters, size_t count)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < count; i++)
+        if (clusters[i].kind == MERGED_ZERO &&
+            guest + ((uint64_t)i << map->bits) >= map->zero_from) {
+            clusters[i].kind = MERGED_HOLE;
+            n++;
+        }
+    return n;
 }
 
 bool
 merged_slice(MergedMap *map, uint64_t slice, MergedCluster *clusters, bool *ret_empty,
              GError **error)
 {
-    uint64_t guest = slice_start(map, slice);
-    size_t count = merged_count(map, slice), left = count;
+    size_t count = merged_count(map, slice);
+    Slice s = { slice_start(map, slice), clusters, count, count, false };
 
     memset(clusters, 0, count * sizeof *clusters);
-    if (!look_through(map, guest, clusters, count, &left, error) ||
-        !check_ends(map, guest, clusters, count, error))
+    if (!look_through(map, &s, error) || !check_ends(map, s.guest, clusters, count, error))
         return false;
-    *ret_empty = true;
-    for (size_t i = 0; i < count && left < count; i++) {
-        if (clusters[i].kind == MERGED_ZERO && guest + ((uint64_t)i << map->bits) >= map->zero_from)
-            clusters[i].kind = MERGED_HOLE;
-        *ret_empty = *ret_empty && clusters[i].kind == MERGED_HOLE;
-    }
+    size_t holes = s.left + (s.zeros ? zeros_to_holes(map, s.guest, clusters, count) : 0);
+    *ret_empty = holes == count;
     return true;
+}
+
+size_t
+merged_run(const MergedMap *map, const MergedCluster *clusters, size_t count)
+{
+    uint64_t size = UINT64_C(1) << map->bits, host = clusters->host + size;
+    size_t n = 1;
+
+    if (clusters->kind == MERGED_PACKED)
+        return 1;
+    if (clusters->kind != MERGED_DATA)
+        while (n < count && clusters[n].kind == clusters->kind)
+            n++;
+    else
+        for (; n < count && clusters[n].host == host && clusters[n].kind == MERGED_DATA &&
+               clusters[n].layer == clusters->layer;
+             n++)
+            host += size;
+    return n;
 }
 
 bool

@@ -45,6 +45,7 @@ typedef struct {
     uint64_t virtual_size;
     uint64_t zero_from; /* what is below the run has nothing from here on: zeros are holes */
     unsigned bits;      /* clusters of the map */
+    bool has_ends;      /* the disk of a layer ends within one of them */
     uint64_t slices;
     size_t per_slice; /* clusters */
     uint8_t *l2;
@@ -84,6 +85,10 @@ bool merged_is_empty(MergedMap *map, uint64_t slice);
 /* Fills clusters[0 .. merged_count()). ret_empty: they are all holes. */
 bool merged_slice(MergedMap *map, uint64_t slice, MergedCluster *clusters, bool *ret_empty,
                   GError **error);
+
+/* How many of the clusters, from the first on, are alike: of DATA those that follow each other in
+ * one file. A PACKED one is alone. count is at least 1, as is the answer. */
+size_t merged_run(const MergedMap *map, const MergedCluster *clusters, size_t count);
 
 /* A cluster of which the layer that holds it (or one above) shows only the first bytes, since its
  * disk ends inside: the rest reads zero. Returns where what is shown ends; else the cluster's end.

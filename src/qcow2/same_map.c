@@ -123,24 +123,25 @@ compare_places(Compare *c, GError **error)
 }
 
 static void
-add_place(Compare *c, uint64_t guest, const MergedCluster *a, const MergedCluster *b)
+add_place(Compare *c, uint64_t guest, const MergedCluster *a, const MergedCluster *b,
+          uint64_t length)
 {
     GArray *places = c->places;
     Place *last = places->len > 0 ? &g_array_index(places, Place, places->len - 1) : NULL;
-    uint64_t size = UINT64_C(1) << c->pair->a.bits;
 
     if (last != NULL && last->layer == a->layer && last->guest + last->length == guest &&
         last->host + last->length == a->host && last->there + last->length == b->host) {
-        last->length += size;
+        last->length += length;
         return;
     }
-    Place place = { guest, size, a->host, b->host, a->layer };
+    Place place = { guest, length, a->host, b->host, a->layer };
     g_array_append_val(places, place);
 }
 
+/* "n" clusters from this one on, alike in either map */
 static bool
-add_cluster(Compare *c, uint64_t guest, const MergedCluster *a, const MergedCluster *b,
-            GError **error)
+add_clusters(Compare *c, uint64_t guest, const MergedCluster *a, const MergedCluster *b, size_t n,
+             GError **error)
 {
     static const char *const words[] = { "hole", "zeros", "data" };
     Pair *p = c->pair;
@@ -156,8 +157,17 @@ add_cluster(Compare *c, uint64_t guest, const MergedCluster *a, const MergedClus
     if (a->kind == MERGED_PACKED || b->kind == MERGED_PACKED ||
         merged_shown_end(&p->a, guest, a->layer) != guest + (UINT64_C(1) << p->a.bits))
         return pair_compare_cluster(p, guest, a, b, error);
-    add_place(c, guest, a, b);
+    add_place(c, guest, a, b, (uint64_t)n << p->a.bits);
     return true;
+}
+
+static size_t
+alike_in_both(const Pair *p, size_t at, size_t count)
+{
+    if (p->a.has_ends) /* then each has its own end */
+        return 1;
+    return MIN(merged_run(&p->a, &p->in_a[at], count - at),
+               merged_run(&p->a, &p->in_b[at], count - at));
 }
 
 static bool
@@ -175,9 +185,12 @@ compare_slice(Compare *c, uint64_t slice, GError **error)
     if (!merged_slice(&p->a, slice, p->in_a, &a_empty, error) ||
         !merged_slice(&p->b, slice, p->in_b, &b_empty, error))
         return false;
-    for (size_t i = 0; i < count && !(a_empty && b_empty); i++)
-        if (!add_cluster(c, guest + ((uint64_t)i << p->a.bits), &p->in_a[i], &p->in_b[i], error))
+    for (size_t i = 0, n; i < count && !(a_empty && b_empty); i += n) {
+        n = alike_in_both(p, i, count);
+        if (!add_clusters(c, guest + ((uint64_t)i << p->a.bits), &p->in_a[i], &p->in_b[i], n,
+                          error))
             return false;
+    }
     return c->places->len < WINDOW_PIECES || compare_places(c, error);
 }
 

@@ -30,7 +30,6 @@ typedef struct {
     MergedMap *map;
     const Layout *layout;
     Transfer *transfer;
-    bool has_ends;   /* does a layer's disk end within a cluster? */
     size_t capacity; /* tables */
     size_t tables;
     uint8_t *entries; /* L2 tables */
@@ -38,29 +37,20 @@ typedef struct {
     uint64_t next_table, next_data; /* clusters of the new file */
 } Window;
 
-static bool
-layers_end_within_clusters(const MergedMap *map)
-{
-    for (unsigned i = 0; i < map->n; i++)
-        if (map->layers[i].size < map->virtual_size &&
-            map->layers[i].size % (UINT64_C(1) << map->bits) != 0)
-            return true;
-    return false;
-}
-
 /* Collecting ------------------------------------------------------------------------ */
 
+/* "n" clusters that follow each other in the source */
 static void
-add_data(Window *w, const MergedCluster *cluster, uint32_t entry)
+add_data(Window *w, const MergedCluster *cluster, uint32_t entry, uint32_t n)
 {
     Piece *last = w->pieces->len > 0 ? &g_array_index(w->pieces, Piece, w->pieces->len - 1) : NULL;
 
     if (last != NULL && last->layer == cluster->layer && last->entry + last->count == entry &&
         last->host + ((uint64_t)last->count << w->map->bits) == cluster->host) {
-        last->count++;
+        last->count += n;
         return;
     }
-    Piece piece = { cluster->host, entry, 1, cluster->layer };
+    Piece piece = { cluster->host, entry, n, cluster->layer };
     g_array_append_val(w->pieces, piece);
 }
 
@@ -90,18 +80,20 @@ collect(Window *w, uint64_t slice, const MergedCluster *clusters)
     uint64_t guest = slice << l2_span_bits(w->map->bits, false);
 
     memset(w->entries + first * 8, 0, w->map->per_slice * 8);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0, n; i < count; i += n) {
+        const MergedCluster *c = &clusters[i];
         uint32_t entry = (uint32_t)(first + i);
-        uint64_t at = guest + ((uint64_t)i << w->map->bits);
 
-        if (clusters[i].kind == MERGED_ZERO)
-            put_be64(w->entries + (size_t)entry * 8, L2_ZERO);
-        else if (clusters[i].kind == MERGED_DATA)
-            add_data(w, &clusters[i], entry);
-        else if (clusters[i].kind == MERGED_PACKED)
-            add_packed(w, at, &clusters[i], entry);
-        if (w->has_ends && merged_has_data(&clusters[i]))
-            add_patch(w, at, &clusters[i], entry);
+        n = merged_run(w->map, c, count - i);
+        if (c->kind == MERGED_ZERO)
+            for (size_t k = 0; k < n; k++)
+                put_be64(w->entries + (entry + k) * 8, L2_ZERO);
+        else if (c->kind == MERGED_DATA)
+            add_data(w, c, entry, (uint32_t)n);
+        else if (c->kind == MERGED_PACKED)
+            add_packed(w, guest + ((uint64_t)i << w->map->bits), c, entry);
+        for (size_t k = 0; w->map->has_ends && merged_has_data(c) && k < n; k++)
+            add_patch(w, guest + ((uint64_t)(i + k) << w->map->bits), &c[k], (uint32_t)(entry + k));
     }
     w->tables++;
 }
@@ -280,7 +272,6 @@ window_write_all(MergedMap *map, const Layout *layout, Transfer *transfer, GErro
         .map = map,
         .layout = layout,
         .transfer = transfer,
-        .has_ends = layers_end_within_clusters(map),
         .capacity = capacity,
         .entries = entries,
         .pieces = pieces,

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
  * How much data some layers hold together, and where. The union is taken in a bitmap with a bit
- * for each grain: 512 bytes for disks up to 128 GiB, and never more than 32 MiB of
- * bitmap. With 64 KiB clusters it is exact up to 16 TiB, and a good estimate beyond.
+ * for each grain: the smallest cluster of the layers (512 bytes if one is raw), and never more than
+ * 32 MiB of bitmap. With 64 KiB clusters it is exact up to 16 TiB, and a good estimate beyond.
  */
 #include "qcow2/image.h"
 
+enum { SUBCLUSTER_BITS = 5 }; /* 32 in a cluster with extended L2 entries */
 #define MAX_GRAINS (UINT64_C(1) << 28)
 
 typedef struct {
@@ -79,28 +80,30 @@ count_all(const Union *all, WorkMap *map)
     }
 }
 
-/* The largest virtual size, by header or file size. */
+/* The largest virtual size, by header or file size, and the smallest cluster. */
 static bool
-largest(const char *const *paths, const char *const *formats, unsigned n, uint64_t *ret_size,
-        GError **error)
+find_shape(const char *const *paths, const char *const *formats, unsigned n, Union *all,
+           GError **error)
 {
-    uint64_t size = 0;
-
+    all->grain_bits = 21;
     for (unsigned i = 0; i < n; i++) {
         g_auto(ImageFile) file = IMAGE_FILE_INIT;
 
         if (!image_open(paths[i], &file, error))
             return false;
         if (g_strcmp0(formats[i], "raw") == 0) {
-            size = MAX(size, raw_virtual_size(&file));
+            all->virtual_size = MAX(all->virtual_size, raw_virtual_size(&file));
+            all->grain_bits = 9;
             continue;
         }
         g_autoptr(Qcow2Header) header = image_header(&file, paths[i], error);
         if (header == NULL)
             return false;
-        size = MAX(size, header->virtual_size);
+        all->virtual_size = MAX(all->virtual_size, header->virtual_size);
+        all->grain_bits =
+            MIN(all->grain_bits, header->cluster_bits -
+                                     (header->features & QCOW2_EXTENDED_L2 ? SUBCLUSTER_BITS : 0));
     }
-    *ret_size = size;
     return true;
 }
 
@@ -108,9 +111,9 @@ bool
 qcow2_work_map(const char *const *paths, const char *const *formats, unsigned n, WorkMap *ret_map,
                GError **error)
 {
-    Union all = { .grain_bits = 9 };
+    Union all = { 0 };
 
-    if (!largest(paths, formats, n, &all.virtual_size, error))
+    if (!find_shape(paths, formats, n, &all, error))
         return false;
     while (all.virtual_size >> all.grain_bits > MAX_GRAINS)
         all.grain_bits++;

@@ -7,8 +7,7 @@ sql_error(Store *store, GError **error)
     g_autoptr(GError) problem = NULL;
 
     database_error(store->db, store->file, STORE_WHAT, &problem);
-    if (g_error_matches(problem, ERR, ERR_CORRUPT) && store->damage == NULL)
-        g_atomic_pointer_set(&store->damage, g_strdup(problem->message));
+    database_note_damage(&store->damage, problem);
     g_propagate_error(error, g_steal_pointer(&problem));
     return false;
 }

@@ -214,3 +214,9 @@ store_damage(Store *store)
 {
     return g_atomic_pointer_get(&store->damage);
 }
+
+void
+store_signal_damage(int signal_number)
+{
+    database_signal_damage(signal_number);
+}

@@ -26,6 +26,8 @@ const char *store_set_aside(const Store *store);
 /* Why nothing is written any more: SQLite found the file damaged while it was used. NULL = all is
  * well. From any thread. */
 const char *store_damage(Store *store);
+/* database_signal_damage(): of this and any other store. */
+void store_signal_damage(int signal_number);
 void store_close(Store *store);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Store, store_close)
 /* A number higher than any before, also higher than those of an older database that was lost (it

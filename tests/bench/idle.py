@@ -8,6 +8,7 @@ from lm import wait_for
 from rig import Figure, say
 
 VMS = 20
+CALM = 65  # s: what is kept for a minute in case somebody asks again is forgotten by then
 WINDOW = 29  # s: what happens every 10 s happens in it three times at most
 # The agent polls nothing; libvirt's keepalive, every 20 s, wakes its event thread four times (timer, write, read,
 # timer), which is not ours to change.
@@ -71,6 +72,6 @@ def idle(rig):
         rig.vm(f"idle{number}", "16M", start=number % 2 == 0).snap("one")
     daemons = (rig.site.agent, rig.site.manager)
     wait_for(lambda: len(rig.site.vms) == VMS, 10, "all VMs are there")
-    time.sleep(2)
+    time.sleep(CALM)
     with ThreadPoolExecutor(len(daemons)) as pool:
         return [figure for figures in pool.map(watch, daemons) for figure in figures]
