@@ -39,6 +39,7 @@ typedef struct {
     int64_t quiet_until_us; /* an operation has just ended: the next may follow; guarded by
                                agent->lock */
     GCond wake;             /* with agent->lock */
+    gint starting;          /* atomic: the holder of lock is in libvirt's start of it (power.c) */
     unsigned losses;        /* doctor_after_loss(): of the refresher alone */
     /* merge_make_way(): guarded by way_lock, which is never held across a call of libvirt */
     GMutex way_lock;

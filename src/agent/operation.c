@@ -22,6 +22,9 @@ const OperationKind operation_kinds[] = {
     { "doctor-fix",       doctor_fix_steps,      true,     doctor_fix_params,        NULL },
     { "doctor-undo",      doctor_undo_steps,     true,     doctor_undo_params,       NULL },
     { "import",           import_steps,          true,     NULL,                     NULL },
+    { "vm-start",         vm_start_steps,        false,    NULL,                     NULL },
+    { "vm-stop",          vm_stop_steps,         false,    vm_stop_params,           NULL },
+    { "vm-suspend",       vm_suspend_steps,      true,     NULL,                     NULL },
     { NULL },
 };
 /* clang-format on */

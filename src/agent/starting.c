@@ -144,9 +144,10 @@ judge_quietly(Agent *agent, AgentVm *entry, const char *id, const Asked *asked, 
 {
     if (entry == NULL)
         return judge(agent, NULL, id, asked, error);
-    bool quiet = try_lock(&entry->lock, ENTRY_LOCK_MS);
+    bool lent = g_atomic_int_get(&entry->starting) != 0; /* the start is our own */
+    bool quiet = lent || try_lock(&entry->lock, ENTRY_LOCK_MS);
     bool ok = !pivot_is_open(agent, entry, quiet, error) && judge(agent, entry, id, asked, error);
-    if (quiet)
+    if (quiet && !lent)
         g_mutex_unlock(&entry->lock);
     return ok;
 }

@@ -33,7 +33,8 @@ char *cluster_id(void);
 char *data_center_id(void);
 
 /* vms.c */
-json_t *vm_document(const Vm *vm, const char *host_id);
+/* status: what to show instead of the state; NULL = nothing */
+json_t *vm_document(const Vm *vm, const char *status, const char *host_id);
 /* disks.c */
 char *disk_name(const Vm *vm, const Disk *disk); /* "web1_vda" */
 /* The disk of the VM with this id, target or name; NULL = none */

@@ -8,11 +8,20 @@
 
 #include <string.h>
 
+#define AWAIT_S 60 /* what a client would rather poll for */
+#define AWAIT_SLICE_MS 500
+
 /* clang-format off */
 const Route api_routes[] = {
     { "GET",    "",                                "api",              get_api },
     { "GET",    "vms",                             "vms",              get_vms },
     { "GET",    "vms/*",                           "vm",               get_vm },
+    { "POST",   "vms/*/start",                     "action",           post_vm_start, "action" },
+    { "POST",   "vms/*/stop",                      "action",           post_vm_stop, "action" },
+    { "POST",   "vms/*/shutdown",                  "action",           post_vm_shutdown, "action" },
+    { "POST",   "vms/*/reboot",                    "action",           post_vm_reboot, "action" },
+    { "POST",   "vms/*/reset",                     "action",           post_vm_reset, "action" },
+    { "POST",   "vms/*/suspend",                   "action",           post_vm_suspend, "action" },
     { "GET",    "vms/*/diskattachments",           "disk_attachments", get_attachments },
     { "GET",    "vms/*/diskattachments/*",         "disk_attachment",  get_attachment },
     { "GET",    "vms/*/snapshots",                 "snapshots",        get_snapshots },
@@ -313,6 +322,32 @@ read_body(const Route *route, const HttpRequest *http, GError **error)
     return media_read(media, route->body_root, http->body, http->body_size, error);
 }
 
+/* Only "false" asks for it: absent or true, the answer may come before the end. */
+static bool
+wants_to_wait(const Call *call)
+{
+    bool async = flag_from_text(g_hash_table_lookup(call->query, "async"), true);
+
+    return !(async && body_flag(call->body, "async", &async, NULL) && async);
+}
+
+/* What was begun goes on whether anybody waits for it or not. */
+static bool
+await_job(Api *api, const Call *call, Reply *reply, GError **error)
+{
+    int64_t until = g_get_monotonic_time() + AWAIT_S * G_TIME_SPAN_SECOND;
+    bool done = false;
+
+    while (!done && g_get_monotonic_time() < until && g_atomic_int_get(&api->stopping) == 0)
+        if (!manager_job_await(api->manager, reply->job_id, AWAIT_SLICE_MS, &done, error))
+            return false;
+    if (!done) {
+        reply->status = 202;
+        json_object_set_new(reply->body, "status", json_string("in_progress"));
+    }
+    return true;
+}
+
 static void
 run_handler(Api *api, Exchange *x, const Route *route, const char *ids[2], const json_t *body)
 {
@@ -331,7 +366,8 @@ run_handler(Api *api, Exchange *x, const Route *route, const char *ids[2], const
                   .last_event_id = http_header(x->http, "Last-Event-ID") };
 
     reply.http = x->response;
-    if (route->handler(&call, &reply, &problem)) {
+    if (route->handler(&call, &reply, &problem) && (reply.job_id == NULL || !wants_to_wait(&call) ||
+                                                    await_job(api, &call, &reply, &problem))) {
         if (reply.streams)
             return;
         put_answer(x, reply.status, reply.root != NULL ? reply.root : route->root, reply.body);
@@ -340,6 +376,7 @@ run_handler(Api *api, Exchange *x, const Route *route, const char *ids[2], const
         put_fault(x, status == 404 && call.in_body ? 400 : status, reply.reason, problem);
     }
     json_decref(reply.body);
+    g_free(reply.job_id);
 }
 
 /* Is there something that we can write? */
@@ -475,4 +512,5 @@ reply_job(Reply *reply, const char *job_id)
     reply->body = json_object();
     doc_ref(reply->body, "job", job_id, "/jobs/%s", job_id);
     doc_text(reply->body, "status", "complete");
+    reply->job_id = g_strdup(job_id);
 }

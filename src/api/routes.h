@@ -37,6 +37,7 @@ typedef struct {
     const char *root;   /* element name, static; NULL = the route's */
     HttpResponse *http; /* for a handler that answers with a stream, and says so: */
     bool streams;
+    char *job_id;       /* reply_job(): who asked for async=false is answered when it has ended */
 } Reply;
 
 typedef bool (*Handler)(Call *call, Reply *reply, GError **error);
@@ -71,12 +72,16 @@ bool call_wants_operations(const Call *call);
 /* Members of a collection (taken) through search=, max=; the reply is {key: [...]}. The
  * kind of collection says which fields a search may name. */
 bool reply_list(Call *call, Reply *reply, const char *key, json_t *members, GError **error);
-/* An action or DELETE that began a job: {"job":{...},"status":"complete"} */
+/* An action or DELETE that began a job: {"job":{...},"status":"complete"}, at once, or when it has
+ * ended if the caller wants to wait ("async" false in an action, or in the query); one that takes
+ * too long for that is "in_progress". */
 void reply_job(Reply *reply, const char *job_id);
 
 /* clang-format off */
 #define HANDLERS(X)                                                                          \
     X(get_api)                                                                                \
+    X(post_vm_start) X(post_vm_stop) X(post_vm_shutdown) X(post_vm_reboot) X(post_vm_reset)    \
+    X(post_vm_suspend)                                                                        \
     X(get_vms) X(get_vm) X(get_attachments) X(get_attachment) X(get_nothing)                   \
     X(get_snapshots) X(post_snapshots) X(get_snapshot) X(put_snapshot) X(delete_snapshot)      \
     X(get_snapshot_disks) X(post_removesnapshots)                                             \

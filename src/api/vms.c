@@ -69,16 +69,26 @@ put_links(json_t *doc, const char *id)
         doc_link(doc, links[i], "/vms/%s/%s", id, links[i]);
 }
 
+static void
+put_actions(json_t *doc, const char *id)
+{
+    static const char *const actions[] = { "start", "stop",    "shutdown",       "reboot",
+                                           "reset", "suspend", "removesnapshots" };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(actions); i++)
+        doc_action(doc, actions[i], "/vms/%s/%s", id, actions[i]);
+}
+
 json_t *
-vm_document(const Vm *vm, const char *host_id)
+vm_document(const Vm *vm, const char *status, const char *host_id)
 {
     json_t *doc = doc_new(vm->id, "/vms/%s", vm->id);
     g_autofree char *cluster = cluster_id();
 
-    doc_action(doc, "removesnapshots", "/vms/%s/removesnapshots", vm->id);
+    put_actions(doc, vm->id);
     doc_text(doc, "name", vm->name);
     put_links(doc, vm->id);
-    doc_text(doc, "status", vm_state_word(vm->state));
+    doc_text(doc, "status", status != NULL ? status : vm_state_word(vm->state));
     doc_text(doc, "status_detail", vm->state_detail);
     doc_text(doc, "unmanaged", vm->unmanaged);
     if (has_unusable_snapshot(vm))
@@ -174,7 +184,8 @@ get_vms(Call *call, Reply *reply, GError **error)
 
     for (guint i = 0; i < vms->len; i++) {
         const Vm *vm = vms->pdata[i];
-        json_t *doc = vm_document(vm, host_id_of(hosts, vm->host));
+        g_autofree char *status = manager_vm_status(call->manager, vm);
+        json_t *doc = vm_document(vm, status, host_id_of(hosts, vm->host));
         put_followed(doc, call, vm);
         put_operations(doc, call, vm);
         json_array_append_new(list, doc);
@@ -190,7 +201,8 @@ get_vm(Call *call, Reply *reply, GError **error)
 
     if (vm == NULL)
         return false;
-    reply->body = vm_document(vm, host_id_of(hosts, vm->host));
+    g_autofree char *status = manager_vm_status(call->manager, vm);
+    reply->body = vm_document(vm, status, host_id_of(hosts, vm->host));
     put_followed(reply->body, call, vm);
     put_operations(reply->body, call, vm);
     return true;

@@ -38,6 +38,7 @@ typedef enum {
     OPT_CLASS,
     OPT_UNDO,
     OPT_TAKE_OVER,
+    OPT_PAUSED,
     OPT_LAST,
 } OptionId;
 
@@ -116,6 +117,12 @@ char *help_noun(const char *noun);
 /* The verbs. */
 bool vm_list(Cli *cli, GError **error);
 bool vm_show(Cli *cli, GError **error);
+bool vm_start(Cli *cli, GError **error);
+bool vm_stop(Cli *cli, GError **error);
+bool vm_shutdown(Cli *cli, GError **error);
+bool vm_reboot(Cli *cli, GError **error);
+bool vm_reset(Cli *cli, GError **error);
+bool vm_suspend(Cli *cli, GError **error);
 bool snapshot_create(Cli *cli, GError **error);
 bool snapshot_list(Cli *cli, GError **error);
 bool snapshot_show(Cli *cli, GError **error);

@@ -62,6 +62,8 @@ const OptionRow option_rows[OPT_LAST] = {
                         "take back what this job has mended" },
     [OPT_TAKE_OVER] = { "take-over", 0,   VALUE_NONE,   NULL,      NULL,
                         "hosts that obey another manager, lost for ever, obey this one; asks first" },
+    [OPT_PAUSED]    = { "paused",    0,   VALUE_NONE,   NULL,      NULL,
+                        "the guest does not run yet; start the VM again to let it" },
 };
 
 #define CREATE_OPTIONS (OPTION(OPT_MEMORY) | OPTION(OPT_QUIESCE) | OPTION(OPT_DISK))
@@ -73,6 +75,16 @@ const Command commands[] = {
     { "vm", "list", "", 0, vm_list, "list the virtual machines",
       "VMs whose disks cannot be managed are listed with the reason." },
     { "vm", "show", "v", 0, vm_show, "show a VM, its disks and their volumes", NULL },
+    { "vm", "start", "v", OPTION(OPT_PAUSED), vm_start,
+      "start a VM, resume one that is paused, wake one that is suspended", NULL },
+    { "vm", "stop", "v", 0, vm_stop, "power a VM off, as if its plug was pulled",
+      "What the guest has not written to its disks is lost; so is the memory of a suspended VM." },
+    { "vm", "shutdown", "v", 0, vm_shutdown, "ask the guest to shut down, and wait until it is off",
+      "The guest has five minutes; \"vm stop\" may end the wait at any time." },
+    { "vm", "reboot", "v", 0, vm_reboot, "ask the guest to reboot", NULL },
+    { "vm", "reset", "v", 0, vm_reset, "reset a VM, as its button would", NULL },
+    { "vm", "suspend", "v", 0, vm_suspend, "save a VM's memory and switch it off",
+      "\"vm start\" lets it go on where it was." },
     { "snapshot", "create", "vn", CREATE_OPTIONS, snapshot_create,
       "take a snapshot of a running, paused or stopped VM",
       "Prints the id of the snapshot (with --no-wait: of the job)." },

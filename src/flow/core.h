@@ -82,7 +82,7 @@ typedef struct {
 extern const FlowKind flow_kinds[]; /* ends with a NULL name */
 const FlowKind *flow_kind(const char *name);
 extern const Step create_snapshot_steps[], remove_snapshots_steps[], merge_run_steps[],
-    rename_snapshot_steps[], doctor_steps[], import_vm_steps[];
+    rename_snapshot_steps[], doctor_steps[], import_vm_steps[], power_steps[];
 
 /* ---- one flow ---- */
 
@@ -183,6 +183,17 @@ void inventory_host_changed_locked(const Host *host);
 Vm *inventory_ask(Host *host, const char *vm_id, const char *query, unsigned timeout_ms,
                   GError **error);
 
+/* ---- door.c: for all deeds ---- */
+/* The VM as its host sees it now, if it answers soon, else as it was told last: events can be
+ * behind, and some changes have none. Before the door, so that a slow host holds up nobody else. */
+Vm *door_vm_now(Manager *m, const char *id_or_name, GError **error);
+/* What every job has. A member "status" (text) is what the VM shows as its status while the job
+ * is open. */
+json_t *door_params(const Vm *vm, const char *user);
+/* Stores it; the job's id. */
+char *door_begin(Manager *m, FlowRow *take_row, const char *correlation_id, char *take_description,
+                 GError **error);
+
 /* ---- allowed.c */
 /* The open job that holds the VM; NULL = none. Lock held. */
 const Flow *vm_holder_locked(Manager *m, const char *vm_id);
@@ -203,6 +214,22 @@ bool agent_plan_judge(const json_t *plan, GError **error);
 /* Its runs as the params of children of kind merge-run. */
 json_t *agent_plan_runs(const json_t *plan, const json_t *params, const char *host);
 
+/* ---- event_texts.c ---- */
+/* What the events of a kind of flow say; NULL = there is no such event. In {braces}: a member of
+ * EventValues. */
+typedef struct {
+    const char *kind;
+    const char *started, *done, *failed, *refused;
+} EventTexts;
+typedef struct {
+    const char *names; /* of the snapshots, quoted */
+    const char *vm, *user, *host;
+    const char *name; /* the new one */
+    const char *why;
+} EventValues;
+const EventTexts *event_texts(const char *kind); /* never NULL */
+char *event_fill(const char *text, const EventValues *values);
+
 /* ---- events.c ---- */
 /* Our own codes, for what oVirt has no word for. */
 #define EVENT_PAUSED 30001     /* a merge has paused itself and needs somebody */
@@ -211,10 +238,14 @@ json_t *agent_plan_runs(const json_t *plan, const json_t *params, const char *ho
 #define EVENT_DATABASE 30004   /* the manager's database was damaged and set aside */
 #define EVENT_TAKEN_OVER 30005 /* hosts of a manager that was lost obey this one */
 #define EVENT_IMPORTED 30006   /* storage was imported */
+#define EVENT_RESET 30020      /* a VM was reset */
+#define EVENT_NOT_RESET 30021  /* that failed */
 /* Of the flow of one run, told by its job. about: one such event for each. */
 bool event_of_run(Flow *flow, int code, const char *severity, const char *about, char *take_text,
                   GError **error);
 bool event_job_started(Manager *m, const FlowRow *row, GError **error);
 bool event_job_ended(Flow *flow, GError **error);
+/* The VM runs now, or is off, by whomever. */
+void event_vm_turned(Manager *m, const Vm *vm);
 void event_refused(Manager *m, const FlowKind *kind, const Vm *vm, const char *snapshot_name,
                    const char *correlation_id, const char *user, const GError *why);

@@ -12,10 +12,8 @@
 
 #define LOOK_MS 5000 /* how long a refusal or a job may wait for a look at the VM */
 
-/* The VM as its host sees it now, if it answers soon, else as it was told last: events can be
- * behind, and some changes have none. Before the door, so that a slow host holds up nobody else. */
-static Vm *
-vm_now(Manager *m, const char *id_or_name, GError **error)
+Vm *
+door_vm_now(Manager *m, const char *id_or_name, GError **error)
 {
     g_autoptr(Vm) vm = manager_vm(m, id_or_name, error);
     Host *host = vm != NULL ? host_by_name(m, vm->host) : NULL;
@@ -31,8 +29,8 @@ vm_now(Manager *m, const char *id_or_name, GError **error)
     return manager_vm(m, id_or_name, error);
 }
 
-static json_t *
-params_new(const Vm *vm, const char *user)
+json_t *
+door_params(const Vm *vm, const char *user)
 {
     json_t *params = json_pack("{s:s, s:s}", "host", vm->host, "vm_name", vm->name);
 
@@ -40,9 +38,9 @@ params_new(const Vm *vm, const char *user)
     return params;
 }
 
-static char *
-begin(Manager *m, FlowRow *take_row, const char *correlation_id, char *take_description,
-      GError **error)
+char *
+door_begin(Manager *m, FlowRow *take_row, const char *correlation_id, char *take_description,
+           GError **error)
 {
     g_autofree char *id = g_strdup(take_row->id);
 
@@ -112,7 +110,7 @@ create(Manager *m, const SnapshotCreate *what, const Vm *vm, const char *snapsho
     if (!disk_ids(vm, what->disks, &disks, &asked, error) ||
         !manager_allowed(m, verb_of_create(what->memory, quiesce), vm, &asked, error))
         return NULL;
-    params = params_new(vm, what->user);
+    params = door_params(vm, what->user);
     json_object_set_new(params, "snapshot_id", json_string(snapshot_id));
     json_object_set_new(params, "name", json_string(what->name));
     json_object_set_new(params, "snapshots", json_pack("[s]", snapshot_id));
@@ -121,15 +119,16 @@ create(Manager *m, const SnapshotCreate *what, const Vm *vm, const char *snapsho
     json_object_set_new(params, "quiesce", json_string(quiesce));
     if (disks != NULL)
         json_object_set(params, "disks", disks);
-    return begin(m, flow_row_new("create-snapshot", vm->id, NULL, params), what->correlation_id,
-                 g_strdup_printf("Creating snapshot '%s' of VM '%s'", what->name, vm->name), error);
+    return door_begin(
+        m, flow_row_new("create-snapshot", vm->id, NULL, params), what->correlation_id,
+        g_strdup_printf("Creating snapshot '%s' of VM '%s'", what->name, vm->name), error);
 }
 
 char *
 manager_snapshot_create(Manager *m, const SnapshotCreate *what, char **ret_snapshot_id,
                         GError **error)
 {
-    g_autoptr(Vm) vm = vm_now(m, what->vm_id, error);
+    g_autoptr(Vm) vm = door_vm_now(m, what->vm_id, error);
     WITH_LOCK(&m->door);
     g_autofree char *snapshot_id =
         what->snapshot_id != NULL ? g_strdup(what->snapshot_id) : id_new();
@@ -213,7 +212,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Look, look_clear)
 static json_t *
 remove_params(const Vm *vm, const SnapshotsRemove *what)
 {
-    json_t *params = params_new(vm, what->user), *snapshots = json_array();
+    json_t *params = door_params(vm, what->user), *snapshots = json_array();
 
     for (const char *const *id = what->snapshot_ids; id != NULL && *id != NULL; id++)
         json_array_append_new(snapshots, json_string(*id));
@@ -311,7 +310,7 @@ remove_snapshots(Manager *m, const SnapshotsRemove *what, const Look *look, GErr
         json_object_set(row->data, "plan", look->plan);
         json_object_set_new(row->data, "runs", agent_plan_runs(look->plan, params, vm->host));
     }
-    return begin(m, row, what->correlation_id, remove_description(vm, names), error);
+    return door_begin(m, row, what->correlation_id, remove_description(vm, names), error);
 }
 
 static const char *
@@ -385,15 +384,15 @@ manager_snapshot_rename(Manager *m, const char *vm_id, const char *snapshot_id, 
     VerbContext asked = { .snapshot = snapshot };
     if (!manager_allowed(m, VERB_SNAPSHOT_RENAME, vm, &asked, error))
         return NULL;
-    params = params_new(vm, user);
+    params = door_params(vm, user);
     json_object_set_new(params, "snapshot_id", json_string(snapshot->id));
     json_object_set_new(params, "name", json_string(name));
     json_object_set_new(params, "snapshots", json_pack("[s]", snapshot->id));
     json_object_set_new(params, "names", json_pack("[s]", snapshot->name));
-    return begin(m, flow_row_new("rename-snapshot", vm->id, NULL, params), correlation_id,
-                 g_strdup_printf("Renaming snapshot '%s' of VM '%s' to '%s'", snapshot->name,
-                                 vm->name, name),
-                 error);
+    return door_begin(m, flow_row_new("rename-snapshot", vm->id, NULL, params), correlation_id,
+                      g_strdup_printf("Renaming snapshot '%s' of VM '%s' to '%s'", snapshot->name,
+                                      vm->name, name),
+                      error);
 }
 
 /* ---- the doctor ---- */
@@ -415,7 +414,7 @@ doctor_params(Manager *m, const DoctorFix *what, const Vm *vm, GError **error)
 
     for (const char *const *word = what->classes; word != NULL && *word != NULL; word++)
         json_array_append_new(classes, json_string(*word));
-    params = params_new(vm, what->user);
+    params = door_params(vm, what->user);
     json_object_set_new(params, "classes", classes);
     if (what->undo == NULL)
         return params;
@@ -432,18 +431,18 @@ doctor_params(Manager *m, const DoctorFix *what, const Vm *vm, GError **error)
 char *
 manager_doctor_fix(Manager *m, const DoctorFix *what, GError **error)
 {
-    g_autoptr(Vm) vm = vm_now(m, what->vm_id, error);
+    g_autoptr(Vm) vm = door_vm_now(m, what->vm_id, error);
     WITH_LOCK(&m->door);
     json_t *params;
 
     if (vm == NULL || !manager_allowed(m, VERB_DOCTOR, vm, NULL, error) ||
         (params = doctor_params(m, what, vm, error)) == NULL)
         return NULL;
-    return begin(m, flow_row_new("doctor", vm->id, NULL, params), what->correlation_id,
-                 what->undo != NULL
-                     ? g_strdup_printf("Undoing what was mended of VM '%s'", vm->name)
-                     : g_strdup_printf("Mending what is wrong with VM '%s'", vm->name),
-                 error);
+    return door_begin(m, flow_row_new("doctor", vm->id, NULL, params), what->correlation_id,
+                      what->undo != NULL
+                          ? g_strdup_printf("Undoing what was mended of VM '%s'", vm->name)
+                          : g_strdup_printf("Mending what is wrong with VM '%s'", vm->name),
+                      error);
 }
 
 /* ---- locks ---- */

@@ -116,52 +116,42 @@ event_of_run(Flow *flow, int code, const char *severity, const char *about, char
     return add(flow->manager, event, error);
 }
 
-static bool
-is_removal(const FlowRow *row)
+static EventValues
+values_of(const FlowRow *row, const char *names)
 {
-    return g_str_equal(row->kind, "remove-snapshots");
+    const char *user = json_text(row->params, "user");
+
+    return (EventValues){ .names = names,
+                          .vm = json_text(row->params, "vm_name"),
+                          .user = user != NULL ? user : "SYSTEM",
+                          .host = json_text(row->params, "host"),
+                          .name = json_text(row->params, "name") };
 }
 
 bool
 event_job_started(Manager *m, const FlowRow *row, GError **error)
 {
     const FlowKind *kind = flow_kind(row->kind);
+    const char *text = event_texts(row->kind)->started;
     g_autofree char *names = quoted_names(json_object_get(row->params, "names"));
-    const char *user = json_text(row->params, "user");
+    EventValues values = values_of(row, names);
     g_autoptr(EventRow) event = NULL;
 
-    if (kind->code_started == 0)
+    if (text == NULL)
         return true;
-    event = row_of_job(row, kind->code_started, "normal",
-                       g_strdup_printf("Snapshot %s %s for VM '%s' was initiated by %s.", names,
-                                       is_removal(row) ? "deletion" : "creation",
-                                       json_text(row->params, "vm_name"),
-                                       user != NULL ? user : "SYSTEM"));
+    event = row_of_job(row, kind->code_started, "normal", event_fill(text, &values));
     return add(m, event, error);
-}
-
-static EventRow *
-done_event(const Flow *flow, const char *names)
-{
-    const FlowRow *row = flow->row;
-    const char *vm = flow_param(flow, "vm_name");
-
-    if (flow->kind->code_done == 0)
-        return row_of_job(row, 0, "normal",
-                          g_strdup_printf("Snapshot %s of VM '%s' was renamed to '%s' by %s.",
-                                          names, vm, flow_param(flow, "name"),
-                                          flow_param(flow, "user") ?: "SYSTEM"));
-    return row_of_job(row, flow->kind->code_done, "normal",
-                      g_strdup_printf("Snapshot %s %s for VM '%s' has been completed.", names,
-                                      is_removal(row) ? "deletion" : "creation", vm));
 }
 
 /* Disks that a removal which failed has merged all the same: the snapshot lost them. */
 static bool
 has_merged_some(Flow *flow)
 {
-    g_autoptr(GPtrArray) children = flow_children(flow->manager, flow->row->id, NULL);
+    g_autoptr(GPtrArray) children = NULL;
 
+    if (!g_str_equal(flow->row->kind, "remove-snapshots"))
+        return false;
+    children = flow_children(flow->manager, flow->row->id, NULL);
     for (guint i = 0; children != NULL && i < children->len; i++) {
         const FlowRow *child = children->pdata[i];
         if (child->error_word == NULL && *child->step == '\0')
@@ -171,50 +161,72 @@ has_merged_some(Flow *flow)
 }
 
 static EventRow *
-failed_event(Flow *flow, const char *names)
+failed_event(Flow *flow, const EventValues *values)
 {
     const FlowRow *row = flow->row;
-    const char *vm = flow_param(flow, "vm_name"), *why = flow->machine.error_text;
+    const char *text = event_texts(row->kind)->failed;
 
-    if (!is_removal(row))
-        return row_of_job(
-            row, flow->kind->code_failed, "error",
-            g_strdup_printf("%s snapshot %s %s VM '%s': %s",
-                            flow->kind->code_failed != 0 ? "Failed to complete"
-                                                         : "Failed to rename",
-                            names, flow->kind->code_failed != 0 ? "creation for" : "of", vm, why));
     if (has_merged_some(flow))
         return row_of_job(row, PARTIAL, "warning",
-                          g_strdup_printf("Due to partial snapshot removal, Snapshot %s of VM '%s' "
-                                          "now contains only the disks that were not merged: %s",
-                                          names, vm, why));
-    return row_of_job(
-        row, flow->kind->code_failed, "error",
-        g_strdup_printf("Failed to delete snapshot %s for VM '%s': %s", names, vm, why));
+                          event_fill("Due to partial snapshot removal, Snapshot {names} of VM "
+                                     "'{vm}' now contains only the disks that were not merged: "
+                                     "{why}",
+                                     values));
+    return text == NULL
+               ? NULL
+               : row_of_job(row, flow->kind->code_failed, "error", event_fill(text, values));
+}
+
+static EventRow *
+done_event(const Flow *flow, const EventValues *values)
+{
+    const char *text = event_texts(flow->row->kind)->done;
+
+    return text == NULL
+               ? NULL
+               : row_of_job(flow->row, flow->kind->code_done, "normal", event_fill(text, values));
 }
 
 bool
 event_job_ended(Flow *flow, GError **error)
 {
     g_autofree char *names = quoted_names(json_object_get(flow->row->params, "names"));
-    g_autoptr(EventRow) event =
-        machine_failed(&flow->machine) ? failed_event(flow, names) : done_event(flow, names);
+    EventValues values = values_of(flow->row, names);
 
-    return add(flow->manager, event, error);
+    values.why = flow->machine.error_text;
+    g_autoptr(EventRow) event =
+        machine_failed(&flow->machine) ? failed_event(flow, &values) : done_event(flow, &values);
+    return event == NULL || add(flow->manager, event, error);
 }
 
 void
 event_refused(Manager *m, const FlowKind *kind, const Vm *vm, const char *snapshot_name,
               const char *correlation_id, const char *user, const GError *why)
 {
-    bool create = g_str_equal(kind->name, "create-snapshot");
+    const char *text = event_texts(kind->name)->refused;
+    g_autofree char *names = g_strdup_printf("'%s'", snapshot_name != NULL ? snapshot_name : "?");
+    EventValues values = { .names = names,
+                           .vm = vm->name,
+                           .user = user != NULL ? user : "SYSTEM",
+                           .host = vm->host,
+                           .why = why->message };
 
     /* what makes no sense or does not exist is the caller's mistake, not news */
-    if (kind->code_refused == 0 || g_error_matches(why, ERR, ERR_INVALID) ||
+    if (text == NULL || g_error_matches(why, ERR, ERR_INVALID) ||
         g_error_matches(why, ERR, ERR_NOT_FOUND))
         return;
-    manager_event(m, kind->code_refused, "error", vm->id, NULL, NULL, correlation_id, user,
-                  "Failed to %s Snapshot '%s' for VM '%s' (User: %s): %s",
-                  create ? "create" : "remove", snapshot_name != NULL ? snapshot_name : "?",
-                  vm->name, user != NULL ? user : "SYSTEM", why->message);
+    g_autofree char *said = event_fill(text, &values);
+    manager_event(m, kind->code_refused, "error", vm->id, NULL, NULL, correlation_id, user, "%s",
+                  said);
+}
+
+void
+event_vm_turned(Manager *m, const Vm *vm)
+{
+    if (vm->instance != NULL)
+        manager_event(m, 32, "normal", vm->id, NULL, NULL, NULL, NULL, "VM '%s' started on Host %s",
+                      vm->name, vm->host);
+    else if (vm->state == VM_DOWN) /* and not suspended, or lost */
+        manager_event(m, 61, "normal", vm->id, NULL, NULL, NULL, NULL, "VM '%s' is down.",
+                      vm->name);
 }

@@ -14,6 +14,7 @@
 
 static const char *const create_cancel[] = { "begin", "wait", NULL };
 static const char *const remove_cancel[] = { "plan", "merge", NULL };
+static const char *const power_cancel[] = { "begin", "wait", "off", NULL };
 static const char *const import_cancel[] = { "quiet", "begin", "wait", NULL };
 
 /* clang-format off */
@@ -24,6 +25,12 @@ const FlowKind flow_kinds[] = {
     { "rename-snapshot",  rename_snapshot_steps,   0,    0,   0,     0,       NULL,          HOLD_SNAPSHOTS },
     { "doctor",           doctor_steps,            0,    0,   0,     0,       NULL,          HOLD_OTHER },
     { "import",           import_vm_steps,         0,    0,   0,     0,       import_cancel, HOLD_OTHER },
+    { "start-vm",         power_steps,             150,  153, 54,    151,     power_cancel,  HOLD_POWER },
+    { "stop-vm",          power_steps,             0,    33,  56,    56,      power_cancel,  HOLD_POWER },
+    { "shutdown-vm",      power_steps,             73,   0,   147,   74,      power_cancel,  HOLD_SHUTDOWN },
+    { "reboot-vm",        power_steps,             157,  0,   158,   158,     power_cancel,  HOLD_POWER },
+    { "reset-vm",         power_steps,             0,    EVENT_RESET, EVENT_NOT_RESET, EVENT_NOT_RESET, power_cancel, HOLD_POWER },
+    { "suspend-vm",       power_steps,             501,  503, 502,   502,     power_cancel,  HOLD_POWER },
     { "merge-run",        merge_run_steps,         0,    0,   0,     0,       NULL },
     { NULL },
 };

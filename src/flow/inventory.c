@@ -83,8 +83,9 @@ inventory_host_changed_locked(const Host *host)
 
 typedef enum { PUT_OLD, PUT_SAME, PUT_NEW } Put;
 
+/* *ret_turned: it was off and runs, or the other way round. */
 static Put
-put_locked(Manager *m, Vm *take_vm, const json_t *doc, int64_t ticket)
+put_locked(Manager *m, Vm *take_vm, const json_t *doc, int64_t ticket, bool *ret_turned)
 {
     g_autoptr(Vm) vm = take_vm;
     Entry *entry = g_hash_table_lookup(m->vms, vm->id);
@@ -97,6 +98,7 @@ put_locked(Manager *m, Vm *take_vm, const json_t *doc, int64_t ticket)
     if (ticket < entry->ticket || !belongs(m, entry, vm))
         return PUT_OLD;
     entry->ticket = ticket;
+    *ret_turned = entry->vm != NULL && (entry->vm->instance == NULL) != (vm->instance == NULL);
     put = entry->vm != NULL && g_strcmp0(entry->vm->host, vm->host) == 0 &&
                   json_equal(entry->doc, doc)
               ? PUT_SAME
@@ -129,6 +131,7 @@ inventory_put(Host *host, const json_t *doc, int64_t ticket, GError **error)
 {
     Manager *m = host->manager;
     g_autoptr(Vm) vm = vm_from_json(doc, error);
+    bool turned = false;
     Put put;
 
     if (vm == NULL)
@@ -136,10 +139,12 @@ inventory_put(Host *host, const json_t *doc, int64_t ticket, GError **error)
     g_free(vm->host);
     vm->host = g_strdup(host->name);
     g_mutex_lock(&m->lock);
-    put = put_locked(m, vm_copy(vm), doc, ticket);
+    put = put_locked(m, vm_copy(vm), doc, ticket, &turned);
     g_mutex_unlock(&m->lock);
     if (put == PUT_NEW)
         remember(m, vm->id, host->name, doc);
+    if (turned)
+        event_vm_turned(m, vm);
     return g_steal_pointer(&vm);
 }
 
@@ -227,6 +232,7 @@ load_one(const char *vm_id, const char *host, const json_t *doc, void *data)
     Manager *m = data;
     g_autoptr(GError) error = NULL;
     Vm *vm = vm_from_json(doc, &error);
+    bool turned;
 
     if (vm == NULL) {
         log_vm_warn(vm_id, NULL, "VM %s of the database: %s, ignoring", vm_id, error->message);
@@ -234,7 +240,7 @@ load_one(const char *vm_id, const char *host, const json_t *doc, void *data)
     }
     g_free(vm->host);
     vm->host = g_strdup(host);
-    put_locked(m, vm, doc, 0);
+    put_locked(m, vm, doc, 0, &turned);
 }
 
 bool

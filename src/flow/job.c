@@ -92,6 +92,7 @@ single_call(const FlowRow *row)
     return g_str_equal(row->kind, "rename-snapshot") ? "rename"
            : g_str_equal(row->kind, "doctor")        ? "doctor"
            : g_str_equal(row->kind, "import")        ? "import"
+           : g_str_has_suffix(row->kind, "-vm")      ? "power"
                                                      : "create";
 }
 
@@ -262,6 +263,34 @@ manager_job_wait(Manager *m, const char *id, int64_t rev, int64_t not_before_us,
     }
     g_mutex_unlock(&m->lock);
     return manager_job(m, id, error);
+}
+
+/* lock held: has it still to do what was asked for? */
+static bool
+is_at_work_locked(Manager *m, const char *id)
+{
+    const Flow *flow = g_hash_table_lookup(m->flows, id);
+
+    return flow != NULL && !(flow->released && !g_str_equal(flow->step, "end"));
+}
+
+bool
+manager_job_await(Manager *m, const char *id, unsigned timeout_ms, bool *ret_done, GError **error)
+{
+    int64_t until = g_get_monotonic_time() + timeout_ms * G_TIME_SPAN_MILLISECOND;
+    g_autoptr(FlowRow) row = NULL;
+
+    g_mutex_lock(&m->lock);
+    while (is_at_work_locked(m, id) && !m->stopping)
+        if (!g_cond_wait_until(&m->changed, &m->lock, until))
+            break;
+    *ret_done = !is_at_work_locked(m, id);
+    g_mutex_unlock(&m->lock);
+    row = job_row(m, id, error);
+    if (row == NULL)
+        return false;
+    return row->error_word == NULL ||
+           error_set(error, error_code_from_word(row->error_word), "%s", row->error_text);
 }
 
 /* ---- what can be done to it ---- */

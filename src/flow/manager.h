@@ -96,6 +96,23 @@ char *manager_snapshot_rename(Manager *manager, const char *vm_id, const char *s
                               const char *name, const char *correlation_id, const char *user,
                               GError **error);
 
+/* ---- the VM's power (power.c) ---- */
+typedef struct {
+    const char *vm_id;
+    Verb verb;   /* VERB_VM_... */
+    bool paused; /* start: the guest does not run yet */
+    const char *correlation_id;
+    const char *user;
+} VmPower;
+char *manager_vm_power(Manager *manager, const VmPower *what, GError **error);
+/* What to show as the VM's status: what an open job makes of it, else its state. */
+char *manager_vm_status(Manager *manager, const Vm *vm);
+/* Waits until the job has done what was asked for, though it may still watch what becomes of it (a
+ * guest that was asked to shut down); false with the job's error if it failed. Not *ret_done: it
+ * takes longer. */
+bool manager_job_await(Manager *manager, const char *job_id, unsigned timeout_ms, bool *ret_done,
+                       GError **error);
+
 /* ---- the doctor (model/diagnosis.h) ---- */
 /* {"findings": [finding_to_json() and "host"], "busy": [{"vm_id", "vm", "why"}]: not looked at,
  *  "silent": [{"name", "why"}]: hosts that were not heard,

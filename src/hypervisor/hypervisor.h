@@ -136,6 +136,16 @@ void hv_snapshot_record_free(HvSnapshotRecord *record);
 HvSnapshotRecord *hv_parse_snapshot(const char *xml, GError **error);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvSnapshotRecord, hv_snapshot_record_free)
 
+/* What a VM's power is asked for. */
+typedef enum {
+    HV_POWER_OFF,      /* as if the plug was pulled: what the guest has not flushed is lost */
+    HV_POWER_SHUTDOWN, /* asks the guest, by its agent or by ACPI; returns before it is off */
+    HV_POWER_REBOOT,   /* likewise */
+    HV_POWER_RESET,    /* the reset button: the same QEMU begins anew */
+    HV_POWER_SAVE,     /* its memory goes to disk, then it is off (managed save); takes long */
+    HV_POWER_FORGET,   /* of one that is off: its saved memory is thrown away */
+} HvPower;
+
 typedef struct Hypervisor Hypervisor;
 typedef struct {
     void (*free)(Hypervisor *hv);
@@ -183,6 +193,11 @@ typedef struct {
     /* Both are true when the VM already is as asked. */
     bool (*suspend)(Hypervisor *hv, const char *vm_id, GError **error);
     bool (*resume)(Hypervisor *hv, const char *vm_id, GError **error);
+
+    /* These two may be NULL: nothing is started or stopped here. start() also restores saved
+     * memory; true when the VM runs already. libvirt asks our start guard meanwhile. */
+    bool (*start)(Hypervisor *hv, const char *vm_id, bool paused, GError **error);
+    bool (*power)(Hypervisor *hv, const char *vm_id, HvPower how, GError **error);
 
     /* Rewrites the persistent definition so that the disks named have this source path and format,
      * with every <backingStore> of every disk removed (a stale one beats the qcow2 header: H4).

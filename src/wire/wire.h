@@ -63,6 +63,9 @@
  *   doctor-fix        classes: [word] (absent, empty = all that are safe), safe_only: bool
  *                     → {findings: [finding with "state": "mended|left", "why"], undo: operation id}
  *   doctor-undo       undo: operation id of a doctor-fix          → {undone: number, left: [text]}
+ *   vm-start          paused: bool                                  → {}   also resumes one that is paused
+ *   vm-stop           how: "off"|"shutdown"|"reboot"|"reset"        → {}   off: also forgets saved memory
+ *   vm-suspend        (none)   saves its memory and powers it off   → {}
  *   import            (none)   does what "todo" says              → {adopted: [{id, name}], deleted: [path],
  *                                                                    left: [{path, why}], forgotten: [{id, name}]}
  *

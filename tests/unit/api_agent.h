@@ -20,7 +20,7 @@ typedef struct {
     GQueue lines;       /* of char *: events to be sent */
 } Agent;
 
-static bool
+static inline bool
 agent_hello(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
             GError **error)
 {
@@ -29,7 +29,7 @@ agent_hello(void *self, const HttpRequest *request, const char *id, json_t *body
     return true;
 }
 
-static bool
+static inline bool
 agent_vms(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
           GError **error)
 {
@@ -41,7 +41,7 @@ agent_vms(void *self, const HttpRequest *request, const char *id, json_t *body, 
     return true;
 }
 
-static bool
+static inline bool
 agent_plan(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
            GError **error)
 {
@@ -70,7 +70,7 @@ agent_plan(void *self, const HttpRequest *request, const char *id, json_t *body,
     return true;
 }
 
-static bool
+static inline bool
 agent_begin(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
             GError **error)
 {
@@ -89,7 +89,7 @@ agent_begin(void *self, const HttpRequest *request, const char *id, json_t *body
     return true;
 }
 
-static bool
+static inline bool
 agent_operation(void *self, const HttpRequest *request, const char *id, json_t *body,
                 json_t **ret_json, GError **error)
 {
@@ -100,7 +100,7 @@ agent_operation(void *self, const HttpRequest *request, const char *id, json_t *
     return *ret_json != NULL || error_set(error, ERR_NOT_FOUND, "no operation %s", id);
 }
 
-static bool
+static inline bool
 agent_operations(void *self, const HttpRequest *request, const char *id, json_t *body,
                  json_t **ret_json, GError **error)
 {
@@ -108,7 +108,7 @@ agent_operations(void *self, const HttpRequest *request, const char *id, json_t 
     return true;
 }
 
-static bool
+static inline bool
 agent_resume(void *self, const HttpRequest *request, const char *id, json_t *body,
              json_t **ret_json, GError **error)
 {
@@ -121,14 +121,14 @@ agent_resume(void *self, const HttpRequest *request, const char *id, json_t *bod
     return true;
 }
 
-static bool
+static inline bool
 agent_nothing(void *self, const HttpRequest *request, const char *id, json_t *body,
               json_t **ret_json, GError **error)
 {
     return true;
 }
 
-static bool
+static inline bool
 agent_doctor(void *self, const HttpRequest *request, const char *id, json_t *body,
              json_t **ret_json, GError **error)
 {
@@ -157,7 +157,7 @@ static const WireRoute agent_routes[] = {
 };
 /* clang-format on */
 
-static ssize_t
+static inline ssize_t
 agent_stream(void *data, char *buf, size_t max)
 {
     Agent *agent = data;
@@ -178,7 +178,7 @@ agent_stream(void *data, char *buf, size_t max)
     return g_snprintf(buf, max, "%s\n", line);
 }
 
-static void
+static inline void
 agent_answer(const HttpRequest *request, HttpResponse *response, void *data)
 {
     if (g_str_equal(request->path, "/v1/events")) {
@@ -191,7 +191,7 @@ agent_answer(const HttpRequest *request, HttpResponse *response, void *data)
     wire_serve(agent_routes, data, NULL, request, response);
 }
 
-static Agent *
+static inline Agent *
 agent_start(const char *address, const Vm *vm)
 {
     Agent *agent = g_new0(Agent, 1);
@@ -257,7 +257,7 @@ agent_end_operation(Agent *agent, const char *op_id, const Vm *vm)
     g_cond_broadcast(&agent->changed);
 }
 
-static void
+static inline void
 agent_stop(Agent *agent)
 {
     g_mutex_lock(&agent->lock);

@@ -8,7 +8,7 @@
 #include "api/routes.h"
 #include "api/search.h"
 #include "api/xml.h"
-#include "api_agent.h"
+#include "api_world.h"
 #include "base/clock.h"
 #include "base/log.h"
 
@@ -16,22 +16,6 @@
 #include <string.h>
 
 #define XML_HEAD "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
-#define VM_ID "11111111-0000-4000-8000-000000000001"
-#define DISK_A "22222222-0000-4000-8000-00000000000a"
-#define DISK_B "22222222-0000-4000-8000-00000000000b"
-#define SNAP_1 "33333333-0000-4000-8000-000000000001"
-#define SNAP_2 "33333333-0000-4000-8000-000000000002"
-
-static json_t *
-parse(const char *text)
-{
-    json_error_t problem;
-    json_t *value = json_loads(text, JSON_REJECT_DUPLICATES, &problem);
-
-    if (value == NULL)
-        g_error("the test's own JSON: %s: %s", problem.text, text);
-    return value;
-}
 
 /* ---- XML and JSON ---- */
 
@@ -368,67 +352,11 @@ test_search(void)
 
 /* ---- documents ---- */
 
-static Volume *
-add_volume(Disk *disk, const char *id, const char *path, const char *format, uint64_t allocated)
-{
-    Volume *volume = volume_new(id, path, format, 1 << 30);
-
-    volume->allocated = allocated;
-    g_ptr_array_add(disk->volumes, volume);
-    return volume;
-}
-
-/* One VM: vda with two volumes, vdb that is not managed, snapshot one. */
-static Vm *
-sample_vm(void)
-{
-    Vm *vm = vm_new(VM_ID, "web1");
-    Disk *a = disk_new(DISK_A, "vda"), *b = disk_new(DISK_B, "vdb");
-    Snapshot *one = snapshot_new(SNAP_1, "before update", 1700000000123);
-
-    vm->state = VM_UP;
-    vm->instance = g_strdup("1.2");
-    vm->memory = 1 << 30;
-    vm->vcpus = 2;
-    a->bus = g_strdup("virtio");
-    a->boot = true;
-    add_volume(a, "44444444-0000-4000-8000-000000000001", "/images/base.qcow2", "qcow2", 100);
-    add_volume(a, "44444444-0000-4000-8000-000000000002", "/images/top.qcow2", "qcow2", 30);
-    b->unmanaged = g_strdup("network disk");
-    g_ptr_array_add(vm->disks, a);
-    g_ptr_array_add(vm->disks, b);
-    vm_add_snapshot_disk(one, DISK_A, "44444444-0000-4000-8000-000000000001");
-    g_ptr_array_add(vm->snapshots, one);
-    return vm;
-}
-
-static const json_t *
-at(const json_t *doc, const char *path)
-{
-    g_auto(GStrv) names = g_strsplit(path, ".", -1);
-
-    for (char **name = names; *name != NULL && doc != NULL; name++)
-        doc = g_ascii_isdigit(**name) ? json_array_get(doc, (size_t)atoi(*name))
-                                      : json_object_get(doc, *name);
-    return doc;
-}
-
-static void
-assert_at(const json_t *doc, const char *path, const char *wanted)
-{
-    const json_t *value = at(doc, path);
-    autolibc char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-    autolibc char *all = json_dumps(doc, JSON_INDENT(1));
-
-    if (g_strcmp0(text, wanted) != 0)
-        g_error("%s is %s, wanted %s, in\n%s", path, text, wanted, all);
-}
-
 static void
 test_vm_document(void)
 {
     g_autoptr(Vm) vm = sample_vm();
-    g_autoptr(json_t) doc = vm_document(vm, "h");
+    g_autoptr(json_t) doc = vm_document(vm, NULL, "h");
 
     assert_at(doc, "id", "\"" VM_ID "\"");
     assert_at(doc, "href", "\"/ovirt-engine/api/vms/" VM_ID "\"");
@@ -447,7 +375,7 @@ test_vm_document(void)
     ((SnapshotDisk *)vm_snapshot(vm, SNAP_1)->disks->pdata[0])->unusable = true;
     vm->state = VM_DOWN;
     vm->unmanaged = g_strdup("why");
-    g_autoptr(json_t) down = vm_document(vm, "h");
+    g_autoptr(json_t) down = vm_document(vm, NULL, "h");
     assert_at(down, "has_illegal_images", "true");
     assert_at(down, "host", NULL);
     assert_at(down, "unmanaged", "\"why\"");
@@ -613,110 +541,6 @@ test_options(void)
 
 /* ---- the whole of it ---- */
 
-typedef struct {
-    char *dir;
-    Store *store;
-    Agent *agent;
-    Manager *manager;
-    ApiServer *server;
-    HttpClient *client;
-    HttpAnswer answer;
-    json_t *doc;
-} World;
-
-#define PATH(...) (g_strdup_printf("/ovirt-engine/api" __VA_ARGS__))
-
-static void
-call(World *w, const char *method, char *take_path, const char *const *headers, const char *body)
-{
-    g_autofree char *path = take_path;
-    g_autoptr(GError) error = NULL;
-
-    http_answer_clear(&w->answer);
-    memset(&w->answer, 0, sizeof w->answer);
-    g_clear_pointer(&w->doc, json_decref);
-    if (!http_call(w->client, method, path, headers, body, body != NULL ? strlen(body) : 0, 20000,
-                   &w->answer, &error))
-        g_error("%s %s: %s", method, path, error->message);
-    if (g_strcmp0(w->answer.content_type, "application/json") == 0)
-        w->doc = parse(w->answer.body);
-}
-
-static void
-json_call(World *w, const char *method, char *take_path, const char *body, int status)
-{
-    static const char *const headers[] = { "Accept: application/json",
-                                           "Content-Type: application/json", NULL };
-    g_autofree char *path = g_strdup(take_path);
-
-    call(w, method, take_path, headers, body);
-    if (w->answer.status != status)
-        g_error("%s %s %s: %d, wanted %d:\n%s", method, path, body != NULL ? body : "",
-                w->answer.status, status, w->answer.body);
-}
-
-static void
-world_start(World *w)
-{
-    g_autoptr(GError) error = NULL;
-    g_autoptr(Vm) vm = sample_vm();
-
-    w->dir = g_dir_make_tmp("livemerge-api-XXXXXX", NULL);
-    g_autofree char *database = g_build_filename(w->dir, "manager.db", NULL);
-    g_autofree char *agent_at = g_strconcat("unix:", w->dir, "/agent", NULL);
-    g_autofree char *socket = g_build_filename(w->dir, "api", NULL);
-    g_autofree char *api_at = g_strconcat("unix:", socket, NULL);
-    HostConfig host = { "h1", agent_at, NULL };
-    ApiOptions options = { .listen = "", .socket = socket, .state_dir = w->dir };
-
-    w->agent = agent_start(agent_at, vm);
-    w->store = store_open(database, &error);
-    g_assert_no_error(error);
-    w->manager = manager_new(w->store, &host, 1, &error);
-    g_assert_no_error(error);
-    w->server = api_server_start(w->manager, &options, &error);
-    g_assert_no_error(error);
-    w->client = http_client_new(api_at, NULL, false, &error);
-    g_assert_no_error(error);
-    for (int i = 0; i < 2000; i++) { /* until the agent has told */
-        json_call(w, "GET", PATH("/vms"), NULL, 200);
-        if (at(w->doc, "vm.0") != NULL)
-            return;
-        g_usleep(10000);
-    }
-    g_error("the manager did not hear of the agent's VM within 20 s");
-}
-
-static void
-remove_all(const char *dir)
-{
-    g_autoptr(GDir) open = g_dir_open(dir, 0, NULL);
-    const char *name;
-
-    while ((name = g_dir_read_name(open)) != NULL) {
-        g_autofree char *path = g_build_filename(dir, name, NULL);
-        g_unlink(path);
-    }
-    g_rmdir(dir);
-}
-
-static void
-world_stop(World *w)
-{
-    gint64 start = g_get_monotonic_time();
-
-    http_client_free(w->client);
-    api_server_stop(w->server);
-    manager_free(w->manager);
-    g_assert_cmpint(g_get_monotonic_time() - start, <, 2 * G_TIME_SPAN_SECOND);
-    store_close(w->store);
-    agent_stop(w->agent);
-    http_answer_clear(&w->answer);
-    json_decref(w->doc);
-    remove_all(w->dir);
-    g_free(w->dir);
-}
-
 static void
 check_reading(World *w)
 {
@@ -770,6 +594,18 @@ check_reading(World *w)
     assert_at(w->doc, "vm.0.snapshots.snapshot.1.description", "\"before update\"");
 }
 
+/* An action is there for POST alone. */
+static void
+check_served(World *w, const char *href)
+{
+    static const char *const headers[] = { "Accept: application/json", NULL };
+
+    call(w, "GET", g_strdup(href), headers, NULL);
+    if (w->answer.status != 200 &&
+        (w->answer.status != 405 || strstr(w->answer.body, "possible: POST") == NULL))
+        g_error("%s: %d: %s", href, w->answer.status, w->answer.body);
+}
+
 /* Every path that a document names is served. */
 static void
 check_links(World *w)
@@ -797,9 +633,9 @@ check_links(World *w)
         g_regex_match(regex, text, 0, &match);
         for (; g_match_info_matches(match); g_match_info_next(match, NULL)) {
             g_autofree char *href = g_match_info_fetch(match, 1);
-            if (strstr(href, "removesnapshots") != NULL || strstr(href, "?") != NULL)
+            if (strstr(href, "?") != NULL)
                 continue;
-            json_call(w, "GET", g_strdup(href), NULL, 200);
+            check_served(w, href);
         }
     }
 }

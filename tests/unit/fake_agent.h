@@ -256,6 +256,22 @@ fake_doctor(FakeAgent *a, const FakeOperation *op)
                      op->id);
 }
 
+/* A guest obeys nobody: it goes on after a shutdown until the test says otherwise. */
+static json_t *
+fake_power(FakeAgent *a, const FakeOperation *op)
+{
+    const char *kind = json_text(op->body, "kind"), *how = json_text(op->body, "how");
+    bool on = g_str_equal(kind, "vm-start"), save = g_str_equal(kind, "vm-suspend");
+
+    g_string_append_printf(a->log, "%s %s;", kind, how != NULL ? how : "");
+    if (on || save || g_strcmp0(how, "off") == 0) {
+        g_free(a->vm->instance);
+        a->vm->instance = on ? g_strdup("43.4712") : NULL;
+        a->vm->state = on ? VM_UP : save ? VM_SUSPENDED : VM_DOWN;
+    }
+    return json_object();
+}
+
 static bool
 fake_fails(const FakeAgent *a, const FakeOperation *op)
 {
@@ -288,6 +304,7 @@ fake_execute(FakeAgent *a, FakeOperation *op)
                      : g_str_equal(kind, "snapshot-create") ? fake_create(a, op)
                      : g_str_equal(kind, "snapshot-rename") ? fake_rename(a, op)
                      : g_str_has_prefix(kind, "doctor-")    ? fake_doctor(a, op)
+                     : g_str_has_prefix(kind, "vm-")        ? fake_power(a, op)
                                                             : fake_forget(a, op);
     }
     g_clear_pointer(&op->attention, g_free);

@@ -32,8 +32,11 @@ typedef struct {
     Hypervisor hv;
     GMutex lock;
     bool running, paused, away, transient;
-    bool gone;            /* no such VM */
-    const char *io_error; /* why QEMU has paused it: "enospc"; NULL = it has not */
+    bool gone;             /* no such VM */
+    bool saved;            /* memory, while it is off */
+    bool dies_after_power; /* libvirtd goes away when it has done what was asked */
+    GString *powers;       /* NULL, or takes a word for each start and power */
+    const char *io_error;  /* why QEMU has paused it: "enospc"; NULL = it has not */
     unsigned instance, suspends, resumes, pivots, cancels, snapshots, redefines;
     ErrorCode refuse_snapshot; /* the switch is refused; 0 = not */
     unsigned refuse_redefines; /* so many times */
@@ -156,6 +159,9 @@ fake_look(Hypervisor *hv, const char *vm_id, GError **error)
     domain->state = !fake->running ? VM_DOWN : fake->paused ? VM_PAUSED : VM_UP;
     domain->state_detail = fake->paused ? g_strdup(fake->io_error) : NULL;
     domain->persistent = true;
+    domain->has_managed_save = fake->saved && !fake->running;
+    if (domain->has_managed_save)
+        domain->state = VM_SUSPENDED;
     if (fake->running)
         domain->instance = g_strdup_printf("%u.7", 1000 + fake->instance);
     domain->xml = g_strdup("<domain/>");
@@ -347,6 +353,41 @@ fake_resume(Hypervisor *hv, const char *vm_id, GError **error)
 }
 
 static inline bool
+fake_powered(Fake *fake, const char *word, GError **error)
+{
+    if (fake->powers != NULL)
+        g_string_append_printf(fake->powers, "%s ", word);
+    if (!fake->dies_after_power)
+        return true;
+    fake->away = true;
+    return error_set(error, ERR_UNREACHABLE, "the connection is lost");
+}
+
+static inline bool
+fake_start(Hypervisor *hv, const char *vm_id, bool paused, GError **error)
+{
+    FAKE_ENTER(false)
+    g_assert_false(fake->running);
+    fake_power_on(fake);
+    fake->paused = paused;
+    fake->saved = false;
+    return fake_powered(fake, "start", error);
+}
+
+static inline bool
+fake_power(Hypervisor *hv, const char *vm_id, HvPower how, GError **error)
+{
+    FAKE_ENTER(false)
+    static const char *const words[] = { "off", "shutdown", "reboot", "reset", "save", "forget" };
+
+    g_assert_cmpint(fake->running, ==, how != HV_POWER_FORGET);
+    if (how == HV_POWER_OFF || how == HV_POWER_SAVE)
+        fake_power_off(fake);
+    fake->saved = how == HV_POWER_SAVE;
+    return fake_powered(fake, words[how], error);
+}
+
+static inline bool
 fake_redefine(Hypervisor *hv, const char *vm_id, const char *const *targets,
               const char *const *sources, const char *const *formats, unsigned n, GError **error)
 {
@@ -378,5 +419,7 @@ static const HypervisorOps fake_ops = {
     .job_pivot = fake_job_pivot,
     .suspend = fake_suspend,
     .resume = fake_resume,
+    .start = fake_start,
+    .power = fake_power,
     .redefine = fake_redefine,
 };

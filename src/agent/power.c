@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * A VM's power: starting, stopping, suspending it.
+ *
+ *   vm-start     up ─► (end)
+ *   vm-stop      note ─► ask ─► (end)
+ *   vm-suspend   note ─► save ─► (end)
+ *
+ * What is stopped is the instance that ran when the operation began: a VM that was started
+ * meanwhile is let alone by an operation that is repeated after a crash. A request that has no
+ * outcome of its own (shutdown, reboot, reset) may reach the guest twice if the agent dies in
+ * that very moment.
+ */
+#include "agent/operation.h"
+
+#include "model/verbs.h"
+
+static const char *const stop_words[] = { "off", "shutdown", "reboot", "reset", NULL };
+
+bool
+vm_stop_params(const json_t *params, GError **error)
+{
+    const char *how = json_text(params, "how");
+
+    return (how != NULL && g_strv_contains(stop_words, how)) ||
+           error_set(error, ERR_INVALID, "'how' is off, shutdown, reboot or reset, not '%s'",
+                     how != NULL ? how : "");
+}
+
+static HvPower
+how_of(const Operation *op)
+{
+    const char *how = op_text(op, "how");
+
+    return g_str_equal(how, "off")        ? HV_POWER_OFF
+           : g_str_equal(how, "shutdown") ? HV_POWER_SHUTDOWN
+           : g_str_equal(how, "reboot")   ? HV_POWER_REBOOT
+                                          : HV_POWER_RESET;
+}
+
+static bool
+ask(Operation *op, HvPower how, GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+
+    if (hv->ops->power == NULL)
+        return error_set(error, ERR_UNSUPPORTED, "VMs cannot be stopped here");
+    return hv->ops->power(hv, op->row.vm_id, how, error);
+}
+
+/* What libvirt says; NULL also for a VM whose state it does not know itself. */
+static HvDomain *
+known(Operation *op, GError **error)
+{
+    g_autoptr(HvDomain) hv = op_connected(op, error) ? op_hv(op, error) : NULL;
+
+    if (hv != NULL && hv->state == VM_UNKNOWN) {
+        error_set(error, ERR_UNREACHABLE, "VM '%s': " HV_LOST, hv->name);
+        return NULL;
+    }
+    return g_steal_pointer(&hv);
+}
+
+/* Did it go through, as far as this operation knows? */
+static bool
+is_asked(const Operation *op)
+{
+    return json_object_get(op->row.data, "asked") != NULL;
+}
+
+static void
+note_asked(Operation *op)
+{
+    op_remember(op, "asked", json_true());
+}
+
+/* ---- start ---- */
+
+/* A guest that we have suspended for a pivot goes on when that is decided, and not before. */
+static bool
+no_pivot_is_open(Operation *op, GError **error)
+{
+    WITH_LOCK(&op->agent->lock);
+
+    for (guint i = 0; i < op->entry->operations->len; i++) {
+        const Operation *other = op->entry->operations->pdata[i];
+        if (json_object_get(other->row.data, "pivoting") != NULL)
+            return error_set(error, ERR_BUSY,
+                             "a merge of disk %s is changing its leaf, and resumes the VM itself",
+                             op_data(other, "target"));
+    }
+    return true;
+}
+
+static StepState
+up_check(void *self, GError **error)
+{
+    Operation *op = self;
+    g_autoptr(HvDomain) hv = known(op, error);
+
+    if (hv == NULL)
+        return STEP_UNKNOWN;
+    if (is_asked(op))
+        return STEP_DONE; /* if it is off again, that was the guest's own wish */
+    if (hv->instance == NULL)
+        return STEP_TODO;
+    return hv->state == VM_PAUSED && !json_flag(op->row.params, "paused") ? STEP_TODO : STEP_DONE;
+}
+
+/* libvirt's start guard asks this agent meanwhile, and need not wait for the VM's lock: its holder
+ * waits here. */
+static bool
+start(Operation *op, GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+
+    if (hv->ops->start == NULL)
+        return error_set(error, ERR_UNSUPPORTED, "VMs cannot be started here");
+    g_atomic_int_set(&op->entry->starting, 1);
+    bool done = hv->ops->start(hv, op->row.vm_id, json_flag(op->row.params, "paused"), error);
+    g_atomic_int_set(&op->entry->starting, 0);
+    return done;
+}
+
+static bool
+up_act(void *self, GError **error)
+{
+    Operation *op = self;
+    g_autoptr(HvDomain) hv = known(op, error);
+
+    if (hv == NULL)
+        return false;
+    if (hv->instance == NULL) {
+        if (!start(op, error))
+            return false;
+    } else if (!no_pivot_is_open(op, error) ||
+               !op->agent->hv->ops->resume(op->agent->hv, op->row.vm_id, error)) {
+        return false;
+    }
+    note_asked(op);
+    return agent_look(op->agent, op->entry, error);
+}
+
+/* ---- stop ---- */
+
+static StepState
+note_check(void *self, GError **error)
+{
+    return op_data(self, "instance") != NULL ? STEP_DONE : STEP_TODO;
+}
+
+/* "" = it was off. */
+static bool
+note_act(void *self, GError **error)
+{
+    Operation *op = self;
+    g_autoptr(HvDomain) hv = known(op, error);
+
+    if (hv == NULL)
+        return false;
+    op_remember(op, "instance", json_string(hv->instance != NULL ? hv->instance : ""));
+    return true;
+}
+
+static bool
+is_same_instance(const Operation *op, const HvDomain *hv)
+{
+    return hv->instance != NULL && g_str_equal(hv->instance, op_data(op, "instance"));
+}
+
+/* Off with saved memory is not off: that memory is what a user wants to be rid of. */
+static bool
+is_to_forget(const Operation *op, const HvDomain *hv)
+{
+    return how_of(op) == HV_POWER_OFF && *op_data(op, "instance") == '\0' && hv->instance == NULL &&
+           hv->has_managed_save;
+}
+
+static StepState
+ask_check(void *self, GError **error)
+{
+    Operation *op = self;
+    g_autoptr(HvDomain) hv = known(op, error);
+
+    if (hv == NULL)
+        return STEP_UNKNOWN;
+    if (is_to_forget(op, hv))
+        return STEP_TODO;
+    if (!is_same_instance(op, hv))
+        return STEP_DONE;
+    return is_asked(op) && how_of(op) != HV_POWER_OFF ? STEP_DONE : STEP_TODO;
+}
+
+static bool
+ask_act(void *self, GError **error)
+{
+    Operation *op = self;
+    g_autoptr(HvDomain) hv = known(op, error);
+
+    if (hv == NULL || !ask(op, is_to_forget(op, hv) ? HV_POWER_FORGET : how_of(op), error))
+        return false;
+    note_asked(op);
+    return agent_look(op->agent, op->entry, error);
+}
+
+/* ---- suspend ---- */
+
+static StepState
+save_check(void *self, GError **error)
+{
+    Operation *op = self;
+    g_autoptr(HvDomain) hv = known(op, error);
+
+    if (hv == NULL)
+        return STEP_UNKNOWN;
+    if (hv->instance == NULL && hv->has_managed_save)
+        return STEP_DONE;
+    if (!is_same_instance(op, hv)) {
+        error_set(error, ERR_REFUSED,
+                  "VM '%s' was powered off, or started anew, before its memory was saved: there is "
+                  "nothing to suspend",
+                  hv->name);
+        return STEP_FAILED;
+    }
+    return hv->state == VM_SAVING ? STEP_RUNNING : STEP_TODO; /* an earlier life asked for it */
+}
+
+static bool
+save_act(void *self, GError **error)
+{
+    Operation *op = self;
+    g_autoptr(HvDomain) hv = known(op, error);
+
+    if (hv == NULL)
+        return false;
+    operation_phase(op, "saving memory");
+    return ask(op, HV_POWER_SAVE, error) && agent_look(op->agent, op->entry, error);
+}
+
+static StepState
+failed_check(void *self, GError **error)
+{
+    return STEP_DONE;
+}
+
+/* clang-format off */
+const Step vm_start_steps[] = {
+    /* name     check         act       tries  cancel  if it failed  next     */
+    { "up",     up_check,     up_act,   3,     true,   "failed",     STEP_END },
+    { "failed", failed_check, NULL,     0,     false,  NULL,         STEP_END },
+    { NULL },
+};
+const Step vm_stop_steps[] = {
+    { "note",   note_check,   note_act, 0,     true,   "failed",     NULL     },
+    { "ask",    ask_check,    ask_act,  3,     true,   "failed",     STEP_END },
+    { "failed", failed_check, NULL,     0,     false,  NULL,         STEP_END },
+    { NULL },
+};
+const Step vm_suspend_steps[] = {
+    { "note",   note_check,   note_act, 0,     true,   "failed",     NULL     },
+    { "save",   save_check,   save_act, 3,     true,   "failed",     STEP_END },
+    { "failed", failed_check, NULL,     0,     false,  NULL,         STEP_END },
+    { NULL },
+};
+/* clang-format on */

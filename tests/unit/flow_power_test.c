@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Tests of src/flow/power.c: what a VM shows meanwhile, what goes beside a merge and what does not,
+ * and how a shutdown waits for its guest without holding the VM.
+ */
+#include "flow_fixture.h"
+
+static void
+set_up_down(Fixture *f, gconstpointer data)
+{
+    set_up_quiet(f, data);
+    f->agent->vm->state = VM_DOWN;
+    g_clear_pointer(&f->agent->vm->instance, g_free);
+    start_manager(f);
+    wait_for_host(f, true);
+}
+
+static char *
+begin_power(Fixture *f, Verb verb, GError **error)
+{
+    VmPower what = { .vm_id = FAKE_VM, .verb = verb, .correlation_id = "corr", .user = "admin" };
+
+    return manager_vm_power(f->manager, &what, error);
+}
+
+static void
+assert_status(Fixture *f, const char *wanted)
+{
+    g_autoptr(Vm) vm = manager_vm(f->manager, FAKE_VM, NULL);
+    g_autofree char *status = manager_vm_status(f->manager, vm);
+
+    g_assert_cmpstr(status, ==, wanted);
+}
+
+/* Waits until the VM shows this. */
+static void
+wait_for_status(Fixture *f, const char *wanted)
+{
+    int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
+
+    for (;;) {
+        g_autoptr(Vm) vm = manager_vm(f->manager, FAKE_VM, NULL);
+        g_autofree char *status = manager_vm_status(f->manager, vm);
+        if (g_str_equal(status, wanted))
+            return;
+        if (g_get_monotonic_time() > until)
+            g_error("the VM is not %s but %s", wanted, status);
+        g_usleep(1000);
+    }
+}
+
+static void
+turn_off(Fixture *f)
+{
+    WITH_LOCK(&f->agent->lock);
+
+    f->agent->vm->state = VM_DOWN;
+    g_clear_pointer(&f->agent->vm->instance, g_free);
+    fake_say(f->agent, json_pack("{s:s, s:s}", "event", "vm", "vm_id", FAKE_VM));
+}
+
+static void
+end_well(Fixture *f, const char *job)
+{
+    g_autoptr(json_t) doc = wait_for_end(f, job);
+
+    g_assert_cmpstr(json_text(doc, "status"), ==, "finished");
+}
+
+static void
+test_start(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    bool done = true;
+
+    assert_status(f, "down");
+    f->agent->hold = "vm-start";
+    g_autofree char *job = begin_power(f, VERB_VM_START, &error);
+    g_assert_no_error(error);
+    assert_status(f, "powering_up"); /* at once */
+    g_assert_true(manager_job_await(f->manager, job, 1, &done, &error));
+    g_assert_false(done);
+    g_assert_null(begin_create(f, "x", &error));
+    g_assert_error(error, ERR, ERR_BUSY);
+    g_clear_error(&error);
+    wait_for_begun(f, 1);
+    fake_finish_held(f->agent);
+    g_assert_true(manager_job_await(f->manager, job, PATIENCE_MS, &done, &error));
+    g_assert_true(done);
+    end_well(f, job);
+    assert_status(f, "up");
+    wait_for_event(f, 150, 1);
+    wait_for_event(f, 153, 1);
+    wait_for_event(f, 32, 1);
+    ASSERT_EVENT_TEXT(f, 153, "VM 'web1' was started by admin (Host: host1).");
+}
+
+static void
+test_stop_and_suspend(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+
+    g_autofree char *stop = begin_power(f, VERB_VM_STOP, &error);
+    g_assert_no_error(error);
+    end_well(f, stop);
+    assert_status(f, "down");
+    wait_for_event(f, 33, 1);
+    wait_for_event(f, 61, 1);
+    g_assert_null(begin_power(f, VERB_VM_STOP, &error));
+    g_assert_error(error, ERR, ERR_REFUSED);
+    g_clear_error(&error);
+    wait_for_event(f, 56, 1);
+
+    g_autofree char *start = begin_power(f, VERB_VM_START, &error);
+    end_well(f, start);
+    f->agent->hold = "vm-suspend";
+    g_autofree char *suspend = begin_power(f, VERB_VM_SUSPEND, &error);
+    assert_status(f, "saving_state");
+    wait_for_begun(f, 3);
+    fake_finish_held(f->agent);
+    end_well(f, suspend);
+    assert_status(f, "suspended");
+    wait_for_event(f, 503, 1);
+    wait_for_event(f, 61, 1); /* it is not down */
+
+    f->agent->hold = "vm-start";
+    g_autofree char *wake = begin_power(f, VERB_VM_START, &error);
+    assert_status(f, "restoring_state");
+    wait_for_begun(f, 4);
+    fake_finish_held(f->agent);
+    end_well(f, wake);
+}
+
+static void
+test_beside_a_merge(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+
+    f->agent->hold = "merge";
+    g_autofree char *removal = begin_remove(f, S(1), NULL);
+    wait_for_begun(f, 2);
+    assert_status(f, "up");
+    g_autofree char *reboot = begin_power(f, VERB_VM_REBOOT, &error);
+    g_assert_no_error(error);
+    end_well(f, reboot);
+    wait_for_event(f, 157, 1);
+    g_assert_null(begin_power(f, VERB_VM_SUSPEND, &error));
+    g_assert_error(error, ERR, ERR_BUSY);
+    fake_finish_held(f->agent);
+    end_well(f, removal);
+}
+
+/* The guest takes its time; the VM is free meanwhile. */
+static void
+test_shutdown(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    bool done = false;
+
+    g_autofree char *job = begin_power(f, VERB_VM_SHUTDOWN, &error);
+    g_assert_no_error(error);
+    g_assert_true(manager_job_await(f->manager, job, PATIENCE_MS, &done, &error));
+    g_assert_true(done); /* it was asked, and that is all that can be done */
+    assert_status(f, "powering_down");
+    g_autoptr(json_t) doc = job_document(f, job);
+    g_assert_cmpstr(json_text(doc, "status"), ==, "started");
+    g_autofree char *snapshot = begin_create(f, "meanwhile", &error);
+    g_assert_no_error(error);
+    end_well(f, snapshot);
+    restart_manager(f);
+    wait_for_host(f, true);
+    wait_for_status(f, "powering_down");
+    turn_off(f);
+    end_well(f, job);
+    assert_status(f, "down");
+    wait_for_event(f, 73, 1);
+    wait_for_event(f, 61, 1);
+    assert_log_has(f, "vm-stop shutdown;", 1);
+}
+
+static void
+test_shutdown_cancelled(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    bool done = false;
+
+    g_autofree char *job = begin_power(f, VERB_VM_SHUTDOWN, &error);
+    g_assert_true(manager_job_await(f->manager, job, PATIENCE_MS, &done, &error));
+    g_autofree char *stop = begin_power(f, VERB_VM_STOP, &error); /* out of patience */
+    g_assert_no_error(error);
+    end_well(f, stop);
+    end_well(f, job);
+
+    g_autofree char *start = begin_power(f, VERB_VM_START, &error);
+    end_well(f, start);
+    g_autofree char *again = begin_power(f, VERB_VM_SHUTDOWN, &error);
+    g_assert_true(manager_job_await(f->manager, again, PATIENCE_MS, &done, &error));
+    g_assert_true(manager_job_cancel(f->manager, again, &error));
+    g_assert_no_error(error);
+    g_autoptr(json_t) doc = wait_for_end(f, again);
+    g_assert_cmpstr(json_text(doc, "status"), ==, "aborted");
+    assert_status(f, "up");
+}
+
+/* What the agent has forgotten, the VM's state tells. */
+static void
+test_lost_journal(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+
+    f->agent->hold = "vm-start";
+    g_autofree char *job = begin_power(f, VERB_VM_START, &error);
+    wait_for_begun(f, 1);
+    stop_manager(f);
+    fake_lose_journal(f->agent);
+    f->agent->vm->state = VM_UP;
+    f->agent->vm->instance = g_strdup("1.2");
+    start_manager(f);
+    end_well(f, job);
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+#define TEST(path, up, function) g_test_add(path, Fixture, NULL, up, function, tear_down)
+    TEST("/flow/power/start", set_up_down, test_start);
+    TEST("/flow/power/stop-and-suspend", set_up, test_stop_and_suspend);
+    TEST("/flow/power/beside-a-merge", set_up, test_beside_a_merge);
+    TEST("/flow/power/shutdown", set_up, test_shutdown);
+    TEST("/flow/power/shutdown-cancelled", set_up, test_shutdown_cancelled);
+    TEST("/flow/power/lost-journal", set_up_down, test_lost_journal);
+    return g_test_run();
+}
