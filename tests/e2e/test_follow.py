@@ -114,6 +114,7 @@ def test_events_are_told(site, vm):
     events = site.cli.json("event", "list", "--max", "20")["event"]
     mine = [e for e in events if e.get("vm", {}).get("id") == one.id]
     codes = [e["code"] for e in reversed(mine)]
+    assert codes.pop(0) == 32, f"the VM was started: {mine}"
     assert codes[:2] == [45, 68], f"creating was to be told first: {mine}"
     assert codes[-2:] == [342, 356], f"removing was to be told last: {mine}"
     assert any("told" in e["description"] and one.name in e["description"] for e in mine)
