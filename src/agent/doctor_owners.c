@@ -181,6 +181,13 @@ owner_by_id(const Owners *owners, const char *vm_id)
 }
 
 static void
+note_volumes(Owners *owners, const GPtrArray *volumes)
+{
+    for (guint k = 0; k < volumes->len; k++)
+        note_used(owners, ((Volume *)volumes->pdata[k])->path, NULL);
+}
+
+static void
 note_vm(Owners *owners, const Vm *vm)
 {
     Owner *owner = owner_by_id(owners, vm->id);
@@ -193,8 +200,8 @@ note_vm(Owners *owners, const Vm *vm)
                             owner);
     for (guint i = 0; i < vm->disks->len; i++) {
         const Disk *disk = vm->disks->pdata[i];
-        for (guint k = 0; k < disk->volumes->len; k++)
-            note_used(owners, ((Volume *)disk->volumes->pdata[k])->path, NULL);
+        note_volumes(owners, disk->volumes);
+        note_volumes(owners, disk->branches);
     }
     for (guint i = 0; i < vm->snapshots->len; i++)
         note_used(owners, ((Snapshot *)vm->snapshots->pdata[i])->memory, NULL);

@@ -357,7 +357,7 @@ snapshot_is_lost(const Patient *patient, const Snapshot *snapshot, const char **
     for (guint i = 0; i < snapshot->disks->len; i++) {
         const SnapshotDisk *sd = snapshot->disks->pdata[i];
         const Disk *disk = vm_disk(patient->stored, sd->disk_id);
-        const Volume *volume = disk != NULL ? disk_volume(disk, sd->volume_id) : NULL;
+        const Volume *volume = disk != NULL ? disk_any_volume(disk, sd->volume_id) : NULL;
         const ChainLook *look = disk != NULL ? chain_of(patient, disk->target) : NULL;
         if (look == NULL || !is_sound(patient, look) || !begins_with(look, disk) ||
             is_lost_merge(patient, disk->target))

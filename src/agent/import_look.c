@@ -42,7 +42,7 @@ is_lost(const Vm *vm, const Snapshot *snapshot)
     for (guint i = 0; i < snapshot->disks->len; i++) {
         const SnapshotDisk *sd = snapshot->disks->pdata[i];
         const Disk *disk = vm_disk(vm, sd->disk_id);
-        if (disk != NULL && disk_volume_index(disk, sd->volume_id) < 0)
+        if (disk != NULL && disk_any_volume(disk, sd->volume_id) == NULL)
             return true;
     }
     return false;
@@ -159,6 +159,12 @@ running_of(Agent *agent, AgentVm *entry)
     return list;
 }
 
+static guint
+volumes_of(const Disk *disk)
+{
+    return disk->volumes->len + disk->branches->len;
+}
+
 static json_t *
 vm_json(const Tour *tour, const Vm *vm, const json_t *running, json_t *take_todo)
 {
@@ -169,7 +175,7 @@ vm_json(const Tour *tour, const Vm *vm, const json_t *running, json_t *take_todo
     json_int_t volumes = 0;
 
     for (guint i = 0; i < vm->disks->len; i++)
-        volumes += ((Disk *)vm->disks->pdata[i])->volumes->len;
+        volumes += volumes_of(vm->disks->pdata[i]);
     json_object_set_new(json, "volumes", json_integer(volumes));
     json_put_text(json, "path", vm->home);
     json_put_text(json, "unmanaged", vm->unmanaged);

@@ -13,6 +13,7 @@
 #include "qcow2/qcow2.h"
 
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- storage domains ---- */
@@ -127,11 +128,19 @@ compare_chains(const HvDisk *disk, GPtrArray *layers)
     return NULL;
 }
 
+static Volume *
+known_volume(const Disk *known, const char *path)
+{
+    Volume *volume = known != NULL ? disk_volume_by_path(known, path) : NULL;
+
+    return volume != NULL || known == NULL ? volume : disk_branch_by_path(known, path);
+}
+
 static bool
 shares_volume(const Disk *disk, GPtrArray *layers)
 {
     for (guint k = 0; k < layers->len; k++)
-        if (disk_volume_by_path(disk, ((Qcow2Layer *)layers->pdata[k])->path) != NULL)
+        if (known_volume(disk, ((Qcow2Layer *)layers->pdata[k])->path) != NULL)
             return true;
     return false;
 }
@@ -173,7 +182,7 @@ agent_fill_volumes(Disk *disk, const Disk *known, GPtrArray *layers)
 
     for (guint i = 0; i < layers->len; i++) {
         Qcow2Layer *layer = layers->pdata[i];
-        Volume *old = known != NULL ? disk_volume_by_path(known, layer->path) : NULL;
+        Volume *old = known_volume(known, layer->path);
         g_autofree char *fresh = old == NULL ? id_new() : NULL;
         Volume *volume = volume_new(old != NULL ? old->id : fresh, layer->path, layer->format,
                                     layer->virtual_size);
@@ -182,6 +191,32 @@ agent_fill_volumes(Disk *disk, const Disk *known, GPtrArray *layers)
         volume->foreign = old != NULL ? old->foreign : leaf >= 0 && (int)i > leaf;
         g_ptr_array_add(disk->volumes, volume);
     }
+}
+
+static void
+keep_beside(Disk *disk, const GPtrArray *volumes)
+{
+    for (guint i = 0; i < volumes->len; i++) {
+        const Volume *volume = volumes->pdata[i];
+        struct stat st;
+
+        if (disk_volume_by_path(disk, volume->path) != NULL)
+            continue;
+        Volume *copy = volume_copy(volume);
+        copy->allocated = stat(copy->path, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+        g_ptr_array_add(disk->branches, copy);
+    }
+}
+
+/* While a preview lasts, what is not in the chain is of the other line: the old one, or, if
+ * somebody has started the VM from that, the one that is tried. */
+static void
+keep_branches(Disk *disk, const Disk *known, const Vm *stored)
+{
+    if (known == NULL || preview_disk(stored->preview, known->id) == NULL)
+        return;
+    keep_beside(disk, known->volumes);
+    keep_beside(disk, known->branches);
 }
 
 /* Operations of ours are under way: they alone write the manifest. */
@@ -269,6 +304,7 @@ take_over_snapshots(Vm *vm, Vm *stored, bool busy)
     vm->operations = g_ptr_array_ref(stored->operations);
     g_ptr_array_unref(vm->leftovers);
     vm->leftovers = g_ptr_array_ref(stored->leftovers);
+    vm->preview = g_steal_pointer(&stored->preview);
     vm->generation = stored->generation;
 
     if (busy)
@@ -283,7 +319,7 @@ take_over_snapshots(Vm *vm, Vm *stored, bool busy)
             SnapshotDisk *sd = snapshot->disks->pdata[k];
             Disk *disk = vm_disk(vm, sd->disk_id);
             if (disk != NULL && disk_is_managed(disk) &&
-                disk_volume_index(disk, sd->volume_id) < 0 && !is_recorded(vm, disk))
+                disk_any_volume(disk, sd->volume_id) == NULL && !is_recorded(vm, disk))
                 sd->unusable = true;
         }
     }
@@ -333,12 +369,14 @@ build_disk(Agent *agent, const AgentVm *entry, const HvDisk *hv_disk, DiskView *
     disk->boot = built->disks->len == 0;
     if (view->layers != NULL) {
         agent_fill_volumes(disk, known, view->layers);
+        keep_branches(disk, known, stored);
         return disk;
     }
     disk->unmanaged = g_steal_pointer(&view->why);
     /* keep what the manifest knows of it, or its snapshots would lose their volumes */
     for (guint i = 0; known != NULL && i < known->volumes->len; i++)
         g_ptr_array_add(disk->volumes, volume_copy(known->volumes->pdata[i]));
+    keep_branches(disk, known, stored);
     return disk;
 }
 
@@ -542,7 +580,7 @@ other_user(Agent *agent, const char *vm_id, const char *path)
         if (entry->vm == NULL || g_str_equal(entry->id, vm_id))
             continue;
         for (guint i = 0; i < entry->vm->disks->len; i++)
-            if (disk_volume_by_path(entry->vm->disks->pdata[i], path) != NULL)
+            if (known_volume(entry->vm->disks->pdata[i], path) != NULL)
                 return entry->vm->name;
     }
     return NULL;

@@ -79,10 +79,13 @@ void op_add_pause(Operation *op, const char *kind, double milliseconds);
 extern const OperationKind operation_kinds[];
 extern const Step snapshot_create_steps[], snapshot_rename_steps[], snapshot_forget_steps[],
     merge_steps[], delete_volumes_steps[], doctor_fix_steps[], doctor_undo_steps[], import_steps[],
-    vm_start_steps[], vm_stop_steps[], vm_suspend_steps[];
+    vm_start_steps[], vm_stop_steps[], vm_suspend_steps[], preview_steps[], branch_commit_steps[],
+    branch_undo_steps[];
 bool snapshot_create_params(const json_t *params, GError **error);
 bool snapshot_rename_params(const json_t *params, GError **error);
 bool snapshot_forget_params(const json_t *params, GError **error);
+bool preview_params(const json_t *params, GError **error);
+bool branch_end_params(const json_t *params, GError **error);
 bool merge_params(const json_t *params, GError **error);
 bool delete_volumes_params(const json_t *params, GError **error);
 bool doctor_fix_params(const json_t *params, GError **error);

@@ -16,6 +16,9 @@
 StepState snapshot_prepare_check(void *op, GError **error);
 bool snapshot_prepare_act(void *op, GError **error);
 
+/* Makes the empty overlay of one entry of "disks" on its "leaf". */
+bool snapshot_make_overlay(const json_t *disk, GError **error);
+
 /* snapshot.c */
 /* How many of the disks stand on their overlay, as libvirt tells it now? */
 size_t snapshot_count_switched(Operation *op, const HvDomain *hv);

@@ -117,8 +117,8 @@ snapshot_prepare_check(void *self, GError **error)
     return STEP_DONE;
 }
 
-static bool
-create_overlay(const json_t *disk, GError **error)
+bool
+snapshot_make_overlay(const json_t *disk, GError **error)
 {
     const char *leaf = json_text(disk, "leaf"), *overlay = json_text(disk, "overlay");
     g_autoptr(GPtrArray) layers = qcow2_chain_walk(leaf, json_text(disk, "format"), NULL, error);
@@ -180,7 +180,7 @@ snapshot_prepare_act(void *self, GError **error)
     if (!manifest_save(home, vm, error) || !fault_point("agent.snapshot.before-create", error))
         return false;
     json_array_foreach (json_object_get(op->row.data, "disks"), i, disk)
-        if (!create_overlay(disk, error))
+        if (!snapshot_make_overlay(disk, error))
             return false;
     op_remember(op, "prepared", json_true());
     return true;

@@ -79,7 +79,7 @@ put_image(json_t *doc, const Disk *disk, const Volume *leaf)
 {
     bool cow = g_strcmp0(leaf->format, "qcow2") == 0;
     int last = disk_volume_index(disk, leaf->id);
-    uint64_t total = 0;
+    uint64_t total = last < 0 ? leaf->allocated : 0; /* on another branch */
 
     for (int i = 0; i <= last; i++)
         total += ((const Volume *)disk->volumes->pdata[i])->allocated;
@@ -170,7 +170,7 @@ json_t *
 snapshot_disk_document(const Vm *vm, const Snapshot *snapshot, const SnapshotDisk *part)
 {
     const Disk *disk = vm_disk(vm, part->disk_id);
-    const Volume *volume = disk != NULL ? disk_volume(disk, part->volume_id) : NULL;
+    const Volume *volume = disk != NULL ? disk_any_volume(disk, part->volume_id) : NULL;
 
     if (volume == NULL)
         return NULL;

@@ -33,6 +33,10 @@ const Route api_routes[] = {
     { "GET",    "vms/*/snapshots/*/nics",          "nics",             get_nothing },
     { "GET",    "vms/*/snapshots/*/cdroms",        "cdroms",           get_nothing },
     { "POST",   "vms/*/removesnapshots",           "action",           post_removesnapshots, "action" },
+    { "POST",   "vms/*/previewsnapshot",           "action",           post_previewsnapshot, "action" },
+    { "POST",   "vms/*/commitsnapshot",            "action",           post_commitsnapshot, "action" },
+    { "POST",   "vms/*/undosnapshot",              "action",           post_undosnapshot, "action" },
+    { "POST",   "vms/*/snapshots/*/restore",       "action",           post_restore, "action" },
     { "GET",    "vms/*/doctor",                    "doctor",           get_vm_doctor },
     { "POST",   "vms/*/doctor",                    "action",           post_vm_doctor, "action" },
     { "GET",    "doctor",                          "doctor",           get_doctor },
@@ -322,13 +326,16 @@ read_body(const Route *route, const HttpRequest *http, GError **error)
     return media_read(media, route->body_root, http->body, http->body_size, error);
 }
 
-/* Only "false" asks for it: absent or true, the answer may come before the end. */
+/* Mostly only "false" asks for it: absent or true, the answer may come before the end. */
 static bool
-wants_to_wait(const Call *call)
+wants_to_wait(const Call *call, const Reply *reply)
 {
-    bool async = flag_from_text(g_hash_table_lookup(call->query, "async"), true);
+    const char *query = g_hash_table_lookup(call->query, "async");
+    bool async = flag_from_text(query, !reply->waits);
 
-    return !(async && body_flag(call->body, "async", &async, NULL) && async);
+    if (query != NULL && !flag_from_text(query, true))
+        return true;
+    return !body_flag(call->body, "async", &async, NULL) || !async;
 }
 
 /* What was begun goes on whether anybody waits for it or not. */
@@ -366,8 +373,9 @@ run_handler(Api *api, Exchange *x, const Route *route, const char *ids[2], const
                   .last_event_id = http_header(x->http, "Last-Event-ID") };
 
     reply.http = x->response;
-    if (route->handler(&call, &reply, &problem) && (reply.job_id == NULL || !wants_to_wait(&call) ||
-                                                    await_job(api, &call, &reply, &problem))) {
+    if (route->handler(&call, &reply, &problem) &&
+        (reply.job_id == NULL || !wants_to_wait(&call, &reply) ||
+         await_job(api, &call, &reply, &problem))) {
         if (reply.streams)
             return;
         put_answer(x, reply.status, reply.root != NULL ? reply.root : route->root, reply.body);

@@ -38,6 +38,7 @@ typedef struct {
     HttpResponse *http; /* for a handler that answers with a stream, and says so: */
     bool streams;
     char *job_id;       /* reply_job(): who asked for async=false is answered when it has ended */
+    bool waits;         /* and so is who did not ask for async=true */
 } Reply;
 
 typedef bool (*Handler)(Call *call, Reply *reply, GError **error);
@@ -85,6 +86,7 @@ void reply_job(Reply *reply, const char *job_id);
     X(get_vms) X(get_vm) X(get_attachments) X(get_attachment) X(get_nothing)                   \
     X(get_snapshots) X(post_snapshots) X(get_snapshot) X(put_snapshot) X(delete_snapshot)      \
     X(get_snapshot_disks) X(post_removesnapshots)                                             \
+    X(post_previewsnapshot) X(post_commitsnapshot) X(post_undosnapshot) X(post_restore)        \
     X(get_disks) X(get_disk)                                                                  \
     X(get_jobs) X(get_job) X(get_steps) X(get_step) X(post_job_cancel) X(post_job_resume)      \
     X(get_doctor) X(get_vm_doctor) X(post_vm_doctor)                                          \

@@ -20,7 +20,7 @@ snapshot_size(const Vm *vm, const Snapshot *snapshot)
     for (guint i = 0; i < snapshot->disks->len; i++) {
         const SnapshotDisk *part = snapshot->disks->pdata[i];
         const Disk *disk = vm_disk(vm, part->disk_id);
-        const Volume *volume = disk != NULL ? disk_volume(disk, part->volume_id) : NULL;
+        const Volume *volume = disk != NULL ? disk_any_volume(disk, part->volume_id) : NULL;
         size += volume != NULL ? volume->allocated : 0;
     }
     return size;
@@ -31,6 +31,14 @@ put_parent(json_t *doc, const Vm *vm, const char *parent)
 {
     if (parent != NULL)
         doc_ref(doc, "parent", parent, "/vms/%s/snapshots/%s", vm->id, parent);
+}
+
+static const char *
+status_word(const Vm *vm, const Snapshot *snapshot, bool locked)
+{
+    bool tried = vm->preview != NULL && g_str_equal(vm->preview->snapshot, snapshot->id);
+
+    return locked ? "locked" : tried ? "in_preview" : "ok";
 }
 
 json_t *
@@ -44,9 +52,10 @@ snapshot_document(const Vm *vm, const Snapshot *snapshot, bool locked)
         doc_text(doc, "comment", snapshot->comment);
     for (size_t i = 0; i < G_N_ELEMENTS(links); i++)
         doc_link(doc, links[i], "/vms/%s/snapshots/%s/%s", vm->id, snapshot->id, links[i]);
+    doc_action(doc, "restore", "/vms/%s/snapshots/%s/restore", vm->id, snapshot->id);
     doc_time(doc, "date", snapshot->date);
     doc_flag(doc, "persist_memorystate", snapshot->memory != NULL);
-    doc_text(doc, "snapshot_status", locked ? "locked" : "ok");
+    doc_text(doc, "snapshot_status", status_word(vm, snapshot, locked));
     doc_text(doc, "snapshot_type", "regular");
     doc_ref(doc, "vm", vm->id, "/vms/%s", vm->id);
     doc_text(json_object_get(doc, "vm"), "name", vm->name);
@@ -71,14 +80,49 @@ first_chain(const Vm *vm)
     return NULL;
 }
 
+static char *
+id_of_leaf(const Vm *vm, const char *leaf_id)
+{
+    g_autofree char *words = g_strconcat(vm->id, ":", leaf_id, NULL);
+
+    return derived_id("active-snapshot", words);
+}
+
 char *
 active_snapshot_id(const Vm *vm)
 {
     const Disk *disk = first_chain(vm);
-    g_autofree char *words =
-        g_strconcat(vm->id, ":", disk != NULL ? disk_leaf(disk)->id : "", NULL);
 
-    return derived_id("active-snapshot", words);
+    return id_of_leaf(vm, disk != NULL ? disk_leaf(disk)->id : "");
+}
+
+/* What was active before the preview: the same id as then, if its first disk takes part. */
+static char *
+previewed_from_id(const Vm *vm)
+{
+    const Disk *disk = first_chain(vm);
+    const PreviewDisk *part = disk != NULL ? preview_disk(vm->preview, disk->id) : NULL;
+
+    if (part != NULL)
+        return id_of_leaf(vm, part->old_leaf);
+    return id_of_leaf(vm, ((const PreviewDisk *)vm->preview->disks->pdata[0])->old_leaf);
+}
+
+static const char *
+newest_id(const Vm *vm)
+{
+    guint n = vm->snapshots->len;
+
+    return n > 0 ? ((const Snapshot *)vm->snapshots->pdata[n - 1])->id : NULL;
+}
+
+static int64_t
+active_date(const Vm *vm)
+{
+    const Snapshot *first = vm->snapshots->len > 0 ? vm->snapshots->pdata[0] : NULL;
+
+    /* lists are in the order of dates, and this one comes first */
+    return first != NULL ? first->date - 1 : clock_wall_ms();
 }
 
 static uint64_t
@@ -99,18 +143,33 @@ active_snapshot_document(const Vm *vm)
 {
     g_autofree char *id = active_snapshot_id(vm);
     json_t *doc = doc_new(id, "/vms/%s/snapshots/%s", vm->id, id);
-    const Snapshot *first = vm->snapshots->len > 0 ? vm->snapshots->pdata[0] : NULL;
-    const Snapshot *newest =
-        vm->snapshots->len > 0 ? vm->snapshots->pdata[vm->snapshots->len - 1] : NULL;
 
     doc_text(doc, "description", "Active VM");
-    /* lists are in the order of dates, and this one comes first */
-    doc_time(doc, "date", first != NULL ? first->date - 1 : clock_wall_ms());
+    doc_time(doc, "date", active_date(vm));
     doc_flag(doc, "persist_memorystate", false);
     doc_text(doc, "snapshot_status", "ok");
     doc_text(doc, "snapshot_type", "active");
-    put_parent(doc, vm, newest != NULL ? newest->id : NULL);
+    put_parent(doc, vm, vm->preview != NULL ? vm->preview->snapshot : newest_id(vm));
     doc_number(doc, "size", leaves_size(vm));
+    return doc;
+}
+
+/* NULL without a preview. */
+static json_t *
+previewed_from_document(const Vm *vm)
+{
+    g_autofree char *id = vm->preview != NULL ? previewed_from_id(vm) : NULL;
+    json_t *doc;
+
+    if (id == NULL)
+        return NULL;
+    doc = doc_new(id, "/vms/%s/snapshots/%s", vm->id, id);
+    doc_text(doc, "description", "Active VM before the preview");
+    doc_time(doc, "date", active_date(vm));
+    doc_flag(doc, "persist_memorystate", false);
+    doc_text(doc, "snapshot_status", "ok");
+    doc_text(doc, "snapshot_type", "preview");
+    put_parent(doc, vm, newest_id(vm));
     return doc;
 }
 
@@ -238,8 +297,11 @@ all_documents(Manager *manager, const SnapshotList *loaded, bool operations)
 {
     json_t *list = json_array();
 
-    for (int i = -1; i < (int)loaded->vm->snapshots->len; i++)
+    for (int i = -1; i < (int)loaded->vm->snapshots->len; i++) {
         json_array_append_new(list, one_document(manager, loaded, i, operations));
+        if (i == -1 && loaded->vm->preview != NULL)
+            json_array_append_new(list, previewed_from_document(loaded->vm));
+    }
     return list;
 }
 
@@ -273,7 +335,12 @@ get_snapshot(Call *call, Reply *reply, GError **error)
     if (!snapshot_list_load(call->manager, call->id, &loaded, error))
         return false;
     g_autofree char *active = active_snapshot_id(loaded.vm);
+    g_autofree char *before = loaded.vm->preview != NULL ? previewed_from_id(loaded.vm) : NULL;
     int i = snapshot_list_index(&loaded, call->sub_id);
+    if (g_strcmp0(before, call->sub_id) == 0) {
+        reply->body = previewed_from_document(loaded.vm);
+        return true;
+    }
     if (i < 0 && !g_str_equal(active, call->sub_id))
         return snapshot_list_unknown(&loaded, call->sub_id, error);
     reply->body = one_document(call->manager, &loaded, i, call_wants_operations(call));

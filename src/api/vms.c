@@ -72,8 +72,11 @@ put_links(json_t *doc, const char *id)
 static void
 put_actions(json_t *doc, const char *id)
 {
-    static const char *const actions[] = { "start", "stop",    "shutdown",       "reboot",
-                                           "reset", "suspend", "removesnapshots" };
+    static const char *const actions[] = { "start",           "stop",
+                                           "shutdown",        "reboot",
+                                           "reset",           "suspend",
+                                           "removesnapshots", "previewsnapshot",
+                                           "commitsnapshot",  "undosnapshot" };
 
     for (size_t i = 0; i < G_N_ELEMENTS(actions); i++)
         doc_action(doc, actions[i], "/vms/%s/%s", id, actions[i]);

@@ -97,6 +97,20 @@ const Command commands[] = {
       "The VM's present state and all other snapshots keep their content. Several snapshots\n"
       "are deleted in one operation. Asks first; without a terminal -y is needed." },
     { "snapshot", "rename", "vsn", 0, snapshot_rename, "give a snapshot another name", NULL },
+    { "snapshot", "preview", "vs", OPTION(OPT_DISK), snapshot_preview,
+      "try a snapshot on a VM that is off; nothing is lost",
+      "The VM gets a new volume above the snapshot's and can be started from it; what it was stays\n"
+      "beside it. \"commit\" keeps the preview, \"undo\" goes back." },
+    { "snapshot", "commit", "v", 0, snapshot_commit,
+      "keep what the VM previews; what it was before is deleted",
+      "Newer snapshots go, too. Asks first; without a terminal -y is needed." },
+    { "snapshot", "undo", "v", 0, snapshot_undo,
+      "go back from a preview; what the VM wrote in it is deleted",
+      "Asks first; without a terminal -y is needed." },
+    { "snapshot", "restore", "vs", OPTION(OPT_DISK), snapshot_restore,
+      "make a VM that is off what it was at a snapshot: preview and commit in one",
+      "Its present state and all newer snapshots are deleted. The snapshot stays. Asks first; without\n"
+      "a terminal -y is needed." },
     { "plan", NULL, "vS", PLAN_OPTIONS, plan_show,
       "show what deleting snapshots would do; nothing is changed",
       "For each row of volumes that would become one: the strategy, what is copied, the room that\n"

@@ -82,7 +82,9 @@ typedef struct {
 extern const FlowKind flow_kinds[]; /* ends with a NULL name */
 const FlowKind *flow_kind(const char *name);
 extern const Step create_snapshot_steps[], remove_snapshots_steps[], merge_run_steps[],
-    rename_snapshot_steps[], doctor_steps[], import_vm_steps[], power_steps[];
+    rename_snapshot_steps[], doctor_steps[], import_vm_steps[], power_steps[],
+    preview_snapshot_steps[], commit_snapshot_steps[], undo_snapshot_steps[],
+    restore_snapshot_steps[];
 
 /* ---- one flow ---- */
 
@@ -193,6 +195,11 @@ json_t *door_params(const Vm *vm, const char *user);
 /* Stores it; the job's id. */
 char *door_begin(Manager *m, FlowRow *take_row, const char *correlation_id, char *take_description,
                  GError **error);
+
+/* Ids of the disks that were named; NULL in *ret_ids = all. The first that can have no snapshots,
+ * or is not free (libvirt takes no snapshot of a disk that has a block job), into what is asked. */
+bool door_disk_ids(const Vm *vm, const char *const *disks, json_t **ret_ids, VerbContext *asked,
+                   GError **error);
 
 /* ---- allowed.c */
 /* The open job that holds the VM; NULL = none. Lock held. */

@@ -51,11 +51,9 @@ door_begin(Manager *m, FlowRow *take_row, const char *correlation_id, char *take
 
 /* ---- create ---- */
 
-/* Ids of the disks that were named; NULL in *ret_ids = all. The first that can have no snapshots,
- * or is not free (libvirt takes no snapshot of a disk that has a block job), into what is asked. */
-static bool
-disk_ids(const Vm *vm, const char *const *disks, json_t **ret_ids, VerbContext *asked,
-         GError **error)
+bool
+door_disk_ids(const Vm *vm, const char *const *disks, json_t **ret_ids, VerbContext *asked,
+              GError **error)
 {
     g_autoptr(json_t) ids = json_array();
     g_autoptr(GHashTable) named = g_hash_table_new(g_str_hash, g_str_equal);
@@ -107,7 +105,7 @@ create(Manager *m, const SnapshotCreate *what, const Vm *vm, const char *snapsho
         error_set(error, ERR_EXISTS, "VM '%s' already has a snapshot %s", vm->name, snapshot_id);
         return NULL;
     }
-    if (!disk_ids(vm, what->disks, &disks, &asked, error) ||
+    if (!door_disk_ids(vm, what->disks, &disks, &asked, error) ||
         !manager_allowed(m, verb_of_create(what->memory, quiesce), vm, &asked, error))
         return NULL;
     params = door_params(vm, what->user);

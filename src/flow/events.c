@@ -193,9 +193,12 @@ event_job_ended(Flow *flow, GError **error)
     g_autofree char *names = quoted_names(json_object_get(flow->row->params, "names"));
     EventValues values = values_of(flow->row, names);
 
-    values.why = flow->machine.error_text;
-    g_autoptr(EventRow) event =
-        machine_failed(&flow->machine) ? failed_event(flow, &values) : done_event(flow, &values);
+    const char *stays = json_text(flow->row->data, "not_deleted");
+    bool failed = machine_failed(&flow->machine);
+    g_autofree char *but =
+        g_strconcat(stays != NULL ? " Files of the line that went stay: " : "", stays, NULL);
+    values.why = failed ? flow->machine.error_text : but;
+    g_autoptr(EventRow) event = failed ? failed_event(flow, &values) : done_event(flow, &values);
     return event == NULL || add(flow->manager, event, error);
 }
 

@@ -15,6 +15,7 @@
 static const char *const create_cancel[] = { "begin", "wait", NULL };
 static const char *const remove_cancel[] = { "plan", "merge", NULL };
 static const char *const power_cancel[] = { "begin", "wait", "off", NULL };
+static const char *const preview_cancel[] = { "preview", NULL };
 static const char *const import_cancel[] = { "quiet", "begin", "wait", NULL };
 
 /* clang-format off */
@@ -23,6 +24,10 @@ const FlowKind flow_kinds[] = {
     { "create-snapshot",  create_snapshot_steps,   45,   68,  69,    117,     create_cancel, HOLD_TAKING },
     { "remove-snapshots", remove_snapshots_steps,  342,  356, 357,   343,     remove_cancel, HOLD_DELETING },
     { "rename-snapshot",  rename_snapshot_steps,   0,    0,   0,     0,       NULL,          HOLD_SNAPSHOTS },
+    { "preview-snapshot", preview_snapshot_steps,  46,   71,  99,    115,     preview_cancel, HOLD_SNAPSHOTS },
+    { "commit-snapshot",  commit_snapshot_steps,   94,   95,  96,    96,      NULL,          HOLD_SNAPSHOTS },
+    { "undo-snapshot",    undo_snapshot_steps,     650,  651, 652,   652,     NULL,          HOLD_SNAPSHOTS },
+    { "restore-snapshot", restore_snapshot_steps,  47,   100, 101,   101,     preview_cancel, HOLD_SNAPSHOTS },
     { "doctor",           doctor_steps,            0,    0,   0,     0,       NULL,          HOLD_OTHER },
     { "import",           import_vm_steps,         0,    0,   0,     0,       import_cancel, HOLD_OTHER },
     { "start-vm",         power_steps,             150,  153, 54,    151,     power_cancel,  HOLD_POWER },

@@ -89,11 +89,17 @@ steps_to_json(const View *view, int job_percent)
 static const char *
 single_call(const FlowRow *row)
 {
-    return g_str_equal(row->kind, "rename-snapshot") ? "rename"
-           : g_str_equal(row->kind, "doctor")        ? "doctor"
-           : g_str_equal(row->kind, "import")        ? "import"
-           : g_str_has_suffix(row->kind, "-vm")      ? "power"
-                                                     : "create";
+    static const struct {
+        const char *kind, *call;
+    } calls[] = { { "rename-snapshot", "rename" }, { "preview-snapshot", "preview" },
+                  { "commit-snapshot", "commit" }, { "restore-snapshot", "commit" },
+                  { "undo-snapshot", "undo" },     { "doctor", "doctor" },
+                  { "import", "import" } };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(calls); i++)
+        if (g_str_equal(row->kind, calls[i].kind))
+            return calls[i].call;
+    return g_str_has_suffix(row->kind, "-vm") ? "power" : "create";
 }
 
 /* Of the first disk that has paused; NULL = none. Borrowed. */

@@ -92,6 +92,18 @@ char *manager_snapshots_remove(Manager *manager, const SnapshotsRemove *what, GE
  * Errors: what else would refuse the removal (unknown snapshots, a VM that is busy, a host that
  * does not answer). */
 bool manager_plan(Manager *manager, const SnapshotsRemove *what, json_t **ret_plan, GError **error);
+
+/* Trying a snapshot on a VM that is off, and what becomes of it (docs/snapshots.md). */
+typedef enum { BRANCH_PREVIEW, BRANCH_COMMIT, BRANCH_UNDO, BRANCH_RESTORE } BranchVerb;
+typedef struct {
+    const char *vm_id;
+    const char *snapshot_id;  /* PREVIEW, RESTORE */
+    const char *const *disks; /* the same: ids or targets; NULL = all */
+    const char *correlation_id;
+    const char *user;
+} BranchDeed;
+char *manager_snapshot_branch(Manager *manager, BranchVerb verb, const BranchDeed *what,
+                              GError **error);
 char *manager_snapshot_rename(Manager *manager, const char *vm_id, const char *snapshot_id,
                               const char *name, const char *correlation_id, const char *user,
                               GError **error);

@@ -13,6 +13,7 @@
 #define FLAG(type, name)      { #name, MEMBER_FLAG,   offsetof(type, name), NULL }
 #define STATE(type, name)     { #name, MEMBER_STATE,  offsetof(type, name), NULL }
 #define LIST(type, name, of)  { #name, MEMBER_LIST,   offsetof(type, name), &(of) }
+#define OBJECT(type, name, of) { #name, MEMBER_OBJECT, offsetof(type, name), &(of) }
 #define END                   { NULL,  MEMBER_TEXT,   0,                    NULL }
 
 static const Member volume_members[] = {
@@ -36,6 +37,7 @@ static const Member disk_members[] = {
     TEXT(Disk, unmanaged),
     TEXT(Disk, busy),
     LIST(Disk, volumes, volume_shape),
+    LIST(Disk, branches, volume_shape),
     END,
 };
 
@@ -75,6 +77,20 @@ static const Member operation_record_members[] = {
     END,
 };
 
+static const Member preview_disk_members[] = {
+    NEEDED(PreviewDisk, disk_id),
+    NEEDED(PreviewDisk, old_leaf),
+    NEEDED(PreviewDisk, leaf),
+    END,
+};
+
+static const Member preview_members[] = {
+    NEEDED(Preview, snapshot),
+    NUMBER(Preview, date),
+    LIST(Preview, disks, preview_disk_shape),
+    END,
+};
+
 static const Member vm_members[] = {
     NEEDED(Vm, id),
     NEEDED(Vm, name),
@@ -93,6 +109,7 @@ static const Member vm_members[] = {
     LIST(Vm, snapshots, snapshot_shape),
     LIST(Vm, operations, operation_record_shape),
     LIST(Vm, leftovers, leftover_shape),
+    OBJECT(Vm, preview, preview_shape),
     END,
 };
 /* clang-format on */
@@ -103,6 +120,12 @@ free_snapshot_disk(void *object)
     shape_free(&snapshot_disk_shape, object);
 }
 
+static void
+free_preview_disk(void *object)
+{
+    shape_free(&preview_disk_shape, object);
+}
+
 /* clang-format off */
 const Shape volume_shape = { "volume", sizeof(Volume), volume_members, (GDestroyNotify)volume_free };
 const Shape disk_shape = { "disk", sizeof(Disk), disk_members, (GDestroyNotify)disk_free };
@@ -110,6 +133,8 @@ const Shape snapshot_disk_shape = { "disk of a snapshot", sizeof(SnapshotDisk), 
 const Shape snapshot_shape = { "snapshot", sizeof(Snapshot), snapshot_members, (GDestroyNotify)snapshot_free };
 const Shape operation_record_shape = { "operation", sizeof(OperationRecord), operation_record_members, (GDestroyNotify)operation_record_free };
 const Shape leftover_shape = { "leftover", sizeof(Leftover), leftover_members, (GDestroyNotify)leftover_free };
+const Shape preview_disk_shape = { "disk of a preview", sizeof(PreviewDisk), preview_disk_members, free_preview_disk };
+const Shape preview_shape = { "preview", sizeof(Preview), preview_members, (GDestroyNotify)preview_free };
 const Shape vm_shape = { "VM", sizeof(Vm), vm_members, (GDestroyNotify)vm_free };
 /* clang-format on */
 
@@ -140,6 +165,8 @@ shape_free(const Shape *shape, void *object)
             g_free(*AT(char *, object, m));
         else if (m->kind == MEMBER_LIST && *AT(GPtrArray *, object, m) != NULL)
             g_ptr_array_unref(*AT(GPtrArray *, object, m));
+        else if (m->kind == MEMBER_OBJECT)
+            shape_free(m->of, *AT(void *, object, m));
     }
     g_free(object);
 }
@@ -167,6 +194,8 @@ shape_copy(const Shape *shape, const void *object)
             *AT(char *, copy, m) = g_strdup(*AT_CONST(char *, object, m));
         else if (m->kind == MEMBER_LIST)
             *AT(GPtrArray *, copy, m) = copy_list(m, *AT_CONST(GPtrArray *, object, m));
+        else if (m->kind == MEMBER_OBJECT)
+            *AT(void *, copy, m) = shape_copy(m->of, *AT_CONST(void *, object, m));
     }
     return copy;
 }

@@ -23,6 +23,7 @@ typedef enum {
     MEMBER_FLAG,   /* bool */
     MEMBER_STATE,  /* VmState; absent = unknown */
     MEMBER_LIST,   /* GPtrArray of "of"; absent = empty */
+    MEMBER_OBJECT, /* pointer to one "of", NULL = absent */
 } MemberKind;
 
 typedef struct Shape Shape;
@@ -56,4 +57,4 @@ json_t *shape_to_json(const Shape *shape, const void *object);
 void *shape_from_json(const Shape *shape, const json_t *json, GError **error);
 
 extern const Shape volume_shape, disk_shape, snapshot_disk_shape, snapshot_shape,
-    operation_record_shape, leftover_shape, vm_shape;
+    operation_record_shape, leftover_shape, preview_disk_shape, preview_shape, vm_shape;

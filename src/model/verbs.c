@@ -237,15 +237,28 @@ say(Verb verb, const Vm *vm, const VerbContext *c, const Refusal *refusal, GErro
     reason->job_id = strstr(refusal->why, "{job_id}") != NULL ? g_strdup(c->busy_job_id) : NULL;
 }
 
+static const char *
+previewed(const Vm *vm)
+{
+    const Snapshot *tried;
+
+    if (vm == NULL || vm->preview == NULL)
+        return NULL;
+    tried = vm_snapshot(vm, vm->preview->snapshot);
+    return tried != NULL ? tried->name : vm->preview->snapshot;
+}
+
 bool
 verb_allowed(Verb verb, const Vm *vm, const VerbContext *context, GError **error)
 {
-    const VerbContext *c = context != NULL ? context : &nothing_known;
+    VerbContext c = context != NULL ? *context : nothing_known;
     Refusal refusal;
 
-    if (!find_refusal(verb, vm, c, &refusal))
+    if (c.preview == NULL)
+        c.preview = previewed(vm);
+    if (!find_refusal(verb, vm, &c, &refusal))
         return true;
-    say(verb, vm, c, &refusal, error);
+    say(verb, vm, &c, &refusal, error);
     return false;
 }
 

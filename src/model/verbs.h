@@ -92,7 +92,7 @@ typedef struct {
     Hold hold;
     const char *host_problem; /* the VM's host does not answer: why */
     const char *foreign_job;  /* "migration", "backup", "block job on vda" */
-    const char *preview;      /* name of the snapshot that is being previewed */
+    const char *preview;      /* name of the snapshot that is being previewed, if not as vm says */
     /* the snapshot that is meant */
     const Snapshot *snapshot;
     bool active; /* it is the active one */

@@ -32,8 +32,8 @@
     X(REF_HELD,        ERR_BUSY,        "ACTION_TYPE_FAILED_OBJECT_LOCKED",                    "it is held by job {job_id} ({job})", "wait for it or cancel it: livemerge job cancel {job_id}") \
     X(REF_TASKS,       ERR_BUSY,        "VM_CANNOT_SUSPENDE_HAS_RUNNING_TASKS",                "it is held by job {job_id} ({job})", "wait for it or cancel it: livemerge job cancel {job_id}") \
     X(REF_SILENT,      ERR_UNREACHABLE, "ACTION_TYPE_FAILED_VM_STATUS_ILLEGAL",                "its host '{host}' does not answer ({problem}), and nothing was begun", "try again when it does") \
-    X(REF_PREVIEW,     ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IN_PREVIEW",                    "snapshot '{preview}' is being previewed", "commit or undo that first") \
-    X(REF_NO_PREVIEW,  ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_SNAPSHOT_NOT_IN_PREVIEW",       "no snapshot of it is being previewed", "preview one first") \
+    X(REF_PREVIEW,     ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IN_PREVIEW",                    "snapshot '{preview}' is being previewed", "keep that (livemerge snapshot commit {vm}) or go back (livemerge snapshot undo {vm}) first") \
+    X(REF_NO_PREVIEW,  ERR_INVALID,     "ACTION_TYPE_FAILED_VM_SNAPSHOT_NOT_IN_PREVIEW",       "no snapshot of it is being previewed", "preview one first") \
     X(REF_UNUSABLE,    ERR_REFUSED,     "ACTION_TYPE_FAILED_DISKS_ILLEGAL",                    "it is unusable, because its deletion has begun", "finish that: livemerge snapshot delete {vm} {snapshot}") \
     X(REF_NO_CONFIG,   ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_SNAPSHOT_HAS_NO_CONFIGURATION", "no definition of the VM was kept with it", "name another one") \
     X(REF_BAD_DISK,    ERR_REFUSED,     "ACTION_TYPE_FAILED_DISK_SNAPSHOT_NOT_SUPPORTED",      "disk {disk} can have no snapshots: {disk_why}", "name the disks without it") \
@@ -120,10 +120,10 @@ static const unsigned char conditions[VERB_LAST][CONDITION_LAST] = {
     [VERB_SNAPSHOT_PLAN]            = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   o,   o,   o,    o,    o,   o },
     /* a new name touches no disk */
     [VERB_SNAPSHOT_RENAME]          = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,    o,   o },
-    [VERB_SNAPSHOT_PREVIEW]         = { x,   x,   REF_ACTIVE_PREV, x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    x,   o,   x,   x,   o,    o,    o,   o },
+    [VERB_SNAPSHOT_PREVIEW]         = { x,   x,   REF_ACTIVE_PREV, x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    o,   o,   x,   x,   o,    o,    o,   o },
     [VERB_SNAPSHOT_COMMIT]          = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   x,    o,    o,   o,   x,   x,   o,    o,    o,   o },
     [VERB_SNAPSHOT_UNDO]            = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   x,    o,    o,   o,   x,   x,   o,    o,    o,   o },
-    [VERB_SNAPSHOT_RESTORE]         = { x,   x,   REF_ACTIVE_PREV, x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    x,   o,   x,   x,   o,    o,    o,   o },
+    [VERB_SNAPSHOT_RESTORE]         = { x,   x,   REF_ACTIVE_PREV, x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    o,   o,   x,   x,   o,    o,    o,   o },
     [VERB_SNAPSHOT_CLONE]           = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    x,   o,   o,   o,   o,    o,    o,   o },
     /* a merge goes on with a VM that starts, or stops */
     [VERB_VM_START]                 = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,    o,   o },

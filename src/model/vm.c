@@ -115,6 +115,22 @@ operation_record_free(OperationRecord *record)
     shape_free(&operation_record_shape, record);
 }
 
+Preview *
+preview_new(const char *snapshot_id, int64_t date)
+{
+    Preview *preview = shape_new(&preview_shape);
+
+    preview->snapshot = g_strdup(snapshot_id);
+    preview->date = date;
+    return preview;
+}
+
+void
+preview_free(Preview *preview)
+{
+    shape_free(&preview_shape, preview);
+}
+
 Disk *
 vm_disk(const Vm *vm, const char *disk_id_or_target)
 {

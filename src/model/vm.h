@@ -61,6 +61,9 @@ typedef struct {
     char *busy;         /* NULL, or what works on it now that is not ours: "a block job (copy)"; or
                            DISK_LOST_PIVOT */
     GPtrArray *volumes; /* of Volume, base first, leaf last; empty if unmanaged */
+    /* of Volume: what a preview has left standing beside the chain, lower ones first: the old line
+     * above the volume that both stand on. Empty without a preview. */
+    GPtrArray *branches;
 } Disk;
 
 typedef struct {
@@ -93,6 +96,20 @@ typedef struct {
     char *strategy;
 } OperationRecord;
 
+/* The VM stands on a branch that may be thrown away: a leaf above a snapshot's volume, beside the
+ * line that it had. Commit makes the branch the line, undo goes back (branch.c). */
+typedef struct {
+    char *disk_id;
+    char *old_leaf; /* volume ids */
+    char *leaf;
+} PreviewDisk;
+
+typedef struct {
+    char *snapshot; /* id of the one that is tried */
+    int64_t date;
+    GPtrArray *disks; /* of PreviewDisk; other disks stay on their line */
+} Preview;
+
 /* A file that a merge has taken out of the chain and nobody has deleted yet. The manifest names it
  * until then: a definition that names it is stale, however new the file looks. */
 typedef struct {
@@ -120,6 +137,7 @@ typedef struct {
     GPtrArray *snapshots;  /* of Snapshot, oldest first */
     GPtrArray *operations; /* of OperationRecord */
     GPtrArray *leftovers;  /* of Leftover */
+    Preview *preview;      /* NULL = the VM stands on its line */
 } Vm;
 
 Vm *vm_new(const char *id, const char *name);
@@ -134,10 +152,13 @@ Snapshot *snapshot_new(const char *id, const char *name, int64_t date);
 void snapshot_free(Snapshot *snapshot);
 void operation_record_free(OperationRecord *record);
 void leftover_free(Leftover *leftover);
+Preview *preview_new(const char *snapshot_id, int64_t date);
+void preview_free(Preview *preview);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Vm, vm_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Disk, disk_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Volume, volume_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Snapshot, snapshot_free)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Preview, preview_free)
 
 /* Look-ups return borrowed pointers, NULL = not there. */
 Disk *vm_disk(const Vm *vm, const char *disk_id_or_target);
@@ -151,6 +172,10 @@ Volume *disk_volume(const Disk *disk, const char *volume_id);
 Volume *disk_volume_by_path(const Disk *disk, const char *path);
 int disk_volume_index(const Disk *disk, const char *volume_id); /* -1 = not in the chain */
 Volume *disk_leaf(const Disk *disk);                            /* NULL if unmanaged */
+/* In the chain, or beside it. */
+Volume *disk_any_volume(const Disk *disk, const char *volume_id);
+Volume *disk_branch_by_path(const Disk *disk, const char *path); /* beside it only */
+PreviewDisk *preview_disk(const Preview *preview, const char *disk_id);
 OperationRecord *vm_operation(const Vm *vm, const char *op_id);
 bool vm_has_leftover(const Vm *vm, const char *path);
 /* Both may be repeated. */
@@ -173,6 +198,22 @@ char *disk_busy_reason(const Vm *vm, const Disk *disk);
  * Repeating it changes nothing. */
 bool vm_apply_merge(Vm *vm, const char *disk_id, const char *base, const char *top,
                     const Volume *replacement, GError **error);
+
+/* ---- branch.c: each changes the whole VM at once, or nothing. ---- */
+
+/* For each of these disks the volumes above the snapshot's go beside the chain, and a new leaf (of
+ * leaves, at the same index) stands on it. False: the snapshot has no volume of one of them in the
+ * chain. */
+bool vm_begin_preview(Vm *vm, const char *snapshot_id, int64_t date, GPtrArray *disks,
+                      GPtrArray *leaves, GError **error);
+/* Back to the old line. left (of char*, owned): the leaves that are thrown away, to be deleted;
+ * they become leftovers. False: somebody has put volumes on top of them. Without a preview: true.
+ */
+bool vm_undo_preview(Vm *vm, GPtrArray *left, GError **error);
+/* The branch becomes the line. left: the volumes of the old one, and the memory volumes of the
+ * snapshots that had theirs there, lower ones first; those lose their entries, and go if they have
+ * none left. False: a disk does not stand on its branch. */
+bool vm_commit_preview(Vm *vm, GPtrArray *left, GError **error);
 
 /* JSON. vm_from_json() refuses unknown state and format words, wrong types and missing ids (of a
  * VM or volume also name, target, path, format) with ERR_CORRUPT, and ignores members it does not

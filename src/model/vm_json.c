@@ -75,6 +75,10 @@ put_member(json_t *json, const Member *m, const void *object)
     case MEMBER_LIST:
         json_object_set_new(json, m->name, list_to_json(m, *AT_CONST(GPtrArray *, object, m)));
         break;
+    case MEMBER_OBJECT:
+        if (*AT_CONST(void *, object, m) != NULL)
+            json_object_set_new(json, m->name, shape_to_json(m->of, *AT_CONST(void *, object, m)));
+        break;
     }
 }
 
@@ -172,6 +176,10 @@ read_member(const Shape *shape, const Member *m, const json_t *value, void *obje
         return read_state(shape, value, AT(VmState, object, m), error);
     case MEMBER_LIST:
         return read_list(shape, m, value, *AT(GPtrArray *, object, m), error);
+    case MEMBER_OBJECT:
+        if (value != NULL)
+            *AT(void *, object, m) = shape_from_json(m->of, value, error);
+        return value == NULL || *AT(void *, object, m) != NULL;
     }
     g_assert_not_reached();
 }

@@ -102,6 +102,16 @@ index_of(const Disk *disk, const char *source)
     return -1;
 }
 
+/* Beside the chain: the VM tries a snapshot, and this is of the line that it has left. */
+static bool
+is_on_branch(const Disk *disk, const char *source)
+{
+    for (guint i = 0; i < disk->branches->len; i++)
+        if (same_file(((Volume *)disk->branches->pdata[i])->path, source))
+            return true;
+    return false;
+}
+
 typedef enum { STANDS_NO, STANDS_YES, STANDS_UNKNOWN } Stands;
 
 /* Does the chain that begins with this file hold the other one, by the headers? */
@@ -194,6 +204,19 @@ say_undecided(const Case *c, GuardFinding *finding)
         c->target, c->manifest->vm->name, c->record->id, c->record->kind, c->source, c->leaf->path);
 }
 
+/* To go on from the old line while the preview stands would make both half of a VM. */
+static void
+say_other_line(const Case *c, GuardFinding *finding)
+{
+    const Vm *vm = c->manifest->vm;
+    const Snapshot *tried = vm->preview != NULL ? vm_snapshot(vm, vm->preview->snapshot) : NULL;
+
+    say(finding, GUARD_STALE, c->leaf->path, c->leaf->format,
+        "VM '%s' previews snapshot '%s' on %s, but its definition names %s for disk %s, which is "
+        "of the line that it has left (to go back to it: livemerge snapshot undo %s)",
+        vm->name, tried != NULL ? tried->name : "?", c->leaf->path, c->source, c->target, vm->name);
+}
+
 /* Was the file written after the manifest was? Then by somebody else: we write the manifest last.
  * On another file system, whose clock may differ, the leaf is what it is compared with. */
 static bool
@@ -280,7 +303,9 @@ look_at_case(const Case *c, GuardFinding *finding)
             say_stale(c, finding, overlay, "qcow2");
         return;
     }
-    if (index < 0 && (is_leftover(c) || is_gone(c)))
+    if (index < 0 && is_on_branch(c->disk, c->source))
+        say_other_line(c, finding);
+    else if (index < 0 && (is_leftover(c) || is_gone(c)))
         say_stale(c, finding, c->leaf->path, c->leaf->format);
     else if (c->record != NULL && c->record->disk_id != NULL)
         look_at_merge(c, index, finding);
@@ -306,10 +331,10 @@ disk_of(const Vm *vm, const char *target, const char *source)
 {
     const Disk *named = vm_disk(vm, target);
 
-    if (named != NULL && index_of(named, source) >= 0)
+    if (named != NULL && (index_of(named, source) >= 0 || is_on_branch(named, source)))
         return named;
     for (guint i = 0; i < vm->disks->len; i++)
-        if (index_of(vm->disks->pdata[i], source) >= 0)
+        if (index_of(vm->disks->pdata[i], source) >= 0 || is_on_branch(vm->disks->pdata[i], source))
             return vm->disks->pdata[i];
     return named;
 }

@@ -10,6 +10,13 @@
 #include <string.h>
 #include <unistd.h>
 
+static void
+forget_sizes(json_t *volumes)
+{
+    for (size_t k = 0; k < json_array_size(volumes); k++)
+        json_object_del(json_array_get(volumes, k), "allocated");
+}
+
 /* What can be seen anew at any time, or differs from host to host, is not worth a write. */
 static json_t *
 lasting_json(const Vm *vm)
@@ -22,10 +29,10 @@ lasting_json(const Vm *vm)
     for (size_t i = 0; i < G_N_ELEMENTS(passing); i++)
         json_object_del(json, passing[i]);
     for (size_t i = 0; i < json_array_size(disks); i++) {
-        json_t *volumes = json_object_get(json_array_get(disks, i), "volumes");
-        json_object_del(json_array_get(disks, i), "busy");
-        for (size_t k = 0; k < json_array_size(volumes); k++)
-            json_object_del(json_array_get(volumes, k), "allocated");
+        json_t *disk = json_array_get(disks, i);
+        json_object_del(disk, "busy");
+        forget_sizes(json_object_get(disk, "volumes"));
+        forget_sizes(json_object_get(disk, "branches"));
     }
     return json;
 }

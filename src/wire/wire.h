@@ -52,6 +52,11 @@
  *                     quiesce: "no"|"auto"|"require"              → {quiesced, memory_size, pauses}
  *   snapshot-rename   snapshot_id, name
  *   snapshot-forget   snapshots: [id...]   entries (with no disks left) and memory volumes go
+ *   snapshot-preview  snapshot_id, disks: [disk_id...] (absent = all managed): a VM that is off stands on a
+ *                     new leaf above that snapshot's volumes, beside the line that it had
+ *   snapshot-commit   snapshot_id (that is previewed): the branch becomes the line
+ *                     → {volumes_left: [path...] (the old line and its memory volumes, to be deleted)}
+ *   snapshot-undo     snapshot_id: back to the old line          → {volumes_left: [path...] (the leaves of the preview)}
  *   merge             disk_id, base, top (volume ids), strategy (word), bandwidth (bytes/s, 0 = none),
  *                     remove: [volume id] (graft, copy: whose upper boundary goes), verify (word)
  *                     → {strategy, bytes_copied, bytes_shared, bytes_written, seconds,

@@ -99,7 +99,7 @@ test_json_names(void)
     static const char wanted[] =
         "agent_connected disks generation graphics home host id instance leftovers memory name "
         "operations "
-        "snapshots state state_detail unmanaged vcpus | boot bus busy id read_only target "
+        "snapshots state state_detail unmanaged vcpus | boot branches bus busy id read_only target "
         "unmanaged "
         "volumes | allocated foreign format id path read_only used_by virtual_size | comment "
         "config date disks id "

@@ -44,6 +44,20 @@ def undo(subject):
     return ("doctor", subject.name, "--undo", subject.fixed_by, "--no-wait")
 
 
+def preview(subject):
+    return ("snapshot", "preview", subject.name, list(subject.marks)[0], "--no-wait")
+
+
+def end_preview(verb):
+    def words(subject):
+        return ("snapshot", verb, subject.name, "-y", "--no-wait")
+    return words
+
+
+def restore(subject):
+    return ("snapshot", "restore", subject.name, list(subject.marks)[0], "-y", "--no-wait")
+
+
 # ---- what is so when it has ended; before, nothing has changed
 
 def created(crash, done):
@@ -77,6 +91,31 @@ def undone(crash, done):
     was_off = crash.case is not None and crash.case.victim in ("qemu", "all")
     assert [f["class"] for f in found] == ["stale-definition"] or (was_off and not found), found
     crash.site.cli("doctor", crash.subject.name, "--fix", "-y")
+
+
+def previewed(crash, done):
+    """It can be undone, and then nothing has been."""
+    if done:
+        crash.site.cli("snapshot", "undo", crash.subject.name, "-y")
+
+
+def preview_ended(verb):
+    def ended(crash, done):
+        if not done:  # it was not accepted
+            crash.site.cli("snapshot", verb, crash.subject.name, "-y")
+    return ended
+
+
+def cut(subject):
+    """What came after the first snapshot is gone."""
+    name, (instant, _) = next(iter(subject.marks.items()))
+    subject.marks = {name: (instant, instant)}
+    del subject.log.writes[instant:]
+
+
+def restored(crash, done):
+    if done:
+        cut(crash.subject)
 
 
 def cancelled(crash, done):
@@ -143,6 +182,19 @@ def fixed_already(subject):
     subject.fixed_by = items(jobs, "job")[0]["id"]
 
 
+def previews(subject):
+    """And writes what nobody will miss."""
+    subject.site.cli("snapshot", "preview", subject.name, list(subject.marks)[0])
+    run("qemu-io", "-f", "qcow2", "-c", "write -P 200 0 64k", subject.leaves()["vda"])
+
+
+def previews_and_goes_on(subject):
+    """What is written from now on is to stay."""
+    subject.site.cli("snapshot", "preview", subject.name, list(subject.marks)[0])
+    cut(subject)
+    subject.write_some()
+
+
 def virsh_takes_a_snapshot(subject):
     """The doctor is to adopt it under its name."""
     subject.made += 1
@@ -202,6 +254,12 @@ FLOWS = [
     Flow("cold-commit", delete("cold-commit", -1), deleted, runs=False, victims=(*COLD_VICTIMS, "daemon"), often=True),
     Flow("cold-graft", delete("graft", -1), deleted, runs=False, victims=COLD_VICTIMS),
     Flow("cold-copy", delete("copy", 0), deleted, runs=False, victims=COLD_VICTIMS),
+    Flow("preview", preview, previewed, disks=2, runs=False, victims=COLD_VICTIMS, often=True),
+    Flow("preview-undo", end_preview("undo"), preview_ended("undo"), spoil=previews, runs=False,
+         victims=COLD_VICTIMS),
+    Flow("preview-commit", end_preview("commit"), preview_ended("commit"), spoil=previews_and_goes_on, runs=False,
+         victims=COLD_VICTIMS),
+    Flow("restore", restore, restored, layers=3, runs=False, victims=COLD_VICTIMS),
     Flow("rename", rename, renamed, layers=2),
     Flow("doctor", fix, mended, spoil=old_leaf_is_defined),
     Flow("undo", undo, undone, spoil=fixed_already),

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Trying a snapshot: parts shared by preview.c and branch_end.c.
+ *
+ * The manifest says on which line a VM that is off stands: one write of it is the moment when a
+ * preview begins or ends, made while the domain's lease and the VM's start lock are held and the VM
+ * is off. The definition follows, by the operation or whoever looks first: until then the start
+ * guard refuses the leaf of the other line (storage/guard.c).
+ */
+#pragma once
+
+#include "agent/operation.h"
+
+typedef struct {
+    LeaseHold lease;
+    int start_lock;
+    HvDomain *hv;
+    Vm *vm;
+    Domain *home; /* borrowed */
+} BranchHold;
+
+void branch_hold_clear(BranchHold *hold);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(BranchHold, branch_hold_clear)
+#define BRANCH_HOLD_NONE \
+    {                    \
+        .start_lock = -1 \
+    }
+
+/* Locks, looks at the VM and its manifest, and asks whether the verb may be done. Nothing starts
+ * the VM until the hold is cleared, but for a start that shows as such. */
+bool branch_hold(Operation *op, int verb, BranchHold *ret_hold, GError **error);
+/* Does libvirt's definition (of a running VM: what it runs on) name these? disks: of {"target",
+ * KEY: path}. */
+bool branch_is_on(const HvDomain *hv, const json_t *disks, const char *key);
+/* Makes the definition of a VM that is off name them. formats: at FORMAT_KEY. */
+bool branch_define(Operation *op, const json_t *disks, const char *key, const char *format_key,
+                   GError **error);
