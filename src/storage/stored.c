@@ -8,8 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Small ones are parsed at once; and an agent that does nothing shall be small. */
-#define KEEP_LEAST ((size_t)16 << 10)
+size_t stored_keep_least = (size_t)16 << 10;
 #define KEEP_MOST ((size_t)1 << 20) /* text of all together; parsed it takes four times that */
 
 /* A text that was understood, and what it says. */
@@ -94,7 +93,7 @@ find(StoredMemory *memory, const char *file)
 static json_t *
 recall(const Domain *domain, const char *file, const char *text, size_t length)
 {
-    if (domain->memory == NULL || length < KEEP_LEAST)
+    if (domain->memory == NULL || length < stored_keep_least)
         return NULL;
     WITH_LOCK(&domain->memory->lock);
     GList *link = find(domain->memory, file);
@@ -116,7 +115,7 @@ keep(const Domain *domain, const char *file, char **take_text, size_t length, js
 {
     StoredMemory *memory = domain->memory;
 
-    if (memory == NULL || length < KEEP_LEAST || length > KEEP_MOST)
+    if (memory == NULL || length < stored_keep_least || length > KEEP_MOST)
         return;
     WITH_LOCK(&memory->lock);
     GList *old = find(memory, file); /* another thread was as quick */

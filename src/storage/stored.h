@@ -37,5 +37,8 @@ bool stored_sync(const Domain *domain, const char *file, GError **error);
 /* The caller has just put them there. */
 void stored_is_synced(const Domain *domain, const char *file);
 
+/* Smaller ones are parsed at once: an agent that does nothing shall be small. The simulator
+ * remembers all. */
+extern size_t stored_keep_least;
 StoredMemory *stored_memory_new(void);
 void stored_memory_free(StoredMemory *memory);

@@ -315,6 +315,7 @@ do_fault(FaultKind kind)
         return;
     case FAULT_CANCEL:
         world_cancel_wanted = true;
+        fiber_wake(&world_cancel_wanted, true);
         return;
     case FAULT_CLOCK:
         clock_jumps();

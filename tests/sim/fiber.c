@@ -7,7 +7,7 @@
 
 #define STACK (256 * 1024)
 #define MAX_STACKS 512
-#define STACKS_PLACE ((char *)UINT64_C(0x200000000000))
+#define STACKS_PLACE ((char *)UINT64_C(0x180000000000))
 #define EPOCH_US INT64_C(1700000000000000) /* virtual clocks begin here */
 
 struct Fiber {

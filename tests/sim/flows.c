@@ -247,7 +247,8 @@ open_manager(void)
     return manager;
 }
 
-/* The newest job when it has changed since "rev", new reference; NULL = there is none */
+/* The newest job when it has changed since "rev", which is asked no more often than once a second,
+ * or ended; new reference; NULL = there is none */
 static json_t *
 last_job(Manager *manager, char **id, int64_t rev)
 {
@@ -257,7 +258,9 @@ last_job(Manager *manager, char **id, int64_t rev)
         jobs = manager_jobs(manager, false, NULL);
         *id = g_strdup(json_text(json_array_get(jobs, 0), "id"));
     }
-    return *id != NULL ? manager_job_wait(manager, *id, rev, 0, 1000, NULL) : NULL;
+    return *id != NULL ? manager_job_wait(manager, *id, rev, fiber_now_us() + G_TIME_SPAN_SECOND,
+                                          1000, NULL)
+                       : NULL;
 }
 
 typedef char *(*Ask)(Manager *manager, GError **error);
@@ -272,15 +275,27 @@ ask_remove(Manager *manager, const char *const *ids, Strategy strategy, GError *
         error);
 }
 
+typedef struct {
+    Manager *manager;
+    char *id; /* of the job; NULL = none yet */
+} RunningJob;
+
+/* Another user, who cancels what runs. */
 static void
-cancel_if_wanted(Manager *manager, const json_t *job)
+canceller(void *data)
 {
-    if (!world_cancel_wanted)
-        return;
-    world_cancel_wanted = false;
-    g_autoptr(GError) error = NULL;
-    bool ok = manager_job_cancel(manager, json_text(job, "id"), &error);
-    world_trace("cancel: %s", ok ? "asked for" : error->message);
+    const RunningJob *job = data;
+
+    for (;;) {
+        if (!world_cancel_wanted || job->id == NULL) {
+            fiber_wait_on(&world_cancel_wanted, -1);
+            continue;
+        }
+        g_autoptr(GError) error = NULL;
+        world_cancel_wanted = false;
+        bool ok = manager_job_cancel(job->manager, job->id, &error);
+        world_trace("cancel: %s", ok ? "asked for" : error->message);
+    }
 }
 
 static char *
@@ -313,34 +328,35 @@ note_failure(const json_t *job, unsigned *failed)
 static void
 run_job(Ask how)
 {
-    Manager *manager = open_manager();
+    RunningJob now = { .manager = open_manager() };
     unsigned refused = 0, failed = 0;
-    char *id = NULL;
     const char *noted = NULL; /* the failed one that was counted */
     int64_t rev = 0;
 
-    while (manager != NULL && !world_is_wrong()) {
-        g_autoptr(json_t) job = last_job(manager, &id, rev);
+    if (now.manager != NULL)
+        fiber_start(P_MANAGER, "canceller", canceller, &now);
+    while (now.manager != NULL && !world_is_wrong()) {
+        g_autoptr(json_t) job = last_job(now.manager, &now.id, rev);
         const char *status = job != NULL ? json_text(job, "status") : NULL;
         if (job != NULL)
             rev = json_number(job, "rev");
+        fiber_wake(&world_cancel_wanted, true);
         if (g_strcmp0(status, "finished") == 0)
             break;
-        if (g_strcmp0(status, "started") == 0) {
-            cancel_if_wanted(manager, job);
+        if (g_strcmp0(status, "started") == 0)
             continue;
-        }
-        if (status != NULL && id != noted) {
+        if (status != NULL && now.id != noted) {
             note_failure(job, &failed);
-            noted = id;
+            noted = now.id;
             fiber_sleep_us(G_TIME_SPAN_SECOND);
         }
         rev = 0;
-        char *next = begin_job(manager, how, &refused);
+        char *next = begin_job(now.manager, how, &refused);
         if (next != NULL)
-            id = next;
+            now.id = next;
     }
     world_done();
+    fiber_wait_on(NULL, -1); /* the canceller looks at "now" */
 }
 
 static char *

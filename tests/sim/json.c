@@ -1,26 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * JSON and checksums, quicker than by the libraries: they were most of a schedule's time, and are
- * not what is tested. What is unusual (escapes, mistakes) is left to jansson.
+ * Reading JSON; checksums, quicker than by the library.
  */
+#include "json_tree.h"
+
 #include <glib.h>
-#include <jansson.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 #define WRAP(name) __wrap_##name
-#define REAL(name) __real_##name
-#define DEEPEST 32
-#define MOST_KEYS 128
-
-/* ---- reading ---- */
+#define DEEPEST 64
 
 typedef struct {
-    const char *at, *end;
+    const char *at, *end, *begin;
     unsigned depth;
+    bool once; /* a name that is there twice is a mistake */
 } Reader;
 
 static json_t *read_value(Reader *r);
@@ -32,7 +28,7 @@ skip(Reader *r)
         r->at++;
 }
 
-static bool
+static inline bool
 take(Reader *r, char c)
 {
     skip(r);
@@ -43,19 +39,97 @@ take(Reader *r, char c)
 }
 
 static bool
-read_text(Reader *r, const char **ret_text, size_t *ret_length)
+read_code(Reader *r, gunichar *ret_code)
+{
+    *ret_code = 0;
+    for (unsigned i = 0; i < 4; i++, r->at++) {
+        if (r->at == r->end || !g_ascii_isxdigit(*r->at))
+            return false;
+        *ret_code = *ret_code << 4 | (gunichar)g_ascii_xdigit_value(*r->at);
+    }
+    return true;
+}
+
+/* After a backslash */
+static bool
+read_escape(Reader *r, GString *text)
+{
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    char c = r->at < r->end ? *r->at++ : '\0';
+    const char *known = c != '\0' ? strchr(from, c) : NULL;
+    gunichar code, low;
+
+    if (known != NULL) {
+        g_string_append_c(text, to[known - from]);
+        return true;
+    }
+    if (c != 'u' || !read_code(r, &code) || code == 0 || (code >= 0xDC00 && code < 0xE000))
+        return false;
+    if (code >= 0xD800 && code < 0xDC00) {
+        if (r->end - r->at < 6 || r->at[0] != '\\' || r->at[1] != 'u')
+            return false;
+        r->at += 2;
+        if (!read_code(r, &low) || low < 0xDC00 || low >= 0xE000)
+            return false;
+        code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+    }
+    g_string_append_unichar(text, code);
+    return true;
+}
+
+/* What has escapes or is not ASCII; the reader is behind the first quote. NULL = a mistake */
+static GString *
+read_strange(Reader *r)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+
+    while (r->at < r->end && *r->at != '"') {
+        if (*r->at >= 0 && *r->at < ' ')
+            return NULL;
+        if (*r->at != '\\')
+            g_string_append_c(text, *r->at++);
+        else if (r->at++, !read_escape(r, text))
+            return NULL;
+    }
+    if (!take(r, '"') || !g_utf8_validate(text->str, (gssize)text->len, NULL))
+        return NULL;
+    return g_steal_pointer(&text);
+}
+
+/* Plain ones are borrowed from the text; others are put into "strange". */
+static bool
+read_text(Reader *r, const char **ret_text, size_t *ret_length, GString **strange)
 {
     if (!take(r, '"'))
         return false;
     const char *from = r->at;
-    while (r->at < r->end && *r->at != '"') {
-        if (*r->at == '\\' || (signed char)*r->at < ' ')
-            return false;
+    while (r->at < r->end && *r->at != '"' && *r->at != '\\' && *r->at >= ' ')
         r->at++;
-    }
     *ret_text = from;
     *ret_length = (size_t)(r->at - from);
-    return take(r, '"');
+    if (r->at < r->end && *r->at == '"') {
+        r->at++;
+        return true;
+    }
+    r->at = from;
+    *strange = read_strange(r);
+    if (*strange == NULL)
+        return false;
+    *ret_text = (*strange)->str;
+    *ret_length = (*strange)->len;
+    return true;
+}
+
+static json_t *
+read_string(Reader *r)
+{
+    g_autoptr(GString) strange = NULL;
+    const char *text;
+    size_t length;
+
+    if (!read_text(r, &text, &length, &strange))
+        return NULL;
+    return strange == NULL ? json_text_new(text, length, true) : json_stringn_nocheck(text, length);
 }
 
 static json_t *
@@ -94,23 +168,34 @@ read_number(Reader *r)
 }
 
 static bool
+read_member(Reader *r, json_t *object)
+{
+    g_autoptr(GString) strange = NULL;
+    const char *key;
+    size_t length;
+
+    if (!read_text(r, &key, &length, &strange) || !take(r, ':'))
+        return false;
+    json_t *value = read_value(r);
+    if (value == NULL)
+        return false;
+    if (json_member(object, key, length) == NULL) {
+        json_append_member(object, key, length, strange == NULL, value);
+        return true;
+    }
+    return json_object_setn_new_nocheck(object, key, length, value) == 0 && !r->once;
+}
+
+static bool
 read_members(Reader *r, json_t *object)
 {
-    size_t n = 0;
-
     if (take(r, '}'))
         return true;
     do {
-        const char *key;
-        size_t length;
-        if (!read_text(r, &key, &length) || !take(r, ':'))
+        if (!read_member(r, object))
             return false;
-        json_t *value = read_value(r);
-        if (value == NULL || json_object_setn_new_nocheck(object, key, length, value) < 0)
-            return false;
-        n++;
     } while (take(r, ','));
-    return take(r, '}') && json_object_size(object) == n;
+    return take(r, '}');
 }
 
 static bool
@@ -154,9 +239,6 @@ read_word(Reader *r, const char *word)
 static json_t *
 read_value(Reader *r)
 {
-    const char *text;
-    size_t length;
-
     skip(r);
     if (r->at == r->end)
         return NULL;
@@ -165,7 +247,7 @@ read_value(Reader *r)
     case '[':
         return read_compound(r, *r->at == '{');
     case '"':
-        return read_text(r, &text, &length) ? json_stringn_nocheck(text, length) : NULL;
+        return read_string(r);
     case 't':
         return read_word(r, "true") ? json_true() : NULL;
     case 'f':
@@ -177,203 +259,33 @@ read_value(Reader *r)
     }
 }
 
-json_t *REAL(json_loadb)(const char *text, size_t length, size_t flags, json_error_t *error);
 json_t *
-WRAP(json_loadb)(const char *text, size_t length, size_t flags, json_error_t *error)
+json_loadb(const char *text, size_t length, size_t flags, json_error_t *error)
 {
-    Reader r = { text, text + length, 0 };
+    Reader r = { .at = text, .end = text + length, .begin = text };
+    json_t *json = NULL;
 
+    r.once = (flags & JSON_REJECT_DUPLICATES) != 0;
     skip(&r);
-    if (r.at < r.end && (*r.at == '{' || *r.at == '[')) {
-        json_t *json = read_value(&r);
-        skip(&r);
-        if (json != NULL && r.at == r.end)
-            return json;
-        json_decref(json);
+    if (r.at < r.end && ((flags & JSON_DECODE_ANY) != 0 || *r.at == '{' || *r.at == '['))
+        json = read_value(&r);
+    skip(&r);
+    if (json != NULL && r.at == r.end)
+        return json;
+    json_decref(json);
+    if (error != NULL) {
+        *error = (json_error_t){ .line = 1, .position = (int)(r.at - r.begin) };
+        g_strlcpy(error->text, "it cannot be understood", sizeof error->text);
+        for (const char *at = text; at < r.at; at++)
+            error->line += *at == '\n';
     }
-    return REAL(json_loadb)(text, length, flags, error);
+    return NULL;
 }
 
 json_t *
-WRAP(json_loads)(const char *text, size_t flags, json_error_t *error)
+json_loads(const char *text, size_t flags, json_error_t *error)
 {
-    return WRAP(json_loadb)(text, strlen(text), flags, error);
-}
-
-/* ---- writing ---- */
-
-typedef struct {
-    char *text;
-    size_t length, room;
-    size_t flags;
-    bool strange;
-} Writer;
-
-static void write_value(Writer *w, const json_t *json, unsigned depth);
-
-static void
-put(Writer *w, const char *text, size_t n)
-{
-    if (w->length + n >= w->room) {
-        w->room = 2 * w->room + n + 512;
-        w->text = realloc(w->text, w->room);
-        g_assert(w->text != NULL);
-    }
-    memcpy(w->text + w->length, text, n);
-    w->length += n;
-}
-
-static void
-put_text(Writer *w, const char *text, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        w->strange = w->strange || text[i] == '"' || text[i] == '\\' || (signed char)text[i] < ' ';
-    put(w, "\"", 1);
-    put(w, text, n);
-    put(w, "\"", 1);
-}
-
-static void
-put_number(Writer *w, json_int_t value)
-{
-    char digits[24], *at = digits + sizeof digits;
-    uint64_t left = value < 0 ? -(uint64_t)value : (uint64_t)value;
-
-    do
-        *--at = (char)('0' + left % 10);
-    while ((left /= 10) > 0);
-    if (value < 0)
-        *--at = '-';
-    put(w, at, (size_t)(digits + sizeof digits - at));
-}
-
-static void
-put_real(Writer *w, double value)
-{
-    char text[40];
-
-    if (value > -1e15 && value < 1e15 && (double)(int64_t)value == value) {
-        put_number(w, (json_int_t)value);
-        put(w, ".0", 2);
-        return;
-    }
-    g_snprintf(text, sizeof text, "%.17g", value);
-    w->strange = w->strange || strchr(text, 'e') != NULL || strchr(text, '.') == NULL;
-    put(w, text, strlen(text));
-}
-
-static void
-new_line(Writer *w, unsigned depth)
-{
-    static const char blanks[] = "                                                                ";
-    size_t indent = w->flags & JSON_MAX_INDENT;
-
-    if (indent == 0)
-        return;
-    put(w, "\n", 1);
-    put(w, blanks, MIN(indent * depth, sizeof blanks - 1));
-}
-
-static int
-compare(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-static void
-write_members(Writer *w, json_t *object, unsigned depth)
-{
-    const char *keys[MOST_KEYS], *key;
-    bool compact = (w->flags & JSON_COMPACT) != 0;
-    size_t n = 0;
-    json_t *value;
-
-    w->strange = w->strange || json_object_size(object) > MOST_KEYS;
-    if (w->strange)
-        return;
-    json_object_foreach (object, key, value)
-        keys[n++] = key;
-    if ((w->flags & JSON_SORT_KEYS) != 0)
-        qsort(keys, n, sizeof *keys, compare);
-    for (size_t i = 0; i < n; i++) {
-        if (i > 0)
-            put(w, ", ", compact || (w->flags & JSON_MAX_INDENT) != 0 ? 1 : 2);
-        new_line(w, depth + 1);
-        put_text(w, keys[i], strlen(keys[i]));
-        put(w, ": ", compact ? 1 : 2);
-        write_value(w, json_object_get(object, keys[i]), depth + 1);
-    }
-    if (n > 0)
-        new_line(w, depth);
-}
-
-static void
-write_items(Writer *w, const json_t *array, unsigned depth)
-{
-    bool plain = (w->flags & (JSON_COMPACT | JSON_MAX_INDENT)) == 0;
-    size_t n = json_array_size(array);
-
-    for (size_t i = 0; i < n; i++) {
-        if (i > 0)
-            put(w, ", ", plain ? 2 : 1);
-        new_line(w, depth + 1);
-        write_value(w, json_array_get(array, i), depth + 1);
-    }
-    if (n > 0)
-        new_line(w, depth);
-}
-
-static void
-write_value(Writer *w, const json_t *json, unsigned depth)
-{
-    switch (json_typeof(json)) {
-    case JSON_OBJECT:
-        put(w, "{", 1);
-        write_members(w, (json_t *)json, depth);
-        put(w, "}", 1);
-        return;
-    case JSON_ARRAY:
-        put(w, "[", 1);
-        write_items(w, json, depth);
-        put(w, "]", 1);
-        return;
-    case JSON_STRING:
-        put_text(w, json_string_value(json), json_string_length(json));
-        return;
-    case JSON_INTEGER:
-        put_number(w, json_integer_value(json));
-        return;
-    case JSON_TRUE:
-        put(w, "true", 4);
-        return;
-    case JSON_FALSE:
-        put(w, "false", 5);
-        return;
-    case JSON_NULL:
-        put(w, "null", 4);
-        return;
-    case JSON_REAL:
-        put_real(w, json_real_value(json));
-        return;
-    default:
-        w->strange = true;
-    }
-}
-
-char *REAL(json_dumps)(const json_t *json, size_t flags);
-char *
-WRAP(json_dumps)(const json_t *json, size_t flags)
-{
-    Writer w = { .flags = flags };
-
-    if (!json_is_object(json) && !json_is_array(json))
-        return REAL(json_dumps)(json, flags);
-    write_value(&w, json, 0);
-    put(&w, "", 1);
-    if (!w.strange)
-        return w.text;
-    free(w.text);
-    return REAL(json_dumps)(json, flags);
+    return json_loadb(text, strlen(text), flags, error);
 }
 
 /* ---- checksums ---- */

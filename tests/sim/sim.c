@@ -8,6 +8,8 @@
  */
 #include "explore.h"
 
+#include "storage/stored.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -193,6 +195,7 @@ main(int argc, char **argv)
 
     start_over(argv);
     json_object_seed(1);
+    stored_keep_least = 0;
     g_option_context_add_main_entries(options, entries, NULL);
     if (!g_option_context_parse(options, &argc, &argv, &error)) {
         fprintf(stderr, "sim: %s\n", error->message);

@@ -17,9 +17,20 @@ typedef struct {
     char *file;
     sqlite3 *db;
     unsigned process;
+    bool has_function; /* the product's own */
+    unsigned set;      /* of settings[] */
 } Database;
 
 static GPtrArray *databases;
+
+static Database *
+database_of(const sqlite3 *db)
+{
+    for (guint i = 0; databases != NULL && i < databases->len; i++)
+        if (((Database *)databases->pdata[i])->db == db)
+            return databases->pdata[i];
+    return NULL;
+}
 
 /* SQL's clock is ours, too. */
 static void
@@ -30,6 +41,10 @@ unix_epoch(sqlite3_context *context, int n, sqlite3_value **values)
     sqlite3_result_int64(context, fiber_wall_us() / 1000000);
 }
 
+int REAL(sqlite3_create_function)(sqlite3 *db, const char *name, int n, int flags, void *data,
+                                  void (*func)(sqlite3_context *, int, sqlite3_value **),
+                                  void (*step)(sqlite3_context *, int, sqlite3_value **),
+                                  void (*final)(sqlite3_context *));
 int REAL(sqlite3_open_v2)(const char *file, sqlite3 **db, int flags, const char *vfs);
 int
 WRAP(sqlite3_open_v2)(const char *file, sqlite3 **db, int flags, const char *vfs)
@@ -53,11 +68,37 @@ WRAP(sqlite3_open_v2)(const char *file, sqlite3 **db, int flags, const char *vfs
         NULL);
     fresh->file = g_strdup(file);
     fresh->process = fiber_process();
-    sqlite3_create_function(fresh->db, "unixepoch", 0, SQLITE_UTF8 | SQLITE_INNOCUOUS, NULL,
-                            unix_epoch, NULL, NULL);
+    REAL(sqlite3_create_function)
+    (fresh->db, "unixepoch", 0, SQLITE_UTF8 | SQLITE_INNOCUOUS, NULL, unix_epoch, NULL, NULL);
     g_ptr_array_add(databases, fresh);
     *db = fresh->db;
     return code;
+}
+
+/* A function that is made again, a pragma or an option would have SQLite parse all statements and
+ * the schema again. */
+int
+WRAP(sqlite3_create_function)(sqlite3 *db, const char *name, int n, int flags, void *data,
+                              void (*func)(sqlite3_context *, int, sqlite3_value **),
+                              void (*step)(sqlite3_context *, int, sqlite3_value **),
+                              void (*final)(sqlite3_context *))
+{
+    Database *database = database_of(db);
+
+    if (database != NULL && database->has_function)
+        return SQLITE_OK;
+    if (database != NULL)
+        database->has_function = true;
+    return REAL(sqlite3_create_function)(db, name, n, flags, data, func, step, final);
+}
+
+/* What a real file would need. */
+int
+WRAP(sqlite3_db_config)(sqlite3 *db, int what, ...)
+{
+    (void)db;
+    (void)what;
+    return SQLITE_OK;
 }
 
 /* Statements are kept, parsed, from one use to the next: parsing them is much of the time. */
@@ -158,13 +199,25 @@ WRAP(sqlite3_step)(sqlite3_stmt *s)
     return REAL(sqlite3_step)(s);
 }
 
+/* What a connection keeps: so it is set once. */
+static const char *const settings[] = { "PRAGMA trusted_schema", "PRAGMA journal_mode" };
+
 int REAL(sqlite3_exec)(sqlite3 *db, const char *sql, int (*each)(void *, int, char **, char **),
                        void *data, char **message);
 int
 WRAP(sqlite3_exec)(sqlite3 *db, const char *sql, int (*each)(void *, int, char **, char **),
                    void *data, char **message)
 {
+    Database *database = database_of(db);
+
     before(db, strncmp(sql, "PRAGMA", 6) == 0 || strncmp(sql, "CREATE", 6) == 0);
+    for (size_t i = 0; database != NULL && i < G_N_ELEMENTS(settings); i++) {
+        if (!g_str_has_prefix(sql, settings[i]))
+            continue;
+        if ((database->set & 1U << i) != 0)
+            return SQLITE_OK;
+        database->set |= 1U << i;
+    }
     return REAL(sqlite3_exec)(db, sql, each, data, message);
 }
 

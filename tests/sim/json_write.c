@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "json_tree.h"
+
+#include <glib.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#pragma GCC diagnostic ignored "-Wmissing-prototypes"
+
+typedef struct {
+    char *text;
+    size_t length, room;
+    size_t flags;
+} Writer;
+
+static void write_value(Writer *w, const json_t *json, unsigned depth);
+
+/* Where n bytes can be put */
+static inline char *
+room(Writer *w, size_t n)
+{
+    if (w->length + n >= w->room) {
+        w->room = 2 * w->room + n + 1024;
+        w->text = realloc(w->text, w->room);
+        g_assert(w->text != NULL);
+    }
+    return w->text + w->length;
+}
+
+static inline void
+put(Writer *w, const char *text, size_t n)
+{
+    memcpy(room(w, n), text, n);
+    w->length += n;
+}
+
+static void
+put_strange(Writer *w, const char *text, size_t n)
+{
+    char escape[8];
+
+    for (size_t i = 0; i < n; i++) {
+        if (text[i] == '"' || text[i] == '\\' || (text[i] >= 0 && text[i] < ' ')) {
+            g_snprintf(escape, sizeof escape, "\\u%04x", text[i]);
+            put(w, escape, 6);
+        } else {
+            put(w, text + i, 1);
+        }
+    }
+}
+
+static void
+put_text(Writer *w, const char *text, size_t n, bool plain)
+{
+    put(w, "\"", 1);
+    if (plain)
+        put(w, text, n);
+    else
+        put_strange(w, text, n);
+    put(w, "\"", 1);
+}
+
+static void
+put_number(Writer *w, json_int_t value)
+{
+    char digits[24], *at = digits + sizeof digits;
+    uint64_t left = value < 0 ? -(uint64_t)value : (uint64_t)value;
+
+    do
+        *--at = (char)('0' + left % 10);
+    while ((left /= 10) > 0);
+    if (value < 0)
+        *--at = '-';
+    put(w, at, (size_t)(digits + sizeof digits - at));
+}
+
+static void
+put_real(Writer *w, double value)
+{
+    char text[40];
+
+    if (value > -1e15 && value < 1e15 && (double)(int64_t)value == value) {
+        put_number(w, (json_int_t)value);
+        put(w, ".0", 2);
+        return;
+    }
+    g_ascii_formatd(text, sizeof text, "%.17g", value);
+    put(w, text, strlen(text));
+    if (strpbrk(text, ".e") == NULL)
+        put(w, ".0", 2);
+}
+
+static void
+new_line(Writer *w, unsigned depth)
+{
+    static const char blanks[] = "                                                                ";
+    size_t indent = w->flags & JSON_MAX_INDENT;
+
+    if (indent == 0)
+        return;
+    put(w, "\n", 1);
+    put(w, blanks, MIN(indent * depth, sizeof blanks - 1));
+}
+
+static void
+sort(const JsonMember **members, size_t n)
+{
+    for (size_t i = 1; i < n; i++) {
+        const JsonMember *one = members[i];
+        size_t k = i;
+        for (; k > 0 && strcmp(members[k - 1]->key, one->key) > 0; k--)
+            members[k] = members[k - 1];
+        members[k] = one;
+    }
+}
+
+static void
+write_members(Writer *w, const json_t *object, unsigned depth)
+{
+    size_t n = json_object_size(object), i = 0;
+    bool compact = (w->flags & JSON_COMPACT) != 0;
+    const JsonMember *few[64];
+    const JsonMember **members = n > G_N_ELEMENTS(few) ? g_new(const JsonMember *, n) : few;
+
+    for (const JsonMember *m = ((const JsonObject *)object)->first; m != NULL; m = m->next)
+        members[i++] = m;
+    if ((w->flags & JSON_SORT_KEYS) != 0)
+        sort(members, n);
+    for (i = 0; i < n; i++) {
+        if (i > 0)
+            put(w, ", ", compact || (w->flags & JSON_MAX_INDENT) != 0 ? 1 : 2);
+        new_line(w, depth + 1);
+        put_text(w, members[i]->key, members[i]->length, members[i]->plain);
+        put(w, ": ", compact ? 1 : 2);
+        write_value(w, members[i]->value, depth + 1);
+    }
+    if (n > 0)
+        new_line(w, depth);
+    if (members != few)
+        g_free(members);
+}
+
+static void
+write_items(Writer *w, const json_t *array, unsigned depth)
+{
+    bool plain = (w->flags & (JSON_COMPACT | JSON_MAX_INDENT)) == 0;
+    size_t n = json_array_size(array);
+
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0)
+            put(w, ", ", plain ? 2 : 1);
+        new_line(w, depth + 1);
+        write_value(w, json_array_get(array, i), depth + 1);
+    }
+    if (n > 0)
+        new_line(w, depth);
+}
+
+static void
+write_value(Writer *w, const json_t *json, unsigned depth)
+{
+    switch (json_typeof(json)) {
+    case JSON_OBJECT:
+        put(w, "{", 1);
+        write_members(w, json, depth);
+        put(w, "}", 1);
+        return;
+    case JSON_ARRAY:
+        put(w, "[", 1);
+        write_items(w, json, depth);
+        put(w, "]", 1);
+        return;
+    case JSON_STRING:
+        put_text(w, json_string_value(json), json_string_length(json),
+                 ((const JsonText *)json)->plain);
+        return;
+    case JSON_INTEGER:
+        put_number(w, json_integer_value(json));
+        return;
+    case JSON_TRUE:
+        put(w, "true", 4);
+        return;
+    case JSON_FALSE:
+        put(w, "false", 5);
+        return;
+    case JSON_REAL:
+        put_real(w, json_real_value(json));
+        return;
+    case JSON_NULL:
+    default:
+        put(w, "null", 4);
+        return;
+    }
+}
+
+char *
+json_dumps(const json_t *json, size_t flags)
+{
+    Writer w = { .flags = flags };
+
+    if (!json_is_object(json) && !json_is_array(json) && (flags & JSON_ENCODE_ANY) == 0)
+        return NULL;
+    write_value(&w, json, 0);
+    put(&w, "", 1);
+    return w.text;
+}
