@@ -236,9 +236,9 @@ install_hook(const char *hooks_dir, const char *config_file, GError **error)
 
     if (!hookfile_install(hooks_dir, program, absolute, &first, error))
         return false;
-    printf("installed %s/qemu.d/livemerge and %s/livemerge-hook: libvirt asks before it starts a "
-           "VM\n%s",
-           hooks_dir, hooks_dir,
+    printf("installed %s/qemu.d/livemerge, %s/daemon.d/livemerge and %s/livemerge-hook: libvirt "
+           "asks before it starts a VM, and finds every VM again when it starts itself\n%s",
+           hooks_dir, hooks_dir, hooks_dir,
            first ? "it is the first hook: restart libvirtd once, or it is not seen (systemctl "
                    "restart libvirtd; running VMs go on)\n"
                  : "");

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
  * livemerge-hook [--config FILE] VM OPERATION SUBOPERATION EXTRA
+ * livemerge-hook --libvirtd-starts [FOLDER]
  *
  * The start guard: libvirt runs it (by way of hooks/qemu.d/livemerge) with the domain's XML on
  * standard input before it starts a VM. Exit 1 with a reason on standard error refuses the start;
  * everything else lets it go on. See src/hook/hook.h.
+ *
+ * And libvirtd runs it (hooks/daemon.d/livemerge) before it reads what an earlier one has noted of
+ * VMs that run: a note that it would refuse is mended.
  */
 #include "base/text.h"
 #include "hook/hook.h"
@@ -75,6 +79,17 @@ may_start(const char *config)
     return refusal == NULL;
 }
 
+static void
+tell_mended(const char *path, const GError *error, void *data)
+{
+    (void)data;
+    if (error != NULL)
+        syslog(LOG_WARNING, "libvirt's note of a VM that runs: %s", error->message);
+    else
+        syslog(LOG_NOTICE, "libvirtd would not have read %s and would have lost the VM: mended",
+               path);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -83,6 +98,11 @@ main(int argc, char **argv)
 
     if (argc > 1 && strcmp(argv[1], "--version") == 0) {
         puts("livemerge-hook " LIVEMERGE_VERSION);
+        return 0;
+    }
+    if (argc > 1 && strcmp(argv[1], "--libvirtd-starts") == 0) {
+        openlog("livemerge-hook", LOG_PID, LOG_DAEMON);
+        hv_mend_status_files(argc > 2 ? argv[2] : HV_STATUS_DIR, tell_mended, NULL);
         return 0;
     }
     if (argc > 2 && strcmp(argv[1], "--config") == 0) {

@@ -16,6 +16,12 @@ script_file(const char *hooks_dir)
 }
 
 static char *
+daemon_file(const char *hooks_dir)
+{
+    return g_build_filename(hooks_dir, "daemon.d", "livemerge", NULL);
+}
+
+static char *
 program_file(const char *hooks_dir)
 {
     return g_build_filename(hooks_dir, "livemerge-hook", NULL);
@@ -37,6 +43,15 @@ script_text(const char *config_file)
         "[ $? -ne 1 ]\n",
         quoted != NULL ? "--config " : "", quoted != NULL ? quoted : "", quoted != NULL ? " " : "");
 }
+
+static const char daemon_text[] =
+    "#!/bin/sh\n" MARK ": mends what libvirtd would refuse to read of VMs that run.\n"
+    "# Made by livemerge-agent --install-hook; livemerge-agent --remove-hook takes it away.\n"
+    "[ \"$2\" = start ] || exit 0\n"
+    "program=${0%/daemon.d/*}/livemerge-hook\n"
+    "[ -x \"$program\" ] || exit 0\n"
+    "\"$program\" --libvirtd-starts\n"
+    "exit 0\n";
 
 /* True also if there is none. */
 static bool
@@ -74,8 +89,11 @@ has_hooks(const char *hooks_dir)
 static bool
 put(const char *path, const char *content, size_t length, GError **error)
 {
+    g_autofree char *folder = g_path_get_dirname(path);
     g_autoptr(GError) problem = NULL;
 
+    if (g_mkdir_with_parents(folder, 0755) < 0)
+        return error_set_errno(error, "creating %s", folder);
     return g_file_set_contents_full(path, content, (gssize)length, G_FILE_SET_CONTENTS_CONSISTENT,
                                     0755, &problem) ||
            error_set(error, ERR_STORAGE, "%s", problem->message);
@@ -86,33 +104,33 @@ hookfile_install(const char *hooks_dir, const char *program, const char *config_
                  bool *ret_first, GError **error)
 {
     g_autofree char *script = script_file(hooks_dir);
+    g_autofree char *daemon = daemon_file(hooks_dir);
     g_autofree char *copy = program_file(hooks_dir);
-    g_autofree char *folder = g_path_get_dirname(script);
     g_autofree char *text = script_text(config_file);
     g_autofree char *content = NULL;
     g_autoptr(GError) problem = NULL;
     size_t length = 0;
 
-    if (!is_ours(script, error))
+    if (!is_ours(script, error) || !is_ours(daemon, error))
         return false;
     if (!g_file_get_contents(program, &content, &length, &problem))
         return error_set(error, ERR_NOT_FOUND, "%s", problem->message);
-    if (g_mkdir_with_parents(folder, 0755) < 0)
-        return error_set_errno(error, "creating %s", folder);
     *ret_first = !has_hooks(hooks_dir);
     /* the program first: a script without it does nothing */
-    return put(copy, content, length, error) && put(script, text, strlen(text), error);
+    return put(copy, content, length, error) && put(script, text, strlen(text), error) &&
+           put(daemon, daemon_text, strlen(daemon_text), error);
 }
 
 bool
 hookfile_remove(const char *hooks_dir, bool *ret_was, GError **error)
 {
     g_autofree char *script = script_file(hooks_dir);
+    g_autofree char *daemon = daemon_file(hooks_dir);
     g_autofree char *copy = program_file(hooks_dir);
-    const char *const files[] = { script, copy };
+    const char *const files[] = { script, daemon, copy };
 
     *ret_was = false;
-    if (!is_ours(script, error))
+    if (!is_ours(script, error) || !is_ours(daemon, error))
         return false;
     for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
         if (g_unlink(files[i]) == 0)

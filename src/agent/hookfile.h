@@ -4,6 +4,7 @@
  *
  *     HOOKS/qemu.d/livemerge   a few lines of shell that libvirt (6.5 or newer) runs beside the
  *                              hooks of others, whose files are never touched
+ *     HOOKS/daemon.d/livemerge the same for libvirtd's own start
  *     HOOKS/livemerge-hook     a copy of the program. Here, since libvirtd may be confined to run
  *                              hooks from this directory only (Debian's AppArmor profile)
  *

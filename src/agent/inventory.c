@@ -515,7 +515,7 @@ look(Agent *agent, AgentVm *entry, bool closely, HvDomain **ret_hv, GError **err
     /* its definition may name an old leaf: nothing is written down */
     if (hv->state == VM_UNKNOWN) {
         g_free(vm->unmanaged);
-        vm->unmanaged = g_strdup(HV_LOST);
+        vm->unmanaged = g_strdup(hv_why_unknown(hv));
         publish(agent, entry, vm);
         return true;
     }

@@ -236,7 +236,8 @@ merge_life(const Operation *op, const HvDomain *hv, GError **error)
 {
     if (hv->instance == NULL && hv->state != VM_DOWN) {
         error_set(error, ERR_BUSY, "VM '%s': %s", hv->name,
-                  hv->state == VM_UNKNOWN ? HV_LOST : "it is starting or stopping just now");
+                  hv->state == VM_UNKNOWN ? hv_why_unknown(hv)
+                                          : "it is starting or stopping just now");
         return LIFE_UNCLEAR;
     }
     return merge_same_instance(op, hv) ? LIFE_SAME : LIFE_OTHER;

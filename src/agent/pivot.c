@@ -187,11 +187,21 @@ resume(Operation *op, GError **error)
     return true;
 }
 
+/* libvirt says nothing of a VM that it has lost: it may stand still all the same. */
+static bool
+is_seen(const HvDomain *hv, GError **error)
+{
+    return hv->state != VM_UNKNOWN ||
+           error_set(error, ERR_BUSY, "VM '%s': %s", hv->name, hv_why_unknown(hv));
+}
+
 bool
 pivot_unsuspend(Operation *op, const HvDomain *hv, GError **error)
 {
     if (json_object_get(op->row.data, "pivoting") == NULL)
         return true;
+    if (!is_seen(hv, error))
+        return false;
     if (hv->state != VM_PAUSED || g_strcmp0(hv->instance, op_data(op, "instance")) != 0) {
         op_remember(op, "pivoting", NULL); /* it runs already, or is another instance */
         return true;
@@ -277,6 +287,8 @@ static bool
 pick_up(Operation *op, const HvDomain *domain, ChainState state, bool *ret_go_on, GError **error)
 {
     *ret_go_on = false;
+    if (!is_seen(domain, error))
+        return false;
     if (state == CHAIN_AFTER) {
         if (json_object_get(op->row.data, "pivoting") != NULL &&
             (domain->state != VM_PAUSED ||

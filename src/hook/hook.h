@@ -3,7 +3,8 @@
  * The parts of livemerge-hook, which libvirt runs before it starts a VM.
  *
  * Promise: it never calls libvirt, which waits for it and holds the VM meanwhile; it changes
- * nothing; whatever goes wrong with it lets the VM start. It is meant to be small and quick, so it
+ * nothing (but what hv_mend_status_files() mends when libvirtd itself starts); whatever goes wrong
+ * with it lets the VM start. It is meant to be small and quick, so it
  * speaks its one HTTP call itself: loading libcurl would take longer than all the rest.
  *
  * Threads: one.

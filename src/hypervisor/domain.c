@@ -5,6 +5,7 @@
 #include "hypervisor/connection.h"
 #include "hypervisor/edit.h"
 #include "hypervisor/instance.h"
+#include "hypervisor/status.h"
 
 #include <libvirt/virterror.h>
 
@@ -211,9 +212,9 @@ find_instance(Libvirt *self, const char *vm_id)
 /* A libvirtd that was killed can come back without a VM that runs: it refuses a status file that it
  * has itself written right after a pivot, and takes the VM for off, on its old leaf (seen with
  * libvirt 9.0). It comes back with a new connection, so its word is compared with the processes
- * that were there then. */
-static bool
-is_surely_off(Libvirt *self, const char *vm_id)
+ * that were there then. The instance; NULL = it is off indeed. */
+static char *
+find_hidden(Libvirt *self, const char *vm_id)
 {
     g_mutex_lock(&self->lock);
     if (self->processes == NULL)
@@ -221,13 +222,13 @@ is_surely_off(Libvirt *self, const char *vm_id)
     bool ran = g_hash_table_contains(self->processes, vm_id);
     g_mutex_unlock(&self->lock);
 
-    g_autofree char *instance = ran ? instance_look(vm_id, NULL) : NULL;
+    char *instance = ran ? instance_look(vm_id, NULL) : NULL;
     if (instance != NULL)
-        return false;
+        return instance;
     WITH_LOCK(&self->lock);
     if (ran && self->processes != NULL)
         g_hash_table_remove(self->processes, vm_id);
-    return true;
+    return NULL;
 }
 
 static char *
@@ -333,7 +334,7 @@ look_once(Libvirt *self, virDomainPtr domain, const char *vm_id, bool *ret_torn,
     }
     look->state = map_state(domain, state, reason, &look->state_detail);
     bool active = look->state != VM_DOWN;
-    bool hidden = !active && !is_surely_off(self, vm_id);
+    g_autofree char *hidden = active ? NULL : find_hidden(self, vm_id);
     if (active)
         look->instance = find_instance(self, vm_id);
     if (!read_definitions(domain, look, active, error) ||
@@ -348,9 +349,9 @@ look_once(Libvirt *self, virDomainPtr domain, const char *vm_id, bool *ret_torn,
     look->has_managed_save = saved > 0;
     if (!active && look->has_managed_save)
         look->state = VM_SUSPENDED;
-    if (hidden) {
+    if (hidden != NULL) {
         look->state = VM_UNKNOWN;
-        look->state_detail = g_strdup("lost");
+        look->state_detail = g_strdup(status_mend_lost(look->name, hidden) ? "mended" : "lost");
     }
 
     g_autofree char *instance_now = active ? find_instance(self, vm_id) : NULL;

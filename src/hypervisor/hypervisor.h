@@ -51,7 +51,7 @@ typedef struct {
     char *id; /* UUID */
     char *name;
     VmState state;
-    char *state_detail; /* "eio", "enospc", NULL */
+    char *state_detail; /* "eio", "enospc"; of VM_UNKNOWN: "lost", "mended"; NULL */
     bool persistent;
     char *instance;  /* "PID.STARTTIME" of QEMU; NULL = not running */
     uint64_t memory; /* bytes */
@@ -67,10 +67,7 @@ typedef struct {
     gint shared;              /* owners beside the first */
 } HvDomain;
 /* What is to be said of a VM whose state is VM_UNKNOWN. */
-#define HV_LOST                                                                                   \
-    "libvirt takes it for off, but its QEMU runs (libvirtd was killed and has lost it). Nothing " \
-    "is "                                                                                         \
-    "lost. Shut it down from inside, or end that process; then start it again"
+const char *hv_why_unknown(const HvDomain *domain);
 
 HvDomain *hv_domain_new(void);
 /* One owner more of what nobody changes any more; each calls hv_domain_free(). */
@@ -233,3 +230,12 @@ bool hv_parse_domain(const char *xml, HvDomain *domain, GPtrArray **ret_disks, G
 /* The XML edit behind redefine(); the caller frees it with g_free. */
 char *hv_edit_sources(const char *xml, const char *const *targets, const char *const *sources,
                       const char *const *formats, unsigned n, GError **error);
+
+/* Where libvirt notes what it must know of the VMs that run, if it is killed: NAME.xml each. */
+#define HV_STATUS_DIR "/run/libvirt/qemu"
+/* Such a note, mended where libvirt would refuse it and so lose the VM (status.c); g_free(). */
+char *hv_mend_status(const char *xml, GError **error);
+/* All notes of a folder, before a libvirtd reads them. Calls each for those that were mended
+ * (error NULL) or cannot be; the others are not touched. */
+typedef void (*HvMendFunc)(const char *path, const GError *error, void *data);
+void hv_mend_status_files(const char *folder, HvMendFunc each, void *data);

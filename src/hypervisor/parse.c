@@ -60,6 +60,17 @@ hv_domain_free(HvDomain *domain)
     g_free(domain);
 }
 
+const char *
+hv_why_unknown(const HvDomain *domain)
+{
+    if (g_strcmp0(domain->state_detail, "mended") == 0)
+        return "libvirt takes it for off, but its QEMU runs (libvirtd was killed and could not "
+               "read its note of the VM, which has been mended). Nothing is lost. Restart libvirtd "
+               "(systemctl restart libvirtd), which disturbs no VM and takes this one back";
+    return "libvirt takes it for off, but its QEMU runs (libvirtd was killed and has lost it). "
+           "Nothing is lost. Shut it down from inside, or end that process; then start it again";
+}
+
 HvDisk *
 hv_domain_disk(const HvDomain *domain, const char *target)
 {

@@ -423,6 +423,7 @@ test_hookfile(void)
     g_autofree char *program = in(folder, "program");
     g_autofree char *copy = in(hooks, "livemerge-hook");
     g_autofree char *script = in(hooks, "qemu.d/livemerge");
+    g_autofree char *daemon = in(hooks, "daemon.d/livemerge");
     g_autoptr(GError) error = NULL;
     g_autofree char *text = NULL;
     bool first = false, was = true;
@@ -463,9 +464,21 @@ test_hookfile(void)
         g_assert_cmpstr(out, ==, rows[i].out);
     }
 
+    /* as libvirtd calls it at its own start and end: nothing is refused */
+    static const char *const starts[][2] = { { "- start - start", "--libvirtd-starts\n" },
+                                             { "- shutdown - shutdown", "" } };
+    for (size_t i = 0; i < G_N_ELEMENTS(starts); i++) {
+        g_autofree char *line = g_strdup_printf("CODE=1 exec %s %s", daemon, starts[i][0]);
+        char *argv[] = { (char *)"sh", (char *)"-c", line, NULL };
+        g_autofree char *out = NULL;
+        g_assert_cmpint(WEXITSTATUS(run(folder, argv, &out)), ==, 0);
+        g_assert_cmpstr(out, ==, starts[i][1]);
+    }
+
     g_assert_true(hookfile_remove(hooks, &was, &error));
     g_assert_true(was);
     g_assert_false(g_file_test(script, G_FILE_TEST_EXISTS));
+    g_assert_false(g_file_test(daemon, G_FILE_TEST_EXISTS));
     g_assert_false(g_file_test(copy, G_FILE_TEST_EXISTS));
 
     /* somebody else's */

@@ -928,6 +928,40 @@ test_pivot_in_doubt(void)
     g_assert_cmpstr(state, ==, "done");
 }
 
+/* libvirtd comes back without the VM, whose definition names the new leaf or still the old one:
+ * that it is suspended by us is not forgotten meanwhile. */
+static void
+test_pivot_of_a_lost_vm(void)
+{
+    for (unsigned defined = 0; defined < 2; defined++) {
+        g_autoptr(Host) host = host_new(true);
+        FakeDisk *disk = &host->fake.disks[0];
+
+        fault_arm(-1);
+        host->fake.dies_in_pivot = true;
+        operation_start(host, &cases[3]);
+        json_decref(wait_for_step(host, "pivot"));
+        agent_end(host);
+        host->fake.dies_in_pivot = host->fake.away = false;
+        g_autofree char *old = g_strdup(disk->stored);
+        g_assert_true(fake_job_pivot(&host->fake.hv, FAKE_VM, "vda", NULL));
+        if (defined == 0)
+            fake_set(&disk->stored, old);
+        host->fake.lost = true;
+        agent_begin(host);
+        for (unsigned i = 0; i < 3; i++) {
+            g_autoptr(json_t) op = wait_for_step(host, "pivot");
+            g_assert_nonnull(strstr(json_text(op, "waiting_for"), "its QEMU runs"));
+            agent_kick(host->agent, FAKE_VM);
+        }
+        g_assert_true(host->fake.paused);
+        host->fake.lost = false;
+        agent_kick(host->agent, FAKE_VM);
+        g_autofree char *state = assert_whole(host, &cases[3]);
+        g_assert_cmpstr(state, ==, "done");
+    }
+}
+
 /* Somebody else's job on the disk is not taken for ours, and not touched. */
 static void
 test_foreign_job(void)
@@ -1016,6 +1050,7 @@ main(int argc, char **argv)
     g_test_add_func("/inventory/users-without-vm", test_users_without_vm);
     g_test_add_func("/merge/paused-by-user", test_paused_by_user);
     g_test_add_func("/merge/pivot-in-doubt", test_pivot_in_doubt);
+    g_test_add_func("/merge/pivot-of-a-lost-vm", test_pivot_of_a_lost_vm);
     g_test_add_func("/merge/foreign-job", test_foreign_job);
     g_test_add_func("/merge/cancel", test_cancel_a_running_job);
     g_test_add_func("/snapshot/refused", test_snapshot_refused);

@@ -41,6 +41,7 @@ typedef struct {
     ErrorCode refuse_snapshot; /* the switch is refused; 0 = not */
     unsigned refuse_redefines; /* so many times */
     bool dies_in_pivot;
+    bool lost;             /* libvirt takes it for off, and look() has found its QEMU */
     bool dies_in_snapshot; /* libvirtd goes away in the call */
     bool endless;          /* internal jobs do not end */
     FakeDisk disks[FAKE_DISKS];
@@ -153,6 +154,7 @@ fake_look(Hypervisor *hv, const char *vm_id, GError **error)
 {
     FAKE_ENTER(NULL)
     HvDomain *domain = hv_domain_new();
+    bool live = fake->running && !fake->lost;
 
     domain->id = g_strdup(vm_id);
     domain->name = g_strdup("web1");
@@ -162,7 +164,9 @@ fake_look(Hypervisor *hv, const char *vm_id, GError **error)
     domain->has_managed_save = fake->saved && !fake->running;
     if (domain->has_managed_save)
         domain->state = VM_SUSPENDED;
-    if (fake->running)
+    if (fake->lost)
+        domain->state = VM_UNKNOWN;
+    else if (fake->running)
         domain->instance = g_strdup_printf("%u.7", 1000 + fake->instance);
     domain->xml = g_strdup("<domain/>");
     domain->inactive_xml = g_strdup("<domain/>");
@@ -172,8 +176,7 @@ fake_look(Hypervisor *hv, const char *vm_id, GError **error)
     domain->inactive = g_ptr_array_new_with_free_func((GDestroyNotify)hv_disk_free);
     for (unsigned i = 0; i < FAKE_DISKS; i++) {
         FakeDisk *disk = &fake->disks[i];
-        g_ptr_array_add(domain->disks, fake_hv_disk(disk, fake->running ? disk->live : disk->stored,
-                                                    fake->running));
+        g_ptr_array_add(domain->disks, fake_hv_disk(disk, live ? disk->live : disk->stored, live));
         g_ptr_array_add(domain->inactive, fake_hv_disk(disk, disk->stored, false));
     }
     return domain;
@@ -345,7 +348,7 @@ static inline bool
 fake_resume(Hypervisor *hv, const char *vm_id, GError **error)
 {
     FAKE_ENTER(false)
-    if (!fake->running)
+    if (!fake->running || fake->lost)
         return error_set(error, ERR_HYPERVISOR, "the domain is not running");
     fake->resumes++;
     fake->paused = false;
