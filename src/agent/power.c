@@ -55,7 +55,7 @@ known(Operation *op, GError **error)
     g_autoptr(HvDomain) hv = op_connected(op, error) ? op_hv(op, error) : NULL;
 
     if (hv != NULL && hv->state == VM_UNKNOWN) {
-        error_set(error, ERR_UNREACHABLE, "VM '%s': " HV_LOST, hv->name);
+        error_set(error, ERR_UNREACHABLE, "VM '%s': %s", hv->name, hv_why_unknown(hv));
         return NULL;
     }
     return g_steal_pointer(&hv);

@@ -409,6 +409,44 @@ test_compressed(void)
     g_assert_cmpuint(refused, >, 0);
 }
 
+/* What was reserved of a raw volume and never written is a hole to some file systems until somebody
+ * reads it, and then data: it is no difference. What is one is found all the same. */
+static void
+test_reserved(void)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(file_systems); i++) {
+        const char *folder = file_systems[i].folder;
+        if (folder == NULL)
+            continue;
+        g_autofree char *raw = in(folder, "raw"), *dest = in(folder, "new");
+        Qcow2Source source = { raw, "raw" };
+        Qcow2Build build = {
+            .layers = &source, .n = 1, .dest = dest, .mode = 0600, .uid = -1, .gid = -1
+        };
+        g_autoptr(GError) error = NULL;
+        g_autofree char *buffer = g_malloc(400 * 1024);
+
+        MUST(folder, "truncate -s 2M raw");
+        MUST(folder, "fallocate -n -o 512K -l 512K raw");
+        poke(raw, 64 * 1024, 4, 0x12345678);
+        MUST(folder, "sync raw");
+        qcow2_build(&build, NULL, &error);
+        g_assert_no_error(error);
+        autofd int fd = open(raw, O_RDWR | O_CLOEXEC);
+        g_assert_cmpint(pread(fd, buffer, 400 * 1024, 512 * 1024), ==, 400 * 1024);
+        qcow2_same_map(&source, 1, dest, NULL, NULL, NULL, &error);
+        g_assert_no_error(error);
+
+        memset(buffer, 7, 8192);
+        g_assert_cmpint(pwrite(fd, buffer, 8192, 900 * 1024), ==, 8192);
+        g_assert_false(qcow2_same_map(&source, 1, dest, NULL, NULL, NULL, &error));
+        g_assert_error(error, ERR, ERR_CORRUPT);
+        g_assert_nonnull(strstr(error->message, "at byte 921600 of the disk"));
+        unlink(dest);
+        unlink(raw);
+    }
+}
+
 /* What cannot be carried over is said by name. */
 static void
 test_uncarried(void)
@@ -435,6 +473,7 @@ main(int argc, char **argv)
     enter_file_systems();
     g_test_add_func("/qcow2/qemu/chains", test_chains);
     g_test_add_func("/qcow2/qemu/compressed", test_compressed);
+    g_test_add_func("/qcow2/qemu/reserved", test_reserved);
     g_test_add_func("/qcow2/qemu/uncarried", test_uncarried);
     int status = g_test_run();
     leave_file_systems();
