@@ -86,7 +86,7 @@ class Subject:
             state = self.site.host.state(self.name)
             if state == "shut off":
                 self.site.host.virsh("start", self.name)
-            return state == "running"
+            return state == "running" and self.qmp.runs()  # libvirt may not have noticed yet that it died
 
         if self.runs and not self.qmp.runs():
             wait_for(runs, 60, f"VM {self.name} runs again", every=0.1)
