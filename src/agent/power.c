@@ -107,17 +107,69 @@ up_check(void *self, GError **error)
     return hv->state == VM_PAUSED && !json_flag(op->row.params, "paused") ? STEP_TODO : STEP_DONE;
 }
 
+/* The manifest of a VM that previews a snapshot with its memory, and has written nothing since:
+ * what it would write to is what the memory knows. NULL: it starts as any other, from what was
+ * saved of it later, if anything was. No manifest, or a bad one, is no reason not to start. */
+static Vm *
+with_memory(Operation *op, const HvDomain *hv)
+{
+    Domain *home = NULL;
+    g_autoptr(Vm) vm = hv->has_managed_save ? NULL : op_manifest(op, &home, NULL);
+    const Snapshot *snapshot;
+
+    if (vm == NULL || vm->preview == NULL || !vm->preview->memory)
+        return NULL;
+    snapshot = vm_snapshot(vm, vm->preview->snapshot);
+    if (snapshot == NULL || snapshot->memory == NULL)
+        return NULL;
+    for (guint i = 0; i < vm->preview->disks->len; i++) {
+        const PreviewDisk *part = vm->preview->disks->pdata[i];
+        const Disk *disk = vm_disk(vm, part->disk_id);
+        const Volume *leaf = disk != NULL ? disk_leaf(disk) : NULL;
+        if (leaf == NULL || !g_str_equal(leaf->id, part->leaf) || volume_holds_data(leaf->path))
+            return NULL;
+    }
+    return g_steal_pointer(&vm);
+}
+
+static bool
+restore(Operation *op, const Vm *vm, GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+    const char *memory = vm_snapshot(vm, vm->preview->snapshot)->memory;
+    guint n = vm->preview->disks->len;
+    g_autofree const char **targets = g_new0(const char *, n);
+    g_autofree const char **sources = g_new0(const char *, n);
+    g_autofree const char **formats = g_new0(const char *, n);
+
+    if (hv->ops->restore == NULL)
+        return error_set(error, ERR_UNSUPPORTED, "VMs cannot go on from memory here");
+    for (guint i = 0; i < n; i++) {
+        const PreviewDisk *part = vm->preview->disks->pdata[i];
+        const Disk *disk = vm_disk(vm, part->disk_id);
+        targets[i] = disk->target;
+        sources[i] = disk_leaf(disk)->path;
+        formats[i] = disk_leaf(disk)->format;
+    }
+    return hv->ops->restore(hv, op->row.vm_id, memory, targets, sources, formats, n,
+                            json_flag(op->row.params, "paused"), error);
+}
+
 /* libvirt's start guard asks this agent meanwhile, and need not wait for the VM's lock: its holder
  * waits here. */
 static bool
-start(Operation *op, GError **error)
+start(Operation *op, const HvDomain *domain, GError **error)
 {
     Hypervisor *hv = op->agent->hv;
 
     if (hv->ops->start == NULL)
         return error_set(error, ERR_UNSUPPORTED, "VMs cannot be started here");
+    g_autoptr(Vm) remembers = with_memory(op, domain);
+
     g_atomic_int_set(&op->entry->starting, 1);
-    bool done = hv->ops->start(hv, op->row.vm_id, json_flag(op->row.params, "paused"), error);
+    bool done = remembers != NULL
+                    ? restore(op, remembers, error)
+                    : hv->ops->start(hv, op->row.vm_id, json_flag(op->row.params, "paused"), error);
     g_atomic_int_set(&op->entry->starting, 0);
     return done;
 }
@@ -131,7 +183,7 @@ up_act(void *self, GError **error)
     if (hv == NULL)
         return false;
     if (hv->instance == NULL) {
-        if (!start(op, error))
+        if (!start(op, hv, error))
             return false;
     } else if (!no_pivot_is_open(op, error) ||
                !op->agent->hv->ops->resume(op->agent->hv, op->row.vm_id, error)) {

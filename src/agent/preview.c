@@ -92,6 +92,17 @@ disk_plan(const Operation *op, const Disk *disk, const Volume *base)
                      old->format);
 }
 
+/* Memory fits all disks as they were, and nothing else. */
+static bool
+has_memory(const Vm *vm, const Snapshot *snapshot, bool some_disks, GError **error)
+{
+    if (snapshot->memory == NULL || !g_file_test(snapshot->memory, G_FILE_TEST_EXISTS))
+        return error_set(error, ERR_REFUSED, "snapshot '%s' of VM '%s' has no memory",
+                         snapshot->name, vm->name);
+    return !some_disks ||
+           error_set(error, ERR_INVALID, "with memory all disks go back, not only some of them");
+}
+
 static bool
 make_plan(Operation *op, const Vm *vm, GError **error)
 {
@@ -102,6 +113,8 @@ make_plan(Operation *op, const Vm *vm, GError **error)
     if (snapshot == NULL)
         return error_set(error, ERR_NOT_FOUND, "VM '%s' has no snapshot %s", vm->name,
                          op_text(op, "snapshot_id"));
+    if (json_flag(op->row.params, "memory") && !has_memory(vm, snapshot, list != NULL, error))
+        return false;
     for (guint i = 0; i < vm->disks->len; i++) {
         const Disk *disk = vm->disks->pdata[i];
         if (!disk_is_managed(disk) || disk->read_only || (list != NULL && !is_listed(list, disk)))
@@ -216,7 +229,10 @@ begin_preview(const Operation *op, Vm *vm, GError **error)
                         volume_new(json_text(entry, "overlay_id"), json_text(entry, "overlay"),
                                    "qcow2", base->virtual_size));
     }
-    return vm_begin_preview(vm, op_text(op, "snapshot_id"), clock_wall_ms(), disks, leaves, error);
+    if (!vm_begin_preview(vm, op_text(op, "snapshot_id"), clock_wall_ms(), disks, leaves, error))
+        return false;
+    vm->preview->memory = json_flag(op->row.params, "memory");
+    return true;
 }
 
 static bool

@@ -74,6 +74,7 @@ go_back(Call *call, Reply *reply, BranchVerb verb, const Vm *vm, const char *sna
     const Snapshot *snapshot = vm_snapshot(vm, snapshot_id);
     g_autofree char *active = active_snapshot_id(vm);
     g_autoptr(GPtrArray) disks = NULL;
+    bool memory = false;
 
     if (g_str_equal(active, snapshot_id)) /* oVirt: 400, not what the table has */
         return error_set(error, ERR_INVALID,
@@ -82,11 +83,19 @@ go_back(Call *call, Reply *reply, BranchVerb verb, const Vm *vm, const char *sna
         return error_set(error, ERR_NOT_FOUND, "VM '%s' has no snapshot '%.40s'", vm->name,
                          snapshot_id);
     call->in_body = true;
-    if (!read_disks(call, vm, snapshot, &disks, error))
+    if (!body_flag(call->body, "restore_memory", &memory, error) ||
+        !read_disks(call, vm, snapshot, &disks, error))
         return false;
+    memory = memory && snapshot->memory != NULL; /* as oVirt: what is not there is not missed */
+    if (memory && verb == BRANCH_RESTORE)
+        return error_set(error, ERR_INVALID,
+                         "restore_memory: memory belongs to a preview; preview snapshot '%s' with "
+                         "it, and start the VM",
+                         snapshot->name);
     const BranchDeed what = { .vm_id = vm->id,
                               .snapshot_id = snapshot->id,
                               .disks = disks != NULL ? (const char *const *)disks->pdata : NULL,
+                              .memory = memory,
                               .correlation_id = call->correlation_id,
                               .user = call->user };
     g_autofree char *job_id = manager_snapshot_branch(call->manager, verb, &what, error);

@@ -104,6 +104,8 @@ snapshot_preview(Cli *cli, GError **error)
     if (body == NULL)
         return false;
     json_object_set_new(body, "snapshot", json_pack("{s:s}", "id", doc_text(chosen, "id")));
+    json_object_set_new(body, "restore_memory",
+                        json_boolean(option_given(cli->options, OPT_MEMORY)));
     g_autofree char *path = remote_path("vms/%s/previewsnapshot", doc_text(vm, "id"));
     g_autofree char *text = g_strdup_printf("VM '%s' previews snapshot '%s': start it and look. "
                                             "Then keep it (livemerge snapshot commit) "

@@ -35,7 +35,7 @@ const OptionRow option_rows[OPT_LAST] = {
     [OPT_VERSION]   = { "version",   0,   VALUE_NONE,   NULL,      NULL,
                         "show the version" },
     [OPT_MEMORY]    = { "memory",    0,   VALUE_NONE,   NULL,      NULL,
-                        "save the memory of the running VM as well" },
+                        "save the memory of the running VM as well; preview: 'vm start' goes on from it" },
     [OPT_QUIESCE]   = { "quiesce",   0,   VALUE_CHOICE, "MODE",    quiesce_words,
                         "freeze the guest's file systems: no, auto (if its agent answers), require" },
     [OPT_DISK]      = { "disk",      0,   VALUE_DISK,   "DISK",    NULL,
@@ -97,7 +97,7 @@ const Command commands[] = {
       "The VM's present state and all other snapshots keep their content. Several snapshots\n"
       "are deleted in one operation. Asks first; without a terminal -y is needed." },
     { "snapshot", "rename", "vsn", 0, snapshot_rename, "give a snapshot another name", NULL },
-    { "snapshot", "preview", "vs", OPTION(OPT_DISK), snapshot_preview,
+    { "snapshot", "preview", "vs", OPTION(OPT_DISK) | OPTION(OPT_MEMORY), snapshot_preview,
       "try a snapshot on a VM that is off; nothing is lost",
       "The VM gets a new volume above the snapshot's and can be started from it; what it was stays\n"
       "beside it. \"commit\" keeps the preview, \"undo\" goes back." },

@@ -2,9 +2,9 @@
  *
  * Trying a snapshot, keeping it and going back: operations of the agent one after another.
  *
- * params: snapshot_id, snapshots: [the same], names, disks (ids; absent = all), host, vm_name,
- * user. data: the calls "preview", "commit", "undo", "delete"; left: [path...] to be deleted;
- * not_deleted: why some of them stay.
+ * params: snapshot_id, snapshots: [the same], names, disks (ids; absent = all), memory, host,
+ * vm_name, user. data: the calls "preview", "commit", "undo", "delete"; left: [path...] to be
+ * deleted; not_deleted: why some of them stay.
  *
  * What the branch that goes leaves behind is deleted in the end. A file that cannot be deleted
  * (somebody else stands on it) is no failure: the VM is as it should be, and the doctor knows of
@@ -40,6 +40,8 @@ call_act(Flow *flow, const char *key, const char *kind, GError **error)
 
     if (disks != NULL && g_str_equal(key, PREVIEW))
         json_object_set(body, "disks", disks);
+    if (g_str_equal(key, PREVIEW))
+        json_object_set_new(body, "memory", json_boolean(json_flag(flow->row->params, "memory")));
     return call_begin_act(flow, key, body, error);
 }
 

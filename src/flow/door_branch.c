@@ -14,6 +14,8 @@ begin(Manager *m, const char *kind, const BranchDeed *what, const Vm *vm, const 
     json_object_set_new(params, "snapshot_id", json_string(snapshot->id));
     json_object_set_new(params, "snapshots", json_pack("[s]", snapshot->id));
     json_object_set_new(params, "names", json_pack("[s]", snapshot->name));
+    if (what->memory)
+        json_object_set_new(params, "memory", json_true());
     if (disks != NULL)
         json_object_set(params, "disks", disks);
     return door_begin(m, flow_row_new(kind, vm->id, NULL, params), what->correlation_id,

@@ -99,6 +99,7 @@ typedef struct {
     const char *vm_id;
     const char *snapshot_id;  /* PREVIEW, RESTORE */
     const char *const *disks; /* the same: ids or targets; NULL = all */
+    bool memory;              /* PREVIEW: a start goes on from the snapshot's */
     const char *correlation_id;
     const char *user;
 } BranchDeed;

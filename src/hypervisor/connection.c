@@ -422,6 +422,7 @@ static const HypervisorOps libvirt_ops = {
     .suspend = domain_suspend,
     .resume = domain_resume,
     .start = power_start,
+    .restore = power_restore,
     .power = power_ask,
     .redefine = domain_redefine,
     .snapshot_records = snapshot_records,

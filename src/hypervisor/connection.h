@@ -77,6 +77,9 @@ bool domain_foreign_job(Hypervisor *hv, const char *vm_id, char **ret_job, GErro
 bool domain_suspend(Hypervisor *hv, const char *vm_id, GError **error);
 bool domain_resume(Hypervisor *hv, const char *vm_id, GError **error);
 bool power_start(Hypervisor *hv, const char *vm_id, bool paused, GError **error);
+bool power_restore(Hypervisor *hv, const char *vm_id, const char *memory,
+                   const char *const *targets, const char *const *sources,
+                   const char *const *formats, unsigned n, bool paused, GError **error);
 bool power_ask(Hypervisor *hv, const char *vm_id, HvPower how, GError **error);
 bool domain_redefine(Hypervisor *hv, const char *vm_id, const char *const *targets,
                      const char *const *sources, const char *const *formats, unsigned n,

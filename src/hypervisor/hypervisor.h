@@ -194,6 +194,11 @@ typedef struct {
     /* These two may be NULL: nothing is started or stopped here. start() also restores saved
      * memory; true when the VM runs already. libvirt asks our start guard meanwhile. */
     bool (*start)(Hypervisor *hv, const char *vm_id, bool paused, GError **error);
+    /* Starts a VM that is off from a snapshot's memory, with these leaves. The stored definition
+     * stays as it is. Also true if somebody else was faster. */
+    bool (*restore)(Hypervisor *hv, const char *vm_id, const char *memory,
+                    const char *const *targets, const char *const *sources,
+                    const char *const *formats, unsigned n, bool paused, GError **error);
     bool (*power)(Hypervisor *hv, const char *vm_id, HvPower how, GError **error);
 
     /* Rewrites the persistent definition so that the disks named have this source path and format,

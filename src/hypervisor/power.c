@@ -29,6 +29,35 @@ power_start(Hypervisor *hv, const char *vm_id, bool paused, GError **error)
     return false;
 }
 
+bool
+power_restore(Hypervisor *hv, const char *vm_id, const char *memory, const char *const *targets,
+              const char *const *sources, const char *const *formats, unsigned n, bool paused,
+              GError **error)
+{
+    g_autoptr(virDomain) domain = libvirt_domain(hv, vm_id, error);
+    virConnectPtr connect = domain != NULL ? virDomainGetConnect(domain) : NULL;
+    g_autofree char *edited = NULL;
+    g_autoptr(GError) why = NULL;
+
+    if (domain == NULL)
+        return false;
+    autolibc char *xml =
+        virDomainSaveImageGetXMLDesc(connect, memory, VIR_DOMAIN_SAVE_IMAGE_XML_SECURE);
+    if (xml == NULL)
+        return libvirt_refused(domain, error, "reading the memory in %s", memory);
+    /* what is in there names the volumes of that day */
+    if ((edited = hv_edit_sources(xml, targets, sources, formats, n, error)) == NULL)
+        return false;
+    if (virDomainRestoreFlags(connect, memory, edited,
+                              paused ? VIR_DOMAIN_SAVE_PAUSED : VIR_DOMAIN_SAVE_RUNNING) == 0)
+        return true;
+    libvirt_refused(domain, &why, "going on from the memory in %s", memory);
+    if (is_on(domain))
+        return true; /* somebody else was faster */
+    g_propagate_error(error, g_steal_pointer(&why));
+    return false;
+}
+
 static int
 ask(virDomainPtr domain, HvPower how, const char **ret_doing)
 {

@@ -87,6 +87,7 @@ static const Member preview_disk_members[] = {
 static const Member preview_members[] = {
     NEEDED(Preview, snapshot),
     NUMBER(Preview, date),
+    FLAG(Preview, memory),
     LIST(Preview, disks, preview_disk_shape),
     END,
 };

@@ -107,6 +107,7 @@ typedef struct {
 typedef struct {
     char *snapshot; /* id of the one that is tried */
     int64_t date;
+    bool memory;      /* a start goes on from the snapshot's, as long as the leaves are empty */
     GPtrArray *disks; /* of PreviewDisk; other disks stay on their line */
 } Preview;
 

@@ -52,7 +52,8 @@
  *                     quiesce: "no"|"auto"|"require"              → {quiesced, memory_size, pauses}
  *   snapshot-rename   snapshot_id, name
  *   snapshot-forget   snapshots: [id...]   entries (with no disks left) and memory volumes go
- *   snapshot-preview  snapshot_id, disks: [disk_id...] (absent = all managed): a VM that is off stands on a
+ *   snapshot-preview  snapshot_id, disks: [disk_id...] (absent = all managed), memory: bool (vm-start goes
+ *                     on from it, as long as nothing was written): a VM that is off stands on a
  *                     new leaf above that snapshot's volumes, beside the line that it had
  *   snapshot-commit   snapshot_id (that is previewed): the branch becomes the line
  *                     → {volumes_left: [path...] (the old line and its memory volumes, to be deleted)}

@@ -4,6 +4,7 @@
 import pytest
 
 from lm import items, pattern_is
+from lm.guest import verify_acked
 
 
 def refused(site, *words, code=4):
@@ -161,3 +162,27 @@ def test_guest_sees_it(site, vm):
     one.guest.connect()
     one.guest.compare("vda", 0, 4096, seed=2)
     site.cli("doctor", one.name)
+
+
+def test_memory(site, vm):
+    """The guest goes on at the instant of the snapshot, in the middle of what it did: nobody tells it to."""
+    one = vm(guest=True)
+    stream = one.guest.start_stream("vda")
+    one.guest.wait_acked(50)
+    one.snap("first", options=["--memory"])
+    one.guest.wait_acked(300)
+    site.host.virsh("destroy", one.name)
+    one.wait_status("down")
+    site.cli("snapshot", "preview", one.name, "first", "--memory")
+    site.cli("vm", "start", one.name)
+    stream.acked = 0
+    one.guest.connect()
+    one.guest.wait_acked(20)
+    one.guest.stop_stream("vda")
+    assert site.host.leaf(one.name, "vda") == site.host.leaf(one.name, "vda", inactive=True)
+    site.host.virsh("destroy", one.name)
+    one.wait_status("down")
+    verify_acked(one.chain()[-1], stream, site.work.path)
+    site.cli("doctor", one.name)
+    site.cli("snapshot", "undo", one.name, "-y")
+    assert one.names() == ["first"]

@@ -450,6 +450,43 @@ test_one_disk(void)
     MUST(host.disks, "qemu-img compare -q -f qcow2 -F raw %s a.2.gold", a);
 }
 
+/* A start goes on from the memory, until anything was written. */
+static void
+test_memory(void)
+{
+    g_auto(Host) host = { 0 };
+    json_t *params = of_snapshot(SNAP(3));
+
+    host_make(&host);
+    json_object_set_new(params, "memory", json_true());
+    DO(&host, OP, "snapshot-preview", params, "done");
+    DO(&host, OP2, "vm-start", json_object(), "done");
+    g_assert_true(g_str_has_suffix(host.fake.restored, "/a.2.memory"));
+    for (unsigned i = 0; i < FAKE_DISKS; i++)
+        g_assert_cmpstr(host.fake.disks[i].live, ==, host.fake.disks[i].stored);
+    *host.fake.restored = '\0';
+    fake_power_off(&host.fake);
+    host.fake.saved = true; /* what was saved later is what it goes on from */
+    DO(&host, SNAP(5), "vm-start", json_object(), "done");
+    g_assert_cmpstr(host.fake.restored, ==, "");
+    fake_power_off(&host.fake);
+    write_leaf(&host, 1, 99);
+    DO(&host, OP3, "vm-start", json_object(), "done");
+    g_assert_cmpstr(host.fake.restored, ==, "");
+    g_assert_true(host.fake.running);
+}
+
+static void
+test_no_memory(void)
+{
+    g_auto(Host) host = { 0 };
+    json_t *params = of_snapshot(SNAP(1));
+
+    host_make(&host);
+    json_object_set_new(params, "memory", json_true());
+    assert_fails(&host, OP, "snapshot-preview", params, "has no memory");
+}
+
 /* The host loses its power, and libvirt the definition that it had just written. */
 static void
 test_definition_is_lost(void)
@@ -584,6 +621,7 @@ stop_at(const char *kind, Sweep sweep, int n)
     }
     g_autoptr(json_t) ended = operation_wait(&host, OP);
     operation_ack(host.agent, OP, NULL);
+    operation_ack(host.agent, OP3, NULL); /* again: the fault may have hit the first */
     const char *state = ended != NULL ? json_text(ended, "state") : "unknown";
     unsigned layer = layer_now(&host, 1);
     g_autoptr(Vm) vm = stored_vm(&host);
@@ -626,6 +664,8 @@ main(int argc, char **argv)
     g_test_add_func("/branch/commit", test_commit);
     g_test_add_func("/branch/refused", test_refused);
     g_test_add_func("/branch/one-disk", test_one_disk);
+    g_test_add_func("/branch/memory", test_memory);
+    g_test_add_func("/branch/no-memory", test_no_memory);
     g_test_add_func("/branch/definition-is-lost", test_definition_is_lost);
     g_test_add_func("/branch/started-from-old-leaf", test_started_from_old_leaf);
     g_test_add_data_func("/branch/stop-anywhere/preview", "snapshot-preview", test_stop_anywhere);

@@ -42,6 +42,7 @@ typedef struct {
     /* how to misbehave */
     const char *hold;      /* operations of this kind do not end by themselves */
     const char *fail_disk; /* merges of this disk (target) fail */
+    const char *fail_kind; /* operations of this kind fail */
     bool mismatch;         /* and that because the content check found a difference */
     bool plan_slow;        /* questions for a plan get no answer while this is set */
     const char *plan_code; /* questions for a plan are answered with this error */
@@ -179,16 +180,18 @@ fake_merge(FakeAgent *a, const FakeOperation *op)
 static json_t *
 fake_delete_volumes(FakeAgent *a, const FakeOperation *op)
 {
-    Disk *disk = vm_disk(a->vm, json_text(op->body, "disk_id"));
+    const Disk *disk = vm_disk(a->vm, json_text(op->body, "disk_id"));
     json_t *volumes = json_object_get(op->body, "volumes"), *path;
     size_t i;
 
-    g_assert_cmpstr(json_text(op->body, "instance"), ==, a->vm->instance);
+    g_assert_cmpstr(json_text(op->body, "instance"), ==, disk != NULL ? a->vm->instance : NULL);
     g_assert_cmpuint(json_array_size(volumes), >, 0);
-    g_string_append_printf(a->log, "delete %s", disk->target);
+    g_string_append_printf(a->log, "delete %s", disk != NULL ? disk->target : "all");
     json_array_foreach (volumes, i, path) {
-        /* never one that the chain needs */
-        g_assert_null(disk_volume_by_path(disk, json_string_value(path)));
+        /* never one that a chain needs */
+        for (guint k = 0; k < a->vm->disks->len; k++)
+            g_assert_null(disk_volume_by_path(a->vm->disks->pdata[k], json_string_value(path)));
+        vm_remove_leftover(a->vm, json_string_value(path));
         g_string_append_printf(a->log, " %s", json_string_value(path));
     }
     g_string_append(a->log, ";");
@@ -272,6 +275,43 @@ fake_power(FakeAgent *a, const FakeOperation *op)
     return json_object();
 }
 
+static json_t *
+fake_left(const GPtrArray *left)
+{
+    json_t *list = json_array();
+
+    for (guint i = 0; i < left->len; i++)
+        json_array_append_new(list, json_string(left->pdata[i]));
+    return json_pack("{s:o}", "volumes_left", list);
+}
+
+/* What the agent does to its manifest; none of it twice. */
+static json_t *
+fake_branch(FakeAgent *a, const FakeOperation *op)
+{
+    const char *kind = json_text(op->body, "kind"), *id = json_text(op->body, "snapshot_id");
+    g_autoptr(GPtrArray) leaves = g_ptr_array_new_with_free_func((GDestroyNotify)volume_free);
+    g_autoptr(GPtrArray) left = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GError) error = NULL;
+    bool ok;
+
+    g_string_append_printf(a->log, "%s %s%s;", kind, vm_snapshot(a->vm, id)->name,
+                           json_flag(op->body, "memory") ? " memory" : "");
+    for (guint i = 0; i < a->vm->disks->len; i++) {
+        g_autofree char *leaf = g_strdup_printf("%s-try", ((Disk *)a->vm->disks->pdata[i])->target);
+        g_autofree char *path = g_strdup_printf("/%s.qcow2", leaf);
+        g_ptr_array_add(leaves, volume_new(leaf, path, "qcow2", 1 << 20));
+    }
+    g_assert_cmpint(a->vm->preview == NULL, ==, g_str_equal(kind, "snapshot-preview"));
+    ok = g_str_equal(kind, "snapshot-preview")
+             ? vm_begin_preview(a->vm, id, 1000, a->vm->disks, leaves, &error)
+         : g_str_equal(kind, "snapshot-commit") ? vm_commit_preview(a->vm, left, &error)
+                                                : vm_undo_preview(a->vm, left, &error);
+    g_assert_no_error(error);
+    g_assert_true(ok);
+    return fake_left(left);
+}
+
 static bool
 fake_fails(const FakeAgent *a, const FakeOperation *op)
 {
@@ -279,6 +319,8 @@ fake_fails(const FakeAgent *a, const FakeOperation *op)
                            ? vm_disk(a->vm, json_text(op->body, "disk_id"))
                            : NULL;
 
+    if (g_strcmp0(a->fail_kind, json_text(op->body, "kind")) == 0)
+        return true;
     return a->fail_disk != NULL && disk != NULL && g_str_equal(disk->target, a->fail_disk) &&
            g_str_equal(json_text(op->body, "kind"), "merge");
 }
@@ -304,8 +346,12 @@ fake_execute(FakeAgent *a, FakeOperation *op)
                      : g_str_equal(kind, "snapshot-create") ? fake_create(a, op)
                      : g_str_equal(kind, "snapshot-rename") ? fake_rename(a, op)
                      : g_str_has_prefix(kind, "doctor-")    ? fake_doctor(a, op)
-                     : g_str_has_prefix(kind, "vm-")        ? fake_power(a, op)
-                                                            : fake_forget(a, op);
+                     : g_str_equal(kind, "snapshot-preview") ||
+                             g_str_equal(kind, "snapshot-commit") ||
+                             g_str_equal(kind, "snapshot-undo")
+                         ? fake_branch(a, op)
+                     : g_str_has_prefix(kind, "vm-") ? fake_power(a, op)
+                                                     : fake_forget(a, op);
     }
     g_clear_pointer(&op->attention, g_free);
     fake_say(a, json_pack("{s:s, s:s}", "event", "vm", "vm_id", FAKE_VM));

@@ -44,6 +44,7 @@ typedef struct {
     bool lost;             /* libvirt takes it for off, and look() has found its QEMU */
     bool dies_in_snapshot; /* libvirtd goes away in the call */
     bool endless;          /* internal jobs do not end */
+    char restored[256];    /* the memory that it went on from last; "" = none */
     FakeDisk disks[FAKE_DISKS];
 } Fake;
 
@@ -378,6 +379,21 @@ fake_start(Hypervisor *hv, const char *vm_id, bool paused, GError **error)
 }
 
 static inline bool
+fake_restore(Hypervisor *hv, const char *vm_id, const char *memory, const char *const *targets,
+             const char *const *sources, const char *const *formats, unsigned n, bool paused,
+             GError **error)
+{
+    FAKE_ENTER(false)
+    g_assert_false(fake->running);
+    fake_power_on(fake);
+    fake->paused = paused;
+    g_strlcpy(fake->restored, memory, sizeof fake->restored);
+    for (unsigned i = 0; i < n; i++)
+        fake_set(&fake_disk(fake, targets[i])->live, sources[i]);
+    return fake_powered(fake, "restore", error);
+}
+
+static inline bool
 fake_power(Hypervisor *hv, const char *vm_id, HvPower how, GError **error)
 {
     FAKE_ENTER(false)
@@ -423,6 +439,7 @@ static const HypervisorOps fake_ops = {
     .suspend = fake_suspend,
     .resume = fake_resume,
     .start = fake_start,
+    .restore = fake_restore,
     .power = fake_power,
     .redefine = fake_redefine,
 };
