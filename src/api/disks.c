@@ -127,6 +127,9 @@ disk_document(const Vm *vm, const Disk *disk)
     json_t *owner = json_object();
 
     put_common(doc, vm, disk);
+    doc_link(doc, "disksnapshots", "/disks/%s/disksnapshots", disk->id);
+    doc_link(doc, "statistics", "/disks/%s/statistics", disk->id);
+    doc_link(doc, "permissions", "/disks/%s/permissions", disk->id);
     doc_text(doc, "status", is_held(vm, disk) ? "locked" : "ok");
     doc_text(doc, "unmanaged", disk->unmanaged);
     if (leaf != NULL)
@@ -180,6 +183,47 @@ snapshot_disk_document(const Vm *vm, const Snapshot *snapshot, const SnapshotDis
     doc_text(doc, "status", part->unusable ? "illegal" : is_held(vm, disk) ? "locked" : "ok");
     put_image(doc, disk, volume);
     json_object_set_new(doc, "snapshot", json_pack("{s:s}", "id", snapshot->id));
+    return doc;
+}
+
+/* The snapshot that owns the volume on that disk; NULL = none. */
+static const Snapshot *
+owner_of(const Vm *vm, const Disk *disk, const Volume *volume)
+{
+    for (guint i = 0; i < vm->snapshots->len; i++) {
+        const SnapshotDisk *part = snapshot_disk(vm->snapshots->pdata[i], disk->id);
+        if (part != NULL && g_str_equal(part->volume_id, volume->id))
+            return vm->snapshots->pdata[i];
+    }
+    return NULL;
+}
+
+static void
+put_snapshot_of(json_t *doc, const Vm *vm, const Disk *disk, const Volume *volume)
+{
+    const Snapshot *snapshot = owner_of(vm, disk, volume);
+    g_autofree char *active = active_snapshot_id(vm);
+    const char *id = snapshot != NULL ? snapshot->id : volume == disk_leaf(disk) ? active : NULL;
+
+    if (id != NULL)
+        doc_ref(doc, "snapshot", id, "/vms/%s/snapshots/%s", vm->id, id);
+}
+
+json_t *
+disk_snapshot_document(const Vm *vm, const Disk *disk, guint index)
+{
+    const Volume *volume = disk->volumes->pdata[index];
+    json_t *doc = doc_new(volume->id, "/disks/%s/disksnapshots/%s", disk->id, volume->id);
+
+    put_common(doc, vm, disk);
+    doc_text(doc, "status", is_held(vm, disk) ? "locked" : "ok");
+    put_image(doc, disk, volume);
+    doc_ref(doc, "disk", disk->id, "/disks/%s", disk->id);
+    if (index > 0) {
+        const Volume *below = disk->volumes->pdata[index - 1];
+        doc_ref(doc, "parent", below->id, "/disks/%s/disksnapshots/%s", disk->id, below->id);
+    }
+    put_snapshot_of(doc, vm, disk, volume);
     return doc;
 }
 

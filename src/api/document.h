@@ -43,13 +43,13 @@ char *storage_domain_id(const Volume *volume);
 json_t *disk_document(const Vm *vm, const Disk *disk);
 json_t *disk_attachment_document(const Vm *vm, const Disk *disk);
 /* the disk as the snapshot has it; NULL = it has none */
+/* The volume at that place of the chain, as an image of the disk. */
+json_t *disk_snapshot_document(const Vm *vm, const Disk *disk, guint index);
 json_t *snapshot_disk_document(const Vm *vm, const Snapshot *snapshot, const SnapshotDisk *part);
 /* snapshots.c */
 json_t *snapshot_document(const Vm *vm, const Snapshot *snapshot, bool locked);
 json_t *active_snapshot_document(const Vm *vm);
 char *active_snapshot_id(const Vm *vm);
-/* all of a VM, those that are being taken too; empty if the VM is gone */
-json_t *snapshot_documents(Manager *manager, const char *vm_id);
 /* jobs.c: from manager_job() */
 json_t *job_document(const json_t *job);
 json_t *step_document(const json_t *step, const char *job_id);

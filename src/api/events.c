@@ -6,8 +6,22 @@
 
 #include "api/search.h"
 
+#include <string.h>
+
 #define LONGEST_WAIT_S 60
 #define WAIT_SLICE_MS 200
+
+/* "5 nagios" of one that another program has reported. */
+static void
+put_origin(json_t *doc, const EventRow *row)
+{
+    bool external = row->code >= 9801 && row->code <= 9804 && row->about != NULL;
+    char *rest = NULL;
+    gint64 custom_id = external ? g_ascii_strtoll(row->about, &rest, 10) : -1;
+
+    json_object_set_new(doc, "custom_id", json_integer(custom_id));
+    doc_text(doc, "origin", external ? rest + strspn(rest, " ") : "livemerge");
+}
 
 json_t *
 event_document(const EventRow *row)
@@ -18,10 +32,9 @@ event_document(const EventRow *row)
     doc_text(doc, "description", row->text);
     json_object_set_new(doc, "code", json_integer(row->code));
     doc_text(doc, "correlation_id", row->correlation_id);
-    json_object_set_new(doc, "custom_id", json_integer(-1));
+    put_origin(doc, row);
     json_object_set_new(doc, "flood_rate", json_integer(0));
     json_object_set_new(doc, "index", json_integer((json_int_t)row->id));
-    doc_text(doc, "origin", "livemerge");
     doc_text(doc, "severity", row->severity);
     doc_time(doc, "time", row->time);
     if (row->user != NULL)

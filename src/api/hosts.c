@@ -30,6 +30,9 @@ host_document(const HostInfo *host, unsigned vms, unsigned running)
         doc, "summary",
         json_pack("{s:i, s:i, s:i}", "active", (int)running, "migrating", 0, "total", (int)vms));
     json_object_set_new(doc, "spm", json_pack("{s:i, s:s}", "priority", 5, "status", "none"));
+    doc_link(doc, "statistics", "/hosts/%s/statistics", host->id);
+    doc_link(doc, "nics", "/hosts/%s/nics", host->id);
+    doc_link(doc, "vms", "/hosts/%s/vms", host->id);
     doc_ref(doc, "cluster", cluster, "/clusters/%s", cluster);
     doc_text(json_object_get(doc, "cluster"), "name", "Default");
     return doc;
@@ -49,6 +52,9 @@ cluster_document(void)
     json_t *doc = doc_new(id, "/clusters/%s", id);
 
     doc_text(doc, "name", "Default");
+    doc_link(doc, "hosts", "/clusters/%s/hosts", id);
+    doc_link(doc, "networks", "/clusters/%s/networks", id);
+    doc_link(doc, "permissions", "/clusters/%s/permissions", id);
     json_object_set_new(doc, "cpu", json_pack("{s:s}", "architecture", "x86_64"));
     json_object_set_new(doc, "version", version_document());
     doc_ref(doc, "data_center", center, "/datacenters/%s", center);
@@ -63,6 +69,9 @@ data_center_document(void)
 
     doc_text(doc, "name", "Default");
     doc_link(doc, "storagedomains", "/datacenters/%s/storagedomains", id);
+    doc_link(doc, "clusters", "/datacenters/%s/clusters", id);
+    doc_link(doc, "networks", "/datacenters/%s/networks", id);
+    doc_link(doc, "permissions", "/datacenters/%s/permissions", id);
     doc_flag(doc, "local", false);
     doc_text(doc, "status", "up");
     doc_text(doc, "storage_format", "v5");
@@ -77,6 +86,9 @@ template_document(void)
     g_autofree char *cluster = cluster_id();
 
     doc_text(doc, "name", "Blank");
+    doc_link(doc, "diskattachments", "/templates/" API_NIL_ID "/diskattachments");
+    doc_link(doc, "nics", "/templates/" API_NIL_ID "/nics");
+    doc_link(doc, "permissions", "/templates/" API_NIL_ID "/permissions");
     doc_text(doc, "status", "ok");
     json_object_set_new(doc, "version", json_pack("{s:i}", "version_number", 1));
     doc_ref(doc, "cluster", cluster, "/clusters/%s", cluster);
@@ -86,6 +98,10 @@ template_document(void)
 static json_t *
 storage_domain_document(const Volume *volume, bool in_data_center)
 {
+    static const char *const links[] = {
+        "disks", "vms",    "disksnapshots",      "diskprofiles", "templates",
+        "files", "images", "storageconnections", "permissions"
+    };
     g_autofree char *directory = g_path_get_dirname(volume->path);
     g_autofree char *id = storage_domain_id(volume);
     g_autofree char *center = data_center_id();
@@ -93,6 +109,8 @@ storage_domain_document(const Volume *volume, bool in_data_center)
                                  : doc_new(id, "/storagedomains/%s", id);
 
     doc_text(doc, "name", directory);
+    for (size_t i = 0; i < G_N_ELEMENTS(links); i++)
+        doc_link(doc, links[i], "/storagedomains/%s/%s", id, links[i]);
     if (in_data_center)
         doc_text(doc, "status", "active");
     doc_text(doc, "type", "data");
@@ -184,12 +202,6 @@ get_cluster(Call *call, Reply *reply, GError **error)
 }
 
 bool
-get_datacenters(Call *call, Reply *reply, GError **error)
-{
-    return reply_single(call, reply, "data_center", data_center_document(), error);
-}
-
-bool
 get_datacenter(Call *call, Reply *reply, GError **error)
 {
     return reply_if_id(call, reply, "data center", data_center_document(), error);
@@ -232,6 +244,22 @@ domain_list(Manager *manager, bool in_data_center)
         }
     }
     return list;
+}
+
+bool
+get_datacenters(Call *call, Reply *reply, GError **error)
+{
+    g_autoptr(json_t) domains = domain_list(call->manager, true);
+    json_t *doc = data_center_document(), *names = json_array(), *domain;
+    size_t i;
+
+    json_array_foreach (domains, i, domain)
+        json_array_append(names, json_object_get(domain, "name"));
+    json_object_set_new(doc, "~storage", names);
+    if (!reply_single(call, reply, "data_center", doc, error))
+        return false;
+    json_object_del(json_array_get(json_object_get(reply->body, "data_center"), 0), "~storage");
+    return true;
 }
 
 static bool

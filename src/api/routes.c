@@ -2,14 +2,10 @@
 #include "api/routes.h"
 
 #include "api/media.h"
-#include "api/search.h"
 #include "base/log.h"
 #include "base/text.h"
 
 #include <string.h>
-
-#define AWAIT_S 60 /* what a client would rather poll for */
-#define AWAIT_SLICE_MS 500
 
 /* clang-format off */
 const Route api_routes[] = {
@@ -45,12 +41,51 @@ const Route api_routes[] = {
     { "GET",    "vms/*/graphicsconsoles",          "graphics_consoles", get_nothing },
     { "GET",    "vms/*/cdroms",                    "cdroms",           get_nothing },
     { "GET",    "vms/*/numanodes",                 "vm_numa_nodes",    get_nothing },
-    { "GET",    "vms/*/statistics",                "statistics",       get_nothing },
+    { "GET",    "vms/*/statistics",                "statistics",       get_vm_statistics },
+    { "GET",    "vms/*/statistics/*",              "statistic",        get_vm_statistic },
     { "GET",    "vms/*/tags",                      "tags",             get_nothing },
     { "GET",    "vms/*/permissions",               "permissions",      get_nothing },
     { "GET",    "vms/*/applications",              "applications",     get_nothing },
     { "GET",    "vms/*/watchdogs",                 "watchdogs",        get_nothing },
     { "GET",    "vms/*/hostdevices",               "host_devices",     get_nothing },
+    { "GET",    "vms/*/backups",                   "backups",          get_nothing },
+    { "GET",    "vms/*/checkpoints",               "checkpoints",      get_nothing },
+    { "GET",    "vms/*/diskattachments/*/permissions", "permissions",  get_nothing },
+    { "GET",    "hosts/*/statistics",              "statistics",       get_nothing },
+    { "GET",    "hosts/*/nics",                    "host_nics",        get_nothing },
+    { "GET",    "hosts/*/vms",                     "vms",              get_host_vms },
+    { "GET",    "hosts/*/tags",                    "tags",             get_nothing },
+    { "GET",    "clusters/*/networks",             "networks",         get_nothing },
+    { "GET",    "clusters/*/hosts",                "hosts",            get_hosts },
+    { "GET",    "clusters/*/permissions",          "permissions",      get_nothing },
+    { "GET",    "datacenters/*/clusters",          "clusters",         get_clusters },
+    { "GET",    "datacenters/*/networks",          "networks",         get_nothing },
+    { "GET",    "datacenters/*/permissions",       "permissions",      get_nothing },
+    { "GET",    "disks/*/permissions",             "permissions",      get_nothing },
+    { "GET",    "disks/*/statistics",              "statistics",       get_nothing },
+    { "GET",    "disks/*/disksnapshots",           "disk_snapshots",   get_disk_snapshots },
+    { "GET",    "disks/*/disksnapshots/*",         "disk_snapshot",    get_disk_snapshot },
+    { "GET",    "storagedomains/*/disks",          "disks",            get_domain_disks },
+    { "GET",    "storagedomains/*/vms",            "vms",              get_domain_vms },
+    { "GET",    "storagedomains/*/disksnapshots",  "disk_snapshots",   get_domain_disk_snapshots },
+    { "GET",    "storagedomains/*/diskprofiles",   "disk_profiles",    get_nothing },
+    { "GET",    "storagedomains/*/templates",      "templates",        get_nothing },
+    { "GET",    "storagedomains/*/files",          "files",            get_nothing },
+    { "GET",    "storagedomains/*/images",         "images",           get_nothing },
+    { "GET",    "storagedomains/*/storageconnections", "storage_connections", get_nothing },
+    { "GET",    "storagedomains/*/permissions",    "permissions",      get_nothing },
+    { "GET",    "templates/*/diskattachments",     "disk_attachments", get_nothing },
+    { "GET",    "templates/*/nics",                "nics",             get_nothing },
+    { "GET",    "templates/*/permissions",         "permissions",      get_nothing },
+    { "GET",    "networks",                        "networks",         get_none },
+    { "GET",    "vnicprofiles",                    "vnic_profiles",    get_none },
+    { "GET",    "diskprofiles",                    "disk_profiles",    get_none },
+    { "GET",    "vmpools",                         "vm_pools",         get_none },
+    { "GET",    "instancetypes",                   "instance_types",   get_none },
+    { "GET",    "imagetransfers",                  "image_transfers",  get_none },
+    { "GET",    "storageconnections",              "storage_connections", get_none },
+    { "GET",    "tags",                            "tags",             get_tags },
+    { "GET",    "tags/*",                          "tag",              get_tag },
     { "GET",    "disks",                           "disks",            get_disks },
     { "GET",    "disks/*",                         "disk",             get_disk },
     { "GET",    "jobs",                            "jobs",             get_jobs },
@@ -61,6 +96,7 @@ const Route api_routes[] = {
     { "POST",   "jobs/*/resume",                   "action",           post_job_resume, "action" },
     { "GET",    "events",                          "events",           get_events },
     { "GET",    "events/stream",                   "events",           get_event_stream },
+    { "POST",   "events",                          "event",            post_event, "event" },
     { "GET",    "events/*",                        "event",            get_event },
     { "GET",    "hosts",                           "hosts",            get_hosts },
     { "GET",    "hosts/*",                         "host",             get_host },
@@ -166,24 +202,16 @@ static bool
 split_path(Exchange *x, GError **error)
 {
     const char *path = x->http->path;
-    g_autoptr(GPtrArray) segments = g_ptr_array_new_with_free_func(g_free);
 
     if (!g_str_has_prefix(path, API_ROOT) ||
         (path[strlen(API_ROOT)] != '\0' && strchr("/;", path[strlen(API_ROOT)]) == NULL))
         return error_set(error, ERR_NOT_FOUND, "nothing is at %s; the API is at " API_ROOT, path);
-    g_auto(GStrv) words = g_strsplit(path + strlen(API_ROOT), "/", -1);
-    for (char **word = words; *word != NULL; word++)
-        if (**word != '\0')
-            g_ptr_array_add(segments, g_strdup(*word));
-    if (segments->len > 0 && is_version(segments->pdata[0])) {
-        if (!g_str_equal(segments->pdata[0], "v4"))
-            return error_set(error, ERR_INVALID, "API version '%s' is not served; 4 is",
-                             (char *)segments->pdata[0]);
-        g_ptr_array_remove_index(segments, 0);
-    }
-    g_ptr_array_add(segments, NULL);
+    g_auto(GStrv) segments = path_segments(path + strlen(API_ROOT));
+    bool versioned = *segments != NULL && is_version(*segments);
+    if (versioned && !g_str_equal(*segments, "v4"))
+        return error_set(error, ERR_INVALID, "API version '%s' is not served; 4 is", *segments);
     g_strfreev(x->segments);
-    x->segments = (char **)g_ptr_array_steal(segments, NULL);
+    x->segments = g_strdupv(segments + (versioned ? 1 : 0));
     return true;
 }
 
@@ -278,6 +306,20 @@ effective_method(const char *method)
     return g_str_equal(method, "HEAD") ? "GET" : method;
 }
 
+const Route *
+route_find(const char *method, char *const *segments, const char *ids[2])
+{
+    for (const Route *route = api_routes; route->method != NULL; route++) {
+        const char *found[2] = { NULL, NULL };
+        if (g_str_equal(route->method, method) && path_matches(route->path, segments, found)) {
+            ids[0] = found[0];
+            ids[1] = found[1];
+            return route;
+        }
+    }
+    return NULL;
+}
+
 /* NULL with an error: 404, or 405 with the header Allow. */
 static const Route *
 find_route(Exchange *x, const char *ids[2], GError **error)
@@ -285,15 +327,13 @@ find_route(Exchange *x, const char *ids[2], GError **error)
     g_autoptr(GString) allow = g_string_new(NULL);
     const char *method = effective_method(x->http->method);
 
+    const Route *found = route_find(method, x->segments, ids);
+    if (found != NULL)
+        return found;
     for (const Route *route = api_routes; route->method != NULL; route++) {
-        const char *found[2] = { NULL, NULL };
-        if (!path_matches(route->path, x->segments, found))
+        const char *unused[2] = { NULL, NULL };
+        if (!path_matches(route->path, x->segments, unused))
             continue;
-        if (g_str_equal(route->method, method)) {
-            ids[0] = found[0];
-            ids[1] = found[1];
-            return route;
-        }
         g_string_append_printf(allow, "%s%s", allow->len > 0 ? ", " : "", route->method);
         if (g_str_equal(route->method, "GET"))
             g_string_append(allow, ", HEAD");
@@ -326,33 +366,26 @@ read_body(const Route *route, const HttpRequest *http, GError **error)
     return media_read(media, route->body_root, http->body, http->body_size, error);
 }
 
-/* Mostly only "false" asks for it: absent or true, the answer may come before the end. */
-static bool
-wants_to_wait(const Call *call, const Reply *reply)
+/* Two names of the same header: libraries let a client set the second one only. */
+static const char *
+expectation(const HttpRequest *http)
 {
-    const char *query = g_hash_table_lookup(call->query, "async");
-    bool async = flag_from_text(query, !reply->waits);
+    const char *expect = http_header(http, "X-Ovirt-Expect");
 
-    if (query != NULL && !flag_from_text(query, true))
-        return true;
-    return !body_flag(call->body, "async", &async, NULL) || !async;
+    return expect != NULL ? expect : http_header(http, "Expect");
 }
 
-/* What was begun goes on whether anybody waits for it or not. */
+/* What the request asks for besides the handler's own work. */
 static bool
-await_job(Api *api, const Call *call, Reply *reply, GError **error)
+finish(Call *call, const Route *route, Reply *reply, GError **error)
 {
-    int64_t until = g_get_monotonic_time() + AWAIT_S * G_TIME_SPAN_SECOND;
-    bool done = false;
-
-    while (!done && g_get_monotonic_time() < until && g_atomic_int_get(&api->stopping) == 0)
-        if (!manager_job_await(api->manager, reply->job_id, AWAIT_SLICE_MS, &done, error))
-            return false;
-    if (!done) {
-        reply->status = 202;
-        json_object_set_new(reply->body, "status", json_string("in_progress"));
-    }
-    return true;
+    if (reply->job_id != NULL && call_wants_to_wait(call, reply->waits) &&
+        !reply_await(call, reply, g_str_equal(route->method, "DELETE"), error))
+        return false;
+    if (reply->streams || !g_str_equal(route->method, "GET") || call_query(call, "follow") == NULL)
+        return true;
+    call->in_body = true; /* a wrong name is a wrong request */
+    return follow_all(call, reply->body, error);
 }
 
 static void
@@ -360,8 +393,11 @@ run_handler(Api *api, Exchange *x, const Route *route, const char *ids[2], const
 {
     g_autoptr(GError) problem = NULL;
     Reply reply = { .status = 200 };
+    g_autofree char *path = g_strjoinv("/", x->segments);
     Call call = { .manager = api->manager,
                   .stopping = &api->stopping,
+                  .path = path,
+                  .expect = expectation(x->http),
                   .id = ids[0],
                   .sub_id = ids[1],
                   .query = x->query,
@@ -373,9 +409,7 @@ run_handler(Api *api, Exchange *x, const Route *route, const char *ids[2], const
                   .last_event_id = http_header(x->http, "Last-Event-ID") };
 
     reply.http = x->response;
-    if (route->handler(&call, &reply, &problem) &&
-        (reply.job_id == NULL || !wants_to_wait(&call, &reply) ||
-         await_job(api, &call, &reply, &problem))) {
+    if (route->handler(&call, &reply, &problem) && finish(&call, route, &reply, &problem)) {
         if (reply.streams)
             return;
         put_answer(x, reply.status, reply.root != NULL ? reply.root : route->root, reply.body);
@@ -463,62 +497,4 @@ api_refuse(const HttpRequest *request, const GError *problem, HttpResponse *resp
     if (!media_accept(http_header(request, "Accept"), &x.media))
         x.media = MEDIA_XML;
     put_fault(&x, error_http_status(problem), NULL, problem);
-}
-
-/* ---- for handlers ---- */
-
-const char *
-call_query(const Call *call, const char *name)
-{
-    const char *value = g_hash_table_lookup(call->query, name);
-
-    return value != NULL && *value != '\0' ? value : NULL;
-}
-
-bool
-call_number(const Call *call, const char *name, int64_t low, int64_t high, int64_t fallback,
-            int64_t *ret_number, GError **error)
-{
-    const char *text = call_query(call, name);
-    gint64 number = fallback;
-
-    if (text != NULL && !g_ascii_string_to_signed(text, 10, low, high, &number, NULL))
-        return error_set(error, ERR_INVALID,
-                         "parameter '%s': '%.40s' is not a whole number from %" G_GINT64_FORMAT
-                         " to %" G_GINT64_FORMAT,
-                         name, text, (gint64)low, (gint64)high);
-    *ret_number = number;
-    return true;
-}
-
-bool
-call_wants_operations(const Call *call)
-{
-    return flag_from_text(g_hash_table_lookup(call->query, "operations"), false);
-}
-
-bool
-reply_list(Call *call, Reply *reply, const char *key, json_t *members, GError **error)
-{
-    g_autoptr(json_t) owned = members;
-    const char *text = call_query(call, "search");
-    bool exact = flag_from_text(g_hash_table_lookup(call->query, "case_sensitive"), false);
-    int64_t max = -1;
-
-    if (!call_number(call, "max", G_MININT32, G_MAXINT32, -1, &max, error))
-        return false;
-    g_autoptr(Search) search = search_parse(key, text != NULL ? text : "", exact, error);
-    if (search == NULL)
-        return false;
-    reply->body = doc_list(key, search_apply(search, owned, max));
-    return true;
-}
-
-void
-reply_job(Reply *reply, const char *job_id)
-{
-    reply->body = json_object();
-    doc_ref(reply->body, "job", job_id, "/jobs/%s", job_id);
-    doc_text(reply->body, "status", "complete");
-    reply->job_id = g_strdup(job_id);
 }

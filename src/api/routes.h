@@ -18,6 +18,7 @@
 typedef struct {
     Manager *manager;
     const gint *stopping; /* not 0: long polls end now */
+    const char *path;     /* below API_ROOT, without a slash at its ends */
     const char *id;       /* what the stars of the route's path stand for */
     const char *sub_id;   /* the second one; NULL */
     GHashTable *query;    /* name → value, query and matrix parameters */
@@ -25,6 +26,7 @@ typedef struct {
     const char *user;     /* borrowed, as all strings here */
     const char *correlation_id;
     bool in_body;
+    const char *expect; /* of a header: "201-created" waits for the end; NULL */
     Hub *hub;
     bool wants_stream;         /* by the header Accept */
     const char *last_event_id; /* a header; NULL */
@@ -77,9 +79,26 @@ bool reply_list(Call *call, Reply *reply, const char *key, json_t *members, GErr
  * ended if the caller wants to wait ("async" false in an action, or in the query); one that takes
  * too long for that is "in_progress". */
 void reply_job(Reply *reply, const char *job_id);
+/* Does the caller want the answer when the work is done? waits: if he says nothing of it. */
+bool call_wants_to_wait(const Call *call, bool waits);
+/* Waits for reply->job_id, whose error is the answer; after some time it goes on without us. */
+bool reply_await(const Call *call, Reply *reply, bool is_delete, GError **error);
+
+/* ---- follow.c ---- */
+char **path_segments(const char *path); /* without empty ones; g_strfreev() */
+/* Another resource, as GET would answer it; path below API_ROOT. */
+bool api_read(const Call *from, const char *path, const char **ret_root, json_t **ret_body,
+              GError **error);
+/* Puts what the parameter follow asks for into the body of an answer. */
+bool follow_all(const Call *call, json_t *body, GError **error);
+/* The row for a method and a path, and what its stars stand for; NULL = there is none. */
+const Route *route_find(const char *method, char *const *segments, const char *ids[2]);
 
 /* clang-format off */
 #define HANDLERS(X)                                                                          \
+    X(get_none) X(get_tags) X(get_tag) X(get_host_vms) X(get_vm_statistics) X(get_vm_statistic) X(post_event)    \
+    X(get_disk_snapshots) X(get_disk_snapshot) X(get_domain_disks) X(get_domain_vms)          \
+    X(get_domain_disk_snapshots)                                                             \
     X(get_api)                                                                                \
     X(post_vm_start) X(post_vm_stop) X(post_vm_shutdown) X(post_vm_reboot) X(post_vm_reset)    \
     X(post_vm_suspend)                                                                        \

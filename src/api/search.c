@@ -5,31 +5,58 @@
 
 typedef enum { OP_EQ, OP_NE, OP_LT, OP_GT, OP_LE, OP_GE, OP_ANY } Op;
 
-/* Fields of a search and where the documents have them ("vm.name": member of a member). */
+/* Fields of a search and where the documents have them: "vm.name" is a member of a member (of each
+ * in a list), "=Default" is the same for all, "" is what a client may ask for and nothing has, and
+ * what begins with "~" is put there for the search alone. */
 /* clang-format off */
 static const struct { const char *kind, *field, *path; } fields[] = {
     { "vm", "name", "name" }, { "vm", "id", "id" }, { "vm", "status", "status" },
     { "vm", "description", "description" }, { "vm", "comment", "comment" },
     { "vm", "memory", "memory" }, { "vm", "type", "type" }, { "vm", "host", "host.name" },
-    { "vm", "host.name", "host.name" }, { "vm", "cluster", "cluster.name" },
-    { "vm", "has_illegal_images", "has_illegal_images" },
+    { "vm", "host.name", "host.name" }, { "vm", "cluster", "cluster.name" }, { "vm", "cluster.name", "cluster.name" },
+    { "vm", "datacenter", "=Default" }, { "vm", "has_illegal_images", "has_illegal_images" },
+    { "vm", "storage", "~storage" }, { "vm", "storage.name", "~storage" }, { "vm", "template", "=Blank" },
+    { "vm", "template.name", "=Blank" }, { "vm", "next_run_config_exists", "next_run_configuration_exists" },
+    { "vm", "os", "os.type" }, { "vm", "creationdate", "creation_time" }, { "vm", "uptime", "" }, { "vm", "fqdn", "fqdn" },
+    { "vm", "ip", "" }, { "vm", "pool", "" }, { "vm", "tag", "" }, { "vm", "quota", "" }, { "vm", "users.name", "" },
+    { "vm", "compatibility_level", "=4.7" }, { "vm", "architecture", "cpu.architecture" },
     { "disk", "name", "name" }, { "disk", "alias", "alias" }, { "disk", "id", "id" },
-    { "disk", "status", "status" }, { "disk", "format", "format" },
+    { "disk", "status", "status" }, { "disk", "format", "format" }, { "disk", "description", "description" },
     { "disk", "provisioned_size", "provisioned_size" }, { "disk", "vm_names", "vms.vm.name" },
-    { "disk", "disk_type", "storage_type" }, { "disk", "storage.name", "storage_domains.storage_domain.name" },
+    { "disk", "vms.name", "vms.vm.name" }, { "disk", "disk_type", "storage_type" },
+    { "disk", "storage", "storage_domains.storage_domain.name" },
+    { "disk", "storage.name", "storage_domains.storage_domain.name" },
+    { "disk", "datacenter", "=Default" }, { "disk", "bootable", "" }, { "disk", "shareable", "shareable" },
+    { "disk", "wipe_after_delete", "wipe_after_delete" }, { "disk", "quota", "" },
     { "job", "correlation_id", "correlation_id" }, { "job", "status", "status" },
     { "job", "kind", "kind" }, { "job", "id", "id" },
     { "event", "severity", "severity" }, { "event", "code", "code" }, { "event", "type", "code" },
-    { "event", "message", "description" }, { "event", "time", "time" },
+    { "event", "message", "description" }, { "event", "time", "time" }, { "event", "id", "id" },
     { "event", "correlation_id", "correlation_id" }, { "event", "vm", "vm.name" },
-    { "event", "vm.name", "vm.name" }, { "event", "event_vm", "vm.name" },
-    { "host", "name", "name" }, { "host", "id", "id" }, { "host", "status", "status" },
-    { "host", "address", "address" }, { "host", "cluster", "cluster.name" },
-    { "cluster", "name", "name" }, { "cluster", "id", "id" },
+    { "event", "vm.name", "vm.name" }, { "event", "vms.name", "vm.name" }, { "event", "event_vm", "vm.name" },
+    { "event", "vm.id", "vm.id" }, { "event", "user", "user.name" }, { "event", "user.name", "user.name" },
+    { "event", "origin", "origin" }, { "event", "custom_id", "custom_id" },
+    { "host", "name", "name" }, { "host", "id", "id" }, { "host", "status", "status" }, { "host", "type", "type" },
+    { "host", "address", "address" }, { "host", "cluster", "cluster.name" }, { "host", "datacenter", "=Default" },
+    { "host", "comment", "comment" }, { "host", "tag", "" },
+    { "cluster", "name", "name" }, { "cluster", "id", "id" }, { "cluster", "description", "description" },
+    { "cluster", "comment", "comment" }, { "cluster", "datacenter", "=Default" }, { "cluster", "datacenter.name", "=Default" },
+    { "cluster", "architecture", "cpu.architecture" },
     { "data_center", "name", "name" }, { "data_center", "id", "id" },
-    { "data_center", "status", "status" },
-    { "storage_domain", "name", "name" }, { "storage_domain", "id", "id" },
-    { "template", "name", "name" }, { "template", "id", "id" },
+    { "data_center", "status", "status" }, { "data_center", "description", "description" },
+    { "data_center", "storage", "~storage" }, { "data_center", "storage.name", "~storage" },
+    { "data_center", "clusters.name", "=Default" },
+    { "storage_domain", "name", "name" }, { "storage_domain", "id", "id" }, { "storage_domain", "type", "type" },
+    { "storage_domain", "status", "status" }, { "storage_domain", "datacenter", "=Default" },
+    { "storage_domain", "description", "description" }, { "storage_domain", "comment", "comment" },
+    { "template", "name", "name" }, { "template", "id", "id" }, { "template", "status", "status" },
+    { "template", "datacenter", "=Default" }, { "template", "cluster", "cluster.name" }, { "template", "vm.name", "" },
+    { "template", "description", "description" },
+    { "tag", "name", "name" }, { "tag", "id", "id" }, { "tag", "description", "description" },
+    /* of what there is none */
+    { "none", "name", "" }, { "none", "id", "" }, { "none", "description", "" }, { "none", "comment", "" },
+    { "none", "status", "" }, { "none", "type", "" }, { "none", "datacenter", "" }, { "none", "cluster", "" },
+    { "none", "vm.name", "" },
 };
 /* clang-format on */
 
@@ -263,18 +290,10 @@ search_parse(const char *kind, const char *text, bool case_sensitive, GError **e
 
 /* ---- matching ---- */
 
-/* The value as text (NULL = the document has none); the caller frees it. */
+/* NULL = it has none */
 static char *
-value_at(const json_t *document, const char *path)
+scalar_text(const json_t *value)
 {
-    g_auto(GStrv) names = g_strsplit(path, ".", -1);
-    const json_t *value = document;
-
-    for (char **name = names; *name != NULL; name++) {
-        if (json_is_array(value)) /* our disks belong to one VM and lie in one domain */
-            value = json_array_get(value, 0);
-        value = json_object_get(value, *name);
-    }
     if (json_is_string(value))
         return g_strdup(json_string_value(value));
     if (json_is_integer(value))
@@ -282,6 +301,38 @@ value_at(const json_t *document, const char *path)
     if (json_is_boolean(value))
         return g_strdup(json_is_true(value) ? "true" : "false");
     return NULL;
+}
+
+static void
+collect(GPtrArray *texts, const json_t *value, char *const *names)
+{
+    const json_t *member;
+    size_t i;
+
+    if (json_is_array(value)) {
+        json_array_foreach ((json_t *)value, i, member)
+            collect(texts, member, names);
+    } else if (*names != NULL) {
+        collect(texts, json_object_get(value, *names), names + 1);
+    } else {
+        char *text = scalar_text(value);
+        if (text != NULL)
+            g_ptr_array_add(texts, text);
+    }
+}
+
+/* The values as texts; empty = the document has none. */
+static GPtrArray *
+values_at(const json_t *document, const char *path)
+{
+    GPtrArray *texts = g_ptr_array_new_with_free_func(g_free);
+    g_auto(GStrv) names = g_strsplit(path, ".", -1);
+
+    if (*path == '=')
+        g_ptr_array_add(texts, g_strdup(path + 1));
+    else if (*path != '\0')
+        collect(texts, document, names);
+    return texts;
 }
 
 /* "*" stands for any text. Not recursive: the pattern is the user's. */
@@ -338,29 +389,41 @@ any_text_matches(const Search *search, const Term *term, const json_t *document)
     for (size_t i = 0; i < G_N_ELEMENTS(fields); i++) {
         if (!g_str_equal(fields[i].kind, search->kind))
             continue;
-        g_autofree char *raw = value_at(document, fields[i].path);
-        g_autofree char *text = raw != NULL ? folded(search, raw) : NULL;
-        if (text != NULL && glob_match(term->value, text))
-            return true;
+        g_autoptr(GPtrArray) texts =
+            *fields[i].path != '=' ? values_at(document, fields[i].path) : g_ptr_array_new();
+        for (guint k = 0; k < texts->len; k++) {
+            g_autofree char *text = folded(search, texts->pdata[k]);
+            if (glob_match(term->value, text))
+                return true;
+        }
     }
     return false;
 }
 
+static bool
+value_matches(const Term *term, const char *text)
+{
+    if (term->op == OP_EQ || term->op == OP_NE)
+        return glob_match(term->value, text);
+    int order = compare_values(text, term->value);
+    return (term->op == OP_LT && order < 0) || (term->op == OP_GT && order > 0) ||
+           (term->op == OP_LE && order <= 0) || (term->op == OP_GE && order >= 0);
+}
+
+/* One of several values is enough; "is not" means that none is. */
 static bool
 term_matches(const Search *search, const Term *term, const json_t *document)
 {
     if (term->op == OP_ANY)
         return any_text_matches(search, term, document);
 
-    g_autofree char *raw = value_at(document, term->path);
-    g_autofree char *text = raw != NULL ? folded(search, raw) : NULL;
-    if (text == NULL)
-        return term->op == OP_NE;
-    if (term->op == OP_EQ || term->op == OP_NE)
-        return glob_match(term->value, text) == (term->op == OP_EQ);
-    int order = compare_values(text, term->value);
-    return (term->op == OP_LT && order < 0) || (term->op == OP_GT && order > 0) ||
-           (term->op == OP_LE && order <= 0) || (term->op == OP_GE && order >= 0);
+    g_autoptr(GPtrArray) texts = values_at(document, term->path);
+    for (guint i = 0; i < texts->len; i++) {
+        g_autofree char *text = folded(search, texts->pdata[i]);
+        if (value_matches(term, text))
+            return term->op != OP_NE;
+    }
+    return term->op == OP_NE;
 }
 
 bool
@@ -384,9 +447,9 @@ static int
 compare_documents(const void *a, const void *b, void *data)
 {
     const Search *search = data;
-    g_autofree char *x = value_at(*(json_t *const *)a, search->sort);
-    g_autofree char *y = value_at(*(json_t *const *)b, search->sort);
-    int order = compare_values(x != NULL ? x : "", y != NULL ? y : "");
+    g_autoptr(GPtrArray) x = values_at(*(json_t *const *)a, search->sort);
+    g_autoptr(GPtrArray) y = values_at(*(json_t *const *)b, search->sort);
+    int order = compare_values(x->len > 0 ? x->pdata[0] : "", y->len > 0 ? y->pdata[0] : "");
 
     return search->descending ? -order : order;
 }

@@ -143,6 +143,7 @@ post_snapshots(Call *call, Reply *reply, GError **error)
         return false;
     reply->status = 201;
     reply->body = taken_document(vm, snapshot_id, name, what.memory, job_id);
+    reply->job_id = g_steal_pointer(&job_id);
     return true;
 }
 

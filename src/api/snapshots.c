@@ -305,16 +305,6 @@ all_documents(Manager *manager, const SnapshotList *loaded, bool operations)
     return list;
 }
 
-json_t *
-snapshot_documents(Manager *manager, const char *vm_id)
-{
-    g_auto(SnapshotList) loaded = { 0 };
-
-    return snapshot_list_load(manager, vm_id, &loaded, NULL)
-               ? all_documents(manager, &loaded, false)
-               : json_array();
-}
-
 bool
 get_snapshots(Call *call, Reply *reply, GError **error)
 {

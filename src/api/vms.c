@@ -60,9 +60,9 @@ static void
 put_links(json_t *doc, const char *id)
 {
     static const char *const links[] = {
-        "snapshots",   "diskattachments", "nics",       "graphicsconsoles",
-        "cdroms",      "numanodes",       "statistics", "tags",
-        "permissions", "applications",    "watchdogs",  "hostdevices"
+        "snapshots", "diskattachments", "nics",    "graphicsconsoles", "cdroms",
+        "numanodes", "statistics",      "tags",    "permissions",      "applications",
+        "watchdogs", "hostdevices",     "backups", "checkpoints"
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(links); i++)
@@ -108,53 +108,6 @@ vm_document(const Vm *vm, const char *status, const char *host_id)
     return doc;
 }
 
-/* ---- what follow= asks for ---- */
-
-/* "snapshots" in "disk_attachments.disk,snapshots"; names are compared without case and "_" */
-static bool
-follows(const char *follow, const char *wanted)
-{
-    g_auto(GStrv) paths = g_strsplit(follow != NULL ? follow : "", ",", -1);
-
-    for (char **path = paths; *path != NULL; path++) {
-        g_autoptr(GString) squeezed = g_string_new(g_strstrip(*path));
-        g_string_replace(squeezed, "_", "", 0);
-        g_string_ascii_down(squeezed);
-        if (g_str_has_prefix(squeezed->str, wanted) &&
-            strchr(".", squeezed->str[strlen(wanted)]) != NULL)
-            return true;
-    }
-    return false;
-}
-
-static json_t *
-attachment_list(const Vm *vm, bool with_disks)
-{
-    json_t *list = json_array();
-
-    for (guint i = 0; i < vm->disks->len; i++) {
-        json_t *doc = disk_attachment_document(vm, vm->disks->pdata[i]);
-        if (with_disks)
-            json_object_set_new(doc, "disk", disk_document(vm, vm->disks->pdata[i]));
-        json_array_append_new(list, doc);
-    }
-    return list;
-}
-
-static void
-put_followed(json_t *doc, Call *call, const Vm *vm)
-{
-    const char *follow = call_query(call, "follow");
-
-    if (follows(follow, "diskattachments"))
-        json_object_set_new(doc, "disk_attachments",
-                            doc_list("disk_attachment",
-                                     attachment_list(vm, follows(follow, "diskattachments.disk"))));
-    if (follows(follow, "snapshots"))
-        json_object_set_new(doc, "snapshots",
-                            doc_list("snapshot", snapshot_documents(call->manager, vm->id)));
-}
-
 /* What can be done now, and why not, if it was asked for. */
 static void
 put_operations(json_t *doc, Call *call, const Vm *vm)
@@ -163,6 +116,16 @@ put_operations(json_t *doc, Call *call, const Vm *vm)
         json_object_set_new(
             doc, "operations",
             doc_list("operation", manager_operations(call->manager, vm, SUBJECT_VM, NULL)));
+}
+
+static json_t *
+attachment_list(const Vm *vm)
+{
+    json_t *list = json_array();
+
+    for (guint i = 0; i < vm->disks->len; i++)
+        json_array_append_new(list, disk_attachment_document(vm, vm->disks->pdata[i]));
+    return list;
 }
 
 /* ---- handlers ---- */
@@ -178,22 +141,53 @@ host_id_of(GPtrArray *hosts, const char *name)
     return NULL;
 }
 
+/* Names of the storage domains of its disks: only for who searches for VMs by them. */
+static json_t *
+storage_names(const Vm *vm)
+{
+    json_t *names = json_array();
+
+    for (guint i = 0; i < vm->disks->len; i++) {
+        const Volume *leaf = disk_leaf(vm->disks->pdata[i]);
+        g_autofree char *name = leaf != NULL ? g_path_get_dirname(leaf->path) : NULL;
+        if (name != NULL)
+            json_array_append_new(names, json_string(name));
+    }
+    return names;
+}
+
+static bool
+searches_storage(const Call *call)
+{
+    const char *search = call_query(call, "search");
+    g_autofree char *lower = search != NULL ? g_ascii_strdown(search, -1) : NULL;
+
+    return lower != NULL && strstr(lower, "storage") != NULL;
+}
+
 bool
 get_vms(Call *call, Reply *reply, GError **error)
 {
     g_autoptr(GPtrArray) vms = manager_vms(call->manager);
     g_autoptr(GPtrArray) hosts = manager_hosts(call->manager);
-    json_t *list = json_array();
+    bool by_storage = searches_storage(call);
+    json_t *list = json_array(), *doc;
+    size_t n;
 
     for (guint i = 0; i < vms->len; i++) {
         const Vm *vm = vms->pdata[i];
         g_autofree char *status = manager_vm_status(call->manager, vm);
-        json_t *doc = vm_document(vm, status, host_id_of(hosts, vm->host));
-        put_followed(doc, call, vm);
+        doc = vm_document(vm, status, host_id_of(hosts, vm->host));
         put_operations(doc, call, vm);
+        if (by_storage)
+            json_object_set_new(doc, "~storage", storage_names(vm));
         json_array_append_new(list, doc);
     }
-    return reply_list(call, reply, "vm", list, error);
+    if (!reply_list(call, reply, "vm", list, error))
+        return false;
+    json_array_foreach (json_object_get(reply->body, "vm"), n, doc)
+        json_object_del(doc, "~storage");
+    return true;
 }
 
 bool
@@ -206,7 +200,6 @@ get_vm(Call *call, Reply *reply, GError **error)
         return false;
     g_autofree char *status = manager_vm_status(call->manager, vm);
     reply->body = vm_document(vm, status, host_id_of(hosts, vm->host));
-    put_followed(reply->body, call, vm);
     put_operations(reply->body, call, vm);
     return true;
 }
@@ -215,11 +208,10 @@ bool
 get_attachments(Call *call, Reply *reply, GError **error)
 {
     g_autoptr(Vm) vm = manager_vm(call->manager, call->id, error);
-    const char *follow = call_query(call, "follow");
 
     if (vm == NULL)
         return false;
-    reply->body = doc_list("disk_attachment", attachment_list(vm, follows(follow, "disk")));
+    reply->body = doc_list("disk_attachment", attachment_list(vm));
     return true;
 }
 
@@ -234,20 +226,6 @@ get_attachment(Call *call, Reply *reply, GError **error)
     if (disk == NULL)
         return error_set(error, ERR_NOT_FOUND, "VM '%s' has no disk '%s'", vm->name, call->sub_id);
     reply->body = disk_attachment_document(vm, disk);
-    if (follows(call_query(call, "follow"), "disk"))
-        json_object_set_new(reply->body, "disk", disk_document(vm, disk));
-    return true;
-}
-
-/* Collections that a VM has none of. */
-bool
-get_nothing(Call *call, Reply *reply, GError **error)
-{
-    g_autoptr(Vm) vm = manager_vm(call->manager, call->id, error);
-
-    if (vm == NULL)
-        return false;
-    reply->body = json_object();
     return true;
 }
 
@@ -256,8 +234,12 @@ get_nothing(Call *call, Reply *reply, GError **error)
 static void
 put_root_links(json_t *doc)
 {
-    static const char *const searched[] = { "vms",   "clusters",       "datacenters", "disks",
-                                            "hosts", "storagedomains", "templates" };
+    static const char *const searched[] = { "vms",       "clusters",       "datacenters",
+                                            "disks",     "hosts",          "networks",
+                                            "templates", "storagedomains", "instancetypes",
+                                            "vmpools" };
+    static const char *const plain[] = { "jobs",         "tags",           "diskprofiles",
+                                         "vnicprofiles", "imagetransfers", "storageconnections" };
 
     for (size_t i = 0; i < G_N_ELEMENTS(searched); i++) {
         g_autofree char *rel = g_strconcat(searched[i], "/search", NULL);
@@ -267,7 +249,8 @@ put_root_links(json_t *doc)
     }
     doc_link(doc, "events", "/events");
     doc_link(doc, "events/search", "/events;from={event_id}?search={query}");
-    doc_link(doc, "jobs", "/jobs");
+    for (size_t i = 0; i < G_N_ELEMENTS(plain); i++)
+        doc_link(doc, plain[i], "/%s", plain[i]);
 }
 
 static json_t *
@@ -308,6 +291,7 @@ get_api(Call *call, Reply *reply, GError **error)
     json_object_set_new(doc, "special_objects", json_object());
     doc_ref(json_object_get(doc, "special_objects"), "blank_template", API_NIL_ID,
             "/templates/" API_NIL_ID);
+    doc_ref(json_object_get(doc, "special_objects"), "root_tag", API_NIL_ID, "/tags/" API_NIL_ID);
     json_object_set_new(doc, "summary", summary(call->manager));
     doc_time(doc, "time", clock_wall_ms());
     reply->body = doc;

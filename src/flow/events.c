@@ -54,6 +54,28 @@ manager_event(Manager *m, int code, const char *severity, const char *vm_id,
 }
 
 bool
+manager_event_report(Manager *m, int code, const char *severity, const char *vm_id,
+                     const char *about, const char *correlation_id, const char *user,
+                     const char *text, int64_t *ret_id, GError **error)
+{
+    g_autoptr(EventRow) row = g_new0(EventRow, 1);
+    g_autoptr(Vm) vm = vm_id != NULL ? manager_vm(m, vm_id, NULL) : NULL;
+
+    row->code = code;
+    row->severity = g_strdup(severity);
+    row->text = g_strdup(text);
+    row->vm_id = g_strdup(vm_id);
+    row->vm_name = vm != NULL ? g_strdup(vm->name) : NULL;
+    row->correlation_id = g_strdup(correlation_id);
+    row->user = g_strdup(user);
+    row->about = g_strdup(about);
+    if (!add(m, row, error))
+        return false;
+    *ret_id = row->id;
+    return true;
+}
+
+bool
 manager_event_wait(Manager *m, int64_t from, unsigned timeout_ms)
 {
     int64_t until = g_get_monotonic_time() + timeout_ms * G_TIME_SPAN_MILLISECOND;

@@ -194,6 +194,10 @@ bool manager_measure(Manager *manager, GString *into, GError **error);
 bool manager_event(Manager *manager, int code, const char *severity, const char *vm_id,
                    const char *snapshot_id, const char *job_id, const char *correlation_id,
                    const char *user, const char *format, ...) G_GNUC_PRINTF(9, 10);
+/* One that another program reports; about: what only it knows of it, shown as it is. */
+bool manager_event_report(Manager *manager, int code, const char *severity, const char *vm_id,
+                          const char *about, const char *correlation_id, const char *user,
+                          const char *text, int64_t *ret_id, GError **error);
 /* Blocks up to timeout_ms until there is an event with id > from. */
 bool manager_event_wait(Manager *manager, int64_t from, unsigned timeout_ms);
 /* Of the newest one; 0 = none. */

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * What handlers share: parameters, lists, jobs.
+ */
+#include "api/media.h"
+#include "api/routes.h"
+#include "api/search.h"
+
+#include <string.h>
+
+#define AWAIT_S 60 /* what a client would rather poll for */
+#define AWAIT_SLICE_MS 500
+
+const char *
+call_query(const Call *call, const char *name)
+{
+    const char *value = g_hash_table_lookup(call->query, name);
+
+    return value != NULL && *value != '\0' ? value : NULL;
+}
+
+bool
+call_number(const Call *call, const char *name, int64_t low, int64_t high, int64_t fallback,
+            int64_t *ret_number, GError **error)
+{
+    const char *text = call_query(call, name);
+    gint64 number = fallback;
+
+    if (text != NULL && !g_ascii_string_to_signed(text, 10, low, high, &number, NULL))
+        return error_set(error, ERR_INVALID,
+                         "parameter '%s': '%.40s' is not a whole number from %" G_GINT64_FORMAT
+                         " to %" G_GINT64_FORMAT,
+                         name, text, (gint64)low, (gint64)high);
+    *ret_number = number;
+    return true;
+}
+
+bool
+call_wants_operations(const Call *call)
+{
+    return flag_from_text(g_hash_table_lookup(call->query, "operations"), false);
+}
+
+bool
+reply_list(Call *call, Reply *reply, const char *key, json_t *members, GError **error)
+{
+    g_autoptr(json_t) owned = members;
+    const char *text = call_query(call, "search");
+    bool exact = flag_from_text(g_hash_table_lookup(call->query, "case_sensitive"), false);
+    int64_t max = -1;
+
+    if (!call_number(call, "max", G_MININT32, G_MAXINT32, -1, &max, error))
+        return false;
+    g_autoptr(Search) search = search_parse(key, text != NULL ? text : "", exact, error);
+    if (search == NULL)
+        return false;
+    reply->body = doc_list(key, search_apply(search, owned, max));
+    return true;
+}
+
+void
+reply_job(Reply *reply, const char *job_id)
+{
+    reply->body = json_object();
+    doc_ref(reply->body, "job", job_id, "/jobs/%s", job_id);
+    doc_text(reply->body, "status", "complete");
+    reply->job_id = g_strdup(job_id);
+}
+
+/* Mostly only "false" asks for it: absent or true, the answer may come before the end. */
+bool
+call_wants_to_wait(const Call *call, bool waits)
+{
+    const char *query = g_hash_table_lookup(call->query, "async");
+    bool async = flag_from_text(query, !waits);
+
+    if (call->expect != NULL && strstr(call->expect, "201-created") != NULL)
+        return true;
+    if (query != NULL && !flag_from_text(query, true))
+        return true;
+    return !body_flag(call->body, "async", &async, NULL) || !async;
+}
+
+/* The object that was made, as it is now. */
+static bool
+read_again(const Call *call, Reply *reply, GError **error)
+{
+    const char *href = json_text(reply->body, "href"), *root;
+    json_t *now = NULL;
+
+    if (href == NULL)
+        return true;
+    g_autofree char *path = g_strdup(href + strlen(API_ROOT));
+    if (!api_read(call, path, &root, &now, error))
+        return false;
+    json_decref(reply->body);
+    reply->body = now;
+    return true;
+}
+
+bool
+reply_await(const Call *call, Reply *reply, bool is_delete, GError **error)
+{
+    int64_t until = g_get_monotonic_time() + AWAIT_S * G_TIME_SPAN_SECOND;
+    bool done = false;
+
+    while (!done && g_get_monotonic_time() < until && g_atomic_int_get(call->stopping) == 0)
+        if (!manager_job_await(call->manager, reply->job_id, AWAIT_SLICE_MS, &done, error))
+            return false;
+    if (done)
+        return read_again(call, reply, error);
+    if (json_object_get(reply->body, "status") != NULL)
+        json_object_set_new(reply->body, "status", json_string("in_progress"));
+    if (!is_delete) /* clients take anything but 200 for a failure of a DELETE */
+        reply->status = 202;
+    return true;
+}
