@@ -21,6 +21,9 @@
 #include "base/fault.h"
 #include "base/text.h"
 #include "model/verbs.h"
+#include "qcow2/qcow2.h"
+
+#include <sys/stat.h>
 
 bool
 preview_params(const json_t *params, GError **error)
@@ -132,6 +135,26 @@ make_plan(Operation *op, const Vm *vm, GError **error)
     return true;
 }
 
+/* As the start will read it: a relative name through a symbolic link can mean another file. */
+static bool
+make_leaf(Operation *op, const json_t *disk, GError **error)
+{
+    const char *overlay = json_text(disk, "overlay"), *base = json_text(disk, "leaf");
+    const Domain *domain = agent_domain(op->agent, overlay, false, error);
+    g_autoptr(GPtrArray) layers = NULL;
+    struct stat below, wanted;
+
+    if (domain == NULL || !snapshot_make_overlay(disk, error) || !volume_sync(overlay, error) ||
+        (layers = qcow2_chain_walk(overlay, "qcow2", domain->path, error)) == NULL)
+        return false;
+    return (layers->len > 1 &&
+            stat(((Qcow2Layer *)layers->pdata[layers->len - 2])->path, &below) == 0 &&
+            stat(base, &wanted) == 0 && below.st_dev == wanted.st_dev &&
+            below.st_ino == wanted.st_ino) ||
+           error_set(error, ERR_REFUSED,
+                     "the new volume %s does not stand on %s; nothing was changed", overlay, base);
+}
+
 static bool
 prepare_act(void *self, GError **error)
 {
@@ -151,7 +174,7 @@ prepare_act(void *self, GError **error)
     if (!manifest_save(home, vm, error) || !fault_point("agent.preview.before-create", error))
         return false;
     json_array_foreach (json_object_get(op->row.data, "disks"), i, disk)
-        if (!snapshot_make_overlay(disk, error) || !volume_sync(json_text(disk, "overlay"), error))
+        if (!make_leaf(op, disk, error))
             return false;
     op_remember(op, "prepared", json_true());
     return true;

@@ -51,7 +51,10 @@ template_make(void)
 static void
 agent_begin(Host *host)
 {
+    const char *names[] = { "d", NULL }, *paths[] = { host->disks, NULL };
     const AgentOptions options = { .state_dir = host->state,
+                                   .storage_names = names,
+                                   .storage_paths = paths,
                                    .pivot_budget_ms = 1000,
                                    .quiesce_budget_s = 1 };
     const HvEvent connected = { .kind = HV_EVENT_CONNECTED };
@@ -432,6 +435,34 @@ test_refused(void)
     assert_fails(&host, SNAP(7), "snapshot-preview", of_snapshot(SNAP(1)), "shut it down");
 }
 
+/* The leaf lies behind a symbolic link: "../a.0.q" as seen from there is another file. What would
+ * not be read as it is meant is not stood upon. */
+static void
+test_link(void)
+{
+    g_auto(Host) host = { 0 };
+
+    host_make(&host);
+    agent_end(&host);
+    MUST(host.disks, "mkdir -p deep/down");
+    MUST(host.disks, "ln -s deep/down link");
+    MUST(host.disks, "qemu-img create -q -f qcow2 -b %s/a.3.q -F qcow2 deep/down/a.4.q",
+         host.disks);
+    g_autofree char *leaf = in(host.disks, "link/a.4.q");
+    fake_set(&host.fake.disks[0].stored, leaf);
+    agent_begin(&host);
+    g_autoptr(json_t) json =
+        do_operation(&host, OP, "snapshot-preview", of_snapshot(SNAP(1)), "failed");
+    g_autofree char *now = leaf_of(&host, 0);
+    g_assert_cmpstr(now, ==, leaf);
+    assert_stands_on(&host, 3);
+    g_autoptr(Vm) vm = stored_vm(&host);
+    g_assert_null(vm->preview);
+    g_assert_cmpuint(vm->operations->len, ==, 0);
+    g_autofree char *left = must(host.disks, "find . -name '*.aaaaaaaa.qcow2'");
+    g_assert_cmpstr(left, ==, "");
+}
+
 /* With the disk named, one that the snapshot does not have goes on from what it has. */
 static void
 test_one_disk(void)
@@ -664,6 +695,7 @@ main(int argc, char **argv)
     g_test_add_func("/branch/commit", test_commit);
     g_test_add_func("/branch/refused", test_refused);
     g_test_add_func("/branch/one-disk", test_one_disk);
+    g_test_add_func("/branch/link", test_link);
     g_test_add_func("/branch/memory", test_memory);
     g_test_add_func("/branch/no-memory", test_no_memory);
     g_test_add_func("/branch/definition-is-lost", test_definition_is_lost);
