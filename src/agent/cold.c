@@ -89,9 +89,9 @@ spawn(const Operation *op, GError **error)
     /* --daemonize: it returns when the socket listens */
     process = g_subprocess_new(G_SUBPROCESS_FLAGS_STDOUT_SILENCE, &problem, "qemu-storage-daemon",
                                "--chardev", chardev, "--monitor", "chardev=m", "--daemonize", NULL);
-    if (process == NULL || !g_subprocess_wait_check(process, NULL, &problem))
-        return error_set(error, ERR_HYPERVISOR, "qemu-storage-daemon could not be started: %s",
-                         problem->message);
+    if (process == NULL || !g_subprocess_wait_check(process, NULL, &problem)) /* killed? again */
+        return error_set(error, process == NULL ? ERR_HYPERVISOR : ERR_BUSY,
+                         "qemu-storage-daemon could not be started: %s", problem->message);
     return true;
 }
 

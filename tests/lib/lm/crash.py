@@ -56,7 +56,10 @@ def kill9(pid):
         except OSError:
             return True
 
-    os.kill(pid, signal.SIGKILL)
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
     wait_for(dead, 20, f"process {pid} is dead")
 
 
@@ -191,14 +194,17 @@ class Crash:
         self._go_on()
 
     def _kill_daemon(self):
-        """qemu-storage-daemon, where one works."""
+        """qemu-storage-daemon, where one works; else as soon as one does after that point."""
         working = storage_daemons(self.site.agent)
+        self._go_on()
         if not working:
-            raise Missed(f"{self.case}: no qemu-storage-daemon works there")
+            working = wait_for(lambda: storage_daemons(self.site.agent) or (self._ended() and ["none"]), 60,
+                               "a qemu-storage-daemon works, or the job has ended", every=0.001)
+        if working == ["none"]:
+            raise Missed(f"{self.case}: no qemu-storage-daemon works from there on")
         for pid in working:
             kill9(pid)
         self.subject.leaks = True
-        self._go_on()
 
     def _kill_all(self):
         """As if the host had lost its power, and the manager's too."""

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The flows that are crashed: what is asked for, on which VM, and what it leaves when it ends well."""
 
+import contextlib
 import os
+import shutil
 import signal
+import sqlite3
+import time
 from dataclasses import dataclass, field
 from typing import Callable, Optional
 
@@ -56,6 +60,13 @@ def end_preview(verb):
 
 def restore(subject):
     return ("snapshot", "restore", subject.name, list(subject.marks)[0], "-y", "--no-wait")
+
+
+def import_storage(subject):
+    return ("storage", "import", str(subject.vm.directory), "--no-wait")
+
+
+import_storage.which = (-1,)  # which snapshot's delete it ends, if one was under way
 
 
 # ---- what is so when it has ended; before, nothing has changed
@@ -116,6 +127,23 @@ def cut(subject):
 def restored(crash, done):
     if done:
         cut(crash.subject)
+
+
+def import_again(crash, done):
+    if not done:  # the manager died before it had written it down
+        crash.site.cli("storage", "import", crash.subject.vm.directory)
+
+
+def adopted_by_import(crash, done):
+    """With the manifest went the names; nothing else."""
+    import_again(crash, done)
+    marks = crash.subject.marks
+    crash.subject.marks = {f"recovered {i[:8]}": mark for i, mark in zip(crash.subject.lost_ids, marks.values())}
+
+
+def ended_by_import(crash, done):
+    import_again(crash, done)
+    deleted(crash, True)
 
 
 def cancelled(crash, done):
@@ -193,6 +221,35 @@ def previews_and_goes_on(subject):
     subject.site.cli("snapshot", "preview", subject.name, list(subject.marks)[0])
     cut(subject)
     subject.write_some()
+
+
+def manifest_is_lost(subject):
+    site = subject.site
+    subject.lost_ids = [snapshot["id"] for snapshot in subject.vm.snapshots().values()]
+    site.agent.stop()
+    shutil.rmtree(subject.vm.directory / ".livemerge")
+    site.agent.start()
+    site.wait_ready()
+
+
+def manager_is_lost(subject):
+    """In the middle of a delete: merged, the old volumes are still there. A new one begins with nothing."""
+    site = subject.site
+    site.manager.restart(faults="flow.before-call=die@2")
+    site.wait_ready()
+    subject.vm.wait_status("up")
+    client = site.cli.spawn(*delete("auto", *import_storage.which)(subject))
+    site.manager.wait_dead(30)
+    client.communicate()
+    state = site.manager.directory / "state"
+    with contextlib.closing(sqlite3.connect(state / "manager.db")) as db:
+        epoch = int(db.execute("SELECT value FROM note WHERE name = 'epoch'").fetchone()[0])
+    for file in state.glob("manager.db*"):
+        file.unlink()
+    # one that was begun more often than once a second here would be obeyed only on demand (--take-over)
+    wait_for(lambda: time.time() > epoch + 1, 60, "the clock has passed the lost manager's epoch")
+    site.manager.start()
+    site.wait_ready()
 
 
 def virsh_takes_a_snapshot(subject):
@@ -273,6 +330,8 @@ FLOWS = [
     Flow("hold", delete("commit-active", -1, options=("--bandwidth", "10")), deleted, mib=64, leaf_mib=48,
          meddle=fill_storage, recovered=give_back, only="agent.space"),
     Flow("adopt", fix, adopted, layers=1, spoil=virsh_takes_a_snapshot, ignored=("absolute-path",)),
+    Flow("import-adopt", import_storage, adopted_by_import, spoil=manifest_is_lost),
+    Flow("import-forget", import_storage, ended_by_import, spoil=manager_is_lost),
     Flow("guest-create", create(), created, layers=1, guest=True, mib=16, may_fail=True, only="agent.snapshot"),
     Flow("guest-commit", delete("commit", 0), deleted, guest=True, mib=16, only="agent.merge"),
     Flow("guest-commit-active", delete("commit-active", -1), deleted, guest=True, mib=16,

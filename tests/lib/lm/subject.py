@@ -30,6 +30,7 @@ class Subject:
         self.marks = {}     # of each snapshot: the instants between which it was taken
         self.unusable = set()  # snapshots that a merge which was given up may have changed
         self.fixed_by = None  # a job of the doctor
+        self.lost_ids = []    # of the snapshots whose names went with the manifest
         self.made = 0       # snapshots so far
         self.leaks = False  # a QEMU was killed: clusters that nobody uses may be left
         self.random = random.Random(name)
