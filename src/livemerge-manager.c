@@ -21,12 +21,14 @@
 /* clang-format off */
 static const ConfigKey keys[] = {
     { "manager", "state_dir", "/var/lib/livemerge/manager", "directory of the database and the certificate" },
-    { "manager", "listen", "127.0.0.1:8443", "ADDRESS:PORT of the REST API, loopback only; empty = none" },
+    { "manager", "listen", "127.0.0.1:8443", "ADDRESS:PORT of the REST API; empty = none" },
     { "manager", "tls", "yes", "HTTPS on listen" },
     { "manager", "tls_cert", NULL, "certificate (PEM file); unset = one of its own, in state_dir" },
     { "manager", "tls_key", NULL, "its key (PEM file)" },
+    { "manager", "tls_ca", NULL, "the authority of tls_cert (PEM file), for clients to fetch" },
     { "manager", "socket", "/run/livemerge/manager.sock", "local socket of the REST API, for the command line" },
     { "manager", "group", "livemerge", "who may use the socket besides root" },
+    { "manager", "group_role", "administrator", "what the group may do: administrator, operator, viewer, none" },
     { "host *", "address", NULL, "where the host's agent listens: unix:PATH or https://HOST:PORT" },
     { "host *", "ca", NULL, "certificate authority (PEM file) of the agent's certificate" },
     { NULL },
@@ -82,8 +84,10 @@ read_settings(const Config *config, Settings *settings, GError **error)
     api->listen = config_get(config, "manager", "listen");
     api->tls_cert = config_get(config, "manager", "tls_cert");
     api->tls_key = config_get(config, "manager", "tls_key");
+    api->tls_ca = config_get(config, "manager", "tls_ca");
     api->socket = config_get(config, "manager", "socket");
     api->group = config_get(config, "manager", "group");
+    api->group_role = config_get(config, "manager", "group_role");
     if (*api->state_dir != '/')
         return error_set(error, ERR_INVALID, "[manager] state_dir: '%s' is no absolute path",
                          api->state_dir);
@@ -97,10 +101,11 @@ static void
 say_ready(const ApiServer *server, const ApiOptions *api)
 {
     log_info("listening on %s", api_server_where(server));
-    if (*api->listen != '\0')
-        log_info("there is no sign-in yet: %s is open to every user of this machine, and to no "
-                 "other machine",
-                 api->listen);
+    if (!api_server_can_sign_in(server))
+        log_info(
+            "no administrator has a password yet, so nobody can sign in on %s; set one as root: "
+            "livemerge user passwd admin",
+            *api->listen != '\0' ? api->listen : "TCP");
     if (*api->socket != '\0')
         log_info("%s is open to root and, if there is one, group '%s'", api->socket, api->group);
     sd_notifyf(0, "READY=1\nSTATUS=Listening on %s", api_server_where(server));

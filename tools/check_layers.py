@@ -22,7 +22,8 @@ BELOW = {
     "wire": ["base", "model", "http"],
     "agent": ["base", "model", "database", "qcow2", "storage", "hypervisor", "http", "wire"],
     "flow": ["base", "model", "http", "wire", "store"],
-    "api": ["base", "model", "http", "wire", "store", "flow"],
+    "people": ["base", "model", "store"],
+    "api": ["base", "model", "http", "wire", "store", "people", "flow"],
     "cli": ["base", "model", "http"],
 }
 # The programs: each may use what the folder named beside it may, and that folder.

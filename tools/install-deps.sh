@@ -9,7 +9,7 @@ set -euo pipefail
 
 build=(build-essential pkg-config meson ninja-build libglib2.0-dev libvirt-dev libmicrohttpd-dev
     libgnutls28-dev libcurl4-gnutls-dev libjansson-dev libxml2-dev libsqlite3-dev libsystemd-dev liburing-dev
-    zlib1g-dev libzstd-dev)
+    libcrypt-dev zlib1g-dev libzstd-dev)
 # a private libvirtd with QEMU, and what the test guest is made of
 lab=(libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils busybox-static
     cpio python3 iproute2 procps util-linux)

@@ -2,6 +2,7 @@
  *
  * What handlers share: parameters, lists, jobs.
  */
+#include "api/access.h"
 #include "api/media.h"
 #include "api/routes.h"
 #include "api/search.h"
@@ -54,6 +55,9 @@ reply_list(Call *call, Reply *reply, const char *key, json_t *members, GError **
     g_autoptr(Search) search = search_parse(key, text != NULL ? text : "", exact, error);
     if (search == NULL)
         return false;
+    for (size_t i = json_array_size(owned); i-- > 0;)
+        if (!access_sees(call->who, key, json_array_get(owned, i)))
+            json_array_remove(owned, i);
     reply->body = doc_list(key, search_apply(search, owned, max));
     return true;
 }

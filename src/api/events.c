@@ -81,6 +81,11 @@ get_event_stream(Call *call, Reply *reply, GError **error)
     unsigned tell;
     int64_t from = -1;
 
+    if (call->who->role < ROLE_VIEWER)
+        return error_set(error, ERR_FORBIDDEN,
+                         "a stream tells of all VMs, and %s may see only some: ask for events with "
+                         "'from' and 'wait'",
+                         call->user);
     reply->streams = tell_from_text(call_query(call, "types"), &tell, error) &&
                      read_place(call, &from, error) &&
                      hub_answer(call->hub, tell, from, reply->http, error);
@@ -101,8 +106,9 @@ get_events(Call *call, Reply *reply, GError **error)
         return false;
     if (follows)
         wait_for_event(call, from, wait_s);
-    /* what is searched must be seen whole; else the database counts */
-    int limit = call_query(call, "search") != NULL ? -1 : (int)max;
+    /* what is searched or partly hidden must be seen whole; else the database counts */
+    bool whole = call_query(call, "search") != NULL || call->who->role < ROLE_VIEWER;
+    int limit = whole ? -1 : (int)max;
     g_autoptr(GPtrArray) rows =
         store_event_list(manager_store(call->manager), from, limit, follows, error);
     if (rows == NULL)

@@ -9,7 +9,7 @@
  * names are compared in lower case and without "_". One that no document of this kind can have is
  * an error.
  */
-#include "api/routes.h"
+#include "api/access.h"
 
 #include <string.h>
 
@@ -45,6 +45,8 @@ api_read(const Call *from, const char *path, const char **ret_root, json_t **ret
 
     if (route == NULL)
         return error_set(error, ERR_NOT_FOUND, "nothing is at %s%s", API_ROOT, path);
+    if (!access_check(from->manager, from->who, route, ids, error))
+        return false;
     call.path = path;
     call.id = ids[0];
     call.sub_id = ids[1];

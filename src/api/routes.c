@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "api/routes.h"
 
+#include "api/access.h"
 #include "api/media.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -9,108 +10,113 @@
 
 /* clang-format off */
 const Route api_routes[] = {
-    { "GET",    "",                                "api",              get_api },
-    { "GET",    "vms",                             "vms",              get_vms },
-    { "GET",    "vms/*",                           "vm",               get_vm },
-    { "POST",   "vms/*/start",                     "action",           post_vm_start, "action" },
-    { "POST",   "vms/*/stop",                      "action",           post_vm_stop, "action" },
-    { "POST",   "vms/*/shutdown",                  "action",           post_vm_shutdown, "action" },
-    { "POST",   "vms/*/reboot",                    "action",           post_vm_reboot, "action" },
-    { "POST",   "vms/*/reset",                     "action",           post_vm_reset, "action" },
-    { "POST",   "vms/*/suspend",                   "action",           post_vm_suspend, "action" },
-    { "GET",    "vms/*/diskattachments",           "disk_attachments", get_attachments },
-    { "GET",    "vms/*/diskattachments/*",         "disk_attachment",  get_attachment },
-    { "GET",    "vms/*/snapshots",                 "snapshots",        get_snapshots },
-    { "POST",   "vms/*/snapshots",                 "snapshot",         post_snapshots, "snapshot" },
-    { "GET",    "vms/*/snapshots/*",               "snapshot",         get_snapshot },
-    { "PUT",    "vms/*/snapshots/*",               "snapshot",         put_snapshot, "snapshot" },
-    { "DELETE", "vms/*/snapshots/*",               "action",           delete_snapshot },
-    { "GET",    "vms/*/snapshots/*/disks",         "disks",            get_snapshot_disks },
-    { "GET",    "vms/*/snapshots/*/nics",          "nics",             get_nothing },
-    { "GET",    "vms/*/snapshots/*/cdroms",        "cdroms",           get_nothing },
-    { "POST",   "vms/*/removesnapshots",           "action",           post_removesnapshots, "action" },
-    { "POST",   "vms/*/previewsnapshot",           "action",           post_previewsnapshot, "action" },
-    { "POST",   "vms/*/commitsnapshot",            "action",           post_commitsnapshot, "action" },
-    { "POST",   "vms/*/undosnapshot",              "action",           post_undosnapshot, "action" },
-    { "POST",   "vms/*/snapshots/*/restore",       "action",           post_restore, "action" },
-    { "GET",    "vms/*/doctor",                    "doctor",           get_vm_doctor },
-    { "POST",   "vms/*/doctor",                    "action",           post_vm_doctor, "action" },
-    { "GET",    "doctor",                          "doctor",           get_doctor },
+    { "GET",    "",                                         RIGHT_SIGNED_IN,  "api",              get_api },
+    { "GET",    "vms",                                      RIGHT_SIGNED_IN,  "vms",              get_vms },
+    { "GET",    "vms/*",                                    RIGHT_READ,       "vm",               get_vm },
+    { "POST",   "vms/*/start",                              RIGHT_OPERATE,    "action",           post_vm_start, "action" },
+    { "POST",   "vms/*/stop",                               RIGHT_OPERATE,    "action",           post_vm_stop, "action" },
+    { "POST",   "vms/*/shutdown",                           RIGHT_OPERATE,    "action",           post_vm_shutdown, "action" },
+    { "POST",   "vms/*/reboot",                             RIGHT_OPERATE,    "action",           post_vm_reboot, "action" },
+    { "POST",   "vms/*/reset",                              RIGHT_OPERATE,    "action",           post_vm_reset, "action" },
+    { "POST",   "vms/*/suspend",                            RIGHT_OPERATE,    "action",           post_vm_suspend, "action" },
+    { "GET",    "vms/*/diskattachments",                    RIGHT_READ,       "disk_attachments", get_attachments },
+    { "GET",    "vms/*/diskattachments/*",                  RIGHT_READ,       "disk_attachment",  get_attachment },
+    { "GET",    "vms/*/snapshots",                          RIGHT_READ,       "snapshots",        get_snapshots },
+    { "POST",   "vms/*/snapshots",                          RIGHT_OPERATE,    "snapshot",         post_snapshots, "snapshot" },
+    { "GET",    "vms/*/snapshots/*",                        RIGHT_READ,       "snapshot",         get_snapshot },
+    { "PUT",    "vms/*/snapshots/*",                        RIGHT_OPERATE,    "snapshot",         put_snapshot, "snapshot" },
+    { "DELETE", "vms/*/snapshots/*",                        RIGHT_OPERATE,    "action",           delete_snapshot },
+    { "GET",    "vms/*/snapshots/*/disks",                  RIGHT_READ,       "disks",            get_snapshot_disks },
+    { "GET",    "vms/*/snapshots/*/nics",                   RIGHT_READ,       "nics",             get_nothing },
+    { "GET",    "vms/*/snapshots/*/cdroms",                 RIGHT_READ,       "cdroms",           get_nothing },
+    { "POST",   "vms/*/removesnapshots",                    RIGHT_OPERATE,    "action",           post_removesnapshots, "action" },
+    { "POST",   "vms/*/previewsnapshot",                    RIGHT_OPERATE,    "action",           post_previewsnapshot, "action" },
+    { "POST",   "vms/*/commitsnapshot",                     RIGHT_OPERATE,    "action",           post_commitsnapshot, "action" },
+    { "POST",   "vms/*/undosnapshot",                       RIGHT_OPERATE,    "action",           post_undosnapshot, "action" },
+    { "POST",   "vms/*/snapshots/*/restore",                RIGHT_OPERATE,    "action",           post_restore, "action" },
+    { "GET",    "vms/*/doctor",                             RIGHT_READ,       "doctor",           get_vm_doctor },
+    { "POST",   "vms/*/doctor",                             RIGHT_ADMINISTER, "action",           post_vm_doctor, "action" },
+    { "GET",    "doctor",                                   RIGHT_READ,       "doctor",           get_doctor },
     /* what clients ask for on their way and can do without */
-    { "GET",    "vms/*/nics",                      "nics",             get_nothing },
-    { "GET",    "vms/*/graphicsconsoles",          "graphics_consoles", get_nothing },
-    { "GET",    "vms/*/cdroms",                    "cdroms",           get_nothing },
-    { "GET",    "vms/*/numanodes",                 "vm_numa_nodes",    get_nothing },
-    { "GET",    "vms/*/statistics",                "statistics",       get_vm_statistics },
-    { "GET",    "vms/*/statistics/*",              "statistic",        get_vm_statistic },
-    { "GET",    "vms/*/tags",                      "tags",             get_nothing },
-    { "GET",    "vms/*/permissions",               "permissions",      get_nothing },
-    { "GET",    "vms/*/applications",              "applications",     get_nothing },
-    { "GET",    "vms/*/watchdogs",                 "watchdogs",        get_nothing },
-    { "GET",    "vms/*/hostdevices",               "host_devices",     get_nothing },
-    { "GET",    "vms/*/backups",                   "backups",          get_nothing },
-    { "GET",    "vms/*/checkpoints",               "checkpoints",      get_nothing },
-    { "GET",    "vms/*/diskattachments/*/permissions", "permissions",  get_nothing },
-    { "GET",    "hosts/*/statistics",              "statistics",       get_nothing },
-    { "GET",    "hosts/*/nics",                    "host_nics",        get_nothing },
-    { "GET",    "hosts/*/vms",                     "vms",              get_host_vms },
-    { "GET",    "hosts/*/tags",                    "tags",             get_nothing },
-    { "GET",    "clusters/*/networks",             "networks",         get_nothing },
-    { "GET",    "clusters/*/hosts",                "hosts",            get_hosts },
-    { "GET",    "clusters/*/permissions",          "permissions",      get_nothing },
-    { "GET",    "datacenters/*/clusters",          "clusters",         get_clusters },
-    { "GET",    "datacenters/*/networks",          "networks",         get_nothing },
-    { "GET",    "datacenters/*/permissions",       "permissions",      get_nothing },
-    { "GET",    "disks/*/permissions",             "permissions",      get_nothing },
-    { "GET",    "disks/*/statistics",              "statistics",       get_nothing },
-    { "GET",    "disks/*/disksnapshots",           "disk_snapshots",   get_disk_snapshots },
-    { "GET",    "disks/*/disksnapshots/*",         "disk_snapshot",    get_disk_snapshot },
-    { "GET",    "storagedomains/*/disks",          "disks",            get_domain_disks },
-    { "GET",    "storagedomains/*/vms",            "vms",              get_domain_vms },
-    { "GET",    "storagedomains/*/disksnapshots",  "disk_snapshots",   get_domain_disk_snapshots },
-    { "GET",    "storagedomains/*/diskprofiles",   "disk_profiles",    get_nothing },
-    { "GET",    "storagedomains/*/templates",      "templates",        get_nothing },
-    { "GET",    "storagedomains/*/files",          "files",            get_nothing },
-    { "GET",    "storagedomains/*/images",         "images",           get_nothing },
-    { "GET",    "storagedomains/*/storageconnections", "storage_connections", get_nothing },
-    { "GET",    "storagedomains/*/permissions",    "permissions",      get_nothing },
-    { "GET",    "templates/*/diskattachments",     "disk_attachments", get_nothing },
-    { "GET",    "templates/*/nics",                "nics",             get_nothing },
-    { "GET",    "templates/*/permissions",         "permissions",      get_nothing },
-    { "GET",    "networks",                        "networks",         get_none },
-    { "GET",    "vnicprofiles",                    "vnic_profiles",    get_none },
-    { "GET",    "diskprofiles",                    "disk_profiles",    get_none },
-    { "GET",    "vmpools",                         "vm_pools",         get_none },
-    { "GET",    "instancetypes",                   "instance_types",   get_none },
-    { "GET",    "imagetransfers",                  "image_transfers",  get_none },
-    { "GET",    "storageconnections",              "storage_connections", get_none },
-    { "GET",    "tags",                            "tags",             get_tags },
-    { "GET",    "tags/*",                          "tag",              get_tag },
-    { "GET",    "disks",                           "disks",            get_disks },
-    { "GET",    "disks/*",                         "disk",             get_disk },
-    { "GET",    "jobs",                            "jobs",             get_jobs },
-    { "GET",    "jobs/*",                          "job",              get_job },
-    { "GET",    "jobs/*/steps",                    "steps",            get_steps },
-    { "GET",    "jobs/*/steps/*",                  "step",             get_step },
-    { "POST",   "jobs/*/cancel",                   "action",           post_job_cancel, "action" },
-    { "POST",   "jobs/*/resume",                   "action",           post_job_resume, "action" },
-    { "GET",    "events",                          "events",           get_events },
-    { "GET",    "events/stream",                   "events",           get_event_stream },
-    { "POST",   "events",                          "event",            post_event, "event" },
-    { "GET",    "events/*",                        "event",            get_event },
-    { "GET",    "hosts",                           "hosts",            get_hosts },
-    { "GET",    "hosts/*",                         "host",             get_host },
-    { "GET",    "clusters",                        "clusters",         get_clusters },
-    { "GET",    "clusters/*",                      "cluster",          get_cluster },
-    { "GET",    "datacenters",                     "data_centers",     get_datacenters },
-    { "GET",    "datacenters/*",                   "data_center",      get_datacenter },
-    { "GET",    "datacenters/*/storagedomains",    "storage_domains",  get_datacenter_storagedomains },
-    { "GET",    "datacenters/*/storagedomains/*",  "storage_domain",   get_datacenter_storagedomain },
-    { "GET",    "storagedomains",                  "storage_domains",  get_storagedomains },
-    { "GET",    "storagedomains/*",                "storage_domain",   get_storagedomain },
-    { "POST",   "storagedomains/import",           "action",           post_import, "action" },
-    { "GET",    "templates",                       "templates",        get_templates },
-    { "GET",    "templates/*",                     "template",         get_template },
+    { "GET",    "vms/*/nics",                               RIGHT_READ,       "nics",             get_nothing },
+    { "GET",    "vms/*/graphicsconsoles",                   RIGHT_READ,       "graphics_consoles", get_nothing },
+    { "GET",    "vms/*/cdroms",                             RIGHT_READ,       "cdroms",           get_nothing },
+    { "GET",    "vms/*/numanodes",                          RIGHT_READ,       "vm_numa_nodes",    get_nothing },
+    { "GET",    "vms/*/statistics",                         RIGHT_READ,       "statistics",       get_vm_statistics },
+    { "GET",    "vms/*/statistics/*",                       RIGHT_READ,       "statistic",        get_vm_statistic },
+    { "GET",    "vms/*/tags",                               RIGHT_READ,       "tags",             get_nothing },
+    { "GET",    "vms/*/permissions",                        RIGHT_READ,       "permissions",      get_nothing },
+    { "GET",    "vms/*/applications",                       RIGHT_READ,       "applications",     get_nothing },
+    { "GET",    "vms/*/watchdogs",                          RIGHT_READ,       "watchdogs",        get_nothing },
+    { "GET",    "vms/*/hostdevices",                        RIGHT_READ,       "host_devices",     get_nothing },
+    { "GET",    "vms/*/backups",                            RIGHT_READ,       "backups",          get_nothing },
+    { "GET",    "vms/*/checkpoints",                        RIGHT_READ,       "checkpoints",      get_nothing },
+    { "GET",    "vms/*/diskattachments/*/permissions",      RIGHT_READ,       "permissions",  get_nothing },
+    { "GET",    "hosts/*/statistics",                       RIGHT_SIGNED_IN,  "statistics",       get_nothing },
+    { "GET",    "hosts/*/nics",                             RIGHT_SIGNED_IN,  "host_nics",        get_nothing },
+    { "GET",    "hosts/*/vms",                              RIGHT_SIGNED_IN,  "vms",              get_host_vms },
+    { "GET",    "hosts/*/tags",                             RIGHT_SIGNED_IN,  "tags",             get_nothing },
+    { "GET",    "clusters/*/networks",                      RIGHT_SIGNED_IN,  "networks",         get_nothing },
+    { "GET",    "clusters/*/hosts",                         RIGHT_SIGNED_IN,  "hosts",            get_hosts },
+    { "GET",    "clusters/*/permissions",                   RIGHT_SIGNED_IN,  "permissions",      get_nothing },
+    { "GET",    "datacenters/*/clusters",                   RIGHT_SIGNED_IN,  "clusters",         get_clusters },
+    { "GET",    "datacenters/*/networks",                   RIGHT_SIGNED_IN,  "networks",         get_nothing },
+    { "GET",    "datacenters/*/permissions",                RIGHT_SIGNED_IN,  "permissions",      get_nothing },
+    { "GET",    "disks/*/permissions",                      RIGHT_READ,       "permissions",      get_nothing },
+    { "GET",    "disks/*/statistics",                       RIGHT_READ,       "statistics",       get_nothing },
+    { "GET",    "disks/*/disksnapshots",                    RIGHT_READ,       "disk_snapshots",   get_disk_snapshots },
+    { "GET",    "disks/*/disksnapshots/*",                  RIGHT_READ,       "disk_snapshot",    get_disk_snapshot },
+    { "GET",    "storagedomains/*/disks",                   RIGHT_SIGNED_IN,  "disks",            get_domain_disks },
+    { "GET",    "storagedomains/*/vms",                     RIGHT_SIGNED_IN,  "vms",              get_domain_vms },
+    { "GET",    "storagedomains/*/disksnapshots",           RIGHT_READ,       "disk_snapshots",   get_domain_disk_snapshots },
+    { "GET",    "storagedomains/*/diskprofiles",            RIGHT_SIGNED_IN,  "disk_profiles",    get_nothing },
+    { "GET",    "storagedomains/*/templates",               RIGHT_SIGNED_IN,  "templates",        get_nothing },
+    { "GET",    "storagedomains/*/files",                   RIGHT_SIGNED_IN,  "files",            get_nothing },
+    { "GET",    "storagedomains/*/images",                  RIGHT_SIGNED_IN,  "images",           get_nothing },
+    { "GET",    "storagedomains/*/storageconnections",      RIGHT_SIGNED_IN,  "storage_connections", get_nothing },
+    { "GET",    "storagedomains/*/permissions",             RIGHT_SIGNED_IN,  "permissions",      get_nothing },
+    { "GET",    "templates/*/diskattachments",              RIGHT_SIGNED_IN,  "disk_attachments", get_nothing },
+    { "GET",    "templates/*/nics",                         RIGHT_SIGNED_IN,  "nics",             get_nothing },
+    { "GET",    "templates/*/permissions",                  RIGHT_SIGNED_IN,  "permissions",      get_nothing },
+    { "GET",    "networks",                                 RIGHT_SIGNED_IN,  "networks",         get_none },
+    { "GET",    "vnicprofiles",                             RIGHT_SIGNED_IN,  "vnic_profiles",    get_none },
+    { "GET",    "diskprofiles",                             RIGHT_SIGNED_IN,  "disk_profiles",    get_none },
+    { "GET",    "vmpools",                                  RIGHT_SIGNED_IN,  "vm_pools",         get_none },
+    { "GET",    "instancetypes",                            RIGHT_SIGNED_IN,  "instance_types",   get_none },
+    { "GET",    "imagetransfers",                           RIGHT_SIGNED_IN,  "image_transfers",  get_none },
+    { "GET",    "storageconnections",                       RIGHT_SIGNED_IN,  "storage_connections", get_none },
+    { "GET",    "tags",                                     RIGHT_SIGNED_IN,  "tags",             get_tags },
+    { "GET",    "tags/*",                                   RIGHT_SIGNED_IN,  "tag",              get_tag },
+    { "GET",    "disks",                                    RIGHT_SIGNED_IN,  "disks",            get_disks },
+    { "GET",    "disks/*",                                  RIGHT_READ,       "disk",             get_disk },
+    { "GET",    "jobs",                                     RIGHT_SIGNED_IN,  "jobs",             get_jobs },
+    { "GET",    "jobs/*",                                   RIGHT_READ,       "job",              get_job },
+    { "GET",    "jobs/*/steps",                             RIGHT_READ,       "steps",            get_steps },
+    { "GET",    "jobs/*/steps/*",                           RIGHT_READ,       "step",             get_step },
+    { "POST",   "jobs/*/cancel",                            RIGHT_OPERATE,    "action",           post_job_cancel, "action" },
+    { "POST",   "jobs/*/resume",                            RIGHT_OPERATE,    "action",           post_job_resume, "action" },
+    { "GET",    "events",                                   RIGHT_SIGNED_IN,  "events",           get_events },
+    { "GET",    "events/stream",                            RIGHT_READ,       "events",           get_event_stream },
+    { "POST",   "events",                                   RIGHT_OPERATE,    "event",            post_event, "event" },
+    { "GET",    "events/*",                                 RIGHT_READ,       "event",            get_event },
+    { "GET",    "hosts",                                    RIGHT_SIGNED_IN,  "hosts",            get_hosts },
+    { "GET",    "hosts/*",                                  RIGHT_SIGNED_IN,  "host",             get_host },
+    { "GET",    "clusters",                                 RIGHT_SIGNED_IN,  "clusters",         get_clusters },
+    { "GET",    "clusters/*",                               RIGHT_SIGNED_IN,  "cluster",          get_cluster },
+    { "GET",    "datacenters",                              RIGHT_SIGNED_IN,  "data_centers",     get_datacenters },
+    { "GET",    "datacenters/*",                            RIGHT_SIGNED_IN,  "data_center",      get_datacenter },
+    { "GET",    "datacenters/*/storagedomains",             RIGHT_SIGNED_IN,  "storage_domains",  get_datacenter_storagedomains },
+    { "GET",    "datacenters/*/storagedomains/*",           RIGHT_SIGNED_IN,  "storage_domain",   get_datacenter_storagedomain },
+    { "GET",    "storagedomains",                           RIGHT_SIGNED_IN,  "storage_domains",  get_storagedomains },
+    { "GET",    "storagedomains/*",                         RIGHT_SIGNED_IN,  "storage_domain",   get_storagedomain },
+    { "POST",   "storagedomains/import",                    RIGHT_ADMINISTER, "action",           post_import, "action" },
+    { "GET",    "templates",                                RIGHT_SIGNED_IN,  "templates",        get_templates },
+    { "GET",    "templates/*",                              RIGHT_SIGNED_IN,  "template",         get_template },
+    { "GET",    "users",                                    RIGHT_ADMINISTER, "users",            get_users },
+    { "POST",   "users",                                    RIGHT_ADMINISTER, "user",             post_users, "user" },
+    { "GET",    "users/*",                                  RIGHT_ADMINISTER, "user",             get_user },
+    { "PUT",    "users/*",                                  RIGHT_ADMINISTER, "user",             put_user, "user" },
+    { "DELETE", "users/*",                                  RIGHT_ADMINISTER, "action",           delete_user },
     { NULL },
 };
 /* clang-format on */
@@ -126,7 +132,6 @@ typedef struct {
     char **segments;   /* of the path below API_ROOT */
     GHashTable *query;
     char *correlation_id;
-    char *user;
 } Exchange;
 
 static void
@@ -136,7 +141,6 @@ exchange_clear(Exchange *x)
     if (x->query != NULL)
         g_hash_table_unref(x->query);
     g_free(x->correlation_id);
-    g_free(x->user);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Exchange, exchange_clear)
 
@@ -229,17 +233,6 @@ clean_correlation_id(const char *text)
         g_string_assign(clean, id);
     }
     return g_string_free(clean, FALSE);
-}
-
-/* No sign-in yet: who it was is what the kernel says of the socket. */
-static char *
-user_of(const HttpRequest *http)
-{
-    if (!http->local)
-        return g_strdup_printf("anonymous@%s", http->peer != NULL ? http->peer : "?");
-    if (http->peer_uid == 0)
-        return g_strdup("root@local");
-    return g_strdup_printf("uid-%u@local", (unsigned)http->peer_uid);
 }
 
 /* ---- the answer ---- */
@@ -389,12 +382,15 @@ finish(Call *call, const Route *route, Reply *reply, GError **error)
 }
 
 static void
-run_handler(Api *api, Exchange *x, const Route *route, const char *ids[2], const json_t *body)
+run_handler(Api *api, Exchange *x, const Who *who, const Route *route, const char *ids[2],
+            const json_t *body)
 {
     g_autoptr(GError) problem = NULL;
     Reply reply = { .status = 200 };
     g_autofree char *path = g_strjoinv("/", x->segments);
     Call call = { .manager = api->manager,
+                  .people = api->people,
+                  .who = who,
                   .stopping = &api->stopping,
                   .path = path,
                   .expect = expectation(x->http),
@@ -402,7 +398,7 @@ run_handler(Api *api, Exchange *x, const Route *route, const char *ids[2], const
                   .sub_id = ids[1],
                   .query = x->query,
                   .body = body,
-                  .user = x->user,
+                  .user = who->name,
                   .correlation_id = x->correlation_id,
                   .hub = api->hub,
                   .wants_stream = x->wants_stream,
@@ -451,7 +447,7 @@ check_version(const HttpRequest *http, GError **error)
 }
 
 void
-api_answer(Api *api, const HttpRequest *request, HttpResponse *response)
+api_answer(Api *api, const Who *who, const HttpRequest *request, HttpResponse *response)
 {
     g_auto(Exchange) x = { .http = request, .response = response };
     g_autoptr(GError) problem = NULL;
@@ -461,7 +457,6 @@ api_answer(Api *api, const HttpRequest *request, HttpResponse *response)
 
     x.query = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     take_parameters(x.query, request->query != NULL ? request->query : "", "&", true);
-    x.user = user_of(request);
     const char *sent_id = http_header(request, "Correlation-Id");
     x.correlation_id = clean_correlation_id(
         sent_id != NULL ? sent_id : g_hash_table_lookup(x.query, "correlation_id"));
@@ -480,13 +475,14 @@ api_answer(Api *api, const HttpRequest *request, HttpResponse *response)
     }
     if (route != NULL) {
         x.may_action = is_action(route);
-        if (check_version(request, &problem))
+        if (access_check(api->manager, who, route, ids, &problem) &&
+            check_version(request, &problem))
             body = read_body(route, request, &problem);
     }
     if (problem != NULL)
         put_fault(&x, error_http_status(problem), NULL, problem);
     else if (route != NULL)
-        run_handler(api, &x, route, ids, body);
+        run_handler(api, &x, who, route, ids, body);
 }
 
 void

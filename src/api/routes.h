@@ -14,16 +14,20 @@
 #include "api/document.h"
 #include "api/hub.h"
 #include "http/http.h"
+#include "model/role.h"
+#include "people/people.h"
 
 typedef struct {
     Manager *manager;
+    People *people;
+    const Who *who;       /* has the route's right on what the path names */
     const gint *stopping; /* not 0: long polls end now */
     const char *path;     /* below API_ROOT, without a slash at its ends */
     const char *id;       /* what the stars of the route's path stand for */
     const char *sub_id;   /* the second one; NULL */
     GHashTable *query;    /* name → value, query and matrix parameters */
     const json_t *body;   /* an object; {} if nothing was sent */
-    const char *user;     /* borrowed, as all strings here */
+    const char *user;     /* who's name; borrowed, as all strings here */
     const char *correlation_id;
     bool in_body;
     const char *expect; /* of a header: "201-created" waits for the end; NULL */
@@ -48,6 +52,10 @@ typedef bool (*Handler)(Call *call, Reply *reply, GError **error);
 typedef struct {
     const char *method;
     const char *path; /* below API_ROOT; a segment "*" is an id */
+    /* Below vms, disks, jobs and events with an id: on that VM. Elsewhere it is wanted for all VMs;
+     * RIGHT_SIGNED_IN then says that the answer tells nothing of VMs, or leaves those out that who
+     * may not see: reply_list() does, others ask access_sees(). */
+    Right right;
     const char *root; /* element name of the answer */
     Handler handler;
     const char *body_root; /* element name of what is sent; NULL = nothing is */
@@ -57,11 +65,15 @@ extern const Route api_routes[]; /* ends with a row of NULLs */
 typedef struct {
     Manager *manager;
     Hub *hub;
-    gint stopping; /* atomic */
+    People *people;
+    Role group_role; /* of the group that may use the socket */
+    bool tls;        /* on TCP */
+    char *ca;        /* PEM text; NULL = not known */
+    gint stopping;   /* atomic */
 } Api;
 
 /* The whole of one request. */
-void api_answer(Api *api, const HttpRequest *request, HttpResponse *response);
+void api_answer(Api *api, const Who *who, const HttpRequest *request, HttpResponse *response);
 /* A fault for a request that the HTTP server refuses. */
 void api_refuse(const HttpRequest *request, const GError *problem, HttpResponse *response);
 
@@ -112,7 +124,8 @@ const Route *route_find(const char *method, char *const *segments, const char *i
     X(get_events) X(get_event) X(get_event_stream)                                                                \
     X(get_hosts) X(get_host) X(get_clusters) X(get_cluster) X(get_datacenters)                 \
     X(get_datacenter) X(get_datacenter_storagedomains) X(get_datacenter_storagedomain)         \
-    X(get_storagedomains) X(get_storagedomain) X(post_import) X(get_templates) X(get_template)
+    X(get_storagedomains) X(get_storagedomain) X(post_import) X(get_templates) X(get_template) \
+    X(get_users) X(post_users) X(get_user) X(put_user) X(delete_user)
 /* clang-format on */
 #define X(name) bool name(Call *call, Reply *reply, GError **error);
 HANDLERS(X)

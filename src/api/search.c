@@ -57,6 +57,7 @@ static const struct { const char *kind, *field, *path; } fields[] = {
     { "none", "name", "" }, { "none", "id", "" }, { "none", "description", "" }, { "none", "comment", "" },
     { "none", "status", "" }, { "none", "type", "" }, { "none", "datacenter", "" }, { "none", "cluster", "" },
     { "none", "vm.name", "" },
+    { "user", "name", "name" }, { "user", "usrname", "user_name" }, { "user", "role", "role" },
 };
 /* clang-format on */
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "api/api.h"
 
+#include "api/access.h"
+#include "api/doors.h"
 #include "api/metrics.h"
 #include "api/routes.h"
 #include "api/xml.h"
@@ -61,20 +63,22 @@ is_loopback(const char *host)
 }
 
 static bool
-check_listen(const char *listen, GError **error)
+check_listen(const ApiOptions *options, GError **error)
 {
     g_autofree char *host = NULL;
     int64_t port;
 
-    if (*listen == '\0')
+    if (*options->listen == '\0')
         return true;
-    if (!split_address(listen, &host, &port, error))
+    if (!split_address(options->listen, &host, &port, error))
         return false;
-    return is_loopback(host) ||
-           error_set(error, ERR_INVALID,
-                     "[manager] listen: '%s' can be reached from other machines, and this version "
-                     "has no sign-in; use 127.0.0.1:PORT or [::1]:PORT, and ssh -L from elsewhere",
-                     listen);
+    return options->tls || is_loopback(host) ||
+           error_set(
+               error, ERR_INVALID,
+               "[manager] listen: '%s' can be reached from other machines, and tls = no would "
+               "send passwords over the network as they are; set tls = yes, or listen on "
+               "127.0.0.1:PORT or [::1]:PORT",
+               options->listen);
 }
 
 static bool
@@ -86,8 +90,18 @@ given(const char *text)
 bool
 api_options_check(const ApiOptions *options, GError **error)
 {
-    if (!check_listen(options->listen, error))
+    Role role;
+
+    if (!check_listen(options, error))
         return false;
+    if (given(options->group_role) && !role_from_word(options->group_role, &role))
+        return error_set(error, ERR_INVALID,
+                         "[manager] group_role: '%s' is none of administrator, operator, viewer, "
+                         "none",
+                         options->group_role);
+    if (given(options->tls_ca) && !given(options->tls_cert))
+        return error_set(error, ERR_INVALID,
+                         "[manager] tls_ca names the authority of tls_cert, which is not set");
     if (given(options->tls_cert) != given(options->tls_key))
         return error_set(error, ERR_INVALID,
                          "[manager] tls_cert and tls_key: set both or none of them");
@@ -144,39 +158,61 @@ say_forbidden(HttpResponse *response, const char *why)
 }
 
 static void
+answer_known(ApiServer *server, const Who *who, const HttpRequest *request, HttpResponse *response)
+{
+    if (!g_str_equal(request->path, METRICS_PATH))
+        api_answer(&server->api, who, request, response);
+    else if (!role_has(who->role, RIGHT_READ))
+        say_forbidden(response, "[/metrics tells of all VMs: it needs the role viewer]");
+    else
+        metrics_answer(server->api.manager, server->meter, request, response);
+}
+
+static void
 answer(const HttpRequest *request, HttpResponse *response, void *data)
 {
     ApiServer *server = data;
     int64_t began = clock_mono_us();
+    g_autoptr(GError) problem = NULL;
+    g_autoptr(Who) who = NULL;
 
     if (!peer_allowed(server, request))
         say_forbidden(response, "[only root and the configured group may use this socket]");
-    else if (http_header(request, "Origin") != NULL)
-        say_forbidden(response, "[web pages may not use this API]");
-    else if (g_str_equal(request->path, METRICS_PATH))
-        metrics_answer(server->api.manager, server->meter, request, response);
-    else
-        api_answer(&server->api, request, response);
+    else if (access_is_foreign(&server->api, request))
+        say_forbidden(response, "[web pages of other origins may not use this API]");
+    else if (!doors_answer(&server->api, request, response)) {
+        who = access_who(&server->api, request, &problem);
+        if (who != NULL) {
+            answer_known(server, who, request, response);
+        } else {
+            api_refuse(request, problem, response);
+            access_challenge(request, problem, response);
+        }
+    }
     metrics_count(server->meter, request, response, began);
 }
 
 /* ---- start and stop ---- */
 
 static bool
-load_pem(const ApiOptions *options, char **ret_cert, char **ret_key, GError **error)
+load_pem(const ApiOptions *options, char **ret_cert, char **ret_key, char **ret_ca, GError **error)
 {
     bool own = !given(options->tls_cert);
     g_autofree char *cert_file =
         own ? g_build_filename(options->state_dir, "cert.pem", NULL) : g_strdup(options->tls_cert);
     g_autofree char *key_file =
         own ? g_build_filename(options->state_dir, "key.pem", NULL) : g_strdup(options->tls_key);
+    g_autofree char *ca_file = g_build_filename(options->state_dir, "ca.pem", NULL);
     g_autoptr(GError) problem = NULL;
 
     if (own && !http_make_certificate(options->state_dir, error))
         return false;
     if (!g_file_get_contents(cert_file, ret_cert, NULL, &problem) ||
-        !g_file_get_contents(key_file, ret_key, NULL, &problem))
+        !g_file_get_contents(key_file, ret_key, NULL, &problem) ||
+        (given(options->tls_ca) && !g_file_get_contents(options->tls_ca, ret_ca, NULL, &problem)))
         return error_set(error, ERR_STORAGE, "the TLS certificate: %s", problem->message);
+    if (own) /* if it was removed, clients have their copy, or not */
+        g_file_get_contents(ca_file, ret_ca, NULL, NULL);
     return true;
 }
 
@@ -189,7 +225,7 @@ start_tcp(ApiServer *server, const ApiOptions *options, GError **error)
     if (!given(options->listen))
         return true;
     if (!split_address(options->listen, &host, &port, error) ||
-        (options->tls && !load_pem(options, &cert, &key, error)))
+        (options->tls && !load_pem(options, &cert, &key, &server->api.ca, error)))
         return false;
     /* "localhost" may mean more to the resolver than we have checked */
     const char *numeric = g_str_equal(host, "localhost") ? "127.0.0.1" : host;
@@ -270,9 +306,15 @@ api_server_start(Manager *manager, const ApiOptions *options, GError **error)
     server = g_new0(ApiServer, 1);
     server->api.manager = manager;
     server->api.hub = hub_new(manager, wake_streams, server);
+    server->api.tls = options->tls;
+    server->api.group_role = ROLE_ADMINISTRATOR;
+    if (given(options->group_role))
+        role_from_word(options->group_role, &server->api.group_role);
+    server->api.people = people_open(manager_store(manager), error);
     server->meter = metrics_new();
     server->where = g_strdup("");
-    if (!start_tcp(server, options, error) || !start_local(server, options, error)) {
+    if (server->api.people == NULL || !start_tcp(server, options, error) ||
+        !start_local(server, options, error)) {
         api_server_stop(server);
         return NULL;
     }
@@ -283,6 +325,12 @@ const char *
 api_server_where(const ApiServer *server)
 {
     return server->where;
+}
+
+bool
+api_server_can_sign_in(const ApiServer *server)
+{
+    return people_ready(server->api.people);
 }
 
 void
@@ -297,7 +345,9 @@ api_server_stop(ApiServer *server)
     if (server->local != NULL)
         http_server_stop(server->local);
     hub_free(server->api.hub);
+    people_close(server->api.people);
     meter_free(server->meter);
+    g_free(server->api.ca);
     g_free(server->where);
     g_free(server);
 }

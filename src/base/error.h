@@ -24,6 +24,7 @@
 /*        code              word            HTTP  try again?  meaning */
 #define ERR_TABLE(X)                                                                       \
     X(ERR_INVALID,          "invalid",       400, false, "the request makes no sense")      \
+    X(ERR_SIGN_IN,          "sign-in",       401, false, "it is not known who asks")         \
     X(ERR_FORBIDDEN,        "forbidden",     403, false, "the caller may not do this")      \
     X(ERR_NOT_FOUND,        "not-found",     404, false, "no such object")                  \
     X(ERR_METHOD,           "method",        405, false, "the resource has no such method") \
@@ -34,6 +35,7 @@
     X(ERR_STALE_EPOCH,      "stale-epoch",   412, false, "a newer manager has taken over")  \
     X(ERR_TOO_LARGE,        "too-large",     413, false, "the request exceeds a limit")     \
     X(ERR_MEDIA,            "media-type",    415, false, "unknown media type")              \
+    X(ERR_LIMITED,          "limited",       429, true,  "too many tries in a short time")   \
     X(ERR_CORRUPT,          "corrupt",       500, false, "stored data is damaged")          \
     X(ERR_CANCELLED,        "cancelled",     409, false, "cancelled by the user")           \
     X(ERR_UNSUPPORTED,      "unsupported",   501, false, "not supported")                   \

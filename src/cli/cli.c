@@ -172,6 +172,7 @@ cli_run(int argc, const char *const *argv, const CliIo *io)
     Cli cli = { .io = io, .options = options, .address = cli_address(options) };
     CliExit code = run_command(&cli);
     http_client_free(cli.client);
+    g_free(cli.authorization);
     g_free(cli.address);
     if (fflush(io->out) != 0 && code == EXIT_DONE) {
         fprintf(io->err, "livemerge: could not write the output: %s\n", g_strerror(errno));

@@ -47,10 +47,11 @@ struct Cli {
     const CliIo *io;
     const Options *options;
     char *address;
-    HttpClient *client; /* made by the first call */
-    bool bar_drawn;     /* a progress bar stands on the last line of stderr */
-    CliExit exit_code;  /* of a verb that returned true */
-    CliExit error_exit; /* instead of the error's own; EXIT_DONE = unset */
+    HttpClient *client;  /* made by the first call */
+    char *authorization; /* with it: a header; NULL = no token */
+    bool bar_drawn;      /* a progress bar stands on the last line of stderr */
+    CliExit exit_code;   /* of a verb that returned true */
+    CliExit error_exit;  /* instead of the error's own; EXIT_DONE = unset */
 };
 
 /* The whole program. argv[0] is skipped. */

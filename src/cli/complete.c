@@ -4,6 +4,7 @@
 #include "cli/doc.h"
 #include "cli/remote.h"
 #include "cli/resolve.h"
+#include "model/role.h"
 
 #include <string.h>
 
@@ -142,6 +143,8 @@ offer_value(const Completion *c, int id, const char *prefix)
         offer(c, prefix, *choices);
     if (option_rows[id].kind == VALUE_DISK)
         offer_disks(c, prefix);
+    if (id == OPT_VM)
+        offer_vms(c);
 }
 
 static void
@@ -153,6 +156,18 @@ offer_argument(const Completion *c)
         break;
     case 's':
         offer_snapshots(c);
+        break;
+    case 'u': {
+        g_autoptr(json_t) doc = ask(c, "users");
+        offer_all(c, "", doc_items(doc, NULL, "user"), "name");
+        break;
+    }
+    case 'r':
+        for (Role role = ROLE_NONE; role < ROLE_LAST; role++)
+            offer(c, "", role_word(role));
+        break;
+    case 'a':
+        offer(c, "", "https://");
         break;
     case 'j': {
         g_autoptr(json_t) doc = ask(c, "jobs");
@@ -233,5 +248,6 @@ complete_words(const CliIo *io, int n_words, const char *const *words)
     cli.address = cli_address(options);
     offer_current(&c);
     http_client_free(cli.client);
+    g_free(cli.authorization);
     g_free(cli.address);
 }

@@ -24,6 +24,12 @@ argument_word(char letter)
         return " JOB";
     case 'n':
         return " NAME";
+    case 'u':
+        return " USER";
+    case 'r':
+        return " ROLE";
+    case 'a':
+        return " ADDRESS";
     default:
         return " [WORD...]";
     }

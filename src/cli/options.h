@@ -39,6 +39,8 @@ typedef enum {
     OPT_UNDO,
     OPT_TAKE_OVER,
     OPT_PAUSED,
+    OPT_USER,
+    OPT_VM,
     OPT_LAST,
 } OptionId;
 
@@ -69,7 +71,7 @@ typedef struct {
     const char *noun;
     const char *verb; /* NULL: the noun is a command itself */
     /* One letter for each argument: v VM, s snapshot, j job, n new name, S one or more snapshots, V
-     * a VM or none, d a directory or none, w any words (none is fine). Drives counting, usage and
+     * a VM or none, d a directory or none, u user, r role, a address, w any words (none is fine). Drives counting, usage and
      * completion. */
     const char *args;
     unsigned options; /* besides the global ones */
@@ -143,5 +145,12 @@ bool job_cancel(Cli *cli, GError **error);
 bool job_resume(Cli *cli, GError **error);
 bool event_list(Cli *cli, GError **error);
 bool event_follow(Cli *cli, GError **error);
+bool user_list(Cli *cli, GError **error);
+bool user_add(Cli *cli, GError **error);
+bool user_passwd(Cli *cli, GError **error);
+bool user_role(Cli *cli, GError **error);
+bool user_remove(Cli *cli, GError **error);
+bool login(Cli *cli, GError **error);
+bool logout(Cli *cli, GError **error);
 bool version_show(Cli *cli, GError **error);
 bool help_show(Cli *cli, GError **error);

@@ -2,21 +2,28 @@
 #include "cli/remote.h"
 #include "base/clock.h"
 #include "cli/doc.h"
+#include "cli/token.h"
 
 #include <string.h>
 
 #define API "/ovirt-engine/api"
 #define CALL_TIMEOUT_MS 60000
 
+/* --ca, else what login was given for this address. */
 static bool
 connect_client(Cli *cli, GError **error)
 {
     const Options *o = cli->options;
+    g_auto(TokenEntry) entry = { 0 };
 
     if (cli->client != NULL)
         return true;
-    cli->client =
-        http_client_new(cli->address, option_text(o, OPT_CA), option_given(o, OPT_INSECURE), error);
+    if (!token_load(cli->address, &entry, error))
+        return false;
+    const char *ca = option_text(o, OPT_CA) != NULL ? option_text(o, OPT_CA) : entry.ca;
+    cli->client = http_client_new(cli->address, ca, option_given(o, OPT_INSECURE), error);
+    if (cli->client != NULL && entry.token != NULL)
+        cli->authorization = g_strconcat("Authorization: Bearer ", entry.token, NULL);
     return cli->client != NULL;
 }
 
@@ -27,6 +34,7 @@ code_of_status(int status)
     case 400:
         return ERR_INVALID;
     case 401:
+        return ERR_SIGN_IN;
     case 403:
         return ERR_FORBIDDEN;
     case 404:
@@ -37,6 +45,8 @@ code_of_status(int status)
         return ERR_GONE;
     case 413:
         return ERR_TOO_LARGE;
+    case 429:
+        return ERR_LIMITED;
     case 501:
         return ERR_UNSUPPORTED;
     case 502:
@@ -62,26 +72,31 @@ without_brackets(const char *text)
 }
 
 static bool
-set_fault(const char *path, int status, const json_t *doc, GError **error)
+set_fault(const Cli *cli, const char *path, int status, const json_t *doc, GError **error)
 {
     const json_t *fault = doc_at(doc, "fault") != NULL ? doc_at(doc, "fault") : doc;
     g_autofree char *detail = without_brackets(doc_text(fault, "detail"));
     const char *reason = doc_text(fault, "reason");
+    const char *sso = doc_text(fault, "error"); /* how sign-ins fail */
+    const char *text = *detail != '\0' ? detail : *reason != '\0' ? reason : sso;
 
-    if (*detail == '\0' && *reason == '\0')
+    if (*text == '\0')
         return error_set(error, code_of_status(status),
                          "the manager answered %s with HTTP status %d and no reason", path, status);
-    return error_set(error, code_of_status(status), "%s", *detail != '\0' ? detail : reason);
+    if (status != 401)
+        return error_set(error, code_of_status(status), "%s", text);
+    g_autofree char *address = g_shell_quote(cli->address);
+    return error_set(error, ERR_SIGN_IN, "%s: livemerge login %s", text, address);
 }
 
 static json_t *
-read_answer(const char *path, const HttpAnswer *answer, GError **error)
+read_answer(const Cli *cli, const char *path, const HttpAnswer *answer, GError **error)
 {
     g_autoptr(json_t) doc = json_loadb(answer->body != NULL ? answer->body : "", answer->body_size,
                                        JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
 
     if (answer->status < 200 || answer->status > 299) {
-        set_fault(path, answer->status, doc, error);
+        set_fault(cli, path, answer->status, doc, error);
         return NULL;
     }
     if (answer->body_size == 0)
@@ -96,20 +111,29 @@ read_answer(const char *path, const HttpAnswer *answer, GError **error)
 }
 
 static json_t *
+call_with(Cli *cli, const char *method, const char *path, const char *const *headers,
+          const char *text, unsigned timeout_ms, GError **error)
+{
+    g_auto(HttpAnswer) answer = { 0 };
+
+    if (!http_call(cli->client, method, path, headers, text, text != NULL ? strlen(text) : 0,
+                   timeout_ms, &answer, error))
+        return NULL;
+    return read_answer(cli, path, &answer, error);
+}
+
+static json_t *
 call(Cli *cli, const char *method, const char *path, const json_t *body, unsigned timeout_ms,
      GError **error)
 {
-    static const char *const headers[] = { "Accept: application/json",
-                                           "Content-Type: application/json", NULL };
     g_autofree char *full = g_strconcat(API, *path != '\0' ? "/" : "", path, NULL);
     autolibc char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
-    g_auto(HttpAnswer) answer = { 0 };
 
-    if (!connect_client(cli, error) ||
-        !http_call(cli->client, method, full, headers, text, text != NULL ? strlen(text) : 0,
-                   timeout_ms, &answer, error))
+    if (!connect_client(cli, error))
         return NULL;
-    return read_answer(full, &answer, error);
+    const char *const headers[] = { "Accept: application/json", "Content-Type: application/json",
+                                    cli->authorization, NULL };
+    return call_with(cli, method, full, headers, text, timeout_ms, error);
 }
 
 static bool
@@ -128,6 +152,18 @@ remote_get(Cli *cli, const char *path, GError **error)
             error,
             "livemerge-manager does not answer (is it running? --connect names another address): ");
     return doc;
+}
+
+json_t *
+remote_form(Cli *cli, const char *path, const char *form, GError **error)
+{
+    static const char *const headers[] = { "Accept: application/json",
+                                           "Content-Type: application/x-www-form-urlencoded",
+                                           NULL };
+
+    return connect_client(cli, error)
+               ? call_with(cli, "POST", path, headers, form, CALL_TIMEOUT_MS, error)
+               : NULL;
 }
 
 json_t *

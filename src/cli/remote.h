@@ -15,6 +15,8 @@ json_t *remote_get(Cli *cli, const char *path, GError **error);
 /* POST or PUT; body is borrowed. Never repeated by itself. */
 json_t *remote_send(Cli *cli, const char *method, const char *path, const json_t *body,
                     GError **error);
+/* POST of a form to a path from the root, without a token: for signing in and out. */
+json_t *remote_form(Cli *cli, const char *path, const char *form, GError **error);
 /* For completion: one call that takes at most this long. */
 json_t *remote_get_quick(Cli *cli, const char *path, unsigned timeout_ms, GError **error);
 /* GET while something goes on without us: when the manager does not answer it is tried

@@ -64,6 +64,10 @@ const OptionRow option_rows[OPT_LAST] = {
                         "hosts that obey another manager, lost for ever, obey this one; asks first" },
     [OPT_PAUSED]    = { "paused",    0,   VALUE_NONE,   NULL,      NULL,
                         "the guest does not run yet; start the VM again to let it" },
+    [OPT_USER]      = { "user",      0,   VALUE_TEXT,   "NAME",    NULL,
+                        "who signs in (admin)" },
+    [OPT_VM]        = { "vm",        0,   VALUE_TEXT,   "VM",      NULL,
+                        "the role holds for this VM only" },
 };
 
 #define CREATE_OPTIONS (OPTION(OPT_MEMORY) | OPTION(OPT_QUIESCE) | OPTION(OPT_DISK))
@@ -140,6 +144,19 @@ const Command commands[] = {
       "Compares manifests, libvirt and the headers of the volumes; changes nothing without --fix.\n"
       "A fix \"asked\" is done only if its --class is named, one \"no\" never. Exits 0 if nothing\n"
       "is wrong or all is mended, else 1." },
+    { "user", "list", "", 0, user_list, "list the users and their roles", NULL },
+    { "user", "add", "nr", 0, user_add, "add a user",
+      "Asks for the password; without a terminal it is a line of standard input. Roles: viewer sees\n"
+      "everything, operator takes and deletes snapshots too, administrator may do all, none sees only\n"
+      "VMs with a role of their own." },
+    { "user", "passwd", "u", 0, user_passwd, "set a user's password, which ends all sessions",
+      NULL },
+    { "user", "role", "ur", OPTION(OPT_VM), user_role, "give a user another role", NULL },
+    { "user", "remove", "u", 0, user_remove, "remove a user", NULL },
+    { "login", NULL, "a", OPTION(OPT_USER), login, "sign in at a manager of another machine",
+      "Asks for the password; without a terminal it is a line of standard input. Keeps a token for 30\n"
+      "days, and the --ca, for this address: later commands name it with --connect." },
+    { "logout", NULL, "a", 0, logout, "sign out again, and forget the token", NULL },
     { "version", NULL, "", 0, version_show, "show the version of this program and of the manager",
       NULL },
     { "help", NULL, "w", 0, help_show, "show help: help [NOUN [VERB]]", NULL },

@@ -31,16 +31,20 @@ http_response_clear(HttpResponse *response)
 static void
 add_headers(struct MHD_Response *made, const HttpResponse *answer)
 {
-    bool cache = false;
+    bool cache = false, policy = false;
 
     for (guint i = 0; answer->headers != NULL && i + 1 < answer->headers->len; i += 2) {
         const char *name = answer->headers->pdata[i];
         cache = cache || g_ascii_strcasecmp(name, "Cache-Control") == 0;
+        policy = policy || g_ascii_strcasecmp(name, "Content-Security-Policy") == 0;
         if (MHD_add_response_header(made, name, answer->headers->pdata[i + 1]) != MHD_YES)
             log_warn("the answer's header %s has a value that HTTP cannot carry, ignoring", name);
     }
     if (!cache)
         MHD_add_response_header(made, "Cache-Control", "no-store");
+    if (!policy) /* a document that a browser shows by mistake does nothing */
+        MHD_add_response_header(made, "Content-Security-Policy",
+                                "default-src 'none'; frame-ancestors 'none'");
     MHD_add_response_header(made, "X-Content-Type-Options", "nosniff");
     if (answer->content_type != NULL)
         MHD_add_response_header(made, "Content-Type", answer->content_type);

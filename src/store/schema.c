@@ -72,5 +72,19 @@ const char *const store_schema[] = {
                                              VM_COLUMNS) ";"
                                                          "CREATE INDEX note_twice ON note(name, "
                                                          "value);",
+    "CREATE TABLE person ("
+    "  name TEXT PRIMARY KEY,"
+    "  role TEXT NOT NULL,"
+    "  password TEXT,"
+    "  vms TEXT NOT NULL,"
+    "  created INTEGER NOT NULL, changed INTEGER NOT NULL, sum INTEGER"
+    ");"
+    "CREATE TABLE token ("
+    "  hash TEXT PRIMARY KEY,"
+    "  person TEXT NOT NULL,"
+    "  kind TEXT NOT NULL,"
+    "  created INTEGER NOT NULL, used INTEGER NOT NULL, expires INTEGER NOT NULL, sum INTEGER"
+    ");"
+    "CREATE INDEX token_person ON token(person);",
     NULL,
 };

@@ -29,6 +29,8 @@ extern const char *const store_schema[];
     "time, code, severity, text, vm_id, vm_name, snapshot_id, job_id, correlation_id, user, " \
     "about"
 #define VM_COLUMNS "id, host, doc"
+#define PERSON_COLUMNS "name, role, password, vms, created, changed"
+#define TOKEN_COLUMNS "hash, person, kind, created, used, expires"
 #define SUM_OF(COLUMNS) "row_sum(" COLUMNS ")"
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(sqlite3_stmt, sqlite3_finalize)

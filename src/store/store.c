@@ -90,7 +90,15 @@ check_rows(Store *store, GError **error)
                                              " + (SELECT count(*) FROM vm WHERE sum IS NOT " SUM_OF(
                                                  VM_COLUMNS) ")"
                                                              " + (SELECT count(*) FROM "
-                                                             "sqlite_sequence WHERE seq > 1 << 48)",
+                                                             "person WHERE sum IS NOT " SUM_OF(
+                                                                 PERSON_COLUMNS) ")"
+                                                                                 " + (SELECT "
+                                                                                 "count(*) FROM "
+                                                                                 "token WHERE sum "
+                                                                                 "IS NOT " SUM_OF(
+                                                                                     TOKEN_COLUMNS) ")"
+                                                                                                    " + (SELECT count(*) FROM "
+                                                                                                    "sqlite_sequence WHERE seq > 1 << 48)",
         error);
 
     return wrong == 0 || (wrong > 0 && error_set(error, ERR_CORRUPT,
@@ -130,15 +138,20 @@ salvage(Store *store)
                                        ", sum FROM event WHERE sum IS " SUM_OF(EVENT_COLUMNS),
                                        "INSERT OR IGNORE INTO event(id, " EVENT_COLUMNS ", sum)"
                                        " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    /* not the tokens: their owners sign in again */
+    unsigned people = database_salvage(
+        store->db, store->set_aside,
+        "SELECT " PERSON_COLUMNS ", sum FROM person WHERE sum IS " SUM_OF(PERSON_COLUMNS),
+        "INSERT OR IGNORE INTO person(" PERSON_COLUMNS ", sum) VALUES(?, ?, ?, ?, ?, ?, ?)");
 
     /* a part of a job whose whole was lost: nobody would ever hear of it */
     sqlite3_exec(
         store->db,
         "DELETE FROM flow WHERE parent IS NOT NULL AND parent NOT IN (SELECT id FROM flow)", NULL,
         NULL, NULL);
-    log_warn("a new database was made; %u jobs and parts of jobs and %u events could be proved and "
-             "were taken over",
-             flows, events);
+    log_warn("a new database was made; %u jobs and parts of jobs, %u events and %u users could be "
+             "proved and were taken over",
+             flows, events, people);
 }
 
 Store *

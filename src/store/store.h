@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * The manager's database: flows (intent), events, and an index of what agents told about VMs.
+ * The manager's database: flows (intent), events, users, and an index of what agents told about
+ * VMs.
  *
  * Promise: a call that returned true is durable (SQLite WAL, synchronous=FULL; one connection,
  * BEGIN IMMEDIATE). A full disk gives ERR_NO_SPACE and leaves everything as it was. Unknown newer
@@ -105,3 +106,30 @@ bool store_vm_remove(Store *store, const char *vm_id, GError **error);
 bool store_vm_each(Store *store,
                    void (*each)(const char *vm_id, const char *host, const json_t *doc, void *data),
                    void *data, GError **error);
+
+/* ---- people (people.c) ---- */
+typedef struct {
+    char *name;
+    char *role;     /* a word of model/role.h */
+    char *password; /* crypt(5)'s hash; NULL = none */
+    json_t *vms;    /* VM id → role */
+    int64_t created, changed;
+} PersonRow;
+void person_row_free(PersonRow *row);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(PersonRow, person_row_free)
+typedef struct {
+    char *hash; /* of the token, which is kept nowhere */
+    char *person;
+    char *kind;
+    int64_t created, used, expires; /* ms */
+} TokenRow;
+void token_row_free(TokenRow *row);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(TokenRow, token_row_free)
+
+bool store_person_put(Store *store, const PersonRow *row, GError **error); /* new or changed */
+bool store_person_remove(Store *store, const char *name, GError **error);  /* and the tokens */
+GPtrArray *store_people(Store *store, GError **error);                     /* of PersonRow */
+bool store_token_put(Store *store, const TokenRow *row, GError **error);
+bool store_token_remove(Store *store, const char *hash, GError **error);
+bool store_tokens_remove(Store *store, const char *person, GError **error);
+GPtrArray *store_tokens(Store *store, GError **error); /* of TokenRow, oldest first */

@@ -513,17 +513,18 @@ static void
 test_options(void)
 {
     static const struct {
-        const char *listen, *says; /* NULL = good */
+        const char *listen, *says; /* NULL = good with TLS */
+        bool open;                 /* good without TLS, too */
     } rows[] = {
-        { "127.0.0.1:8443", NULL },
-        { "[::1]:0", NULL },
-        { "localhost:1", NULL },
-        { "127.1.2.3:80", NULL },
-        { "", NULL },
-        { "0.0.0.0:8443", "no sign-in" },
-        { "[::]:8443", "no sign-in" },
-        { "192.0.2.1:1", "no sign-in" },
-        { "host:1", "no sign-in" },
+        { "127.0.0.1:8443", NULL, true },
+        { "[::1]:0", NULL, true },
+        { "localhost:1", NULL, true },
+        { "127.1.2.3:80", NULL, true },
+        { "", NULL, true },
+        { "0.0.0.0:8443", NULL, false },
+        { "[::]:8443", NULL, false },
+        { "192.0.2.1:1", NULL, false },
+        { "host:1", NULL, false },
         { ":8443", "ADDRESS:PORT" },
         { "127.0.0.1", "ADDRESS:PORT" },
         { "127.0.0.1:99999", "ADDRESS:PORT" },
@@ -536,6 +537,12 @@ test_options(void)
         g_assert_cmpint(good, ==, rows[i].says == NULL);
         if (!good && strstr(error->message, rows[i].says) == NULL)
             g_error("listen=%s: '%s'", rows[i].listen, error->message);
+        if (rows[i].says != NULL)
+            continue;
+        options.tls = false;
+        g_assert_cmpint(api_options_check(&options, &error), ==, rows[i].open);
+        if (!rows[i].open)
+            g_assert_nonnull(strstr(error->message, "tls = yes"));
     }
 }
 

@@ -61,6 +61,10 @@ add(Store *store, unsigned n)
     event->job_id = g_strdup(id);
     g_assert_true(store_event_add(store, event, NULL));
     g_assert_true(store_vm_put(store, id, "host", doc, NULL));
+    PersonRow person = { .name = id, .role = (char *)"viewer", .vms = doc, .created = 1 };
+    TokenRow token = { .hash = id, .person = id, .kind = (char *)"api", .created = 1 };
+    g_assert_true(store_person_put(store, &person, NULL));
+    g_assert_true(store_token_put(store, &token, NULL));
 }
 
 static void
@@ -104,6 +108,8 @@ static const Stranger strangers[] = {
     { "edited-flow", NULL, "UPDATE flow SET step='end'", NULL },
     { "edited-event", NULL, "UPDATE event SET text='nothing happened'", NULL },
     { "edited-vm", NULL, "UPDATE vm SET doc='{}'", NULL },
+    { "edited-user", NULL, "UPDATE person SET role='administrator'", NULL },
+    { "edited-token", NULL, "UPDATE token SET expires=9e12", NULL },
 };
 
 static void
@@ -144,6 +150,10 @@ test_salvage(void)
     g_assert_cmpuint(rows->len, ==, 6);
     g_autoptr(GPtrArray) events = store_event_list(store, 0, -1, true, &error);
     g_assert_cmpuint(events->len, ==, 9);
+    g_autoptr(GPtrArray) people = store_people(store, &error);
+    g_assert_cmpuint(people->len, ==, 9);
+    g_autoptr(GPtrArray) tokens = store_tokens(store, &error);
+    g_assert_cmpuint(tokens->len, ==, 0); /* who had one signs in again */
     add(store, 20);
     store_close(store);
     store = store_open(file, &error);

@@ -407,7 +407,8 @@ test_older_schema(Fixture *f, gconstpointer data)
 {
     add_event(f->store, 342, "job", "a");
     g_clear_pointer(&f->store, store_close);
-    sql(f->file, "DROP INDEX note_twice; ALTER TABLE vm DROP COLUMN sum;"
+    sql(f->file, "DROP TABLE person; DROP TABLE token; DROP INDEX note_twice; ALTER TABLE vm DROP "
+                 "COLUMN sum;"
                  "ALTER TABLE flow DROP COLUMN sum; ALTER TABLE event DROP COLUMN sum;"
                  "DROP INDEX event_job; ALTER TABLE event DROP COLUMN about;"
                  "CREATE UNIQUE INDEX event_job ON event(job_id, code, ifnull(snapshot_id, ''))"

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * livemerge user list|add|passwd|role|remove
+ */
+#include "cli/ask.h"
+#include "cli/cli.h"
+#include "cli/doc.h"
+#include "cli/remote.h"
+#include "cli/resolve.h"
+#include "cli/table.h"
+#include "model/role.h"
+
+/* "web1: operator, db: viewer" */
+static char *
+vm_roles_text(const json_t *user)
+{
+    GString *text = g_string_new(NULL);
+    size_t i;
+    json_t *row;
+
+    json_array_foreach ((json_t *)doc_items(user, "vm_roles", "vm_role"), i, row) {
+        const char *name = doc_text(row, "vm.name");
+        g_string_append_printf(text, "%s%s: %s", i > 0 ? ", " : "",
+                               *name != '\0' ? name : doc_text(row, "vm.id"),
+                               doc_text(row, "role"));
+    }
+    return g_string_free(text, FALSE);
+}
+
+bool
+user_list(Cli *cli, GError **error)
+{
+    g_autoptr(json_t) doc = remote_get(cli, "users", error);
+    g_autoptr(Table) table = table_new("NAME", "ROLE", "PASSWORD", ">TOKENS", "ROLES OF VMS", NULL);
+    size_t i;
+    json_t *user;
+
+    if (doc == NULL)
+        return false;
+    if (option_given(cli->options, OPT_JSON)) {
+        cli_print_json(cli, doc);
+        return true;
+    }
+    json_array_foreach ((json_t *)doc_items(doc, NULL, "user"), i, user) {
+        g_autofree char *tokens = g_strdup_printf("%.0f", doc_number(user, "tokens", 0));
+        g_autofree char *roles = vm_roles_text(user);
+        table_row(table, doc_text(user, "name"), doc_text(user, "role"),
+                  doc_bool(user, "has_password") ? "set" : "none", tokens, roles);
+    }
+    g_autofree char *text = table_text(table, cli->io->out_width);
+    fputs(text, cli->io->out);
+    return true;
+}
+
+/* Prints the user's document with --json, else says the sentence. */
+static bool
+send_user(Cli *cli, const char *method, const char *path, const json_t *body, const char *sentence,
+          GError **error)
+{
+    g_autoptr(json_t) doc = remote_send(cli, method, path, body, error);
+
+    if (doc == NULL)
+        return false;
+    if (option_given(cli->options, OPT_JSON))
+        cli_print_json(cli, doc);
+    else
+        cli_say(cli, "%s", sentence);
+    return true;
+}
+
+static bool
+check_role(const char *word, GError **error)
+{
+    Role role;
+
+    return role_from_word(word, &role) ||
+           error_set(error, ERR_INVALID,
+                     "'%s' is no role; there are viewer, operator, administrator and none", word);
+}
+
+bool
+user_add(Cli *cli, GError **error)
+{
+    const char *name = option_arg(cli->options, 0), *role = option_arg(cli->options, 1);
+
+    if (!check_role(role, error))
+        return false;
+    g_autofree char *password = ask_new_password(cli, name, error);
+    if (password == NULL)
+        return false;
+    g_autoptr(json_t) body =
+        json_pack("{s:s, s:s, s:s}", "user_name", name, "role", role, "password", password);
+    g_autofree char *sentence = g_strdup_printf("User %s was added (%s).", name, role);
+    return send_user(cli, "POST", "users", body, sentence, error);
+}
+
+bool
+user_passwd(Cli *cli, GError **error)
+{
+    const char *name = option_arg(cli->options, 0);
+    g_autofree char *path = remote_path("users/%s", name);
+    g_autoptr(json_t) known = remote_get(cli, path, error); /* before asking */
+    g_autofree char *password = known != NULL ? ask_new_password(cli, name, error) : NULL;
+
+    if (password == NULL)
+        return false;
+    g_autoptr(json_t) body = json_pack("{s:s}", "password", password);
+    g_autofree char *sentence = g_strdup_printf(
+        "The password of %s was set; tokens and sessions of that user have ended.", name);
+    return send_user(cli, "PUT", path, body, sentence, error);
+}
+
+bool
+user_role(Cli *cli, GError **error)
+{
+    const char *name = option_arg(cli->options, 0), *role = option_arg(cli->options, 1);
+    const char *vm_word = option_text(cli->options, OPT_VM);
+    g_autofree char *path = remote_path("users/%s", name);
+    g_autofree char *sentence = NULL;
+    g_autoptr(json_t) body = NULL;
+
+    if (!check_role(role, error))
+        return false;
+    if (vm_word == NULL) {
+        body = json_pack("{s:s}", "role", role);
+        sentence = g_strdup_printf("%s has the role %s now.", name, role);
+    } else {
+        g_autoptr(json_t) vm = resolve_vm(cli, vm_word, error);
+        if (vm == NULL)
+            return false;
+        body = json_pack("{s:{s:[{s:{s:s}, s:s}]}}", "vm_roles", "vm_role", "vm", "id",
+                         doc_text(vm, "id"), "role", role);
+        sentence = g_strdup_printf("%s has the role %s for VM %s now.", name, role,
+                                   doc_text(vm, "name"));
+    }
+    return send_user(cli, "PUT", path, body, sentence, error);
+}
+
+bool
+user_remove(Cli *cli, GError **error)
+{
+    const char *name = option_arg(cli->options, 0);
+    g_autofree char *path = remote_path("users/%s", name);
+    g_autofree char *safe = escape_text(name, false);
+    g_autofree char *question = g_strdup_printf("Remove user %s?", safe);
+    g_autofree char *sentence = g_strdup_printf("User %s was removed.", name);
+
+    return cli_confirm(cli, question, error) &&
+           send_user(cli, "DELETE", path, NULL, sentence, error);
+}

@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * People: users and roles, tokens over their whole life (in virtual time), limits of sign-ins, and
+ * what a restart keeps.
+ */
+#include "base/clock.h"
+#include "people/limit.h"
+#include "people/password.h"
+#include "people/people.h"
+
+#include <glib/gstdio.h>
+#include <string.h>
+
+#define START INT64_C(1800000000000)
+#define PASSWORD "correct horse"
+#define HOUR (3600 * INT64_C(1000))
+#define DAY (24 * HOUR)
+
+typedef struct {
+    char *dir, *file;
+    Store *store;
+    People *people;
+} Fixture;
+
+static void
+reopen(Fixture *f)
+{
+    g_autoptr(GError) error = NULL;
+
+    people_close(f->people);
+    store_close(f->store);
+    f->store = store_open(f->file, &error);
+    g_assert_no_error(error);
+    g_assert_null(store_set_aside(f->store));
+    f->people = people_open(f->store, &error);
+    g_assert_no_error(error);
+}
+
+static void
+set_up(Fixture *f, gconstpointer data)
+{
+    clock_fake(START);
+    f->dir = g_dir_make_tmp("livemerge-people-XXXXXX", NULL);
+    f->file = g_build_filename(f->dir, "manager.db", NULL);
+    f->people = NULL;
+    f->store = NULL;
+    reopen(f);
+}
+
+static void
+tear_down(Fixture *f, gconstpointer data)
+{
+    static const char *const files[] = { "manager.db", "manager.db-wal", "manager.db-shm" };
+
+    people_close(f->people);
+    store_close(f->store);
+    for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
+        g_autofree char *path = g_build_filename(f->dir, files[i], NULL);
+        g_unlink(path);
+    }
+    g_assert_cmpint(g_rmdir(f->dir), ==, 0);
+    g_free(f->file);
+    g_free(f->dir);
+}
+
+#define GOOD(call)                        \
+    do {                                  \
+        g_autoptr(GError) problem = NULL; \
+        bool good = (call);               \
+        g_assert_no_error(problem);       \
+        g_assert_true(good);              \
+    } while (0)
+#define BAD(call, code)                       \
+    do {                                      \
+        g_autoptr(GError) problem = NULL;     \
+        g_assert_false((call));               \
+        g_assert_error(problem, ERR, (code)); \
+    } while (0)
+
+static void
+add_alice(Fixture *f)
+{
+    GOOD(people_add(f->people, "alice", ROLE_OPERATOR, PASSWORD, &problem));
+}
+
+static Who *
+sign_in(Fixture *f, const char *user, const char *password)
+{
+    g_autoptr(GError) problem = NULL;
+    Who *who = people_sign_in(f->people, user, password, "192.0.2.1", &problem);
+
+    g_assert_no_error(problem);
+    return who;
+}
+
+static char *
+token_of(Fixture *f, TokenKind kind, int64_t *ret_expires)
+{
+    g_autoptr(GError) problem = NULL;
+    g_autoptr(Who) who = sign_in(f, "alice", PASSWORD);
+    char *token = people_token_new(f->people, who, kind, ret_expires, &problem);
+
+    g_assert_no_error(problem);
+    return token;
+}
+
+static bool
+is_good(Fixture *f, const char *token)
+{
+    TokenKind kind;
+    g_autoptr(Who) who = people_token(f->people, token, &kind);
+
+    return who != NULL;
+}
+
+/* ---- users ---- */
+
+static void
+test_first_start(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GPtrArray) list = people_list(f->people);
+    const Person *admin = list->pdata[0];
+
+    g_assert_cmpuint(list->len, ==, 1);
+    g_assert_cmpstr(admin->name, ==, "admin");
+    g_assert_cmpint(admin->role, ==, ROLE_ADMINISTRATOR);
+    g_assert_false(admin->has_password);
+    g_assert_false(people_ready(f->people));
+    static const char *const guesses[] = { "", "admin", "*", "!", "there is no such user" };
+    for (size_t i = 0; i < G_N_ELEMENTS(guesses); i++)
+        BAD(people_sign_in(f->people, "admin@internal", guesses[i], "192.0.2.1", &problem) != NULL,
+            ERR_SIGN_IN);
+    GOOD(people_set_password(f->people, "admin@internal", PASSWORD, &problem));
+    g_assert_true(people_ready(f->people));
+    g_autoptr(Who) who = sign_in(f, "admin@internal", PASSWORD);
+    g_assert_cmpstr(who->name, ==, "admin@internal");
+    g_assert_cmpint(who->role, ==, ROLE_ADMINISTRATOR);
+    /* a removed admin does not come back at the next start if there are others */
+    add_alice(f);
+    GOOD(people_remove(f->people, "admin", &problem));
+    reopen(f);
+    BAD(people_find(f->people, "admin", &problem) != NULL, ERR_NOT_FOUND);
+}
+
+static void
+test_names(Fixture *f, gconstpointer data)
+{
+    static const struct {
+        const char *name, *plain; /* NULL = refused */
+    } rows[] = {
+        { "bob", "bob" },
+        { "bob.b-c_d@internal", "bob.b-c_d" },
+        { "7", "7" },
+        { "", NULL },
+        { "@internal", NULL },
+        { "bob@elsewhere", NULL },
+        { "bob@internal@internal", NULL },
+        { "-bob", NULL },
+        { "b b", NULL },
+        { "b/b", NULL },
+        { "b\nb", NULL },
+        { "b\xc3\xa4", NULL },
+        { "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", NULL }, /* 65 */
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        if (rows[i].plain == NULL) {
+            BAD(people_add(f->people, rows[i].name, ROLE_VIEWER, NULL, &problem), ERR_INVALID);
+            continue;
+        }
+        GOOD(people_add(f->people, rows[i].name, ROLE_VIEWER, NULL, &problem));
+        g_autoptr(Person) person = people_find(f->people, rows[i].name, NULL);
+        g_assert_cmpstr(person->name, ==, rows[i].plain);
+        BAD(people_add(f->people, rows[i].plain, ROLE_VIEWER, NULL, &problem), ERR_EXISTS);
+    }
+}
+
+static void
+test_passwords(Fixture *f, gconstpointer data)
+{
+    g_autofree char *longest = g_strnfill(PASSWORD_LONGEST, 'x');
+    g_autofree char *longer = g_strnfill(PASSWORD_LONGEST + 1, 'x');
+    g_autofree char *endless = g_strnfill(100000, 'x');
+
+    add_alice(f);
+    BAD(people_set_password(f->people, "alice", "short12", &problem), ERR_INVALID);
+    BAD(people_set_password(f->people, "alice", longer, &problem), ERR_INVALID);
+    BAD(people_set_password(f->people, "nobody", PASSWORD, &problem), ERR_NOT_FOUND);
+    GOOD(people_set_password(f->people, "alice", longest, &problem));
+    g_autoptr(Who) who = sign_in(f, "alice", longest);
+    g_assert_nonnull(who);
+    BAD(people_sign_in(f->people, "alice", longer, "a", &problem) != NULL, ERR_SIGN_IN);
+    BAD(people_sign_in(f->people, "alice", endless, "a", &problem) != NULL, ERR_SIGN_IN);
+    BAD(people_sign_in(f->people, "alice", PASSWORD, "a", &problem) != NULL, ERR_SIGN_IN);
+    g_autoptr(GPtrArray) rows = store_people(f->store, NULL);
+    for (guint i = 0; i < rows->len; i++) {
+        const PersonRow *row = rows->pdata[i];
+        if (g_str_equal(row->name, "alice"))
+            g_assert_true(g_str_has_prefix(row->password, "$y$"));
+    }
+    g_autofree char *file = NULL;
+    gsize size = 0;
+    g_assert_true(g_file_get_contents(f->file, &file, &size, NULL));
+    g_assert_null(memmem(file, size, PASSWORD, strlen(PASSWORD)));
+}
+
+static void
+test_vm_roles(Fixture *f, gconstpointer data)
+{
+    add_alice(f);
+    GOOD(people_set_role(f->people, "alice", NULL, ROLE_NONE, &problem));
+    GOOD(people_set_role(f->people, "alice", "vm1", ROLE_OPERATOR, &problem));
+    GOOD(people_set_role(f->people, "alice", "vm2", ROLE_VIEWER, &problem));
+    GOOD(people_set_role(f->people, "alice", "vm3", ROLE_VIEWER, &problem));
+    GOOD(people_set_role(f->people, "alice", "vm3", ROLE_NONE, &problem));
+    reopen(f);
+    g_autoptr(Who) who = sign_in(f, "alice", PASSWORD);
+    g_assert_cmpint(who_role_on(who, NULL), ==, ROLE_NONE);
+    g_assert_cmpint(who_role_on(who, "vm1"), ==, ROLE_OPERATOR);
+    g_assert_cmpint(who_role_on(who, "vm2"), ==, ROLE_VIEWER);
+    g_assert_cmpint(who_role_on(who, "vm3"), ==, ROLE_NONE);
+    GOOD(people_set_role(f->people, "alice", NULL, ROLE_VIEWER, &problem));
+    g_autoptr(Who) viewer = sign_in(f, "alice", PASSWORD);
+    g_assert_cmpint(who_role_on(viewer, "vm1"), ==, ROLE_OPERATOR);
+    g_assert_cmpint(who_role_on(viewer, "vm3"), ==, ROLE_VIEWER);
+}
+
+/* ---- tokens ---- */
+
+static void
+test_token_ages(Fixture *f, gconstpointer data)
+{
+    static const struct {
+        TokenKind kind;
+        int64_t use_each, idle, lives; /* ms: used so often; dies of idleness; dies in any case */
+    } rows[] = {
+        { TOKEN_API, HOUR / 2, HOUR, 7 * DAY },
+        { TOKEN_BROWSER, HOUR / 2, HOUR, 7 * DAY },
+        { TOKEN_PROGRAM, 10 * DAY, 30 * DAY, 30 * DAY },
+    };
+
+    add_alice(f);
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        int64_t expires = 0, now = clock_wall_ms();
+        g_autofree char *idle = token_of(f, rows[i].kind, &expires);
+        g_autofree char *used = token_of(f, rows[i].kind, &expires);
+        g_assert_cmpint(expires, ==, now + rows[i].lives);
+        g_assert_cmpuint(strlen(used), ==, 43); /* 256 bits */
+        g_assert_cmpstr(used, !=, idle);
+        clock_fake_advance(rows[i].idle - 1);
+        if (rows[i].idle < rows[i].lives)
+            g_assert_true(is_good(f, used));
+        clock_fake_advance(1);
+        g_assert_false(is_good(f, idle));
+        while (clock_wall_ms() + rows[i].use_each < now + rows[i].lives) {
+            g_assert_true(is_good(f, used));
+            clock_fake_advance(rows[i].use_each);
+        }
+        clock_fake_advance(now + rows[i].lives - clock_wall_ms());
+        g_assert_false(is_good(f, used));
+    }
+}
+
+static void
+test_token_ends(Fixture *f, gconstpointer data)
+{
+    int64_t expires;
+    g_autoptr(GError) error = NULL;
+
+    add_alice(f);
+    g_autofree char *revoked = token_of(f, TOKEN_API, &expires);
+    g_autofree char *other = token_of(f, TOKEN_API, &expires);
+    g_autofree char *whose = people_token_revoke(f->people, revoked, &error);
+    g_assert_cmpstr(whose, ==, "alice@internal");
+    g_assert_null(people_token_revoke(f->people, revoked, &error));
+    g_assert_no_error(error);
+    g_assert_false(is_good(f, revoked));
+    g_assert_true(is_good(f, other));
+    g_assert_false(is_good(f, ""));
+    g_assert_false(is_good(f, "x"));
+
+    /* a restart keeps tokens, and what was revoked stays so; no token is in the file */
+    reopen(f);
+    g_assert_true(is_good(f, other));
+    g_assert_false(is_good(f, revoked));
+    g_autofree char *file = NULL;
+    gsize size = 0;
+    g_assert_true(g_file_get_contents(f->file, &file, &size, NULL));
+    g_assert_null(memmem(file, size, other, strlen(other)));
+
+    /* another role holds at once, another password ends them */
+    TokenKind kind;
+    GOOD(people_set_role(f->people, "alice", NULL, ROLE_VIEWER, &problem));
+    g_autoptr(Who) who = people_token(f->people, other, &kind);
+    g_assert_cmpint(who->role, ==, ROLE_VIEWER);
+    g_autoptr(Who) before = sign_in(f, "alice", PASSWORD);
+    GOOD(people_set_password(f->people, "alice", "another one", &problem));
+    g_assert_false(is_good(f, other));
+    BAD(people_token_new(f->people, before, TOKEN_API, &expires, &problem) != NULL, ERR_SIGN_IN);
+    g_autoptr(Who) again = sign_in(f, "alice", "another one");
+    g_autofree char *last = people_token_new(f->people, again, TOKEN_API, &expires, NULL);
+    GOOD(people_remove(f->people, "alice", &problem));
+    g_assert_false(is_good(f, last));
+    add_alice(f); /* another Alice has nothing of it */
+    g_assert_false(is_good(f, last));
+    reopen(f);
+    g_assert_false(is_good(f, last));
+}
+
+static void
+test_token_number(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GPtrArray) tokens = g_ptr_array_new_with_free_func(g_free);
+    int64_t expires;
+
+    add_alice(f);
+    g_autoptr(Who) who = sign_in(f, "alice", PASSWORD);
+    for (int i = 0; i <= PEOPLE_MOST_TOKENS; i++) {
+        clock_fake_advance(1);
+        if (i == PEOPLE_MOST_TOKENS)
+            g_assert_true(is_good(f, tokens->pdata[0])); /* used: now the second is the oldest */
+        g_ptr_array_add(tokens, people_token_new(f->people, who, TOKEN_API, &expires, NULL));
+    }
+    for (int i = 0; i <= PEOPLE_MOST_TOKENS; i++)
+        g_assert_cmpint(is_good(f, tokens->pdata[i]), ==, i != 1);
+    g_autoptr(Person) alice = people_find(f->people, "alice", NULL);
+    g_assert_cmpuint(alice->tokens, ==, PEOPLE_MOST_TOKENS);
+    /* what has expired leaves the store with the next one */
+    clock_fake_advance(2 * HOUR);
+    g_free(people_token_new(f->people, who, TOKEN_API, &expires, NULL));
+    g_autoptr(GPtrArray) rows = store_tokens(f->store, NULL);
+    g_assert_cmpuint(rows->len, ==, 1);
+}
+
+/* ---- limits ---- */
+
+static void
+test_limit(void)
+{
+    clock_fake(START);
+    Limit *limit = limit_new(3, 1000, 4);
+    static const char *const others[] = { "b", "c", "d", "e", "f" };
+
+    for (int i = 0; i < 3; i++) {
+        g_assert_cmpint(limit_wait(limit, "a"), ==, 0);
+        limit_spend(limit, "a");
+    }
+    g_assert_cmpint(limit_wait(limit, "a"), ==, 1000);
+    g_assert_cmpint(limit_wait(limit, "b"), ==, 0);
+    clock_fake_advance(999);
+    g_assert_cmpint(limit_wait(limit, "a"), ==, 1);
+    clock_fake_advance(1);
+    g_assert_cmpint(limit_wait(limit, "a"), ==, 0);
+    limit_spend(limit, "a");
+    g_assert_cmpint(limit_wait(limit, "a"), ==, 1000);
+    /* who comes with many names drives out the lesser ones only */
+    for (size_t i = 0; i < G_N_ELEMENTS(others); i++)
+        limit_spend(limit, others[i]);
+    g_assert_cmpint(limit_wait(limit, "a"), ==, 1000);
+    clock_fake_advance(3000);
+    g_assert_cmpint(limit_wait(limit, "a"), ==, 0);
+    limit_free(limit);
+}
+
+static void
+fail(Fixture *f, const char *user, const char *peer, int code)
+{
+    g_autoptr(GError) error = NULL;
+
+    g_assert_null(people_sign_in(f->people, user, "wrong password", peer, &error));
+    if (!g_error_matches(error, ERR, code))
+        g_error("%s from %s: %s", user, peer, error->message);
+}
+
+static void
+test_sign_in_limits(Fixture *f, gconstpointer data)
+{
+    add_alice(f);
+    for (int i = 0; i < 10; i++)
+        fail(f, i % 2 ? "alice" : "nobody", "192.0.2.7", ERR_SIGN_IN);
+    fail(f, "alice", "192.0.2.7", ERR_LIMITED);
+    BAD(people_sign_in(f->people, "alice", PASSWORD, "192.0.2.7", &problem) != NULL, ERR_LIMITED);
+    g_autoptr(Who) elsewhere = sign_in(f, "alice", PASSWORD); /* from another address */
+    g_assert_nonnull(elsewhere);
+    clock_fake_advance(6000);
+    g_autoptr(Who) later = people_sign_in(f->people, "alice", PASSWORD, "192.0.2.7", NULL);
+    g_assert_nonnull(later);
+    fail(f, "alice", "192.0.2.7", ERR_SIGN_IN);
+    fail(f, "alice", "192.0.2.7", ERR_LIMITED);
+    /* the whole network of an IPv6 host is one address; each user is limited over all of them */
+    for (int i = 0; i < 10; i++) {
+        g_autofree char *peer = g_strdup_printf("2001:db8::%d", i + 1);
+        fail(f, "bob", peer, ERR_SIGN_IN);
+    }
+    fail(f, "bob", "2001:db8::99", ERR_LIMITED);
+    fail(f, "bob", "2001:db8:0:1::1", ERR_SIGN_IN);
+    for (int i = 0; i < 19; i++) {
+        g_autofree char *peer = g_strdup_printf("198.51.100.%d", i + 1);
+        fail(f, "bob", peer, ERR_SIGN_IN);
+    }
+    fail(f, "bob", "203.0.113.1", ERR_LIMITED);
+}
+
+/* Basic costs a yescrypt once, then nothing, until the password changes or five minutes are over.
+ */
+static void
+test_basic(Fixture *f, gconstpointer data)
+{
+    add_alice(f);
+    g_autoptr(Who) first = people_basic(f->people, "alice", PASSWORD, "192.0.2.1", NULL);
+    g_assert_nonnull(first);
+    gint64 began = g_get_monotonic_time();
+    for (int i = 0; i < 1000; i++) {
+        g_autoptr(Who) who = people_basic(f->people, "alice", PASSWORD, "192.0.2.1", NULL);
+        g_assert_nonnull(who);
+    }
+    g_assert_cmpint(g_get_monotonic_time() - began, <, 2 * G_USEC_PER_SEC); /* yescrypt: 45 s */
+    BAD(people_basic(f->people, "alice", PASSWORD "!", "192.0.2.1", &problem) != NULL, ERR_SIGN_IN);
+    GOOD(people_set_role(f->people, "alice", NULL, ROLE_VIEWER, &problem));
+    g_autoptr(Who) viewer = people_basic(f->people, "alice", PASSWORD, "192.0.2.1", NULL);
+    g_assert_cmpint(viewer->role, ==, ROLE_VIEWER);
+    GOOD(people_set_password(f->people, "alice", "another one", &problem));
+    BAD(people_basic(f->people, "alice", PASSWORD, "192.0.2.1", &problem) != NULL, ERR_SIGN_IN);
+    g_autoptr(Who) again = people_basic(f->people, "alice", "another one", "192.0.2.1", NULL);
+    g_assert_nonnull(again);
+    GOOD(people_remove(f->people, "alice", &problem));
+    BAD(people_basic(f->people, "alice", "another one", "192.0.2.1", &problem) != NULL,
+        ERR_SIGN_IN);
+}
+
+/* Unknown users take as long as known ones: the least of some tries of each, so that a busy machine
+ * does not matter. */
+static void
+test_same_time(Fixture *f, gconstpointer data)
+{
+    static const char *const users[] = { "alice", "nobody", "admin", "x@elsewhere" };
+    gint64 least[G_N_ELEMENTS(users)];
+
+    add_alice(f);
+    for (size_t i = 0; i < G_N_ELEMENTS(users); i++) {
+        least[i] = G_MAXINT64;
+        for (int n = 0; n < 5; n++) {
+            gint64 began = g_get_monotonic_time();
+            fail(f, users[i], "192.0.2.9", ERR_SIGN_IN);
+            least[i] = MIN(least[i], g_get_monotonic_time() - began);
+            clock_fake_advance(10000);
+        }
+    }
+    for (size_t i = 1; i < G_N_ELEMENTS(users); i++) {
+        g_assert_cmpint(least[i], >, least[0] / 3);
+        g_assert_cmpint(least[i], <, least[0] * 3);
+    }
+}
+
+/* ---- roles ---- */
+
+static void
+test_rights(void)
+{
+    static const char *const wanted[] = {
+        /* for each role: public, signed-in, read, operate, administer */
+        [ROLE_NONE] = "++---",
+        [ROLE_VIEWER] = "+++--",
+        [ROLE_OPERATOR] = "++++-",
+        [ROLE_ADMINISTRATOR] = "+++++",
+    };
+
+    for (Role role = 0; role < ROLE_LAST; role++) {
+        Role back;
+        g_assert_true(role_from_word(role_word(role), &back) && back == role);
+        for (Right right = 0; right < RIGHT_LAST; right++)
+            g_assert_cmpint(role_has(role, right), ==, wanted[role][right] == '+');
+        g_assert_false(role_has(role, RIGHT_LAST));
+    }
+    Role none = ROLE_VIEWER;
+    g_assert_false(role_from_word("root", &none));
+    g_assert_false(role_from_word(NULL, &none));
+    g_assert_cmpint(none, ==, ROLE_VIEWER);
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+#define ADD(path, function) g_test_add(path, Fixture, NULL, set_up, function, tear_down)
+    g_test_add_func("/people/rights", test_rights);
+    g_test_add_func("/people/limit", test_limit);
+    ADD("/people/first-start", test_first_start);
+    ADD("/people/names", test_names);
+    ADD("/people/passwords", test_passwords);
+    ADD("/people/vm-roles", test_vm_roles);
+    ADD("/people/token-ages", test_token_ages);
+    ADD("/people/token-ends", test_token_ends);
+    ADD("/people/token-number", test_token_number);
+    ADD("/people/sign-in-limits", test_sign_in_limits);
+    ADD("/people/basic", test_basic);
+    ADD("/people/same-time", test_same_time);
+    return g_test_run();
+}
