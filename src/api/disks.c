@@ -53,13 +53,13 @@ volume_document(const Volume *volume)
 }
 
 static json_t *
-volume_list(const Disk *disk)
+volume_list(const char *key, const GPtrArray *volumes)
 {
     json_t *list = json_array();
 
-    for (guint i = 0; i < disk->volumes->len; i++)
-        json_array_append_new(list, volume_document(disk->volumes->pdata[i]));
-    return doc_list("volume", list);
+    for (guint i = 0; i < volumes->len; i++)
+        json_array_append_new(list, volume_document(volumes->pdata[i]));
+    return doc_list(key, list);
 }
 
 static bool
@@ -134,7 +134,9 @@ disk_document(const Vm *vm, const Disk *disk)
     doc_text(doc, "unmanaged", disk->unmanaged);
     if (leaf != NULL)
         put_image(doc, disk, leaf);
-    json_object_set_new(doc, "volumes", volume_list(disk));
+    json_object_set_new(doc, "volumes", volume_list("volume", disk->volumes));
+    if (disk->branches->len > 0)
+        json_object_set_new(doc, "branches", volume_list("branch", disk->branches));
     doc_ref(owner, "vm", vm->id, "/vms/%s", vm->id);
     doc_text(json_object_get(owner, "vm"), "name", vm->name);
     json_object_set_new(doc, "vms", json_pack("{s:[O]}", "vm", json_object_get(owner, "vm")));

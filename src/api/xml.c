@@ -21,6 +21,7 @@ static const struct {
 } irregular[] = {
     { "volumes_removed", "volume" },
     { "classes", "class" },
+    { "branches", "branch" },
 };
 
 /* NULL if the name is not a plural. The caller frees it. */

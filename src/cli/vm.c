@@ -50,22 +50,35 @@ vm_list(Cli *cli, GError **error)
 }
 
 static void
+add_volumes(Table *table, const json_t *volumes, const char *disk)
+{
+    size_t i;
+    json_t *volume;
+
+    json_array_foreach ((json_t *)volumes, i, volume) {
+        g_autofree char *id = short_id(doc_text(volume, "id"));
+        g_autofree char *size = size_text(doc_bytes(volume, "virtual_size"));
+        g_autofree char *used = size_text(doc_bytes(volume, "allocated"));
+        table_row(table, disk, id, doc_text(volume, "format"), size, used,
+                  doc_text(volume, "path"));
+    }
+}
+
+/* What a preview has left standing follows the chain that it left. */
+static void
 print_volumes(Cli *cli, const json_t *disks)
 {
     g_autoptr(Table) table =
         table_new("DISK", "VOLUME", "FORMAT", ">SIZE", ">ALLOCATED", "PATH", NULL);
-    size_t i, j;
-    json_t *disk, *volume;
+    size_t i;
+    json_t *disk;
 
     json_array_foreach ((json_t *)disks, i, disk) {
         const char *target = doc_text(disk, "logical_name");
-        json_array_foreach ((json_t *)doc_items(disk, "volumes", "volume"), j, volume) {
-            g_autofree char *id = short_id(doc_text(volume, "id"));
-            g_autofree char *size = size_text(doc_bytes(volume, "virtual_size"));
-            g_autofree char *used = size_text(doc_bytes(volume, "allocated"));
-            table_row(table, *target != '\0' ? target : doc_text(disk, "name"), id,
-                      doc_text(volume, "format"), size, used, doc_text(volume, "path"));
-        }
+        const char *name = *target != '\0' ? target : doc_text(disk, "name");
+        g_autofree char *beside = g_strdup_printf("%s (beside)", name);
+        add_volumes(table, doc_items(disk, "volumes", "volume"), name);
+        add_volumes(table, doc_items(disk, "branches", "branch"), beside);
     }
     if (table_rows(table) == 0)
         return;

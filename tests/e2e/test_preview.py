@@ -45,6 +45,9 @@ def test_undo(site, layered):
                                    "a": ("regular", "in_preview"), "b": ("regular", "ok"), "c": ("regular", "ok")}
     listed = items(site.rest.json("GET", f"/vms/{one.id}/snapshots"), "snapshot")
     assert [s["id"] for s in listed if s["snapshot_type"] == "preview"] == [active], "oVirt keeps its id"
+    disk = items(site.rest.json("GET", f"/vms/{one.id}/diskattachments?follow=disk"), "disk_attachment")[0]["disk"]
+    assert [b["path"] for b in items(disk, "branches", "branch")] == before[1:], "what stands beside is told"
+    assert before[-1] in site.cli("vm", "show", one.name).out
     # while it lasts
     assert "snapshot 'a' is being previewed" in refused(site, "snapshot", "create", one.name, "d")
     assert "snapshot 'a' is being previewed" in refused(site, "snapshot", "delete", one.name, "b", "-y")
