@@ -21,7 +21,7 @@
 /* Before each chunk */
 typedef struct {
     uint32_t class, offset; /* offset: of what was handed out from its chunk's begin */
-    uint64_t unused;
+    uint64_t state;         /* while heap_collect() works; else 0 */
 } Header;
 
 typedef struct {
@@ -165,9 +165,156 @@ posix_memalign(void **ret, size_t alignment, size_t n)
     return *ret != NULL ? 0 : ENOMEM;
 }
 
-void
-heap_bounds(char **ret_from, char **ret_to)
+/* ---- for who saves it ---- */
+
+#define LARGE 4096
+#define MOST_HOLES 256
+
+/* Not qsort(), which may use the heap */
+static void
+sort(char **holes, size_t n)
 {
-    *ret_from = PLACE;
-    *ret_to = heap->next;
+    for (size_t i = 1; i < n; i++) {
+        char *one = holes[i];
+        size_t k = i;
+        for (; k > 0 && holes[k - 1] > one; k--)
+            holes[k] = holes[k - 1];
+        holes[k] = one;
+    }
+}
+
+void
+heap_each_piece(void (*each)(char *from, char *to, void *data), void *data)
+{
+    char *holes[MOST_HOLES], *from = PLACE;
+    size_t n = 0;
+
+    for (unsigned class = class_of(LARGE); class < CLASSES; class ++)
+        for (char *chunk = heap->free[class]; chunk != NULL && n < MOST_HOLES;) {
+            holes[n++] = chunk;
+            memcpy(&chunk, chunk + sizeof(Header), sizeof chunk);
+        }
+    sort(holes, n);
+    for (size_t i = 0; i < n; i++) {
+        const Header *chunk = (const Header *)(const void *)holes[i];
+        each(from, holes[i] + sizeof(Header) + sizeof(void *), data);
+        from = holes[i] + sizeof(Header) + size_of(chunk->class);
+    }
+    each(from, heap->next, data);
+}
+
+/* ---- what nobody has any more ---- */
+
+enum { IN_USE, IS_FREE, IS_FOUND };
+
+static Header **chunks; /* all, by address */
+static size_t n_chunks;
+static Header **found; /* not looked into yet */
+static size_t n_found;
+
+static size_t
+bytes_of(const Header *chunk)
+{
+    return sizeof(Header) + size_of(chunk->class);
+}
+
+/* The chunk that an address lies in; NULL = none */
+static Header *
+chunk_at(const char *address)
+{
+    size_t from = 0, to = n_chunks;
+
+    while (from < to) {
+        size_t middle = (from + to) / 2;
+        if ((const char *)chunks[middle] + bytes_of(chunks[middle]) <= address)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return from < n_chunks && (const char *)chunks[from] <= address ? chunks[from] : NULL;
+}
+
+/* Whatever looks like an address is one. */
+static void
+look_into(const char *from, const char *to)
+{
+    for (; from + sizeof(char *) <= to; from += sizeof(char *)) {
+        char *address;
+        memcpy(&address, from, sizeof address);
+        Header *chunk = address >= PLACE && address < heap->next ? chunk_at(address) : NULL;
+        if (chunk == NULL || chunk->state != IN_USE)
+            continue;
+        chunk->state = IS_FOUND;
+        found[n_found++] = chunk;
+    }
+}
+
+/* Variables of the program and of all libraries, and main()'s stack. What is large is heap, fibers'
+ * stacks or saved. */
+static void
+look_into_mappings(const char *maps)
+{
+    for (const char *line = maps; line != NULL && *line != '\0';) {
+        char *at;
+        uintptr_t from = strtoull(line, &at, 16), to = strtoull(at + 1, &at, 16);
+        if (strncmp(at, " rw-p", 5) == 0 && to - from < BYTES / 64 && (char *)from != PLACE)
+            look_into((const char *)from, (const char *)to);
+        line = strchr(line, '\n');
+        line += line != NULL;
+    }
+}
+
+static void
+list_chunks(void)
+{
+    char *at = PLACE + (sizeof *heap + 63) / 64 * 64;
+
+    for (n_chunks = 0; at < heap->next; at += bytes_of(chunks[n_chunks++]))
+        chunks[n_chunks] = (Header *)(void *)at;
+    for (unsigned class = 0; class < CLASSES; class ++)
+        for (char *chunk = heap->free[class]; chunk != NULL;) {
+            ((Header *)(void *)chunk)->state = IS_FREE;
+            memcpy(&chunk, chunk + sizeof(Header), sizeof chunk);
+        }
+}
+
+/* From the last to the first, so that the first are handed out first. */
+static void
+free_what_is_left(void)
+{
+    bool last = true;
+
+    memset(heap->free, 0, sizeof heap->free);
+    for (size_t i = n_chunks; i > 0; i--) {
+        Header *chunk = chunks[i - 1];
+        bool in_use = chunk->state == IS_FOUND;
+        last = last && !in_use;
+        chunk->state = 0;
+        if (last)
+            heap->next = (char *)chunk;
+        else if (!in_use)
+            free(chunk + 1);
+    }
+}
+
+__attribute__((noinline)) void
+heap_collect(const char *maps)
+{
+    size_t room = (size_t)(heap->next - PLACE) / sizeof(Header) * sizeof(Header *);
+    char *own = mmap(NULL, 2 * room, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (own == MAP_FAILED)
+        abort();
+    __builtin_unwind_init(); /* registers onto the stack */
+    chunks = (Header **)(void *)own;
+    found = (Header **)(void *)(own + room);
+    list_chunks();
+    look_into_mappings(maps);
+    while (n_found > 0) {
+        const Header *chunk = found[--n_found];
+        look_into((const char *)(chunk + 1), (const char *)chunk + bytes_of(chunk));
+    }
+    free_what_is_left();
+    munmap(own, 2 * room);
 }

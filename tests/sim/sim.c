@@ -8,6 +8,7 @@
  */
 #include "explore.h"
 
+#include "state.h"
 #include "storage/stored.h"
 
 #include <stdio.h>
@@ -32,6 +33,18 @@ __wrap_log_write(GLogLevelFlags level, const char *vm_id, const char *op, const 
     g_autofree char *text = g_strdup_vprintf(format, args);
     va_end(args);
     world_trace("log: %s", text);
+}
+
+/* What killed processes leave behind would be saved and put back with each schedule. */
+static void
+collect(void)
+{
+    g_autofree char *maps = NULL;
+
+    fibers_reset(0);
+    vfs_reset();
+    if (g_file_get_contents("/proc/self/maps", &maps, NULL, NULL))
+        heap_collect(maps);
 }
 
 /* Databases are made, variables filled, and what libraries keep for a thread (which state.h does
@@ -60,6 +73,7 @@ warm_up(void)
         world_run(&p, NULL, &outcome);
         if (!outcome.ok)
             printf("WRONG: in the warm-up: %s\n", outcome.wrong);
+        collect();
     }
 }
 

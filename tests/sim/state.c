@@ -93,12 +93,9 @@ save_piece(char *from, char *to, void *data)
 void
 state_save(State *state)
 {
-    char *from, *to;
-
     state->n_pieces = 0;
     state->bytes = 0;
-    heap_bounds(&from, &to);
-    save_piece(from, to, state);
+    heap_each_piece(save_piece, state);
     for (unsigned i = 0; i < n_variables; i++)
         save_piece(variables[i].from, variables[i].from + variables[i].length, state);
     fibers_each_stack(save_piece, state);

@@ -21,5 +21,8 @@ void state_save(State *state);
 void state_restore(const State *state);
 size_t state_bytes(const State *state);
 
-/* heap.c: what malloc() has handed out lies here. */
-void heap_bounds(char **ret_from, char **ret_to);
+/* heap.c: what malloc() has handed out, without large chunks that are free */
+void heap_each_piece(void (*each)(char *from, char *to, void *data), void *data);
+/* Frees what no variable leads to: processes that were killed leave their memory behind. maps: the
+ * text of /proc/self/maps. Outside of fibers; what their stacks hold is not looked at. */
+void heap_collect(const char *maps);

@@ -23,7 +23,9 @@
 
 typedef struct {
     unsigned refs;
-    uint8_t bytes[VFS_PAGE];
+    bool repeats; /* all of it is this number, as mostly: then there are no bytes */
+    uint64_t number;
+    uint8_t bytes[];
 } VfsPage;
 
 typedef struct {

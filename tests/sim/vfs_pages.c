@@ -3,17 +3,42 @@
 
 #include <string.h>
 
-static VfsPage zeros = { .refs = 1 }; /* data that are zeros */
+static VfsPage zeros = { .refs = 1, .repeats = true }; /* data that are zeros */
 
 /* ---- pages ---- */
 
 static VfsPage *
 page_new(void)
 {
-    VfsPage *page = g_new(VfsPage, 1);
+    VfsPage *page = g_malloc(sizeof *page + VFS_PAGE);
 
     page->refs = 1;
+    page->repeats = false;
     return page;
+}
+
+static VfsPage *
+page_new_repeating(uint64_t number)
+{
+    VfsPage *page = g_new(VfsPage, 1);
+
+    *page = (VfsPage){ .refs = 1, .repeats = true, .number = number };
+    return page;
+}
+
+/* NULL reads as zeros. */
+static void
+page_read(const VfsPage *page, uint8_t *to, size_t in, size_t n)
+{
+    if (page == NULL || (page->repeats && page->number == 0)) {
+        memset(to, 0, n);
+    } else if (!page->repeats) {
+        memcpy(to, page->bytes + in, n);
+    } else {
+        const uint64_t twice[] = { page->number, page->number };
+        for (size_t done = 0; done < n; done += 8)
+            memcpy(to + done, (const uint8_t *)twice + in % 8, MIN(8, n - done));
+    }
 }
 
 VfsPage *
@@ -74,10 +99,7 @@ vfs_read(VfsNode *node, void *buffer, size_t length, uint64_t offset)
         uint64_t at = offset + done;
         size_t in = (size_t)(at % VFS_PAGE), n = MIN(VFS_PAGE - in, length - done);
         const VfsPage *page = vfs_page_at(&node->now, at / VFS_PAGE);
-        if (page == NULL || page == &zeros)
-            memset(to + done, 0, n);
-        else
-            memcpy(to + done, page->bytes + in, n);
+        page_read(page, to + done, in, n);
         done += n;
     }
     return (ssize_t)length;
@@ -91,12 +113,6 @@ note_write(VfsNode *node, uint64_t end)
     vfs_touch(node, true);
 }
 
-static bool
-all_zero(const uint8_t *bytes, size_t n)
-{
-    return bytes[0] == 0 && memcmp(bytes, bytes + 1, n - 1) == 0;
-}
-
 void
 vfs_write(VfsNode *node, const void *buffer, size_t length, uint64_t offset)
 {
@@ -106,14 +122,17 @@ vfs_write(VfsNode *node, const void *buffer, size_t length, uint64_t offset)
         uint64_t at = offset + done;
         size_t in = (size_t)(at % VFS_PAGE), n = MIN(VFS_PAGE - in, length - done);
         VfsPage *old = vfs_page_at(&node->now, at / VFS_PAGE);
-        if (n == VFS_PAGE && all_zero(from + done, n)) {
-            vfs_page_put(&node->now, at / VFS_PAGE, vfs_page_ref(&zeros));
-        } else if (old != NULL && old->refs == 1) {
+        if (n == VFS_PAGE && memcmp(from + done, from + done + 8, n - 8) == 0) {
+            uint64_t number;
+            memcpy(&number, from + done, sizeof number);
+            vfs_page_put(&node->now, at / VFS_PAGE,
+                         number == 0 ? vfs_page_ref(&zeros) : page_new_repeating(number));
+        } else if (old != NULL && old->refs == 1 && !old->repeats) {
             memcpy(old->bytes + in, from + done, n);
         } else {
             VfsPage *page = page_new();
             if (n < VFS_PAGE)
-                memcpy(page->bytes, old != NULL ? old->bytes : zeros.bytes, VFS_PAGE);
+                page_read(old, page->bytes, 0, VFS_PAGE);
             memcpy(page->bytes + in, from + done, n);
             vfs_page_put(&node->now, at / VFS_PAGE, page);
         }
@@ -125,10 +144,8 @@ vfs_write(VfsNode *node, const void *buffer, size_t length, uint64_t offset)
 void
 vfs_fill(VfsNode *node, uint64_t offset, uint64_t length, uint64_t value)
 {
-    VfsPage *page = page_new();
+    VfsPage *page = page_new_repeating(value);
 
-    for (size_t i = 0; i < VFS_PAGE / 8; i++)
-        memcpy(page->bytes + 8 * i, &value, 8);
     for (uint64_t at = offset; at < offset + length; at += VFS_PAGE)
         vfs_page_put(&node->now, at / VFS_PAGE, vfs_page_ref(page));
     vfs_page_unref(page);
@@ -194,7 +211,6 @@ vfs_number(const VfsNode *node, uint64_t offset)
     const VfsPage *page = vfs_page_at(&node->now, offset / VFS_PAGE);
     uint64_t value = 0;
 
-    if (page != NULL)
-        memcpy(&value, page->bytes + offset % VFS_PAGE, 8);
+    page_read(page, (uint8_t *)&value, offset % VFS_PAGE, sizeof value);
     return value;
 }
