@@ -32,7 +32,8 @@ typedef struct Operation Operation;
 typedef struct {
     char *id;
     GMutex lock;           /* whoever works on this VM */
-    Vm *vm;                /* as last published; guarded by agent->lock; NULL = not looked at yet */
+    Vm *vm;                /* as last published; guarded by agent->lock; NULL = not here */
+    bool looked;           /* libvirt has answered since this agent began; guarded by agent->lock */
     GPtrArray *operations; /* of Operation, not ended; guarded by agent->lock */
     bool worker;           /* a thread turns them; guarded by agent->lock */
     bool kicked;
@@ -107,6 +108,9 @@ bool agent_look_and_keep(Agent *agent, AgentVm *entry, HvDomain **ret_hv, GError
  * show. */
 bool agent_look_closely(Agent *agent, AgentVm *entry, GError **error);
 AgentVm *agent_entry(Agent *agent, const char *vm_id, bool create);
+/* Why nothing is published of a VM: it is not here, or nobody could look yet. False. entry may be
+ * NULL; agent->lock is held. */
+bool agent_no_vm(const AgentVm *entry, const char *vm_id, GError **error);
 /* The volumes of a chain (of Qcow2Layer, base first) become those of the disk; ids are taken over
  * from the disk as it was known (may be NULL). */
 void agent_fill_volumes(Disk *disk, const Disk *known, GPtrArray *layers);

@@ -146,7 +146,7 @@ ids_of(Agent *agent, const char *vm_id, GError **error)
         if (((AgentVm *)value)->vm != NULL && (vm_id == NULL || g_str_equal(vm_id, key)))
             g_ptr_array_add(ids, g_strdup(key));
     if (vm_id != NULL && ids->len == 0) {
-        error_set(error, ERR_NOT_FOUND, "no VM %s on this host", vm_id);
+        agent_no_vm(g_hash_table_lookup(agent->vms, vm_id), vm_id, error);
         return NULL;
     }
     g_ptr_array_add(ids, NULL);

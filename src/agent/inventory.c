@@ -437,6 +437,7 @@ publish(Agent *agent, AgentVm *entry, Vm *take_vm)
     after = take_vm != NULL ? vm_to_json(take_vm) : NULL;
     vm_free(entry->vm);
     entry->vm = take_vm;
+    entry->looked = true;
     if (before == NULL && after == NULL)
         return;
     if (before == NULL || after == NULL || !json_equal(before, after))
@@ -528,6 +529,17 @@ look(Agent *agent, AgentVm *entry, bool closely, HvDomain **ret_hv, GError **err
     }
     publish(agent, entry, vm);
     return true;
+}
+
+bool
+agent_no_vm(const AgentVm *entry, const char *vm_id, GError **error)
+{
+    if (entry == NULL || entry->looked)
+        return error_set(error, ERR_NOT_FOUND, "no VM %s on this host", vm_id);
+    return error_set(error, ERR_UNREACHABLE,
+                     "VM %s could not be looked at since the agent was started (is libvirtd "
+                     "running?); nothing was begun",
+                     vm_id);
 }
 
 bool

@@ -505,7 +505,7 @@ operation_begin(Agent *agent, json_t *body, json_t **ret_json, GError **error)
         return true;
     }
     if (entry == NULL || entry->vm == NULL) {
-        error_set(error, ERR_NOT_FOUND, "no VM %s on this host", row.vm_id);
+        agent_no_vm(entry, row.vm_id, error);
         journal_row_clear(&row);
         return false;
     }

@@ -38,17 +38,25 @@ get_vms(void *self, const HttpRequest *request, const char *id, json_t *body, js
 {
     Agent *agent = self;
     g_autoptr(GPtrArray) ids = g_ptr_array_new_with_free_func(g_free);
+    const AgentVm *unseen = NULL;
     json_t *list;
     GHashTableIter it;
-    void *key;
+    void *key, *entry;
 
     if (!ready(agent, error))
         return false;
     g_mutex_lock(&agent->lock);
     g_hash_table_iter_init(&it, agent->vms);
-    while (g_hash_table_iter_next(&it, &key, NULL))
+    while (g_hash_table_iter_next(&it, &key, &entry)) {
         g_ptr_array_add(ids, g_strdup(key));
+        if (!((const AgentVm *)entry)->looked)
+            unseen = entry;
+    }
     g_mutex_unlock(&agent->lock);
+    /* one that is left out is taken for gone */
+    if (unseen != NULL && !agent->hv->ops->is_connected(agent->hv))
+        return error_set(error, ERR_UNREACHABLE,
+                         "the agent has not yet seen VM %s (is libvirtd running?)", unseen->id);
 
     list = json_array();
     for (guint i = 0; i < ids->len; i++) {
@@ -78,8 +86,10 @@ get_vm(void *self, const HttpRequest *request, const char *id, json_t *body, jso
             return false;
     }
     vm = agent_vm_copy(agent, id);
-    if (vm == NULL)
-        return error_set(error, ERR_NOT_FOUND, "no VM %s on this host", id);
+    if (vm == NULL) {
+        WITH_LOCK(&agent->lock);
+        return agent_no_vm(entry, id, error);
+    }
     if (users != NULL && g_str_equal(users, "1"))
         agent_find_users(agent, vm);
     *ret_json = vm_to_json(vm);

@@ -170,6 +170,35 @@ test_params(Host *host, gconstpointer data)
     assert_refused(error, ERR_INVALID, "kick");
 }
 
+/* libvirtd dies between telling which VMs there are and what they are like: not knowing is not "no
+ * such VM". */
+static void
+test_not_seen_yet(Host *host, gconstpointer data)
+{
+    g_autoptr(json_t) body =
+        json_pack("{s:s, s:s, s:s}", "id", MERGE, "kind", "vm-start", "vm_id", FAKE_VM);
+    g_autoptr(json_t) answer = NULL;
+    g_autoptr(GError) error = NULL;
+    const HvEvent event = { .kind = HV_EVENT_CONNECTED };
+    g_autoptr(Vm) seen = NULL;
+
+    agent_end(host);
+    host->fake.dies_after_list = true;
+    agent_begin(host);
+    g_assert_false(operation_begin(host->agent, body, &answer, &error));
+    g_assert_error(error, ERR, ERR_UNREACHABLE);
+
+    g_mutex_lock(&host->fake.lock);
+    host->fake.dies_after_list = host->fake.away = false;
+    g_mutex_unlock(&host->fake.lock);
+    agent_on_hv_event(&event, host->agent);
+    for (int64_t until = clock_mono_us() + PATIENCE_US; seen == NULL && clock_mono_us() < until;) {
+        g_usleep(1000);
+        seen = agent_vm_copy(host->agent, FAKE_VM);
+    }
+    asked(host, "vm-start", NULL, "start ");
+}
+
 /* libvirtd and agent die when the VM is off. Somebody starts it; the next agent lets it run. */
 static void
 test_another_life(Host *host, gconstpointer data)
@@ -287,6 +316,7 @@ main(int argc, char **argv)
 #define TEST(path, function) g_test_add(path, Host, NULL, set_up, function, tear_down)
     TEST("/agent/power/each", test_each);
     TEST("/agent/power/params", test_params);
+    TEST("/agent/power/not-seen-yet", test_not_seen_yet);
     TEST("/agent/power/another-life", test_another_life);
     TEST("/agent/power/started-once", test_started_once);
     TEST("/agent/power/suspend-too-late", test_suspend_too_late);

@@ -35,8 +35,9 @@ typedef struct {
     bool gone;             /* no such VM */
     bool saved;            /* memory, while it is off */
     bool dies_after_power; /* libvirtd goes away when it has done what was asked */
-    GString *powers;       /* NULL, or takes a word for each start and power */
-    const char *io_error;  /* why QEMU has paused it: "enospc"; NULL = it has not */
+    bool dies_after_list;
+    GString *powers;      /* NULL, or takes a word for each start and power */
+    const char *io_error; /* why QEMU has paused it: "enospc"; NULL = it has not */
     unsigned instance, suspends, resumes, pivots, cancels, snapshots, redefines;
     ErrorCode refuse_snapshot; /* the switch is refused; 0 = not */
     unsigned refuse_redefines; /* so many times */
@@ -124,6 +125,7 @@ fake_list(Hypervisor *hv, GError **error)
     FAKE_ENTER(NULL)
     const char *const ids[] = { FAKE_VM, NULL };
 
+    fake->away = fake->dies_after_list;
     return g_strdupv((char **)ids);
 }
 
