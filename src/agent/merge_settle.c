@@ -35,7 +35,10 @@ merge_settle_check(void *self, GError **error)
     hv = op_hv(op, error);
     if (hv == NULL || !merge_chain_state(op, hv, &state, error))
         return STEP_UNKNOWN;
-    return state == CHAIN_AFTER && op_definition_is_right(hv) ? STEP_DONE : STEP_TODO;
+    if (state != CHAIN_AFTER || !op_definition_is_right(hv))
+        return STEP_TODO;
+    /* whoever put the manifest there may have died before it was durable */
+    return manifest_save(home, vm, error) ? STEP_DONE : STEP_UNKNOWN;
 }
 
 /* A host that lost power after the pivot can come back with a definition that names the old leaf:

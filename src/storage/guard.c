@@ -218,17 +218,17 @@ say_other_line(const Case *c, GuardFinding *finding)
 }
 
 /* Was the file written after the manifest was? Then by somebody else: we write the manifest last.
- * On another file system, whose clock may differ, the leaf is what it is compared with. */
+ * And after the leaf: the host's clock may have been set back before the manifest was written. On
+ * another file system, whose clock may differ, the leaf alone is what it is compared with. */
 static bool
 written_behind_our_back(const Case *c)
 {
     struct stat source, leaf;
 
-    if (stat(c->source, &source) < 0)
+    if (stat(c->source, &source) < 0 || stat(c->leaf->path, &leaf) < 0)
         return false;
-    if (source.st_dev == c->manifest->st.st_dev)
-        return is_newer(&source, &c->manifest->st);
-    return stat(c->leaf->path, &leaf) == 0 && is_newer(&source, &leaf);
+    return is_newer(&source, &leaf) &&
+           (source.st_dev != c->manifest->st.st_dev || is_newer(&source, &c->manifest->st));
 }
 
 /* The source is another volume of the chain, and no operation of this disk is recorded. */

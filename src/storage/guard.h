@@ -8,8 +8,8 @@
  * since, and break the volumes above. So is one that names a leftover of a merge. While an
  * operation is recorded, its disk may be undecided. All else may start: a disk that the manifest
  * does not know, an overlay that somebody else made on the leaf, leftover files of any kind.
- * Whoever wrote to a lower volume after the manifest was written (a merge with other tools) has
- * made the manifest old, not the definition.
+ * Whoever wrote to a lower volume after the manifest and the leaf were written (a merge with other
+ * tools) has made the manifest old, not the definition.
  *
  * Promise: only reads. Ownership: as each comment says. Threads: any; nothing is shared.
  */

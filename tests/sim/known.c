@@ -13,6 +13,7 @@ static const struct {
     unsigned lies;
     bool strict;
     const char *what; /* went wrong */
+    uint64_t salt;
 } table[] = {
     { "agent-commit", 3, { { FAULT_LIBVIRTD, 46 } }, LIE_FORGETS, false,
       "libvirt lists merged volumes for ever: they could not be deleted" },
@@ -55,6 +56,27 @@ static const struct {
       2560,
       true,
       "a definition that the power took back was stale beside another disk's merge: files stayed" },
+    { "agent-two-disks",
+      12681245407850,
+      { { FAULT_SHUTDOWN, 76 }, { FAULT_AGENT, 205 }, { FAULT_LIBVIRTD, 223 } },
+      17264,
+      false,
+      "a VM that could not be looked at yet was said not to be there: its volumes stayed",
+      47365 },
+    { "delete-off",
+      169035803275478,
+      { { FAULT_AGENT, 153 }, { FAULT_POWER, 165 } },
+      0,
+      true,
+      "a merge was done when its manifest was there, but not durable",
+      809727 },
+    { "agent-create-off",
+      54866681146753,
+      { { FAULT_NETWORK, 40 }, { FAULT_CLOCK, 45 }, { FAULT_POWER, 60 } },
+      LIE_VERY_LATE | LIE_OFTEN | LIE_DEFINITION,
+      false,
+      "the clock was set back before a manifest was written: an old definition was believed",
+      785563 },
 };
 /* clang-format on */
 
@@ -82,6 +104,7 @@ known_schedule(uint64_t row, Schedule *p)
     *p = (Schedule){ .flow = flow_find(table[row].flow),
                      .seed = table[row].seed,
                      .lies = table[row].lies,
+                     .salt = table[row].salt,
                      .strict = table[row].strict };
     while (p->n_faults < G_N_ELEMENTS(table[row].faults) &&
            table[row].faults[p->n_faults].kind != FAULT_NONE) {

@@ -184,6 +184,8 @@ test_written_behind(void)
     set_time(&world, chain[0], 10);
     expect(&world, "merged by somebody else", chain[0], GUARD_FINE, NULL);
     expect(&world, "and the one between", chain[1], GUARD_STALE, chain[2]);
+    set_time(&world, chain[2], 20);
+    expect(&world, "the clock was set back", chain[0], GUARD_STALE, chain[2]);
 }
 
 /* The manifest does not fit what is there any more. */
