@@ -56,7 +56,8 @@ check_guest_data(void)
         check_graph(&vm.disks[i], "the running VM");
 }
 
-/* What was written and not acknowledged when the VM stopped is one or the other from now on. */
+/* What was written and not acknowledged when the VM stopped is one or the other from now on: that
+ * which is read, once the guest has flushed. Until then a power loss may still take it. */
 void
 check_start(void)
 {
@@ -64,8 +65,8 @@ check_start(void)
         SimDisk *disk = &vm.disks[i];
         check_graph(disk, "the VM starts");
         for (unsigned c = 0; c < vm.clusters; c++) {
-            disk->acked[c] = read_graph(disk, c);
-            disk->pending[c] = 0;
+            if (read_graph(disk, c) == disk->acked[c])
+                disk->pending[c] = 0;
         }
     }
 }

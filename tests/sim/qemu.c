@@ -191,19 +191,6 @@ guest_write(SimDisk *disk)
         acknowledge(disk, cluster);
 }
 
-static void
-guest(void *data)
-{
-    for (unsigned n = 0;; n++) {
-        int64_t pause = n < BUSY_WRITES ? (int64_t)fiber_below(20000) : 2000000;
-        (void)data;
-        fiber_sleep_us(1 + pause);
-        if (vm.paused)
-            continue;
-        guest_write(&vm.disks[fiber_below(vm.n_disks)]);
-    }
-}
-
 /* What is under way ends before anything else happens. */
 static void
 drain(void)
@@ -212,6 +199,24 @@ drain(void)
         for (unsigned c = 0; c < vm.clusters; c++)
             if (vm.disks[d].pending[c] != 0)
                 acknowledge(&vm.disks[d], c);
+}
+
+static void
+guest(void *data)
+{
+    bool trusts = false; /* what it has read */
+
+    (void)data;
+    for (unsigned n = 0;; n++) {
+        int64_t pause = n < BUSY_WRITES ? (int64_t)fiber_below(20000) : 2000000;
+        fiber_sleep_us(1 + pause);
+        if (vm.paused || (!trusts && !guest_waits()))
+            continue;
+        if (!trusts)
+            drain();
+        trusts = true;
+        guest_write(&vm.disks[fiber_below(vm.n_disks)]);
+    }
 }
 
 void
@@ -261,7 +266,6 @@ qemu_start(char *ret_why)
     for (unsigned i = 0; i < vm.n_disks; i++) {
         memset(&vm.disks[i].job, 0, sizeof(Job));
         vm.disks[i].pivoted = false;
-        memset(vm.disks[i].pending, 0, sizeof vm.disks[i].pending);
     }
     relock();
     if (!plan.no_guest)
