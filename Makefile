@@ -60,7 +60,7 @@ test:
 	@tools/install-deps.sh test
 	@mkdir -p build/fuzz; setsid nice -n 19 tests/fuzz/run 60 >build/fuzz/out 2>&1 & fuzz=$$!; \
 	    trap 'kill -- -$$fuzz 2>/dev/null' EXIT; trap 'exit 1' INT TERM; \
-	    $(MAKE) --no-print-directory unit model sim contract e2e SECONDS=150 CHANCE=4000 || exit; \
+	    $(MAKE) --no-print-directory unit model sim contract e2e SECONDS=240 CHANCE=100000 || exit; \
 	    wait $$fuzz; status=$$?; cat build/fuzz/out; exit $$status
 
 test-crash: all
