@@ -66,6 +66,7 @@ libvirt_unref(void *data)
     g_hash_table_unref(self->instances);
     g_clear_pointer(&self->processes, g_hash_table_unref);
     g_hash_table_unref(self->domains);
+    g_hash_table_unref(self->sure_leaves);
     g_mutex_clear(&self->emit_lock);
     g_mutex_clear(&self->lock);
     g_cond_clear(&self->changed);
@@ -206,6 +207,7 @@ unpublish(Libvirt *self)
     self->conn = NULL;
     self->broken = false;
     g_clear_pointer(&self->processes, g_hash_table_unref);
+    g_hash_table_remove_all(self->sure_leaves);
     gone = g_steal_pointer(&self->domains);
     self->domains = new_domains();
 }
@@ -446,6 +448,7 @@ hypervisor_libvirt_new(const char *uri, HvEventFunc each, void *data)
     g_cond_init(&self->changed);
     self->reasons = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     self->instances = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    self->sure_leaves = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     self->domains = new_domains();
     self->connector = g_thread_new("libvirt-connect", keep_connected, libvirt_ref(self));
     return &self->hypervisor;

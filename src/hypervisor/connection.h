@@ -36,7 +36,9 @@ typedef struct {
     GHashTable *reasons;   /* "UUID/target" → why QEMU says that the last job failed */
     GHashTable *instances; /* UUID → "PID.STARTTIME" */
     GHashTable *processes; /* UUIDs whose QEMU ran when conn was new (domain.c); NULL = not asked */
-    GHashTable *domains;   /* UUID → virDomainPtr of conn: each call would look it up again */
+    GHashTable
+        *sure_leaves;    /* "UUID/target": libvirt knows of conn on which file it is (domain.c) */
+    GHashTable *domains; /* UUID → virDomainPtr of conn: each call would look it up again */
     GThread *connector;
 } Libvirt;
 

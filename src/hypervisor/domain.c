@@ -272,16 +272,56 @@ has_job(virDomainPtr domain, const HvDisk *disk)
     return virDomainGetBlockJobInfo(domain, disk->target, &info, 0) != 0; /* not knowing: yes */
 }
 
+/* A libvirtd that was killed in the begin of a job does not know its mirror; if another is killed
+ * in its pivot the next one shows the old leaf, and no trace of either. Then QEMU is asked: once a
+ * connection, for what it knows of the disk is right from then on; and for ever where it is not. */
+static bool
+correct_traceless_pivot(Libvirt *self, virDomainPtr domain, const char *vm_id, HvDisk *disk,
+                        GError **error)
+{
+    g_autofree char *key = g_strdup_printf("%s/%s", vm_id, disk->target);
+    g_autofree char *leaf = NULL;
+    g_autoptr(GError) problem = NULL;
+
+    if (disk->alias == NULL || disk->source == NULL || disk->backing == NULL)
+        return true;
+    g_mutex_lock(&self->lock);
+    bool known = g_hash_table_contains(self->sure_leaves, key);
+    g_mutex_unlock(&self->lock);
+    if (known || has_job(domain, disk))
+        return true;
+    if (!monitor_leaf(domain, disk, &leaf, &problem)) {
+        if (!g_error_matches(problem, ERR, ERR_UNREACHABLE))
+            return true; /* it cannot tell of this kind of disk */
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return false;
+    }
+    for (guint i = 0; i < disk->backing->len; i++)
+        if (g_str_equal(leaf, disk->backing->pdata[i])) {
+            g_free(disk->source);
+            disk->source = g_steal_pointer(&leaf);
+            g_clear_pointer(&disk->backing, g_ptr_array_unref);
+            disk->backing_terminated = false;
+            disk->lost_pivot = true;
+            return true;
+        }
+    WITH_LOCK(&self->lock);
+    g_hash_table_add(self->sure_leaves, g_steal_pointer(&key));
+    return true;
+}
+
 /* A mirror without a job is what a killed libvirtd remembers of one. Where the pivot was asked for,
  * QEMU knows what became of it. */
 static bool
-correct_lost_pivot(virDomainPtr domain, HvDisk *disk, GError **error)
+correct_lost_pivot(Libvirt *self, virDomainPtr domain, const char *vm_id, HvDisk *disk,
+                   GError **error)
 {
     bool pivots = g_strcmp0(disk->mirror_ready, "pivot") == 0;
     g_autofree char *leaf = NULL;
 
-    if (disk->mirror_path == NULL || (!pivots && g_strcmp0(disk->mirror_ready, "yes") != 0) ||
-        has_job(domain, disk))
+    if (disk->mirror_path == NULL)
+        return correct_traceless_pivot(self, domain, vm_id, disk, error);
+    if ((!pivots && g_strcmp0(disk->mirror_ready, "yes") != 0) || has_job(domain, disk))
         return true;
     if (!monitor_leaf(domain, disk, &leaf, error))
         return false;
@@ -304,10 +344,11 @@ correct_lost_pivot(virDomainPtr domain, HvDisk *disk, GError **error)
 }
 
 static bool
-correct_lost_pivots(virDomainPtr domain, HvDomain *look, GError **error)
+correct_lost_pivots(Libvirt *self, virDomainPtr domain, const char *vm_id, HvDomain *look,
+                    GError **error)
 {
     for (guint i = 0; i < look->disks->len; i++)
-        if (!correct_lost_pivot(domain, look->disks->pdata[i], error))
+        if (!correct_lost_pivot(self, domain, vm_id, look->disks->pdata[i], error))
             return false;
     return true;
 }
@@ -338,7 +379,7 @@ look_once(Libvirt *self, virDomainPtr domain, const char *vm_id, bool *ret_torn,
     if (active)
         look->instance = find_instance(self, vm_id);
     if (!read_definitions(domain, look, active, error) ||
-        (active && !correct_lost_pivots(domain, look, error)))
+        (active && !correct_lost_pivots(self, domain, vm_id, look, error)))
         return NULL;
 
     int saved = active ? 0 : virDomainHasManagedSaveImage(domain, 0);
