@@ -8,6 +8,8 @@ import re
 import ssl
 import urllib.parse
 
+from .util import wait_for
+
 API = "/ovirt-engine/api"
 PASSWORD = "correct horse & battery + 100%"
 
@@ -20,8 +22,12 @@ class Front:
 
     @property
     def port(self):
-        """Of the manager's present life."""
-        return int(re.findall(r"listening on https?://\S+?:(\d+) ", self.manager.log.read_text())[-1])
+        """Of the manager's present life; it is logged a moment after the local socket answers."""
+        def said():
+            log = self.manager.log.read_bytes()[self.manager.log_from:].decode()
+            return re.search(r"listening on https?://\S+?:(\d+) ", log)
+
+        return int(wait_for(said, 10, "the manager says its port")[1])
 
     @property
     def ca(self):

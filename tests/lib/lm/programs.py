@@ -41,6 +41,7 @@ class Daemon:
         self.conf = self.directory / "conf"
         self.log = self.directory / "log"
         self.keep = keep
+        self.log_from = 0  # where the log of this life begins
         self.process = None
 
     @property
@@ -65,6 +66,7 @@ class Daemon:
         if faults:
             environment["LIVEMERGE_FAULTS"] = faults
         with open(self.log, "ab") as log:
+            self.log_from = log.tell()
             self.process = subprocess.Popen(  # pylint: disable=consider-using-with
                 [program(self.name), "--config", str(self.conf)], stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, env=environment, start_new_session=True,
