@@ -380,6 +380,19 @@ build_disk(Agent *agent, const AgentVm *entry, const HvDisk *hv_disk, DiskView *
     return disk;
 }
 
+/* One that listens everywhere is at this host. */
+static void
+note_display(Vm *vm, const HvDomain *hv)
+{
+    const char *listen = hv->display_listen;
+    bool everywhere = listen == NULL || g_str_equal(listen, "0.0.0.0") || g_str_equal(listen, "::");
+
+    vm->display_port = hv->display_port;
+    vm->display_tls_port = hv->display_tls_port;
+    if (hv->display_port != 0 || hv->display_tls_port != 0)
+        vm->display_address = g_strdup(everywhere ? g_get_host_name() : listen);
+}
+
 static Vm *
 build_vm(Agent *agent, AgentVm *entry, const HvDomain *hv, Domain **ret_home, GError **error)
 {
@@ -396,6 +409,8 @@ build_vm(Agent *agent, AgentVm *entry, const HvDomain *hv, Domain **ret_home, GE
     vm->vcpus = hv->vcpus;
     vm->agent_connected = hv->agent_connected;
     vm->graphics = g_strdup(hv->graphics);
+    if (hv->instance != NULL)
+        note_display(vm, hv);
     for (guint i = 0; i < hv->disks->len; i++) {
         DiskView *view = g_new0(DiskView, 1);
         const HvDisk *disk = hv->disks->pdata[i];

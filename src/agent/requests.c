@@ -103,6 +103,28 @@ plan_vm(void *self, const HttpRequest *request, const char *id, json_t *body, js
     return ready(self, error) && survey_plan(self, id, body, ret_json, error);
 }
 
+/* Not journaled: a password is written down nowhere, and one that is set twice does no harm. */
+static bool
+post_ticket(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
+            GError **error)
+{
+    Agent *agent = self;
+    AgentVm *entry = agent_entry(agent, id, false);
+    const char *value = json_text(body, "value");
+    int64_t seconds = json_number(body, "expiry");
+
+    if (!ready(agent, error))
+        return false;
+    if (entry == NULL)
+        return error_set(error, ERR_NOT_FOUND, "no VM %s on this host", id);
+    if (value == NULL || *value == '\0' || seconds <= 0 || seconds > G_MAXINT32)
+        return error_set(error, ERR_INVALID, "the request lacks 'value' or 'expiry'");
+    if (agent->hv->ops->ticket == NULL)
+        return error_set(error, ERR_UNSUPPORTED, "displays have no tickets here");
+    WITH_LOCK(&entry->lock);
+    return agent->hv->ops->ticket(agent->hv, id, value, (unsigned)seconds, error);
+}
+
 static bool
 post_operation(void *self, const HttpRequest *request, const char *id, json_t *body,
                json_t **ret_json, GError **error)
@@ -203,6 +225,7 @@ static const WireRoute routes[] = {
     { "GET",  "/v1/vms",                  get_vms },
     { "GET",  "/v1/vms/ID",               get_vm },
     { "POST", "/v1/vms/ID/plan",          plan_vm },
+    { "POST", "/v1/vms/ID/ticket",        post_ticket },
     { "POST", "/v1/operations",           post_operation },
     { "GET",  "/v1/operations",           get_operations },
     { "GET",  "/v1/operations/ID",        get_operation },

@@ -43,6 +43,8 @@ char *storage_domain_id(const Volume *volume);
 json_t *disk_document(const Vm *vm, const Disk *disk);
 json_t *disk_attachment_document(const Vm *vm, const Disk *disk);
 /* the disk as the snapshot has it; NULL = it has none */
+/* consoles.c: where the display is, if it runs */
+void display_put(json_t *doc, const Vm *vm);
 /* The volume at that place of the chain, as an image of the disk. */
 json_t *disk_snapshot_document(const Vm *vm, const Disk *disk, guint index);
 json_t *snapshot_disk_document(const Vm *vm, const Snapshot *snapshot, const SnapshotDisk *part);

@@ -39,7 +39,11 @@ const Route api_routes[] = {
     { "GET",    "doctor",                                   RIGHT_READ,       "doctor",           get_doctor },
     /* what clients ask for on their way and can do without */
     { "GET",    "vms/*/nics",                               RIGHT_READ,       "nics",             get_nothing },
-    { "GET",    "vms/*/graphicsconsoles",                   RIGHT_READ,       "graphics_consoles", get_nothing },
+    { "GET",    "vms/*/graphicsconsoles",                   RIGHT_READ,       "graphics_consoles", get_consoles },
+    { "GET",    "vms/*/graphicsconsoles/*",                 RIGHT_READ,       "graphics_console", get_console },
+    { "POST",   "vms/*/graphicsconsoles/*/ticket",          RIGHT_OPERATE,    "action",           post_console_ticket, "action" },
+    { "POST",   "vms/*/graphicsconsoles/*/remoteviewerconnectionfile", RIGHT_OPERATE, "action",   post_viewer_file, "action" },
+    { "POST",   "vms/*/ticket",                             RIGHT_OPERATE,    "action",           post_vm_ticket, "action" },
     { "GET",    "vms/*/cdroms",                             RIGHT_READ,       "cdroms",           get_nothing },
     { "GET",    "vms/*/numanodes",                          RIGHT_READ,       "vm_numa_nodes",    get_nothing },
     { "GET",    "vms/*/statistics",                         RIGHT_READ,       "statistics",       get_vm_statistics },

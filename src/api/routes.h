@@ -108,6 +108,7 @@ const Route *route_find(const char *method, char *const *segments, const char *i
 
 /* clang-format off */
 #define HANDLERS(X)                                                                          \
+    X(get_consoles) X(get_console) X(post_console_ticket) X(post_viewer_file) X(post_vm_ticket) \
     X(get_none) X(get_tags) X(get_tag) X(get_host_vms) X(get_vm_statistics) X(get_vm_statistic) X(post_event)    \
     X(get_disk_snapshots) X(get_disk_snapshot) X(get_domain_disks) X(get_domain_vms)          \
     X(get_domain_disk_snapshots)                                                             \

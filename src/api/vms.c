@@ -17,6 +17,7 @@ put_display(json_t *doc, const Vm *vm)
                         json_pack("{s:s, s:i, s:b, s:b}", "type",
                                   g_strcmp0(vm->graphics, "spice") == 0 ? "spice" : "vnc",
                                   "monitors", 1, "allow_override", 0, "smartcard_enabled", 0));
+    display_put(json_object_get(doc, "display"), vm);
 }
 
 static void
@@ -72,11 +73,11 @@ put_links(json_t *doc, const char *id)
 static void
 put_actions(json_t *doc, const char *id)
 {
-    static const char *const actions[] = { "start",           "stop",
-                                           "shutdown",        "reboot",
-                                           "reset",           "suspend",
-                                           "removesnapshots", "previewsnapshot",
-                                           "commitsnapshot",  "undosnapshot" };
+    static const char *const actions[] = {
+        "start",           "stop",           "shutdown",    "reboot",
+        "reset",           "suspend",        "ticket",      "removesnapshots",
+        "previewsnapshot", "commitsnapshot", "undosnapshot"
+    };
 
     for (size_t i = 0; i < G_N_ELEMENTS(actions); i++)
         doc_action(doc, actions[i], "/vms/%s/%s", id, actions[i]);

@@ -118,6 +118,9 @@ typedef struct {
     const char *user;
 } VmPower;
 char *manager_vm_power(Manager *manager, const VmPower *what, GError **error);
+/* A password for its display. Asks the host, and is no job. */
+bool manager_vm_ticket(Manager *manager, const char *vm_id, const char *password, unsigned seconds,
+                       const char *correlation_id, const char *user, GError **error);
 /* What to show as the VM's status: what an open job makes of it, else its state. */
 char *manager_vm_status(Manager *manager, const Vm *vm);
 /* Waits until the job has done what was asked for, though it may still watch what becomes of it (a

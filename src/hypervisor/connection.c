@@ -426,6 +426,7 @@ static const HypervisorOps libvirt_ops = {
     .start = power_start,
     .restore = power_restore,
     .power = power_ask,
+    .ticket = ticket_set,
     .redefine = domain_redefine,
     .snapshot_records = snapshot_records,
     .snapshot_record_forget = snapshot_record_forget,

@@ -82,6 +82,8 @@ bool power_start(Hypervisor *hv, const char *vm_id, bool paused, GError **error)
 bool power_restore(Hypervisor *hv, const char *vm_id, const char *memory,
                    const char *const *targets, const char *const *sources,
                    const char *const *formats, unsigned n, bool paused, GError **error);
+bool ticket_set(Hypervisor *hv, const char *vm_id, const char *password, unsigned seconds,
+                GError **error);
 bool power_ask(Hypervisor *hv, const char *vm_id, HvPower how, GError **error);
 bool domain_redefine(Hypervisor *hv, const char *vm_id, const char *const *targets,
                      const char *const *sources, const char *const *formats, unsigned n,

@@ -57,7 +57,10 @@ typedef struct {
     uint64_t memory; /* bytes */
     unsigned vcpus;
     bool agent_connected;
-    char *graphics;
+    char *graphics;        /* "vnc", "spice", NULL */
+    char *display_listen;  /* where its display listens; NULL */
+    unsigned display_port; /* 0 = none */
+    unsigned display_tls_port;
     char *tpm_or_passthrough; /* NULL, or what forbids a memory snapshot: "a TPM", ... */
     bool has_managed_save;    /* only of a VM that is off */
     GPtrArray *disks;         /* of HvDisk, live if running, else inactive */
@@ -199,6 +202,9 @@ typedef struct {
     bool (*restore)(Hypervisor *hv, const char *vm_id, const char *memory,
                     const char *const *targets, const char *const *sources,
                     const char *const *formats, unsigned n, bool paused, GError **error);
+    /* A password for the display of a running VM, for so long; what it was is gone. */
+    bool (*ticket)(Hypervisor *hv, const char *vm_id, const char *password, unsigned seconds,
+                   GError **error);
     bool (*power)(Hypervisor *hv, const char *vm_id, HvPower how, GError **error);
 
     /* Rewrites the persistent definition so that the disks named have this source path and format,

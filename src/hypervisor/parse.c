@@ -50,6 +50,7 @@ hv_domain_free(HvDomain *domain)
     g_free(domain->state_detail);
     g_free(domain->instance);
     g_free(domain->graphics);
+    g_free(domain->display_listen);
     g_free(domain->tpm_or_passthrough);
     if (domain->disks != NULL)
         g_ptr_array_unref(domain->disks);
@@ -227,6 +228,28 @@ read_memory_blocker(xmlNode *devices)
     return NULL;
 }
 
+static unsigned
+read_port(xmlNode *graphics, const char *name)
+{
+    g_autofree char *text = xml_attr(graphics, name);
+    gint64 port = 0;
+
+    if (text == NULL || !g_ascii_string_to_signed(text, 10, 1, 65535, &port, NULL))
+        return 0; /* -1: not told yet */
+    return (unsigned)port;
+}
+
+static void
+read_display(xmlNode *graphics, HvDomain *domain)
+{
+    g_free(domain->graphics);
+    g_free(domain->display_listen);
+    domain->graphics = xml_attr(graphics, "type");
+    domain->display_listen = xml_attr(graphics, "listen");
+    domain->display_port = graphics != NULL ? read_port(graphics, "port") : 0;
+    domain->display_tls_port = graphics != NULL ? read_port(graphics, "tlsPort") : 0;
+}
+
 static void
 read_domain(xmlNode *root, HvDomain *domain)
 {
@@ -235,14 +258,13 @@ read_domain(xmlNode *root, HvDomain *domain)
 
     g_free(domain->id);
     g_free(domain->name);
-    g_free(domain->graphics);
     g_free(domain->tpm_or_passthrough);
     domain->id = xml_text(xml_child(root, "uuid"));
     domain->name = xml_text(xml_child(root, "name"));
     domain->memory = read_memory(xml_child(root, "memory"));
     domain->vcpus = vcpus != NULL ? (unsigned)g_ascii_strtoull(g_strstrip(vcpus), NULL, 10) : 1;
     domain->agent_connected = read_agent_connected(devices);
-    domain->graphics = xml_attr(xml_child(devices, "graphics"), "type");
+    read_display(xml_child(devices, "graphics"), domain);
     domain->tpm_or_passthrough = read_memory_blocker(devices);
 }
 

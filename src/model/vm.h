@@ -133,6 +133,9 @@ typedef struct {
     unsigned vcpus;
     bool agent_connected;  /* QEMU guest agent */
     char *graphics;        /* "vnc", "spice" or NULL */
+    char *display_address; /* of it, while it runs; a name or an address */
+    unsigned display_port; /* 0 = none, as for the next */
+    unsigned display_tls_port;
     int64_t generation;    /* of the manifest */
     GPtrArray *disks;      /* of Disk */
     GPtrArray *snapshots;  /* of Snapshot, oldest first */

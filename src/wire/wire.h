@@ -22,6 +22,8 @@
  *                                    to start: {"disks": [{target, source,
  *                                    format}]}; cold merges of it make way
  *                                    first. Needs no epoch
+ *   POST   /v1/vms/ID/ticket         a password for its display:             {}
+ *                                    {"value", "expiry": seconds}
  *   POST   /v1/operations            begin (idempotent by id)                Operation
  *   GET    /v1/operations            all that are not acknowledged           {"operations": [Operation]}
  *   GET    /v1/operations/ID         one; unknown: a tombstone is written    Operation, or 404: from then on a promise

@@ -29,6 +29,8 @@ make_full_vm(void)
     vm->vcpus = 4;
     vm->agent_connected = true;
     vm->graphics = g_strdup("vnc");
+    vm->display_address = g_strdup("192.0.2.5");
+    vm->display_port = 5900;
     vm->generation = 77;
     vm->unmanaged = g_strdup("has a shared disk");
     vm_disk(vm, "d1")->bus = g_strdup("virtio");
@@ -97,7 +99,8 @@ static void
 test_json_names(void)
 {
     static const char wanted[] =
-        "agent_connected disks generation graphics home host id instance leftovers memory name "
+        "agent_connected disks display_address display_port display_tls_port generation graphics "
+        "home host id instance leftovers memory name "
         "operations "
         "snapshots state state_detail unmanaged vcpus | boot branches bus busy id read_only target "
         "unmanaged "
