@@ -4,6 +4,7 @@
 #   make            build into build/
 #   make demo       watch snapshots being deleted under a guest that writes (KEEP=1: leave it running)
 #   make install    DESTDIR= PREFIX=/usr/local
+#   make docs       docs/states.md and docs/openapi.json from the program's tables
 #   make test       everything, and two minutes of fuzzing beside it; TESTS="tests/e2e/test_delete.py -k leaf" for a part of the end to end tests
 #   make model      the protocol, checked by spin: a part of make test
 #   make sim        the product's own code in a simulated host, with faults at every point; SECONDS=600 for longer
@@ -18,7 +19,7 @@ JOBS ?= $(shell nproc)
 
 SECONDS ?= 60
 
-.PHONY: all configure unit model sim contract test test-crash e2e check demo bench fuzz install clean
+.PHONY: all configure docs unit model sim contract test test-crash e2e check demo bench fuzz install clean
 
 all: configure
 	@ninja -C build -j $(JOBS)
@@ -35,6 +36,9 @@ configure:
 install: all
 	@meson configure build -Dprefix=$(PREFIX)
 	@meson install -C build $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
+
+docs: all
+	@build/src/docs docs
 
 unit: all
 	@tests/unit/run build

@@ -11,6 +11,7 @@
 /* clang-format off */
 const Route api_routes[] = {
     { "GET",    "",                                         RIGHT_SIGNED_IN,  "api",              get_api },
+    { "GET",    "openapi.json",                             RIGHT_SIGNED_IN,  "openapi",          get_openapi },
     { "GET",    "vms",                                      RIGHT_SIGNED_IN,  "vms",              get_vms },
     { "GET",    "vms/*",                                    RIGHT_READ,       "vm",               get_vm },
     { "POST",   "vms/*/start",                              RIGHT_OPERATE,    "action",           post_vm_start, "action" },
@@ -412,6 +413,8 @@ run_handler(Api *api, Exchange *x, const Who *who, const Route *route, const cha
     if (route->handler(&call, &reply, &problem) && finish(&call, route, &reply, &problem)) {
         if (reply.streams)
             return;
+        if (reply.only_json)
+            x->media = MEDIA_JSON;
         put_answer(x, reply.status, reply.root != NULL ? reply.root : route->root, reply.body);
     } else {
         int status = error_http_status(problem);

@@ -45,6 +45,7 @@ typedef struct {
     bool streams;
     char *job_id; /* reply_job(): who asked for async=false is answered when it has ended */
     bool waits;   /* and so is who did not ask for async=true */
+    bool only_json; /* whatever was asked for */
 } Reply;
 
 typedef bool (*Handler)(Call *call, Reply *reply, GError **error);
@@ -112,9 +113,9 @@ const Route *route_find(const char *method, char *const *segments, const char *i
     X(get_none) X(get_tags) X(get_tag) X(get_host_vms) X(get_vm_statistics) X(get_vm_statistic) X(post_event)    \
     X(get_disk_snapshots) X(get_disk_snapshot) X(get_domain_disks) X(get_domain_vms)          \
     X(get_domain_disk_snapshots)                                                             \
-    X(get_api)                                                                                \
     X(post_vm_start) X(post_vm_stop) X(post_vm_shutdown) X(post_vm_reboot) X(post_vm_reset)    \
     X(post_vm_suspend)                                                                        \
+    X(get_api) X(get_openapi)                                                                                \
     X(get_vms) X(get_vm) X(get_attachments) X(get_attachment) X(get_nothing)                   \
     X(get_snapshots) X(post_snapshots) X(get_snapshot) X(put_snapshot) X(delete_snapshot)      \
     X(get_snapshot_disks) X(post_removesnapshots)                                             \

@@ -135,3 +135,5 @@ typedef struct {
 /* False = allowed. The state must be one of the table. */
 bool verb_state_refuses(Verb verb, VmState state, Refusal *ret_refusal);
 bool verb_condition_refuses(Verb verb, Condition condition, Refusal *ret_refusal);
+/* docs/states.md */
+char *states_document(void);

@@ -244,6 +244,16 @@ class Rest:
         finally:
             connection.close()
 
+    def first_line(self, path, accept, timeout=30):
+        """Status, headers and the first line of an answer that has no end."""
+        connection = _UnixConnection(self.socket_path, timeout)
+        try:
+            connection.request("GET", self.prefix + path, headers={"Accept": accept})
+            answer = connection.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.readline().decode()
+        finally:
+            connection.close()
+
     def json(self, method, path, body=None, status=200, **options):
         got, _, text = self(method, path, body, **options)
         if got != status:

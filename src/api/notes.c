@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * What OpenAPI says of each route of routes.c. A route without a row here fails the tests.
+ */
+#include "api/openapi.h"
+
+#define LISTED "max search case_sensitive"
+
+/* clang-format off */
+const Parameter api_parameters[] = {
+    { "max",            "integer", "so many at most", "10" },
+    { "search",         "text",    "oVirt's search: name=web* and status=up sortby name", NULL },
+    { "case_sensitive", "flag",    "of the search; default false", "false" },
+    { "follow",         "text",    "linked documents that are put in: disk_attachments.disk,snapshots", "\"disk_attachments.disk,snapshots\"" },
+    { "operations",     "flag",    "say what can be done now, and why not", "true" },
+    { "strategy",       "auto|graft|commit|commit-active|copy|cold-commit", "how volumes are merged", "\"auto\"" },
+    { "verify",         "extents|none|full", "how a merge is checked before old volumes go", "\"extents\"" },
+    { "bandwidth",      "number",  "MiB a second for each disk; 0 = no limit", "0" },
+    { "disk",           "text",    "only of this disk: id, name or target", NULL },
+    { "dry_run",        "flag",    "only say what would be done", NULL },
+    { "wait",           "integer", "answer later: when something has changed, or after so many seconds", "0" },
+    { "rev",            "integer", "of a job: what the caller has seen", NULL },
+    { "pace",           "integer", "of a job: answer no sooner than so many milliseconds, but its end at once", NULL },
+    { "types",          "text",    "what is told: event, job, vm; default all", "\"event,job\"" },
+    { "from",           "integer", "events later than this one", "0" },
+    { NULL },
+};
+
+const Note api_notes[] = {
+    /* method   path                                summary                                             query               gives, takes, example */
+    { "GET",    "",                                "Links to all collections, and the version" },
+    { "GET",    "openapi.json",                    "This description",                                 NULL,               "object" },
+    { "GET",    "vms",                             "All VMs",                                          LISTED " follow operations" },
+    { "GET",    "vms/*",                           "A VM; its name is taken for its id, too",          "follow operations" },
+    { "GET",    "vms/*/diskattachments",           "Disks of a VM, as they are attached",              "follow" },
+    { "GET",    "vms/*/diskattachments/*",         "One of them",                                      "follow" },
+    { "GET",    "vms/*/snapshots",                 "Snapshots of a VM: the active one first, then the oldest", "operations" },
+    { "POST",   "vms/*/snapshots",                 "Take a snapshot: begins a job",                    NULL,               NULL, "new_snapshot",
+      "{\"description\": \"before update\", \"persist_memorystate\": false, \"quiesce\": \"auto\"}", 201 },
+    { "GET",    "vms/*/snapshots/*",               "A snapshot",                                       "operations" },
+    { "PUT",    "vms/*/snapshots/*",               "Rename a snapshot",                                NULL,               NULL, "new_name", "{\"description\": \"after update\"}" },
+    { "DELETE", "vms/*/snapshots/*",               "Delete a snapshot: begins a job, or (dry_run) tells the plan", "strategy verify bandwidth disk dry_run", "action|plan" },
+    { "GET",    "vms/*/snapshots/*/disks",         "The disks as the snapshot has them" },
+    { "GET",    "vms/*/snapshots/*/nics",          "Empty" },
+    { "GET",    "vms/*/snapshots/*/cdroms",        "Empty" },
+    { "POST",   "vms/*/removesnapshots",           "Delete several snapshots in one operation, or (dry_run) tell the plan", NULL, "action|plan", "remove_snapshots",
+      "{\"snapshots\": {\"snapshot\": [{\"id\": \"" EXAMPLE_SNAPSHOT "\"}]}, \"strategy\": \"auto\", \"verify\": \"extents\", \"bandwidth\": 100, \"disk\": {\"id\": \"" EXAMPLE_DISK "\"}, \"dry_run\": true}" },
+    { "GET",    "vms/*/doctor",                    "What is wrong with a VM" },
+    { "POST",   "vms/*/doctor",                    "Mend it, or take a fix back: begins a job",        NULL,               NULL, "doctor_fix", "{\"classes\": {\"class\": [{\"name\": \"leftover-trash\"}]}}" },
+    { "GET",    "doctor",                          "What is wrong with all VMs and their storage" },
+    { "GET",    "vms/*/nics",                      "Empty" },
+    { "GET",    "vms/*/graphicsconsoles",          "Empty" },
+    { "GET",    "vms/*/cdroms",                    "Empty" },
+    { "GET",    "vms/*/numanodes",                 "Empty" },
+    { "GET",    "vms/*/statistics",                "Empty" },
+    { "GET",    "vms/*/tags",                      "Empty" },
+    { "GET",    "vms/*/permissions",               "Empty" },
+    { "GET",    "vms/*/applications",              "Empty" },
+    { "GET",    "vms/*/watchdogs",                 "Empty" },
+    { "GET",    "vms/*/hostdevices",               "Empty" },
+    { "GET",    "disks",                           "Disks of all VMs",                                 LISTED },
+    { "GET",    "disks/*",                         "A disk with its chain of volumes" },
+    { "GET",    "jobs",                            "All jobs, the newest first",                       LISTED },
+    { "GET",    "jobs/*",                          "A job; with wait: when it has changed",            "wait rev pace operations" },
+    { "GET",    "jobs/*/steps",                    "The steps of a job" },
+    { "GET",    "jobs/*/steps/*",                  "One of them" },
+    { "POST",   "jobs/*/cancel",                   "Give a job up: what it has begun is put right",    NULL,               NULL, "nothing", "{}" },
+    { "POST",   "jobs/*/resume",                   "Let a job that has paused itself go on",           NULL,               NULL, "nothing", "{}" },
+    { "GET",    "events",                          "Events, the newest first; with from and wait: the oldest first", LISTED " from wait" },
+    { "GET",    "events/stream",                   "Events, jobs and VMs as they change (server-sent events)", "types from", "stream" },
+    { "GET",    "events/*",                        "An event" },
+    { "GET",    "hosts",                           "All hosts",                                        LISTED },
+    { "GET",    "hosts/*",                         "A host" },
+    { "GET",    "clusters",                        "The one cluster",                                  LISTED },
+    { "GET",    "clusters/*",                      "It alone" },
+    { "GET",    "datacenters",                     "The one data center",                              LISTED },
+    { "GET",    "datacenters/*",                   "It alone" },
+    { "GET",    "datacenters/*/storagedomains",    "Storage domains: directories with volumes" },
+    { "GET",    "datacenters/*/storagedomains/*",  "One of them" },
+    { "GET",    "storagedomains",                  "Storage domains: directories with volumes",        LISTED },
+    { "GET",    "storagedomains/*",                "One of them" },
+    { "POST",   "storagedomains/import",           "Take over from a manager that was lost",           NULL,               "import_action", "import_request", "{\"dry_run\": true}" },
+    { "GET",    "templates",                       "The blank template",                               LISTED },
+    { "GET",    "templates/*",                     "It alone" },
+    { NULL },
+};
+/* clang-format on */

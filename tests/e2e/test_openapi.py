@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The description of the API is OpenAPI 3.1, it is what the manager serves, and it is true: each example in it is
+sent to a manager with a VM that runs, and the answer has no member that its schema does not have."""
+
+import json
+import re
+import urllib.parse
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from lm import wait_for
+
+DOCUMENT = json.loads((Path(__file__).resolve().parents[2] / "docs" / "openapi.json").read_text())
+EXAMPLE_IDS = {"0001": "vm_id", "0002": "snapshot_id", "0003": "disk_id", "0004": "job_id"}
+
+# What the specification of OpenAPI 3.1 demands of a document, as far as this one has it.
+TEXT, ANY = {"type": "string"}, {}
+
+
+def members(required, /, **properties):
+    return {"type": "object", "required": required, "properties": properties, "additionalProperties": False}
+
+
+MEDIA = {"type": "object", "additionalProperties": members([], schema={"type": "object"}, example=ANY)}
+PARAMETER = members(["name", "in", "schema"], **{
+    "name": TEXT, "in": {"enum": ["path", "query", "header"]}, "description": TEXT, "required": {"type": "boolean"},
+    "schema": {"type": "object"}, "example": ANY})
+OPERATION = members(["operationId", "responses"], operationId=TEXT, summary=TEXT, description=TEXT,
+                    tags={"type": "array", "items": TEXT}, parameters={"type": "array", "items": PARAMETER},
+                    security={"type": "array"}, requestBody=members(["content"], content=MEDIA),
+                    responses={"type": "object", "minProperties": 1,
+                               "patternProperties": {"^([1-5][0-9][0-9]|default)$":
+                                                     members(["description"], description=TEXT, content=MEDIA)},
+                               "additionalProperties": False})
+OPENAPI = members(["openapi", "info", "paths"], **{
+    "openapi": {"pattern": r"^3\.1\.\d+$"},
+    "info": members(["title", "version"], title=TEXT, version=TEXT, description=TEXT,
+                    license=members(["name"], name=TEXT, identifier=TEXT)),
+    "servers": {"type": "array", "items": members(["url"], url=TEXT, description=TEXT)},
+    "security": {"type": "array"},
+    "paths": {"type": "object", "patternProperties": {"^/": members([], **{
+        method: OPERATION for method in ("get", "post", "put", "delete")})}, "additionalProperties": False},
+    "components": members([], schemas={"type": "object", "propertyNames": {"pattern": r"^[a-zA-Z0-9._-]+$"}},
+                          securitySchemes={"type": "object"})})
+
+
+def operations():
+    """(path, method, operation) of all, those that change something last."""
+    listed = [(path, method, operation) for path, methods in DOCUMENT["paths"].items()
+              for method, operation in methods.items()]
+    return sorted(listed, key=lambda one: one[1] != "get")
+
+
+def strict(schema):
+    """The same, but no member may be there that is not named."""
+    if isinstance(schema, list):
+        return [strict(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: strict(value) for key, value in schema.items()}
+    if closed.get("type") == "object" and "properties" in closed:
+        closed["additionalProperties"] = False
+    return closed
+
+
+COMPONENTS = {"schemas": {name: strict(schema) for name, schema in DOCUMENT["components"]["schemas"].items()}}
+
+
+def check(instance, schema):
+    validator = jsonschema.Draft202012Validator({**schema, "components": COMPONENTS},
+                                                format_checker=jsonschema.FormatChecker(["uuid"]))
+    problems = [f"{'/'.join(map(str, e.absolute_path))}: {e.message}" for e in validator.iter_errors(instance)]
+    assert not problems, "\n".join(problems) + "\n" + json.dumps(instance, indent=1)
+
+
+def test_document():
+    jsonschema.validate(DOCUMENT, OPENAPI, cls=jsonschema.Draft202012Validator)
+    for schema in DOCUMENT["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    ids = [operation["operationId"] for _, _, operation in operations()]
+    assert len(ids) == len(set(ids))
+    for path, _, operation in operations():
+        named = {p["name"] for p in operation.get("parameters", []) if p["in"] == "path"}
+        assert named == set(re.findall(r"\{(\w+)\}", path)), path
+
+
+def test_served(site):
+    status, _, text = site.rest("GET", "/openapi.json")
+    assert status == 200 and json.loads(text) == DOCUMENT
+
+
+# ---- the examples
+
+class Scene:
+    """A VM that runs, with snapshots, an ended job, and an event of each."""
+
+    def __init__(self, site):
+        self.site, self.rest = site, site.rest
+        self.vm = site.vm("shown")
+        self.vm.layers("kept", "s0")
+        self.taken = 0
+        self.fresh()
+        job = self.vm.wait_job(self.vm.begin_delete("s0"))
+        self.ids = {"vm_id": self.vm.id, "job_id": job["id"], "host_id": self.first("hosts", "host"),
+                    "step_id": self.first(f"jobs/{job['id']}/steps", "step"), "event_id": "1",
+                    "disk_id": self.first("disks", "disk"), "cluster_id": self.first("clusters", "cluster"),
+                    "datacenter_id": self.first("datacenters", "data_center"),
+                    "storagedomain_id": self.first("storagedomains", "storage_domain"),
+                    "template_id": self.first("templates", "template")}
+        self.ids["diskattachment_id"] = self.ids["disk_id"]
+        self.refresh()
+
+    def first(self, collection, element):
+        return self.rest.json("GET", f"/{collection}")[element][0]["id"]
+
+    def fresh(self):
+        """Another snapshot with data of its own; its id."""
+        self.taken += 1
+        name = f"fresh{self.taken}"
+        self.site.host.write(self.vm.name, 0, "8M", "4M", 1 + self.taken % 250)
+        self.vm.snap(name)
+        return self.vm.snapshots()[name]["id"]
+
+    def refresh(self):
+        self.ids["snapshot_id"] = self.fresh()
+
+    def settle(self):
+        """What an example began has ended."""
+        wait_for(lambda: not self.rest.json("GET", "/jobs?search=status%3Dstarted")["job"], 30, "all jobs have ended")
+
+    def put_in(self, text):
+        """The real ids for those of the examples."""
+        return re.sub(r"5d2a3b6e-(\d{4})-4000-8000-000000000001",
+                      lambda found: self.ids[EXAMPLE_IDS[found.group(1)]], text)
+
+
+@pytest.fixture(scope="module")
+def scene(site):
+    one = Scene(site)
+    yield one
+    one.settle()
+    one.vm.remove()
+
+
+def long_job(scene):  # pylint: disable=redefined-outer-name
+    """A deletion that takes its time."""
+    scene.ids["job_id"] = scene.vm.begin_delete(f"fresh{scene.taken}", options=["--strategy", "commit-active",
+                                                                               "--bandwidth", "1"])
+
+
+# What must be so before an example can work, and what is answered where that is no success.
+PREPARE = {"post_jobs_id_cancel": long_job}
+REFUSED = {"post_jobs_id_resume": 409}  # a job that has not paused
+
+
+def request_of(scene, path, operation):  # pylint: disable=redefined-outer-name
+    """URL and body of the example."""
+    query = []
+    for parameter in operation.get("parameters", []):
+        if parameter["in"] == "query" and "example" in parameter:
+            value = parameter["example"]
+            text = json.dumps(value) if isinstance(value, bool) else str(value)
+            query.append(f"{parameter['name']}={urllib.parse.quote(text)}")
+    for name in re.findall(r"\{(\w+)\}", path):
+        path = path.replace("{" + name + "}", scene.ids[name])
+    body = operation.get("requestBody")
+    if body is not None:
+        media = body["content"]["application/json"]
+        check(media["example"], media["schema"])
+        body = json.loads(scene.put_in(json.dumps(media["example"])))
+    return path + ("?" + "&".join(query) if query else ""), body
+
+
+@pytest.mark.parametrize("path,method,operation", operations(),
+                         ids=[operation["operationId"] for _, _, operation in operations()])
+def test_example(scene, path, method, operation):  # pylint: disable=redefined-outer-name
+    name = operation["operationId"]
+    if method != "get":
+        scene.refresh()
+        PREPARE.get(name, lambda scene: None)(scene)
+    url, body = request_of(scene, path, operation)
+    if "text/event-stream" in operation["responses"].get("200", {}).get("content", {}):
+        status, headers, line = scene.rest.first_line(url, "text/event-stream")
+        assert (status, headers["Content-Type"].split(";")[0]) == (200, "text/event-stream") and line.endswith("\n"), line
+        return
+    status, headers, text = scene.rest(method.upper(), url, body)
+    answer = json.loads(text)
+    good = [int(code) for code in operation["responses"] if code != "default"]
+    assert status in ([REFUSED[name]] if name in REFUSED else good), (url, body, status, answer)
+    response = operation["responses"].get(str(status), operation["responses"]["default"])
+    assert headers["Content-Type"].startswith("application/json")
+    check(answer, response["content"]["application/json"]["schema"])
+    if method != "get":
+        scene.settle()
