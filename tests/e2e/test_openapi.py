@@ -110,6 +110,9 @@ class Scene:
                     "storagedomain_id": self.first("storagedomains", "storage_domain"),
                     "template_id": self.first("templates", "template")}
         self.ids["diskattachment_id"] = self.ids["disk_id"]
+        self.ids["tag_id"] = self.first("tags", "tag")
+        self.ids["statistic_id"] = self.first(f"vms/{self.vm.id}/statistics", "statistic")
+        self.ids["disksnapshot_id"] = self.first(f"disks/{self.ids['disk_id']}/disksnapshots", "disk_snapshot")
         self.refresh()
 
     def first(self, collection, element):
@@ -125,6 +128,20 @@ class Scene:
 
     def refresh(self):
         self.ids["snapshot_id"] = self.fresh()
+
+    def power(self, status):
+        """The VM runs, or is off, whatever it was."""
+        host, name = self.site.host, self.vm.name
+        if status == "down" and host.state(name) != "shut off":
+            host.virsh("destroy", name)
+        if status == "up" and host.state(name) != "running":
+            host.virsh("start", name)
+        self.vm.wait_status(status)
+
+    def begin(self, verb, body):
+        """An action of the VM, and its end."""
+        job = self.rest.json("POST", f"/vms/{self.vm.id}/{verb}", body)["job"]
+        self.vm.wait_job(job["id"])
 
     def settle(self):
         """What an example began has ended."""
@@ -150,8 +167,25 @@ def long_job(scene):  # pylint: disable=redefined-outer-name
                                                                                "--bandwidth", "1"])
 
 
-# What must be so before an example can work, and what is answered where that is no success.
-PREPARE = {"post_jobs_id_cancel": long_job}
+def off(scene):  # pylint: disable=redefined-outer-name
+    scene.power("down")
+
+
+def preview(scene):  # pylint: disable=redefined-outer-name
+    off(scene)
+    scene.begin("previewsnapshot", {"snapshot": {"id": scene.ids["snapshot_id"]}})
+
+
+def undo(scene):  # pylint: disable=redefined-outer-name
+    scene.settle()
+    scene.begin("undosnapshot", {})
+
+
+# What must be so before an example can work, what is to be done after it, and what is answered where that is no success.
+PREPARE = {"post_jobs_id_cancel": long_job, "post_vms_id_start": off, "post_vms_id_previewsnapshot": off,
+           "post_vms_id_commitsnapshot": preview, "post_vms_id_undosnapshot": preview,
+           "post_vms_id_snapshots_id_restore": off}
+FINISH = {"post_vms_id_previewsnapshot": undo, "post_vms_id_shutdown": off}  # nobody in there who would shut down
 REFUSED = {"post_jobs_id_resume": 409}  # a job that has not paused
 
 
@@ -178,6 +212,7 @@ def request_of(scene, path, operation):  # pylint: disable=redefined-outer-name
 def test_example(scene, path, method, operation):  # pylint: disable=redefined-outer-name
     name = operation["operationId"]
     if method != "get":
+        scene.power("up")
         scene.refresh()
         PREPARE.get(name, lambda scene: None)(scene)
     url, body = request_of(scene, path, operation)
@@ -192,5 +227,6 @@ def test_example(scene, path, method, operation):  # pylint: disable=redefined-o
     response = operation["responses"].get(str(status), operation["responses"]["default"])
     assert headers["Content-Type"].startswith("application/json")
     check(answer, response["content"]["application/json"]["schema"])
+    FINISH.get(name, lambda scene: None)(scene)
     if method != "get":
         scene.settle()
