@@ -134,6 +134,11 @@ const Note api_notes[] = {
     { "POST",   "storagedomains/import",           "Take over from a manager that was lost",           NULL,               "import_action", "import_request", "{\"dry_run\": true}" },
     { "GET",    "templates",                       "The blank template",                               LISTED },
     { "GET",    "templates/*",                     "It alone" },
+    { "GET",    "users",                           "All users",                                        LISTED },
+    { "POST",   "users",                           "Make a user",                                      NULL,               NULL, "new_user", "{\"user_name\": \"alice\", \"role\": \"operator\", \"password\": \"correct horse battery\"}", 201 },
+    { "GET",    "users/*",                         "A user; the id is the name" },
+    { "PUT",    "users/*",                         "Give a user another role or password",             NULL,               NULL, "user_change", "{\"role\": \"viewer\", \"vm_roles\": {\"vm_role\": [{\"vm\": {\"id\": \"" EXAMPLE_VM "\"}, \"role\": \"operator\"}]}}" },
+    { "DELETE", "users/*",                         "Remove a user; what was signed in is signed out" },
     { NULL },
 };
 /* clang-format on */

@@ -142,7 +142,7 @@ example_id(const char *segment)
         { "vms", EXAMPLE_VM },     { "snapshots", EXAMPLE_SNAPSHOT },
         { "disks", EXAMPLE_DISK }, { "diskattachments", EXAMPLE_DISK },
         { "jobs", EXAMPLE_JOB },   { "templates", API_NIL_ID },
-        { "events", "1" },
+        { "users", "alice" },      { "events", "1" },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(ids); i++)
@@ -262,6 +262,10 @@ operation_of(const Route *route, const Note *note, json_t *take_parameters)
     json_t *operation = json_pack("{s:s, s:s, s:[s]}", "operationId", id, "summary", note->summary,
                                   "tags", segments[0] != NULL ? segments[0] : "api");
 
+    doc_text(operation, "x-right", right_word(route->right));
+    if (route->right == RIGHT_PUBLIC)
+        json_object_set_new(operation, "security", json_array());
+
     add_query(note->query, take_parameters);
     if (json_array_size(take_parameters) > 0)
         json_object_set(operation, "parameters", take_parameters);
@@ -303,13 +307,20 @@ all_paths(void)
 json_t *
 openapi_document(void)
 {
-    return json_pack(
-        "{s:s, s:{s:s, s:s, s:s, s:{s:s, s:s}}, s:[{s:s}], s:o, s:{s:o}}", "openapi", "3.1.0",
+    json_t *document = json_pack(
+        "{s:s, s:{s:s, s:s, s:s, s:{s:s, s:s}}, s:[{s:s}], s:[{s:[]}, {s:[]}]}", "openapi", "3.1.0",
         "info", "title", "livemerge", "version", LIVEMERGE_VERSION, "description",
         "Snapshots of virtual machines, in the shapes of oVirt's REST API. XML is the default; "
         "Accept: application/json gives JSON, which the schemas are of. docs/api.md has the rest.",
         "license", "name", "LGPL-2.1-or-later", "identifier", "LGPL-2.1-or-later", "servers", "url",
-        API_ROOT, "paths", all_paths(), "components", "schemas", all_schemas());
+        API_ROOT, "security", "basic", "token");
+
+    json_object_set_new(document, "paths", all_paths());
+    json_object_set_new(document, "components",
+                        json_pack("{s:o, s:{s:{s:s, s:s}, s:{s:s, s:s}}}", "schemas", all_schemas(),
+                                  "securitySchemes", "basic", "type", "http", "scheme", "basic",
+                                  "token", "type", "http", "scheme", "bearer"));
+    return document;
 }
 
 char *

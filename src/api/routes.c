@@ -11,7 +11,7 @@
 /* clang-format off */
 const Route api_routes[] = {
     { "GET",    "",                                         RIGHT_SIGNED_IN,  "api",              get_api },
-    { "GET",    "openapi.json",                             RIGHT_SIGNED_IN,  "openapi",          get_openapi },
+    { "GET",    "openapi.json",                             RIGHT_PUBLIC,     "openapi",          get_openapi },
     { "GET",    "vms",                                      RIGHT_SIGNED_IN,  "vms",              get_vms },
     { "GET",    "vms/*",                                    RIGHT_READ,       "vm",               get_vm },
     { "POST",   "vms/*/start",                              RIGHT_OPERATE,    "action",           post_vm_start, "action" },

@@ -6,6 +6,7 @@
 #include "api/openapi.h"
 
 #define VM_STATES "unknown|up|paused|down|migrating|saving_state|powering_down|suspended"
+#define ROLES "none|viewer|operator|administrator"
 #define STRATEGIES "auto|graft|commit|commit-active|copy|cold-commit"
 
 /* clang-format off */
@@ -465,6 +466,28 @@ const SchemaRow api_schemas[] = {
     { NULL,               "description",     "text" },
     { NULL,               "parent",          "ref" },
     { NULL,               "vm",              "ref" },
+
+    { "users",            "user",            "[user]" },
+    { "user",             "id!",             "text",         "the name" },
+    { NULL,               "href!",           "uri" },
+    { NULL,               "name!",           "text" },
+    { NULL,               "user_name!",      "text",         "with @internal" },
+    { NULL,               "principal",       "text" },
+    { NULL,               "role!",           ROLES },
+    { NULL,               "has_password",    "flag" },
+    { NULL,               "tokens",          "integer",      "how many are valid" },
+    { NULL,               "created",         "time" },
+    { NULL,               "changed",         "time" },
+    { NULL,               "vm_roles",        "{vm_role:vm_role}" },
+    { "vm_role",          "vm!",             "ref" },
+    { NULL,               "role!",           ROLES },
+    { "new_user",         "user_name",       "text" },
+    { NULL,               "name",            "text",         "the same" },
+    { NULL,               "role",            ROLES },
+    { NULL,               "password",        "text" },
+    { "user_change",      "role",            ROLES },
+    { NULL,               "password",        "text" },
+    { NULL,               "vm_roles",        "{vm_role:vm_role}", "of those VMs alone; none takes a role away" },
 
     /* ---- collections that are always empty ---- */
     { "nics",             "nic",             "[object]" },

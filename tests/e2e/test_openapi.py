@@ -30,6 +30,7 @@ PARAMETER = members(["name", "in", "schema"], **{
 OPERATION = members(["operationId", "responses"], operationId=TEXT, summary=TEXT, description=TEXT,
                     tags={"type": "array", "items": TEXT}, parameters={"type": "array", "items": PARAMETER},
                     security={"type": "array"}, requestBody=members(["content"], content=MEDIA),
+                    **{"x-right": {"enum": ["public", "signed-in", "read", "operate", "administer"]}},
                     responses={"type": "object", "minProperties": 1,
                                "patternProperties": {"^([1-5][0-9][0-9]|default)$":
                                                      members(["description"], description=TEXT, content=MEDIA)},
@@ -108,7 +109,7 @@ class Scene:
                     "disk_id": self.first("disks", "disk"), "cluster_id": self.first("clusters", "cluster"),
                     "datacenter_id": self.first("datacenters", "data_center"),
                     "storagedomain_id": self.first("storagedomains", "storage_domain"),
-                    "template_id": self.first("templates", "template")}
+                    "template_id": self.first("templates", "template"), "user_id": "alice"}
         self.ids["diskattachment_id"] = self.ids["disk_id"]
         self.ids["tag_id"] = self.first("tags", "tag")
         self.ids["statistic_id"] = self.first(f"vms/{self.vm.id}/statistics", "statistic")
