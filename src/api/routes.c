@@ -2,6 +2,7 @@
 #include "api/routes.h"
 
 #include "api/access.h"
+#include "api/gzip.h"
 #include "api/media.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -12,16 +13,16 @@
 const Route api_routes[] = {
     { "GET",    "",                                         RIGHT_SIGNED_IN,  "api",              get_api },
     { "GET",    "openapi.json",                             RIGHT_PUBLIC,     "openapi",          get_openapi },
-    { "GET",    "vms",                                      RIGHT_SIGNED_IN,  "vms",              get_vms },
-    { "GET",    "vms/*",                                    RIGHT_READ,       "vm",               get_vm },
+    { "GET",    "vms",                                      RIGHT_SIGNED_IN,  "vms",              get_vms, NULL, true },
+    { "GET",    "vms/*",                                    RIGHT_READ,       "vm",               get_vm, NULL, true },
     { "POST",   "vms/*/start",                              RIGHT_OPERATE,    "action",           post_vm_start, "action" },
     { "POST",   "vms/*/stop",                               RIGHT_OPERATE,    "action",           post_vm_stop, "action" },
     { "POST",   "vms/*/shutdown",                           RIGHT_OPERATE,    "action",           post_vm_shutdown, "action" },
     { "POST",   "vms/*/reboot",                             RIGHT_OPERATE,    "action",           post_vm_reboot, "action" },
     { "POST",   "vms/*/reset",                              RIGHT_OPERATE,    "action",           post_vm_reset, "action" },
     { "POST",   "vms/*/suspend",                            RIGHT_OPERATE,    "action",           post_vm_suspend, "action" },
-    { "GET",    "vms/*/diskattachments",                    RIGHT_READ,       "disk_attachments", get_attachments },
-    { "GET",    "vms/*/diskattachments/*",                  RIGHT_READ,       "disk_attachment",  get_attachment },
+    { "GET",    "vms/*/diskattachments",                    RIGHT_READ,       "disk_attachments", get_attachments, NULL, true },
+    { "GET",    "vms/*/diskattachments/*",                  RIGHT_READ,       "disk_attachment",  get_attachment, NULL, true },
     { "GET",    "vms/*/snapshots",                          RIGHT_READ,       "snapshots",        get_snapshots },
     { "POST",   "vms/*/snapshots",                          RIGHT_OPERATE,    "snapshot",         post_snapshots, "snapshot" },
     { "GET",    "vms/*/snapshots/*",                        RIGHT_READ,       "snapshot",         get_snapshot },
@@ -92,8 +93,8 @@ const Route api_routes[] = {
     { "GET",    "storageconnections",                       RIGHT_SIGNED_IN,  "storage_connections", get_none },
     { "GET",    "tags",                                     RIGHT_SIGNED_IN,  "tags",             get_tags },
     { "GET",    "tags/*",                                   RIGHT_SIGNED_IN,  "tag",              get_tag },
-    { "GET",    "disks",                                    RIGHT_SIGNED_IN,  "disks",            get_disks },
-    { "GET",    "disks/*",                                  RIGHT_READ,       "disk",             get_disk },
+    { "GET",    "disks",                                    RIGHT_SIGNED_IN,  "disks",            get_disks, NULL, true },
+    { "GET",    "disks/*",                                  RIGHT_READ,       "disk",             get_disk, NULL, true },
     { "GET",    "jobs",                                     RIGHT_SIGNED_IN,  "jobs",             get_jobs },
     { "GET",    "jobs/*",                                   RIGHT_READ,       "job",              get_job },
     { "GET",    "jobs/*/steps",                             RIGHT_READ,       "steps",            get_steps },
@@ -424,6 +425,65 @@ run_handler(Api *api, Exchange *x, const Who *who, const Route *route, const cha
     g_free(reply.job_id);
 }
 
+/* It begins as gzip's files do, and none of our documents does. */
+static bool
+is_packed(GBytes *answer)
+{
+    gsize size;
+    const guint8 *data = g_bytes_get_data(answer, &size);
+
+    return size > 1 && data[0] == 0x1f && data[1] == 0x8b;
+}
+
+static void
+put_kept(Exchange *x, GBytes *take_answer)
+{
+    http_response_header(x->response, "Vary", "Accept, Accept-Encoding");
+    if (is_packed(take_answer))
+        http_response_header(x->response, "Content-Encoding", "gzip");
+    x->response->status = 200;
+    x->response->shared = take_answer;
+    x->response->content_type = g_strdup(media_type(x->media));
+}
+
+/* Who may see only some VMs gets his answers made for him; and what is followed can be anything. */
+static bool
+may_keep(const Exchange *x, const Who *who)
+{
+    return who->role >= ROLE_VIEWER && !g_hash_table_contains(x->query, "follow");
+}
+
+/* Is it there already? Else it is made, and kept. */
+static void
+run_kept(Api *api, Exchange *x, const Who *who, const Route *route, const char *ids[2],
+         const json_t *body)
+{
+    bool pack = gzip_accepted(http_header(x->http, "Accept-Encoding"));
+    g_autofree char *key =
+        g_strdup_printf("%d %d %d\n%s\n%s", (int)who->role, (int)x->media, pack, x->http->path,
+                        x->http->query != NULL ? x->http->query : "");
+    CacheMark mark = cache_mark(api->cache); /* before anything is looked at */
+    GBytes *answer = cache_get(api->cache, key);
+
+    if (answer != NULL) {
+        put_kept(x, answer);
+        return;
+    }
+    run_handler(api, x, who, route, ids, body);
+    if (x->response->status != 200)
+        return;
+    answer = g_bytes_new_take(x->response->body, x->response->body_size);
+    x->response->body = NULL;
+    g_clear_pointer(&x->response->content_type, g_free);
+    GBytes *packed = pack ? gzip_pack(answer) : NULL;
+    if (packed != NULL) {
+        g_bytes_unref(answer);
+        answer = packed;
+    }
+    cache_put(api->cache, key, mark, answer);
+    put_kept(x, answer);
+}
+
 /* Is there something that we can write? */
 static bool
 take_accept(Exchange *x)
@@ -488,6 +548,8 @@ api_answer(Api *api, const Who *who, const HttpRequest *request, HttpResponse *r
     }
     if (problem != NULL)
         put_fault(&x, error_http_status(problem), NULL, problem);
+    else if (route != NULL && route->kept && may_keep(&x, who))
+        run_kept(api, &x, who, route, ids, body);
     else if (route != NULL)
         run_handler(api, &x, who, route, ids, body);
 }

@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include "api/cache.h"
 #include "api/document.h"
 #include "api/hub.h"
 #include "http/http.h"
@@ -60,11 +61,13 @@ typedef struct {
     const char *root; /* element name of the answer */
     Handler handler;
     const char *body_root; /* element name of what is sent; NULL = nothing is */
+    bool kept;             /* the answer may be given again while nothing changes: cache.h */
 } Route;
 extern const Route api_routes[]; /* ends with a row of NULLs */
 
 typedef struct {
     Manager *manager;
+    Cache *cache;
     Hub *hub;
     People *people;
     Role group_role; /* of the group that may use the socket */

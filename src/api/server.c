@@ -305,6 +305,7 @@ api_server_start(Manager *manager, const ApiOptions *options, GError **error)
     xml_init();
     server = g_new0(ApiServer, 1);
     server->api.manager = manager;
+    server->api.cache = cache_new(manager);
     server->api.hub = hub_new(manager, wake_streams, server);
     server->api.tls = options->tls;
     server->api.group_role = ROLE_ADMINISTRATOR;
@@ -346,6 +347,7 @@ api_server_stop(ApiServer *server)
         http_server_stop(server->local);
     hub_free(server->api.hub);
     people_close(server->api.people);
+    cache_free(server->api.cache);
     meter_free(server->meter);
     g_free(server->api.ca);
     g_free(server->where);

@@ -21,6 +21,7 @@ void
 http_response_clear(HttpResponse *response)
 {
     g_clear_pointer(&response->body, g_free);
+    g_clear_pointer(&response->shared, g_bytes_unref);
     g_clear_pointer(&response->content_type, g_free);
     g_clear_pointer(&response->headers, g_ptr_array_unref);
     if (response->stream_free != NULL)
@@ -60,10 +61,23 @@ make_stream(const Call *call, HttpResponse *answer)
     return made;
 }
 
+static void
+drop_shared(void *shared)
+{
+    g_bytes_unref(shared);
+}
+
 static struct MHD_Response *
 make_body(HttpResponse *answer)
 {
     size_t size = answer->body_size;
+
+    if (answer->shared != NULL) {
+        GBytes *shared = g_steal_pointer(&answer->shared);
+        const void *data = g_bytes_get_data(shared, &size);
+        return MHD_create_response_from_buffer_with_free_callback_cls(size, (void *)data,
+                                                                      drop_shared, shared);
+    }
 
     if (answer->body == NULL)
         answer->body = g_strdup("");

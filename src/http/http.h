@@ -49,6 +49,7 @@ typedef struct {
     int status;
     char *body;         /* owned, g_free; NULL = empty */
     size_t body_size;   /* 0 with a body: its strlen */
+    GBytes *shared;     /* owned; instead of body, without a copy; NULL = none */
     char *content_type; /* owned */
     GPtrArray *headers; /* name, value, name, value ... owned; NULL = none */
     /* A stream instead of a body: called on a thread of its own whenever the client can take

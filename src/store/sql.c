@@ -37,7 +37,10 @@ sql_prepare(Store *store, const char *sql, GError **error)
 bool
 sql_exec(Store *store, const char *sql, GError **error)
 {
-    return sqlite3_exec(store->db, sql, NULL, NULL, NULL) == SQLITE_OK || sql_error(store, error);
+    bool done = sqlite3_exec(store->db, sql, NULL, NULL, NULL) == SQLITE_OK;
+
+    g_atomic_int_inc(&store->changes);
+    return done || sql_error(store, error);
 }
 
 SqlNext
@@ -57,7 +60,10 @@ sql_next(Store *store, sqlite3_stmt *stmt, GError **error)
 bool
 sql_run(Store *store, sqlite3_stmt *stmt, GError **error)
 {
-    return sql_next(store, stmt, error) != SQL_FAILED;
+    bool done = sql_next(store, stmt, error) != SQL_FAILED;
+
+    g_atomic_int_inc(&store->changes);
+    return done;
 }
 
 void

@@ -15,6 +15,7 @@ struct Store {
     sqlite3 *db;
     char *file;
     char *instance;
+    int changes;     /* atomic */
     char *set_aside; /* the damaged one in whose place this was made; NULL = none */
     char *damage;    /* SQLite has found it damaged: nothing is written any more; NULL = not */
 };

@@ -210,6 +210,12 @@ store_epoch_above(Store *store, int64_t floor, GError **error)
     return sql_run(store, stmt, error) ? epoch : 0;
 }
 
+int
+store_changes(Store *store)
+{
+    return g_atomic_int_get(&store->changes);
+}
+
 const char *
 store_instance(Store *store)
 {

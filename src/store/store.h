@@ -36,6 +36,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Store, store_close)
 int64_t store_next_epoch(Store *store, GError **error);
 /* The same, above a number that an older manager has given out. */
 int64_t store_epoch_above(Store *store, int64_t floor, GError **error);
+/* Another number after each write, before who asked for it is told that it is done. Blocks never.
+ */
+int store_changes(Store *store);
 /* A stable id of this installation. */
 const char *store_instance(Store *store);
 

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """make bench: how fast deletes are, against QEMU's and libvirt's own ways on copies of the same
 chains in the same run, on loop-mounted XFS, btrfs and ext4; how right plans are; how long guests stand
-still; what the daemons take when idle. Prints a table and writes build/bench.json. Wants a machine that
+still; what the daemons take when idle; how many requests the API answers. Prints a table and writes build/bench.json. Wants a machine that
 does nothing else, root, and 50 GiB in /var/tmp. The exit status is 1 if a target is missed.
 
-    bench.py [NAME...]     only some of: headers graft cold choice plan internal leaf eight small idle
+    bench.py [NAME...]     only some of: headers graft cold choice plan internal leaf eight small idle api
 
 The floor of a row is what no program could undercut there: share calls times the measured cost of one, or
 bytes by the measured rate of the disk, and the pauses of the guest."""
@@ -18,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
 
 # pylint: disable=wrong-import-position
+from api import api  # noqa: E402
 from choice import choice  # noqa: E402
 from cold import cold  # noqa: E402
 from grafts import graft  # noqa: E402
@@ -42,6 +43,7 @@ MEASUREMENTS = {
     "eight":    (merges.eight_at_once,   []),
     "small":    (small_deletes,          []),
     "idle":     (idle,                   []),
+    "api":      (api,                    []),
 }
 
 

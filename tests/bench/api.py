@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How many requests the manager answers, how late, and what memory it takes: 100 VMs with 10 snapshots each, asked
+for by wrk on loopback, with TLS and without; and what 1,000 open streams of events cost. The manager is the real
+one; its agent is played here, since nothing of what is measured asks it for anything."""
+
+import json
+import os
+import re
+import resource
+import socket
+import socketserver
+import ssl
+import subprocess
+import tempfile
+import threading
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+from idle import resident_mib
+from lm import Manager, Rest, items, wait_for
+from rig import Figure, say
+
+VMS = 100
+SNAPSHOTS = 10
+STREAMS = 1000
+API = "/ovirt-engine/api"
+SECONDS = 8
+MILLION = 1_000_000
+
+
+def vm_document(number):
+    """As the agent tells of it."""
+    vm = f"{number:08x}-0000-4000-8000-000000000000"
+
+    def identity(kind, at):
+        return f"{number:08x}-{kind:04x}-4000-8000-{at:012x}"
+
+    volumes = [{"id": identity(1, at), "path": f"/srv/images/web{number}.{at}.qcow2", "format": "qcow2",
+                "virtual_size": 10 << 30, "allocated": (at + 1) << 20} for at in range(SNAPSHOTS + 1)]
+    snapshots = [{"id": identity(2, at), "name": f"nightly {at}", "date": 1700000000000 + at * 86400000,
+                  "disks": [{"disk_id": identity(3, 0), "volume_id": identity(1, at)}]} for at in range(SNAPSHOTS)]
+    return {"id": vm, "name": f"web{number}", "state": "up", "memory": 2 << 30, "vcpus": 2, "instance": f"{number}:1",
+            "disks": [{"id": identity(3, 0), "target": "vda", "volumes": volumes}], "snapshots": snapshots}
+
+
+class PlayedAgent(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    vms = [vm_document(number) for number in range(VMS)]
+    over = threading.Event()
+
+    def log_message(self, *_):  # pylint: disable=arguments-differ
+        pass
+
+    def address_string(self):
+        return "manager"
+
+    def _events(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-ndjson")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        while not self.over.is_set():
+            self.wfile.write(b'{"event":"alive"}\n')
+            self.wfile.flush()
+            self.over.wait(10)
+        self.close_connection = True
+
+    def do_GET(self):  # pylint: disable=invalid-name
+        path = self.path.split("?")[0]
+        if path == "/v1/events":
+            self._events()
+            return
+        answers = {"/v1/hello": {"name": "played", "version": "0", "agent_id": "a" * 8 + "-0000-4000-8000-" + "0" * 12,
+                                 "connected": True},
+                   "/v1/vms": {"vms": self.vms}, "/v1/operations": {"operations": []}}
+        one = next((vm for vm in self.vms if path == f"/v1/vms/{vm['id']}"), None)
+        body = json.dumps(answers.get(path, one)).encode()
+        self.send_response(200 if body != b"null" else 404)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class PlayedServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+
+class Stand:
+    """A manager that listens on loopback, and its agent."""
+
+    def __init__(self, tls):
+        self._room = tempfile.TemporaryDirectory(prefix="lm-bench-", dir="/var/tmp")  # pylint: disable=consider-using-with
+        room = Path(self._room.name)
+        self._agent = PlayedServer(str(room / "agent"), PlayedAgent)
+        threading.Thread(target=self._agent.serve_forever, daemon=True).start()
+        self.manager = Manager(room / "manager", {"A": f"unix:{room}/agent"})
+        if tls:
+            self.manager.conf.write_text(self.manager.conf.read_text().replace("tls=no", "tls=yes"))
+        self.manager.start()
+        rest = Rest(self.manager.socket)
+        wait_for(lambda: len(items(rest.json("GET", "/vms"), "vm")) == VMS, 20, "the manager knows all VMs")
+        wait_for(lambda: items(rest.json("GET", "/vms"), "vm")[0]["status"] == "up", 20, "its host answers")
+        self.url = re.search(r"https?://127\.0\.0\.1:\d+", self.manager.tail())[0]
+        self.ca = room / "manager/state/ca.pem"
+
+    def cpu(self):
+        """Seconds of a processor that the manager has used."""
+        fields = Path(f"/proc/{self.manager.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def close(self):
+        PlayedAgent.over.set()
+        self.manager.stop()
+        self._agent.shutdown()
+        self._agent.server_close()
+        PlayedAgent.over.clear()
+        self._room.cleanup()
+
+
+def wrk(url, connections, seconds=SECONDS, headers=()):
+    """(requests, requests a second, p99 in ms)"""
+    words = ["wrk", "--latency", "-t", "1", "-c", str(connections), "-d", f"{seconds}s"]
+    for header in headers:
+        words += ["-H", header]
+    out = subprocess.run([*words, url], capture_output=True, text=True, check=True).stdout
+    bad = re.search(r"Non-2xx or 3xx responses: \d+|Socket errors: .*", out)
+    if bad:
+        raise AssertionError(f"{url}: {bad[0]}")
+    late, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)\b", out).groups()
+    return (int(re.search(r"(\d+) requests in", out)[1]), float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]),
+            float(late) * {"us": 0.001, "ms": 1, "s": 1000}[unit])
+
+
+def one_vm(stand, how):
+    used = stand.cpu()
+    requests, rate, late = wrk(f"{stand.url}{API}/vms/{PlayedAgent.vms[7]['id']}", 50)
+    per_core = requests / (stand.cpu() - used)
+    say(f"  vms/ID, {how}: {rate:.0f} requests a second, {per_core:.0f} for each second of a processor, p99 {late:.1f} ms")
+    return Figure(f"GET vms/ID, {how}, 50 connections, requests a second a core", per_core, "/s", ">= 5000 /s",
+                  per_core >= 5000)
+
+
+def all_vms(stand, how):
+    """Packed, as browsers and oVirt's SDK ask for it. For who wants it as it is, 370 KB a request, the memory of the
+    machine and AES on both sides are the limit: told, without a target of its own."""
+    ask = ["Accept: application/json"]
+    _, rate, late = wrk(f"{stand.url}{API}/vms", 50, headers=ask)
+    say(f"  vms, {how}, not packed: {rate:.0f} requests a second, p99 {late:.1f} ms")
+    _, rate, late = wrk(f"{stand.url}{API}/vms", 50, headers=[*ask, "Accept-Encoding: gzip"])
+    say(f"  vms, {how}, gzip: {rate:.0f} requests a second, p99 {late:.1f} ms")
+    return Figure(f"GET vms ({VMS} VMs), {how}, gzip, 50 connections, p99", late, "ms", "< 20 ms", late < 20)
+
+
+def a_million(stand):
+    """Resident memory after that many requests, and by how much the last half has added to it."""
+    paths = [f"{stand.url}{API}/vms/{vm['id']}?follow=snapshots&n={at}" for at, vm in enumerate(PlayedAgent.vms[:5])]
+    done, half, at = 0, None, 0
+    while done < MILLION:
+        done += wrk(paths[at % len(paths)] if at % 4 else f"{stand.url}{API}/vms", 50, seconds=5)[0]
+        at += 1
+        if half is None and done >= MILLION / 2:
+            half = resident_mib(stand.manager.pid)
+    size = resident_mib(stand.manager.pid)
+    say(f"  {done} requests: {size:.1f} MiB, at half of them {half:.1f} MiB")
+    return [Figure("livemerge-manager, resident, after a million requests", size, "MiB", "< 100 MiB", size < 100),
+            Figure("livemerge-manager, growth in the second half of them", size - half, "MiB", "< 2 MiB", size - half < 2)]
+
+
+def open_stream(stand, context):
+    port = int(stand.url.rsplit(":", 1)[1])
+    sock = socket.create_connection(("127.0.0.1", port))
+    if context is not None:
+        sock = context.wrap_socket(sock, server_hostname="127.0.0.1")
+    sock.sendall(f"GET {API}/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n".encode())
+    return sock
+
+
+def streams(stand, how, tls):
+    """All are told of something, and what they cost while they are open."""
+    context = ssl.create_default_context(cafile=str(stand.ca)) if tls else None
+    before = resident_mib(stand.manager.pid)
+    opened = [open_stream(stand, context) for _ in range(STREAMS)]
+    for sock in opened:
+        sock.settimeout(20)
+        text = b""
+        while b"event: open" not in text:
+            text += sock.recv(4096)
+    Rest(stand.manager.socket).json("POST", f"/vms/{PlayedAgent.vms[0]['id']}/snapshots",
+                                    {"description": "x", "persist_memorystate": False}, status=201)
+    for sock in opened:
+        text = b""
+        while b"event: event" not in text:
+            text += sock.recv(4096)
+    took = resident_mib(stand.manager.pid) - before
+    threads = len(os.listdir(f"/proc/{stand.manager.pid}/task"))
+    say(f"  {STREAMS} streams, {how}: {took:.1f} MiB, {threads} threads in all")
+    for sock in opened:
+        sock.close()
+    return Figure(f"{STREAMS} open streams of events, {how}, memory", took, "MiB", "< 64 MiB", took < 64)
+
+
+def api(_rig):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    figures = []
+    for how, tls in (("plain", False), ("TLS", True)):
+        stand = Stand(tls)
+        try:
+            figures += [one_vm(stand, how), all_vms(stand, how), streams(stand, how, tls)]
+            if not tls:
+                figures += a_million(stand)
+        finally:
+            stand.close()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return figures
+
+
+if __name__ == "__main__":
+    for figure in api(None):
+        say(figure)
