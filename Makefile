@@ -6,6 +6,8 @@
 #   make install    DESTDIR= PREFIX=/usr/local
 #   make docs       docs/states.md and docs/openapi.json from the program's tables
 #   make test       everything, and two minutes of fuzzing beside it; TESTS="tests/e2e/test_delete.py -k leaf" for a part of the end to end tests
+#   make page       the web page's types and unit tests: a part of make test, if there is Node.js
+#   make screenshots  the pictures of docs/web.md, made by the browser test
 #   make model      the protocol, checked by spin: a part of make test
 #   make sim        the product's own code in a simulated host, with faults at every point; SECONDS=600 for longer
 #   make contract   what src/hypervisor promises, on the simulator and on libvirt and QEMU: a part of make test
@@ -19,9 +21,10 @@ JOBS ?= $(shell nproc)
 
 SECONDS ?= 60
 
-.PHONY: all configure docs unit model sim contract test test-crash e2e check demo bench fuzz install clean
+.PHONY: all configure docs unit page screenshots model sim contract test test-crash e2e check demo bench fuzz install clean
 
 all: configure
+	@tools/build-page.sh build
 	@ninja -C build -j $(JOBS)
 
 # Meson looks which source files exist when it sets up: again whenever there are others.
@@ -42,6 +45,14 @@ docs: all
 
 unit: all
 	@tests/unit/run build
+
+page: all
+	@if [ -d web/node_modules ]; then cd web && node_modules/.bin/tsc --noEmit && node_modules/.bin/vitest run --reporter=dot; \
+	    else echo "The web page is not tested: it was not built."; fi
+
+screenshots:
+	@$(MAKE) --no-print-directory e2e TESTS=tests/e2e/test_page.py
+	@for name in vms snapshots create plan progress outcome dark; do cp build/browser/$$name.png docs/web-$$name.png; done
 
 model:
 	@tools/install-deps.sh test
@@ -64,7 +75,7 @@ test:
 	@tools/install-deps.sh test
 	@mkdir -p build/fuzz; setsid nice -n 19 tests/fuzz/run 60 >build/fuzz/out 2>&1 & fuzz=$$!; \
 	    trap 'kill -- -$$fuzz 2>/dev/null' EXIT; trap 'exit 1' INT TERM; \
-	    $(MAKE) --no-print-directory unit model sim contract e2e SECONDS=240 CHANCE=100000 || exit; \
+	    $(MAKE) --no-print-directory unit page model sim contract e2e SECONDS=240 CHANCE=100000 || exit; \
 	    wait $$fuzz; status=$$?; cat build/fuzz/out; exit $$status
 
 test-crash: all

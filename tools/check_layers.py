@@ -23,7 +23,8 @@ BELOW = {
     "agent": ["base", "model", "database", "qcow2", "storage", "hypervisor", "http", "wire"],
     "flow": ["base", "model", "http", "wire", "store"],
     "people": ["base", "model", "store"],
-    "api": ["base", "model", "http", "wire", "store", "people", "flow"],
+    "page": ["base", "http"],
+    "api": ["base", "model", "http", "wire", "store", "people", "flow", "page"],
     "cli": ["base", "model", "http"],
 }
 # The programs: each may use what the folder named beside it may, and that folder.

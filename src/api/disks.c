@@ -36,8 +36,29 @@ storage_domain_id(const Volume *volume)
 
 /* ---- documents ---- */
 
+/* Of each snapshot that the volume belongs to: what else could tell it needs a call for each. */
+static void
+put_owners(json_t *doc, const Vm *vm, const Disk *disk, const Volume *volume)
+{
+    json_t *owners = json_array();
+
+    for (guint i = 0; i < vm->snapshots->len; i++) {
+        const Snapshot *snapshot = vm->snapshots->pdata[i];
+        const SnapshotDisk *part = snapshot_disk(snapshot, disk->id);
+        if (part == NULL || !g_str_equal(part->volume_id, volume->id))
+            continue;
+        json_t *ref = doc_new(snapshot->id, "/vms/%s/snapshots/%s", vm->id, snapshot->id);
+        doc_text(ref, "description", snapshot->name);
+        json_array_append_new(owners, ref);
+    }
+    if (json_array_size(owners) > 0)
+        json_object_set_new(doc, "snapshots", doc_list("snapshot", owners));
+    else
+        json_decref(owners);
+}
+
 static json_t *
-volume_document(const Volume *volume)
+volume_document(const Vm *vm, const Disk *disk, const Volume *volume)
 {
     json_t *doc = json_object();
 
@@ -49,16 +70,17 @@ volume_document(const Volume *volume)
     if (volume->read_only)
         doc_flag(doc, "read_only", true);
     doc_text(doc, "used_by", volume->used_by);
+    put_owners(doc, vm, disk, volume);
     return doc;
 }
 
 static json_t *
-volume_list(const char *key, const GPtrArray *volumes)
+volume_list(const char *key, const Vm *vm, const Disk *disk, const GPtrArray *volumes)
 {
     json_t *list = json_array();
 
     for (guint i = 0; i < volumes->len; i++)
-        json_array_append_new(list, volume_document(volumes->pdata[i]));
+        json_array_append_new(list, volume_document(vm, disk, volumes->pdata[i]));
     return doc_list(key, list);
 }
 
@@ -134,9 +156,9 @@ disk_document(const Vm *vm, const Disk *disk)
     doc_text(doc, "unmanaged", disk->unmanaged);
     if (leaf != NULL)
         put_image(doc, disk, leaf);
-    json_object_set_new(doc, "volumes", volume_list("volume", disk->volumes));
+    json_object_set_new(doc, "volumes", volume_list("volume", vm, disk, disk->volumes));
     if (disk->branches->len > 0)
-        json_object_set_new(doc, "branches", volume_list("branch", disk->branches));
+        json_object_set_new(doc, "branches", volume_list("branch", vm, disk, disk->branches));
     doc_ref(owner, "vm", vm->id, "/vms/%s", vm->id);
     doc_text(json_object_get(owner, "vm"), "name", vm->name);
     json_object_set_new(doc, "vms", json_pack("{s:[O]}", "vm", json_object_get(owner, "vm")));

@@ -8,6 +8,7 @@
 #include "api/xml.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "page/page.h"
 
 #include <arpa/inet.h>
 #include <grp.h>
@@ -180,7 +181,7 @@ answer(const HttpRequest *request, HttpResponse *response, void *data)
         say_forbidden(response, "[only root and the configured group may use this socket]");
     else if (access_is_foreign(&server->api, request))
         say_forbidden(response, "[web pages of other origins may not use this API]");
-    else if (!doors_answer(&server->api, request, response)) {
+    else if (!page_answer(request, response) && !doors_answer(&server->api, request, response)) {
         who = access_who(&server->api, request, &problem);
         if (who != NULL) {
             answer_known(server, who, request, response);

@@ -50,6 +50,24 @@ has_unusable_snapshot(const Vm *vm)
     return false;
 }
 
+/* What a list of VMs shows of their chains, without the disks. */
+static void
+put_chains(json_t *doc, const Vm *vm)
+{
+    uint64_t bytes = 0;
+    guint depth = 0;
+
+    for (guint i = 0; i < vm->disks->len; i++) {
+        const Disk *disk = vm->disks->pdata[i];
+        depth = MAX(depth, disk->volumes->len);
+        for (guint j = 0; j < disk->volumes->len; j++)
+            bytes += ((const Volume *)disk->volumes->pdata[j])->allocated;
+    }
+    doc_number(doc, "snapshot_count", vm->snapshots->len);
+    doc_number(doc, "chain_depth", depth);
+    doc_number(doc, "chain_bytes", bytes);
+}
+
 static bool
 is_running(const Vm *vm)
 {
@@ -97,6 +115,7 @@ vm_document(const Vm *vm, const char *status, const char *host_id)
     doc_text(doc, "unmanaged", vm->unmanaged);
     if (has_unusable_snapshot(vm))
         doc_flag(doc, "has_illegal_images", true);
+    put_chains(doc, vm);
     put_configuration(doc, vm);
     doc_ref(doc, "cluster", cluster, "/clusters/%s", cluster);
     doc_text(json_object_get(doc, "cluster"), "name", "Default");

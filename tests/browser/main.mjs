@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Plays scenarios in Debian's Chromium for tests/lib/lm/browser.py: one line of JSON a scenario comes in,
+// {"scenario", "args"}; out go {"ask", "args"} (something to be done to the host; the answer is a line that comes
+// in), and at the end {"done", "result"} or {"failed"}.
+import { createRequire } from "node:module";
+import { mkdirSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { Scene } from "./scene.mjs";
+import * as scenarios from "./scenarios.mjs";
+
+const { chromium } = createRequire(new URL("../../web/package.json", import.meta.url))("playwright-core");
+// no connections of Chromium's own: a test machine may have no network
+const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+
+const [out] = process.argv.slice(2);
+mkdirSync(out, { recursive: true });
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+const next = async () => {
+  const { value, done } = await lines.next();
+  return done ? null : JSON.parse(value);
+};
+const say = (message) => process.stdout.write(`${JSON.stringify(message)}\n`);
+const ask = async (what, ...args) => {
+  say({ ask: what, args });
+  return (await next()).answer;
+};
+
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
+for (let wish = await next(); wish !== null; wish = await next()) {
+  const scene = new Scene(browser, wish.scenario, wish.args, out, ask);
+  try {
+    await scene.open();
+    const result = await scenarios[wish.scenario](scene);
+    await scene.close();
+    say({ done: true, result: result ?? null });
+  } catch (error) {
+    say({ failed: `${error.stack ?? error}\n${await scene.lastWords()}` });
+  }
+}
+await browser.close();

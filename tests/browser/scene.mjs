@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// One page of a scenario: what is common to all of them. An error of the page's own script, a refused
+// resource or a breach of its policy fails the scenario.
+import { createRequire } from "node:module";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+
+const require = createRequire(new URL("../../web/package.json", import.meta.url));
+const AXE = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+const PATIENCE_MS = 15_000;
+
+export class Scene {
+  constructor(browser, name, args, out, ask) {
+    Object.assign(this, { browser, name, args, out, ask, errors: [], allowed: [] });
+  }
+
+  async open({ width = 1280, height = 800, dark = false, signedIn = true } = {}) {
+    await this.context?.close();
+    this.context = await this.browser.newContext({ viewport: { width, height }, colorScheme: dark ? "dark" : "light", reducedMotion: "reduce", ignoreHTTPSErrors: true });
+    const { url, user, password } = this.args;
+    if (signedIn) {
+      const answer = await this.context.request.post(`${url}/session`, { data: { username: user, password }, headers: { "X-Livemerge": "1" } });
+      if (!answer.ok()) throw new Error(`signing in: ${answer.status()} ${await answer.text()}`);
+    }
+    this.page = await this.context.newPage();
+    this.page.setDefaultTimeout(PATIENCE_MS);
+    this.page.on("pageerror", (error) => this.errors.push(`${error}`));
+    this.page.on("console", (message) => message.type() === "error" && this.errors.push(message.text()));
+    this.page.on("dialog", (dialog) => {
+      this.errors.push(`a name ran as a script: ${dialog.message()}`);
+      void dialog.dismiss();
+    });
+  }
+
+  /** Errors that this scenario makes on purpose, such as a manager that is away. */
+  allow(...patterns) {
+    this.allowed.push(...patterns);
+  }
+
+  async goto(hash = "/vms") {
+    await this.page.goto(`${this.args.url}/#${hash}`);
+  }
+
+  async close() {
+    await this.context.close();
+    const bad = this.errors.filter((text) => !this.allowed.some((pattern) => pattern.test(text)));
+    if (bad.length > 0) throw new Error(`the page complained:\n${bad.join("\n")}`);
+  }
+
+  /** For a failure: the page as a picture, and what it had to say. */
+  async lastWords() {
+    const file = join(this.out, `failed-${this.name}.png`);
+    try {
+      await this.page.screenshot({ path: file });
+      const text = await this.page.locator("body").innerText();
+      await this.context.close();
+      return `picture: ${file}\npage's errors: ${this.errors.join("; ") || "none"}\npage's text:\n${text.slice(0, 3000)}`;
+    } catch (error) {
+      return `no picture: ${error}`;
+    }
+  }
+
+  async picture(name) {
+    // toasts come and go: a picture of the documents has none
+    await this.page.addStyleTag({ content: "" }).catch(() => undefined);
+    await this.page.screenshot({ path: join(this.out, `${name}.png`) });
+  }
+
+  button(name) {
+    return this.page.getByRole("button", { name, exact: true });
+  }
+
+  dialog() {
+    return this.page.getByRole("dialog");
+  }
+
+  row(text) {
+    return this.page.locator("[data-row]").filter({ hasText: text });
+  }
+
+  async seen(locator) {
+    await locator.first().waitFor({ state: "visible" });
+  }
+
+  async away(locator) {
+    await locator.first().waitFor({ state: "detached" });
+  }
+
+  /** Until it holds; a condition of the page, not a length of time. */
+  async until(what, condition, patience = PATIENCE_MS) {
+    const end = Date.now() + patience;
+    for (;;) {
+      if (await condition()) return;
+      if (Date.now() > end) throw new Error(`in vain: ${what}`);
+      await this.page.evaluate(() => new Promise((done) => requestAnimationFrame(() => done(undefined))));
+    }
+  }
+
+  /** No serious finding of axe-core. In a world of its own: the page's policy lets no script in. */
+  async accessible(where) {
+    const session = await this.context.newCDPSession(this.page);
+    const { frameTree } = await session.send("Page.getFrameTree");
+    const { executionContextId } = await session.send("Page.createIsolatedWorld", { frameId: frameTree.frame.id });
+    const run = async (expression) => {
+      const answer = await session.send("Runtime.evaluate", { expression, contextId: executionContextId, awaitPromise: true, returnByValue: true });
+      if (answer.exceptionDetails) throw new Error(answer.exceptionDetails.exception?.description ?? "axe-core failed");
+      return answer.result.value;
+    };
+    await run(AXE);
+    const found = await run(
+      "axe.run(document, { resultTypes: ['violations'] }).then((r) => r.violations.filter((v) => v.impact === 'serious' || v.impact === 'critical')" +
+        ".map((v) => v.id + ': ' + v.nodes.slice(0, 3).map((n) => n.html.slice(0, 200) + ' ' + (n.any[0]?.message ?? n.all[0]?.message ?? '')).join(' | ')))",
+    );
+    await session.detach();
+    if (found.length > 0) throw new Error(`${where} is not accessible:\n${found.join("\n")}`);
+  }
+}

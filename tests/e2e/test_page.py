@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The web page in Chromium, against the real manager, agent and libvirtd (tests/browser has the scenarios)."""
+
+import http.client
+
+import pytest
+
+from lm import Site
+from lm.browser import Browser, free_port, missing
+
+pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+
+
+USER, PASSWORD = "pat", "a good long password"
+
+
+@pytest.fixture(scope="module")
+def site():
+    """Its manager has the same port after a restart, as one on a real host."""
+    whole = Site()
+    whole.port = free_port()
+    conf = whole.manager.conf.read_text().replace("127.0.0.1:0", f"127.0.0.1:{whole.port}")
+    whole.manager.conf.write_text(conf)
+    try:
+        whole.up()
+        whole.rest.json("POST", "/users", {"user_name": USER, "role": "administrator", "password": PASSWORD}, status=201)
+        yield whole
+    finally:
+        whole.down()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    one = Browser()
+    yield one
+    one.close()
+
+
+def about(site, vm, **more):
+    return {"url": f"http://127.0.0.1:{site.port}", "vm": vm.name, "id": vm.id, "directory": str(vm.directory),
+            "user": USER, "password": PASSWORD, **more}
+
+
+def fetch(site, path, **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=10)
+    try:
+        connection.request(headers.pop("method", "GET"), path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read()
+    finally:
+        connection.close()
+
+
+def test_files(site):
+    """Types, tags, packing and policy of what is served; and nothing else is."""
+    status, headers, body = fetch(site, "/")
+    assert status == 200 and body.startswith(b"<!doctype html>")
+    assert headers["Content-Type"] == "text/html; charset=utf-8" and headers["X-Content-Type-Options"] == "nosniff"
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "script-src 'self';" in policy and "unsafe" not in policy
+    assert b"<script>" not in body and b"<style" not in body and b"://" not in body.replace(b"http://www.w3.org/", b"")
+    assert fetch(site, "/", **{"If-None-Match": headers["ETag"]})[0] == 304
+    script = "/assets/" + body.split(b'src="/assets/')[1].split(b'"')[0].decode()
+    sizes = {}
+    for coding in ("identity", "gzip", "br", "br;q=0, gzip"):
+        status, headers, packed = fetch(site, script, **{"Accept-Encoding": coding})
+        assert status == 200 and headers["Content-Type"] == "text/javascript; charset=utf-8"
+        assert "immutable" in headers["Cache-Control"] and headers["Vary"] == "Accept-Encoding"
+        sizes[coding] = (headers.get("Content-Encoding"), len(packed))
+    assert [sizes[c][0] for c in sizes] == [None, "gzip", "br", "gzip"]
+    assert sizes["br"][1] < sizes["gzip"][1] < 400 * 1024 < sizes["identity"][1]
+    assert fetch(site, "/", method="POST")[0] == 405
+    assert fetch(site, script + ".br")[0] == 404 and fetch(site, "/assets/../index.html")[0] == 404
+    assert fetch(site, "/nothing")[0] == 404
+
+
+def test_session(site, vm, browser):
+    browser.play("session", about(site, vm(1)))
+
+
+def test_look(site, vm, browser):
+    one = vm(2).layers("first")
+    told = browser.play("look", about(site, one, snapshot="first"))
+    print(told)
+
+
+def test_create_plan_delete(site, vm, browser):
+    one = vm(2, guest=True)
+    for disk in ("vda", "vdb"):
+        one.guest.fill(disk, 40 << 10, 4 << 10, seed=1)
+        one.guest.start_stream(disk, pace_us=2000)
+    one.snap("before update")
+    one.guest.fill("vda", 40 << 10, 4 << 10, seed=2)
+    one.snap("after update")
+    one.guest.fill("vda", 40 << 10, 4 << 10, seed=3)
+    one.snap("nightly")
+    browser.play("life", about(site, one, snapshots=["before update", "after update", "nightly"]))
+    assert one.names() == ["later & <b>better</b>"]
+    assert one.power_off_and_verify() > 0
+
+
+def test_cancel_by_keyboard(site, vm, browser):
+    one = vm(1)
+    for i, name in enumerate(("first", "second")):
+        site.host.write(one.name, 0, "0", "32M", i + 1)
+        one.snap(name)
+    browser.play("cancel", about(site, one, snapshot="first"))
+    assert one.names() == ["first", "second"]
+
+
+def test_preview_undo_commit(site, vm, browser):
+    running, one = vm(1), vm(1, start=False)
+    running.snap("first")
+    one.snap("first", "second")
+    browser.play("back", about(site, one, running=running.id))
+    assert one.names() == ["first"]
+    site.host.virsh("start", one.name)
+    one.wait_status("up")
+
+
+def test_trouble(site, vm, browser):
+    one = vm(1).layers("first")
+    deeds = {
+        "stop manager": site.manager.stop, "start manager": lambda: site.manager.start() and None,
+        "stop agent": site.agent.stop, "start agent": lambda: site.agent.start() and site.wait_ready(),
+        "take snapshot": lambda name: one.snap(name) and None, "remove vm": one.remove,
+    }
+    browser.play("trouble", about(site, one, snapshot="first"), deeds)
+
+
+def test_many(site, browser):
+    told = browser.play("scale", {"url": f"http://127.0.0.1:{site.port}", "user": USER, "password": PASSWORD})
+    print(told)

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The resources of docs/api.md that the page uses: one place for each.
+import { call } from "./http";
+import type {
+  Disk, DiskAttachment, Doctor, Event, Host, ImportReport, Job, Plan, Ref, Session, Snapshot, SnapshotWish, StorageDomain, Vm,
+} from "./types";
+
+const seg = encodeURIComponent;
+export type PowerVerb = "start" | "stop" | "shutdown" | "reboot" | "suspend";
+type Begun = { job?: Ref; status?: string };
+
+export const api = {
+  session: () => call<Session>("/session"),
+  signIn: (username: string, password: string) => call<Session>("/session", { method: "POST", body: { username, password } }),
+  signOut: () => call<object>("/session", { method: "DELETE" }),
+
+  vms: async (signal?: AbortSignal) => (await call<{ vm?: Vm[] }>("/vms?operations=true", { signal })).vm ?? [],
+  vm: (id: string, signal?: AbortSignal) => call<Vm>(`/vms/${seg(id)}?operations=true`, { signal }),
+  disks: async (vm: string, signal?: AbortSignal) =>
+    (await call<{ disk_attachment?: DiskAttachment[] }>(`/vms/${seg(vm)}/diskattachments?follow=disk`, { signal }))
+      .disk_attachment ?? [],
+  allDisks: async (signal?: AbortSignal) => (await call<{ disk?: Disk[] }>("/disks", { signal })).disk ?? [],
+  snapshots: async (vm: string, signal?: AbortSignal) =>
+    (await call<{ snapshot?: Snapshot[] }>(`/vms/${seg(vm)}/snapshots?operations=true`, { signal })).snapshot ?? [],
+
+  createSnapshot: (vm: string, wish: SnapshotWish) =>
+    call<Snapshot>(`/vms/${seg(vm)}/snapshots`, {
+      method: "POST",
+      body: {
+        description: wish.description,
+        persist_memorystate: wish.persist_memorystate,
+        quiesce: wish.quiesce,
+        ...(wish.disks && { disk_attachments: { disk_attachment: wish.disks.map((id) => ({ disk: { id } })) } }),
+      },
+    }),
+  renameSnapshot: (vm: string, snapshot: string, description: string) =>
+    call<Snapshot>(`/vms/${seg(vm)}/snapshots/${seg(snapshot)}`, { method: "PUT", body: { description } }),
+  plan: (vm: string, snapshots: string[], strategy: string, signal?: AbortSignal) =>
+    call<Plan>(`/vms/${seg(vm)}/removesnapshots`, {
+      method: "POST",
+      body: { snapshots: { snapshot: snapshots.map((id) => ({ id })) }, strategy, dry_run: true },
+      signal,
+    }),
+  removeSnapshots: (vm: string, snapshots: string[], strategy: string, verify: string, bandwidth: number) =>
+    call<Begun>(`/vms/${seg(vm)}/removesnapshots`, {
+      method: "POST",
+      body: { snapshots: { snapshot: snapshots.map((id) => ({ id })) }, strategy, verify, bandwidth },
+    }),
+  preview: (vm: string, snapshot: string) =>
+    call<Begun>(`/vms/${seg(vm)}/previewsnapshot`, { method: "POST", body: { snapshot: { id: snapshot }, async: true } }),
+  commit: (vm: string) => call<Begun>(`/vms/${seg(vm)}/commitsnapshot`, { method: "POST", body: { async: true } }),
+  undo: (vm: string) => call<Begun>(`/vms/${seg(vm)}/undosnapshot`, { method: "POST", body: { async: true } }),
+  restore: (vm: string, snapshot: string) =>
+    call<Begun>(`/vms/${seg(vm)}/snapshots/${seg(snapshot)}/restore`, { method: "POST", body: { async: true } }),
+  power: (vm: string, verb: PowerVerb) => call<Begun>(`/vms/${seg(vm)}/${verb}`, { method: "POST", body: {} }),
+
+  jobs: async (signal?: AbortSignal) => (await call<{ job?: Job[] }>("/jobs?max=200", { signal })).job ?? [],
+  job: (id: string, signal?: AbortSignal) => call<Job>(`/jobs/${seg(id)}`, { signal }),
+  cancelJob: (id: string) => call<Begun>(`/jobs/${seg(id)}/cancel`, { method: "POST", body: {} }),
+  resumeJob: (id: string) => call<Begun>(`/jobs/${seg(id)}/resume`, { method: "POST", body: {} }),
+
+  events: async (signal?: AbortSignal) => (await call<{ event?: Event[] }>("/events?max=200", { signal })).event ?? [],
+  hosts: async (signal?: AbortSignal) => (await call<{ host?: Host[] }>("/hosts", { signal })).host ?? [],
+  storage: async (signal?: AbortSignal) =>
+    (await call<{ storage_domain?: StorageDomain[] }>("/storagedomains", { signal })).storage_domain ?? [],
+  importStorage: async (path: string, dryRun: boolean, takeOver: boolean) =>
+    (
+      await call<{ import?: ImportReport }>("/storagedomains/import", {
+        method: "POST",
+        body: { ...(path && { path }), dry_run: dryRun, take_over: takeOver },
+      })
+    ).import ?? {},
+  doctor: (signal?: AbortSignal) => call<Doctor>("/doctor", { signal }),
+  mend: (vm: string, classes: string[]) =>
+    call<Begun>(`/vms/${seg(vm)}/doctor`, {
+      method: "POST",
+      body: classes.length ? { classes: { class: classes.map((name) => ({ name })) } } : {},
+    }),
+};

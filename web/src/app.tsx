@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The frame: head, navigation, the page that the address names, the bar at the bottom.
+import {
+  Alert, Button, Masthead, MastheadBrand, MastheadContent, MastheadMain, MastheadToggle, Nav, NavItem, NavList, Page, PageSection, PageSidebar,
+  PageSidebarBody, PageToggleButton, SkipToContent, Toolbar, ToolbarContent, ToolbarGroup, ToolbarItem,
+} from "@patternfly/react-core";
+import { api } from "./api/api";
+import { hosts, state, useStore } from "./live";
+import { go, to, useWords } from "./nav";
+import { Doctor } from "./pages/doctor";
+import { SignIn } from "./pages/sign_in";
+import { Storage } from "./pages/storage";
+import { VmPage } from "./pages/vm";
+import { Vms } from "./pages/vms";
+import { TaskBar } from "./parts/taskbar";
+import { dark, setDark } from "./parts/theme";
+import { Toasts } from "./parts/toasts";
+import { Empty } from "./parts/view";
+import { t } from "./texts";
+
+const MAIN = "main";
+
+function ThemeSwitch() {
+  const on = useStore(dark);
+  return (
+    <Button variant="plain" aria-label={on ? t.theme.toLight : t.theme.toDark} onClick={() => setDark(!on)}>
+      <span aria-hidden="true">{on ? "☀" : "☾"}</span>
+    </Button>
+  );
+}
+
+function Head() {
+  return (
+    <Masthead>
+      <MastheadMain>
+        <MastheadToggle>
+          <PageToggleButton variant="plain" aria-label={t.nav.menu} isHamburgerButton />
+        </MastheadToggle>
+        <MastheadBrand>
+          <a className="lm-brand" href={to("vms")}>
+            <img src="/favicon.svg" alt="" width={28} height={28} /> {t.product}
+          </a>
+        </MastheadBrand>
+      </MastheadMain>
+      <MastheadContent>
+        <Toolbar isStatic>
+          <ToolbarContent>
+            <ToolbarGroup align={{ default: "alignEnd" }}>
+              <ToolbarItem><ThemeSwitch /></ToolbarItem>
+              <ToolbarItem><Button variant="link" onClick={() => void api.signOut().then(() => api.session()).catch(() => undefined)}>{t.signIn.out}</Button></ToolbarItem>
+            </ToolbarGroup>
+          </ToolbarContent>
+        </Toolbar>
+      </MastheadContent>
+    </Masthead>
+  );
+}
+
+function Side({ at }: { at: string | undefined }) {
+  const items: [string, string][] = [["vms", t.nav.vms], ["storage", t.nav.storage], ["doctor", t.nav.doctor]];
+  return (
+    <PageSidebar>
+      <PageSidebarBody>
+        <Nav aria-label={t.nav.label} onSelect={(event, item) => { event.preventDefault(); go(String(item.itemId)); }}>
+          <NavList>
+            {items.map(([key, text]) => <NavItem key={key} itemId={key} to={to(key)} isActive={(at ?? "vms") === key}>{text}</NavItem>)}
+          </NavList>
+        </Nav>
+      </PageSidebarBody>
+    </PageSidebar>
+  );
+}
+
+/** What is old is shown as old: nobody should act on it unknowingly. */
+function Warnings() {
+  const connection = useStore(state);
+  const silent = useStore(hosts).filter((host) => host.status !== "up");
+  return (
+    <div className="lm-warnings">
+      {connection.kind === "stale" && (
+        <Alert isInline variant="danger" title={t.stale.title}>{t.stale.body(new Date(connection.since).toLocaleTimeString())}</Alert>
+      )}
+      {connection.kind !== "stale" && silent.map((host) => (
+        <Alert key={host.id} isInline variant="warning" title={`${t.hosts.silent(host.name)}${host.status_detail ? `: ${host.status_detail}` : ""}`}>{t.hosts.silentBody}</Alert>
+      ))}
+    </div>
+  );
+}
+
+function Content({ words }: { words: string[] }) {
+  const [page, id, tab] = words;
+  if (page === "vms" && id) return <VmPage key={id} id={id} tab={tab} />;
+  if (page === "vms" || page === undefined) return <Vms />;
+  if (page === "storage") return <Storage />;
+  if (page === "doctor") return <Doctor />;
+  return <Empty title={t.common.notFound} />;
+}
+
+export function App() {
+  const words = useWords();
+  const connection = useStore(state);
+  if (connection.kind === "signed-out") return <SignIn />;
+  return (
+    <div className="lm-app">
+      <Page masthead={<Head />} sidebar={<Side at={words[0]} />} isManagedSidebar mainContainerId={MAIN}
+        skipToContent={<SkipToContent href={`#${MAIN}`} onClick={(event) => { event.preventDefault(); document.getElementById(MAIN)?.focus(); }}>{t.skip}</SkipToContent>}>
+        <PageSection isFilled className={`lm-page${connection.kind === "stale" ? " lm-stale" : ""}`} hasBodyWrapper={false}>
+          <Warnings />
+          <Content words={words} />
+        </PageSection>
+      </Page>
+      <TaskBar />
+      <Toasts />
+    </div>
+  );
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// A dialog whose deed may fail: the fault is shown inside it, and it stays open.
+import { Alert, Button, Modal, ModalBody, ModalFooter, ModalHeader } from "@patternfly/react-core";
+import { useState } from "react";
+import type { ReactNode } from "react";
+import { t } from "../texts";
+import { faultText } from "./toasts";
+
+interface Props {
+  title: string;
+  ok: string;
+  danger?: boolean;
+  /** why the deed cannot be begun */
+  blocked?: boolean;
+  onOk: () => Promise<void>;
+  onClose: () => void;
+  children: ReactNode;
+  wide?: boolean;
+}
+
+export function Dialog({ title, ok, danger, blocked, onOk, onClose, children, wide }: Props) {
+  const [busy, setBusy] = useState(false);
+  const [fault, setFault] = useState<string>();
+  const act = async (): Promise<void> => {
+    if (busy || blocked) return;
+    setBusy(true);
+    setFault(undefined);
+    try {
+      await onOk();
+    } catch (error) {
+      setFault(faultText(error));
+      setBusy(false);
+    }
+  };
+  return (
+    <Modal isOpen onClose={onClose} variant={wide ? "large" : "small"} aria-labelledby="lm-dialog-title" className="lm-dialog">
+      <ModalHeader title={title} labelId="lm-dialog-title" />
+      <ModalBody>
+        <form id="lm-dialog-form" noValidate onSubmit={(event) => { event.preventDefault(); void act(); }}>
+          {children}
+        </form>
+        {fault && <Alert isInline variant="danger" title={fault} className="lm-gap" />}
+      </ModalBody>
+      <ModalFooter>
+        <Button variant={danger ? "danger" : "primary"} type="submit" form="lm-dialog-form" isLoading={busy} isDisabled={busy || blocked}>
+          {ok}
+        </Button>
+        <Button variant="link" onClick={onClose}>{t.common.cancel}</Button>
+      </ModalFooter>
+    </Modal>
+  );
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// One job: how far it is, in the drawing of its plan if there is one, and what came of it beside what was planned.
+import { Alert, Button, DescriptionList, DescriptionListDescription, DescriptionListGroup, DescriptionListTerm, Modal, ModalBody, ModalFooter, ModalHeader, Progress } from "@patternfly/react-core";
+import { useEffect, useState } from "react";
+import { api } from "../api/api";
+import type { Job, JobDisk } from "../api/types";
+import { jobTold, jobs, useStore } from "../live";
+import type { DiskDrawing } from "../model/chain";
+import { bytes, milliseconds, seconds } from "../model/format";
+import { t } from "../texts";
+import { Chains } from "./chains";
+import { JobStatus } from "./marks";
+import { toastFault } from "./toasts";
+
+/** Drawings of the deletes that were begun here, by job. */
+const drawings = new Map<string, DiskDrawing[]>();
+export function keepDrawing(job: string, drawing: DiskDrawing[]): void {
+  drawings.set(job, drawing);
+}
+
+export function useJob(id: string): Job | undefined {
+  const all = useStore(jobs);
+  const known = all.has(id);
+  useEffect(() => {
+    if (!known) api.job(id).then(jobTold, toastFault);
+  }, [id, known]);
+  return all.get(id);
+}
+
+function Row({ name, planned, outcome }: { name: string; planned: string; outcome: string }) {
+  return (
+    <tr>
+      <th scope="row">{name}</th>
+      <td>{planned}</td>
+      <td>{outcome}</td>
+    </tr>
+  );
+}
+
+function Comparison({ disk }: { disk: JobDisk }) {
+  const { plan, outcome } = disk;
+  if (!plan) return null;
+  const or = (has: unknown, text: string): string => (has === undefined ? t.common.unknown : text);
+  return (
+    <table className="lm-compare" aria-label={`${t.job.outcome}: ${disk.name}`}>
+      <thead>
+        <tr>
+          <th scope="col">{disk.name}</th>
+          <th scope="col">{t.job.planned}</th>
+          <th scope="col">{t.job.outcome}</th>
+        </tr>
+      </thead>
+      <tbody>
+        <Row name={t.remove.strategy} planned={plan.strategy ?? ""} outcome={outcome?.strategy ?? t.common.unknown} />
+        <Row name={t.job.moved} planned={bytes(plan.bytes_written)} outcome={bytes(outcome?.bytes_written)} />
+        {outcome?.bytes_shared ? <Row name={t.job.shared} planned={t.common.unknown} outcome={bytes(outcome.bytes_shared)} /> : null}
+        <Row name={t.remove.time} planned={seconds(plan.seconds)} outcome={or(outcome, seconds(outcome?.seconds))} />
+        <Row name={t.remove.pauses} planned={t.remove.pausesValue(plan.pauses ?? 0, milliseconds(plan.pause_ms))}
+          outcome={or(outcome, t.remove.pausesValue(outcome?.pauses ?? 0, milliseconds(outcome?.pause_ms)))} />
+        <Row name={t.job.verified} planned={t.common.unknown} outcome={outcome?.verified ?? t.common.unknown} />
+      </tbody>
+    </table>
+  );
+}
+
+function Figures({ job }: { job: Job }) {
+  const p = job.progress;
+  const items: [string, string][] = [
+    [t.job.done, t.job.of(bytes(p?.bytes_done), bytes(p?.bytes_total))],
+    [t.job.rate, p?.rate ? `${bytes(p.rate)}/s` : t.common.unknown],
+    [t.job.eta, p?.eta !== undefined && p.eta > 0 ? seconds(p.eta) : t.common.unknown],
+  ];
+  return (
+    <DescriptionList isHorizontal isCompact columnModifier={{ default: "1Col", md: "3Col" }}>
+      {items.map(([term, value]) => (
+        <DescriptionListGroup key={term}>
+          <DescriptionListTerm>{term}</DescriptionListTerm>
+          <DescriptionListDescription>{value}</DescriptionListDescription>
+        </DescriptionListGroup>
+      ))}
+    </DescriptionList>
+  );
+}
+
+export function JobBody({ job, drawing }: { job: Job; drawing?: DiskDrawing[] }) {
+  const disks = job.disks?.disk ?? [];
+  const ended = job.end_time !== undefined;
+  return (
+    <div className="lm-job">
+      <p className="lm-line">
+        <JobStatus status={job.status} /> <span>{job.description}</span>
+      </p>
+      {!ended && <Progress value={job.progress?.percent ?? 0} aria-label={t.job.progress} measureLocation="outside" />}
+      {!ended && disks.length > 0 && <Figures job={job} />}
+      {job.error && <Alert isInline variant="danger" title={job.error} />}
+      {job.attention && <Alert isInline variant="warning" title={job.attention} />}
+      {!ended && job.waiting_for && <Alert isInline variant="info" title={`${t.job.waitsFor}: ${job.waiting_for}`} />}
+      {drawing && <Chains drawings={drawing} disks={disks} />}
+      {ended && disks.map((disk) => <Comparison key={disk.id} disk={disk} />)}
+      {!drawing && !ended && disks.map((disk) => (
+        <Progress key={disk.id} size="sm" title={t.remove.disk(disk.name)}
+          value={disk.bytes_total ? Math.floor((100 * (disk.bytes_copied ?? 0)) / disk.bytes_total) : 0} />
+      ))}
+    </div>
+  );
+}
+
+/** In the footer of the job's dialog. It asks in its place: a dialog above a dialog would hide both from screen readers. */
+export function JobButtons({ job }: { job: Job }) {
+  const [asks, setAsks] = useState(false);
+  if (job.end_time !== undefined) return null;
+  const cancel = (): void => {
+    setAsks(false);
+    void api.cancelJob(job.id).catch(toastFault);
+  };
+  if (asks)
+    return (
+      <Alert isInline variant="warning" title={t.job.cancelTitle} className="lm-asks"
+        actionLinks={
+          <>
+            <Button variant="danger" autoFocus onClick={cancel}>{t.job.cancel}</Button>
+            <Button variant="link" onClick={() => setAsks(false)}>{t.job.keep}</Button>
+          </>
+        }>
+        {t.job.cancelBody}
+      </Alert>
+    );
+  return (
+    <>
+      {job.attention && (
+        <Button variant="primary" onClick={() => void api.resumeJob(job.id).catch(toastFault)}>{t.job.resume}</Button>
+      )}
+      <Button variant="danger" onClick={() => setAsks(true)}>{t.job.cancel}</Button>
+    </>
+  );
+}
+
+export function JobDialog({ id, onClose }: { id: string; onClose: () => void }) {
+  const job = useJob(id);
+  return (
+    <Modal isOpen onClose={onClose} variant="large" aria-labelledby="lm-job-title">
+      <ModalHeader title={job?.description ?? t.job.title} labelId="lm-job-title" />
+      <ModalBody tabIndex={0} aria-label={t.job.progress}>{job ? <JobBody job={job} drawing={drawings.get(id)} /> : t.common.loading}</ModalBody>
+      <ModalFooter>
+        {job && <JobButtons job={job} />}
+        <Button variant="secondary" onClick={onClose}>{job?.end_time ? t.common.close : t.job.background}</Button>
+      </ModalFooter>
+    </Modal>
+  );
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// What stands in the place of a document that is not there yet, or not any more.
+import { Alert, Bullseye, Button, EmptyState, EmptyStateActions, EmptyStateBody, EmptyStateFooter, Spinner } from "@patternfly/react-core";
+import { useEffect, useState } from "react";
+import type { ReactNode } from "react";
+import type { View } from "../live";
+import { ago, exact } from "../model/format";
+import { t } from "../texts";
+import { faultText } from "./toasts";
+
+/** Old data with a fault is still shown, with the fault above it. */
+export function Shown<T>({ view, children }: { view: View<T>; children: (data: T) => ReactNode }) {
+  if (view.data === undefined && view.error)
+    return (
+      <EmptyState titleText={view.error.gone ? t.common.notFound : t.common.failed} status="danger" headingLevel="h2">
+        <EmptyStateBody>{faultText(view.error)}</EmptyStateBody>
+        <EmptyStateFooter>
+          <EmptyStateActions>
+            <Button variant="primary" onClick={view.reload}>{t.common.retry}</Button>
+          </EmptyStateActions>
+        </EmptyStateFooter>
+      </EmptyState>
+    );
+  if (view.data === undefined)
+    return (
+      <Bullseye>
+        <Spinner aria-label={t.common.loading} />
+      </Bullseye>
+    );
+  return (
+    <>
+      {view.error && !view.error.noAnswer && <Alert isInline variant="danger" title={faultText(view.error)} />}
+      {children(view.data)}
+    </>
+  );
+}
+
+const TICK_MS = 20_000;
+export function useNow(): number {
+  const [now, setNow] = useState(Date.now);
+  useEffect(() => {
+    const timer = setInterval(() => setNow(Date.now()), TICK_MS);
+    return () => clearInterval(timer);
+  }, []);
+  return now;
+}
+
+export function When({ date }: { date: string | undefined }) {
+  const now = useNow();
+  return date ? (
+    <time dateTime={date} title={exact(date)}>
+      {ago(date, now)}
+    </time>
+  ) : (
+    <>{t.common.unknown}</>
+  );
+}
+
+export function Empty({ title, children }: { title: string; children?: ReactNode }) {
+  return (
+    <EmptyState titleText={title} headingLevel="h2" variant="sm">
+      {children && <EmptyStateBody>{children}</EmptyStateBody>}
+    </EmptyState>
+  );
+}

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+import react from "@vitejs/plugin-react";
+import { loadEnv } from "vite";
+import { defineConfig } from "vitest/config";
+
+const manager = loadEnv("", ".", "LIVEMERGE_").LIVEMERGE_URL ?? "http://127.0.0.1:8443";
+
+export default defineConfig({
+  plugins: [react()],
+  build: {
+    target: "es2022",
+    // the page's policy allows no data: in styles and scripts
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    // one style sheet and one script: the page is a single first view
+    cssCodeSplit: false,
+    chunkSizeWarningLimit: 2000,
+  },
+  // npm run dev: the page from here, the API of a manager on loopback
+  server: {
+    proxy: { "/ovirt-engine": { target: manager, secure: false } },
+  },
+  test: { include: ["src/**/*.test.ts"] },
+});
