@@ -11,7 +11,7 @@ const Parameter api_parameters[] = {
     { "max",            "integer", "so many at most", "10" },
     { "search",         "text",    "oVirt's search: name=web* and status=up sortby name", NULL },
     { "case_sensitive", "flag",    "of the search; default false", "false" },
-    { "follow",         "text",    "linked documents that are put in: disk_attachments.disk,snapshots", "\"disk_attachments.disk,snapshots\"" },
+    { "follow",         "text",    "linked documents that are put in: disk_attachments.disk,snapshots", NULL },
     { "operations",     "flag",    "say what can be done now, and why not", "true" },
     { "strategy",       "auto|graft|commit|commit-active|copy|cold-commit", "how volumes are merged", "\"auto\"" },
     { "verify",         "extents|none|full", "how a merge is checked before old volumes go", "\"extents\"" },

@@ -44,8 +44,8 @@ typedef struct {
     const char *root;   /* element name, static; NULL = the route's */
     HttpResponse *http; /* for a handler that answers with a stream, and says so: */
     bool streams;
-    char *job_id; /* reply_job(): who asked for async=false is answered when it has ended */
-    bool waits;   /* and so is who did not ask for async=true */
+    char *job_id;   /* reply_job(): who asked for async=false is answered when it has ended */
+    bool waits;     /* and so is who did not ask for async=true */
     bool only_json; /* whatever was asked for */
 } Reply;
 

@@ -114,6 +114,7 @@ class Scene:
         self.ids["tag_id"] = self.first("tags", "tag")
         self.ids["statistic_id"] = self.first(f"vms/{self.vm.id}/statistics", "statistic")
         self.ids["disksnapshot_id"] = self.first(f"disks/{self.ids['disk_id']}/disksnapshots", "disk_snapshot")
+        self.rest.json("POST", "/users", {"user_name": "alice", "role": "viewer"}, status=201)
         self.refresh()
 
     def first(self, collection, element):
@@ -182,8 +183,12 @@ def undo(scene):  # pylint: disable=redefined-outer-name
     scene.begin("undosnapshot", {})
 
 
+def nobody(scene):  # pylint: disable=redefined-outer-name
+    scene.rest.json("DELETE", "/users/alice")
+
+
 # What must be so before an example can work, what is to be done after it, and what is answered where that is no success.
-PREPARE = {"post_jobs_id_cancel": long_job, "post_vms_id_start": off, "post_vms_id_previewsnapshot": off,
+PREPARE = {"post_jobs_id_cancel": long_job, "post_users": nobody, "post_vms_id_start": off, "post_vms_id_previewsnapshot": off,
            "post_vms_id_commitsnapshot": preview, "post_vms_id_undosnapshot": preview,
            "post_vms_id_snapshots_id_restore": off}
 FINISH = {"post_vms_id_previewsnapshot": undo, "post_vms_id_shutdown": off}  # nobody in there who would shut down
