@@ -71,8 +71,8 @@ typedef struct {
     const char *noun;
     const char *verb; /* NULL: the noun is a command itself */
     /* One letter for each argument: v VM, s snapshot, j job, n new name, S one or more snapshots, V
-     * a VM or none, d a directory or none, u user, r role, a address, w any words (none is fine). Drives counting, usage and
-     * completion. */
+     * a VM or none, d a directory or none, u user, r role, a address, w any words (none is fine).
+     * Drives counting, usage and completion. */
     const char *args;
     unsigned options; /* besides the global ones */
     bool (*run)(Cli *cli, GError **error);

@@ -105,9 +105,9 @@ token_save(const char *address, const TokenEntry *entry, GError **error)
 
     if (all == NULL)
         return false;
-    json_object_set_new(all, key,
-                        json_pack("{s:s, s:s, s:s*}", "token", entry->token, "user", entry->user,
-                                  "ca", entry->ca));
+    json_object_set_new(
+        all, key,
+        json_pack("{s:s, s:s, s:s*}", "token", entry->token, "user", entry->user, "ca", entry->ca));
     return write_file(file, all, error);
 }
 

@@ -130,8 +130,8 @@ user_role(Cli *cli, GError **error)
             return false;
         body = json_pack("{s:{s:[{s:{s:s}, s:s}]}}", "vm_roles", "vm_role", "vm", "id",
                          doc_text(vm, "id"), "role", role);
-        sentence = g_strdup_printf("%s has the role %s for VM %s now.", name, role,
-                                   doc_text(vm, "name"));
+        sentence =
+            g_strdup_printf("%s has the role %s for VM %s now.", name, role, doc_text(vm, "name"));
     }
     return send_user(cli, "PUT", path, body, sentence, error);
 }

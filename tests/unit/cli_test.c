@@ -1262,7 +1262,8 @@ test_complete(void)
         const char *words; /* after the program; the last one is being typed */
         const char *wanted;
     } rows[] = {
-        { "", "vm\nsnapshot\nplan\nstorage\njob\nevent\ndoctor\nuser\nlogin\nlogout\nversion\nhelp\n" },
+        { "",
+          "vm\nsnapshot\nplan\nstorage\njob\nevent\ndoctor\nuser\nlogin\nlogout\nversion\nhelp\n" },
         { "p", "plan\n" },
         { "plan w", "web\n" },
         { "plan web ", "before update\nnightly\n" },
