@@ -257,8 +257,9 @@ export async function trouble(scene) {
 
 /** Signing in with what is wrong and right; the end of the session; nothing of it is seen after. */
 export async function session(scene) {
-  const { page, args } = scene;
+  const { args } = scene;
   await scene.open({ signedIn: false });
+  const { page } = scene;
   scene.allow(/status of (400|401|429)/);
   await scene.goto();
   const enter = async (user, password) => {
