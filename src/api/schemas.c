@@ -5,7 +5,9 @@
  */
 #include "api/openapi.h"
 
-#define VM_STATES "unknown|up|paused|down|migrating|saving_state|powering_down|suspended"
+#define VM_STATES                                                                                  \
+    "unknown|up|paused|down|migrating|saving_state|powering_down|suspended|powering_up|restoring_" \
+    "state|reboot_in_progress|image_locked"
 #define ROLES "none|viewer|operator|administrator"
 #define STRATEGIES "auto|graft|commit|commit-active|copy|cold-commit"
 
@@ -61,6 +63,9 @@ const SchemaRow api_schemas[] = {
     { NULL,               "status!",         VM_STATES },
     { NULL,               "status_detail",   "text",         "why it is paused: eio, enospc" },
     { NULL,               "unmanaged",       "text",         "why no disk of it can be managed" },
+    { NULL,               "snapshot_count",  "integer" },
+    { NULL,               "chain_depth",     "integer",      "volumes of its longest chain" },
+    { NULL,               "chain_bytes",     "integer",      "of all its chains" },
     { NULL,               "has_illegal_images", "flag",      "a snapshot is unusable" },
     { NULL,               "actions",         "links" },
     { NULL,               "link",            "[link]" },
@@ -149,6 +154,9 @@ const SchemaRow api_schemas[] = {
     { NULL,               "snapshot",        "ref",          "whose disk this is" },
     { NULL,               "disk",            "ref" },
     { NULL,               "parent",          "ref",          "the volume below" },
+    { "owner",            "id!",             "uuid" },
+    { NULL,               "href",            "uri" },
+    { NULL,               "description",     "text" },
     { "volume",           "id",              "text" },
     { NULL,               "path!",           "text" },
     { NULL,               "format",          "qcow2|raw" },
@@ -156,6 +164,7 @@ const SchemaRow api_schemas[] = {
     { NULL,               "allocated",       "integer",      "bytes" },
     { NULL,               "read_only",       "flag" },
     { NULL,               "used_by",         "text",         "who else stands on it" },
+    { NULL,               "snapshots",       "{snapshot:owner}", "that it belongs to" },
 
     /* ---- snapshots ---- */
     { "snapshots",        "snapshot!",       "[snapshot]" },
@@ -449,6 +458,24 @@ const SchemaRow api_schemas[] = {
     { NULL,               "version",         "object" },
     { NULL,               "cluster",         "ref" },
 
+    { "graphics_consoles", "graphics_console", "[graphics_console]" },
+    { "graphics_console", "id!",             "text",         "the protocol's name in hexadecimal digits" },
+    { NULL,               "href!",           "uri" },
+    { NULL,               "actions",         "links" },
+    { NULL,               "protocol!",       "vnc|spice" },
+    { NULL,               "address",         "text" },
+    { NULL,               "port",            "integer" },
+    { NULL,               "tls_port",        "integer" },
+    { NULL,               "vm",              "ref" },
+    { "ticket",           "value",           "text",         "the password" },
+    { NULL,               "expiry",          "integer",      "seconds" },
+    { "ticket_request",   "ticket",          "ticket",       "default: a value by chance, for two minutes" },
+    { NULL,               "async",           "flag" },
+    { "ticket_action",    "status!",         "complete|in_progress|failed" },
+    { NULL,               "ticket!",         "ticket" },
+    { "viewer_action",    "status!",         "complete|in_progress|failed" },
+    { NULL,               "remote_viewer_connection_file!", "text" },
+
     { "statistics",       "statistic",       "[statistic]" },
     { "statistic",        "id!",             "uuid" },
     { NULL,               "href!",           "uri" },
@@ -492,7 +519,6 @@ const SchemaRow api_schemas[] = {
     /* ---- collections that are always empty ---- */
     { "nics",             "nic",             "[object]" },
     { "cdroms",           "cdrom",           "[object]" },
-    { "graphics_consoles", "graphics_console", "[object]" },
     { "vm_numa_nodes",    "vm_numa_node",    "[object]" },
     { "permissions",      "permission",      "[object]" },
     { "applications",     "application",     "[object]" },

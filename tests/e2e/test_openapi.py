@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from lm import wait_for
+from lm.display import give_display
 
 DOCUMENT = json.loads((Path(__file__).resolve().parents[2] / "docs" / "openapi.json").read_text())
 EXAMPLE_IDS = {"0001": "vm_id", "0002": "snapshot_id", "0003": "disk_id", "0004": "job_id"}
@@ -99,7 +100,9 @@ class Scene:
 
     def __init__(self, site):
         self.site, self.rest = site, site.rest
-        self.vm = site.vm("shown")
+        self.vm = site.vm("shown", start=False)
+        give_display(site, self.vm)
+        self.power("up")
         self.vm.layers("kept", "s0")
         self.taken = 0
         self.fresh()
@@ -111,6 +114,7 @@ class Scene:
                     "storagedomain_id": self.first("storagedomains", "storage_domain"),
                     "template_id": self.first("templates", "template"), "user_id": "alice"}
         self.ids["diskattachment_id"] = self.ids["disk_id"]
+        self.ids["graphicsconsole_id"] = self.first(f"vms/{self.vm.id}/graphicsconsoles", "graphics_console")
         self.ids["tag_id"] = self.first("tags", "tag")
         self.ids["statistic_id"] = self.first(f"vms/{self.vm.id}/statistics", "statistic")
         self.ids["disksnapshot_id"] = self.first(f"disks/{self.ids['disk_id']}/disksnapshots", "disk_snapshot")
