@@ -44,7 +44,7 @@ def events(site, code):
 # ---- who gets in
 
 def test_nobody_without_sign_in(front):
-    for path in (API, f"{API}/vms", f"{API}/nosuch", "/metrics", "/"):
+    for path in (API, f"{API}/vms", f"{API}/nosuch", "/metrics", "/nothing"):
         status, headers, text = front("GET", path)
         assert status == 401, (path, text)
         assert headers["www-authenticate"] == 'Basic realm="RESTAPI"'
