@@ -4,14 +4,15 @@
 #   make            build into build/
 #   make demo       watch snapshots being deleted under a guest that writes (KEEP=1: leave it running)
 #   make install    DESTDIR= PREFIX=/usr/local
-#   make docs       docs/states.md and docs/openapi.json from the program's tables
-#   make test       everything, and two minutes of fuzzing beside it; TESTS="tests/e2e/test_delete.py -k leaf" for a part of the end to end tests
+#   make docs       docs/states.md, docs/routes.md and docs/openapi.json from the program's tables
+#   make test       everything; TESTS="tests/e2e/test_delete.py -k leaf" for a part of the end to end tests
 #   make page       the web page's types and unit tests: a part of make test, if there is Node.js
 #   make screenshots  the pictures of docs/web.md, made by the browser test
 #   make model      the protocol, checked by spin: a part of make test
 #   make sim        the product's own code in a simulated host, with faults at every point; SECONDS=600 for longer
 #   make contract   what src/hypervisor promises, on the simulator and on libvirt and QEMU: a part of make test
 #   make test-crash everybody is killed at every fault point of every flow, about half an hour; ALL=everything for hours of it
+#   make sanitize   the unit tests with gcc's sanitizers, in build-asan; UNITS='api*' for some of them
 #   make check      formatting, include direction, static analysis, spelling
 #   make bench      against virsh and libvirt's own delete; writes build/bench.json
 PREFIX ?= /usr/local
@@ -20,8 +21,12 @@ PYTHON = /usr/bin/python3
 JOBS ?= $(shell nproc)
 
 SECONDS ?= 60
+# The end to end tests wait more than they compute.
+WORKERS ?= $(shell echo $$((($(JOBS) * 3 + 1) / 2)))
+# What is made before a test; tests/everything has it made already.
+NEEDS ?= all
 
-.PHONY: all configure docs unit page screenshots model sim contract test test-crash e2e check demo bench fuzz install clean
+.PHONY: all configure docs unit sanitize page screenshots model sim contract test test-crash e2e check demo bench fuzz install clean
 
 all: configure
 	@tools/build-page.sh build
@@ -43,40 +48,45 @@ install: all
 docs: all
 	@build/src/docs docs
 
-unit: all
+unit: $(NEEDS)
 	@tests/unit/run build
 
-page: all
+sanitize: configure
+	@if [ ! -f build-asan/build.ninja ]; then \
+	    meson setup -Db_sanitize=address,undefined -Db_lundef=false build-asan . >build/meson-asan.log || { cat build/meson-asan.log; exit 1; }; \
+	elif [ build/.files -nt build-asan/build.ninja ]; then meson setup --reconfigure build-asan . >build/meson-asan.log; fi
+	@ninja -C build-asan -j $(JOBS)
+	@UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 tests/unit/run build-asan $(if $(UNITS),'$(UNITS)')
+
+page: $(NEEDS)
 	@if [ -d web/node_modules ]; then cd web && node_modules/.bin/tsc --noEmit && node_modules/.bin/vitest run --reporter=dot; \
 	    else echo "The web page is not tested: it was not built."; fi
 
 screenshots:
 	@$(MAKE) --no-print-directory e2e TESTS=tests/e2e/test_page.py
-	@for name in vms snapshots create plan progress outcome dark; do cp build/browser/$$name.png docs/web-$$name.png; done
+	@for name in vms snapshots create plan progress outcome clone mend users; do cp build/browser/$$name.png docs/web-$$name.png; done
 
 model:
 	@tools/install-deps.sh test
 	@$(PYTHON) -B tests/model/run
 
-sim: all
+sim: $(NEEDS)
 	@tests/sim/run --seconds $(SECONDS) $(if $(CHANCE),--chance $(CHANCE))
 	@tests/sim/run --mutants
 
-contract: all
+contract: $(NEEDS)
 	@tools/install-deps.sh test
 	@tests/contract/run build
 
-e2e: all
+e2e: $(NEEDS)
 	@tools/install-deps.sh test
 	@tests/lib/guest/build.sh build/guest
-	@$(PYTHON) -B -m pytest -p no:cacheprovider -q -ra -n 2 --dist loadfile $(TESTS)
+	@$(PYTHON) -B -m pytest -p no:cacheprovider -q -ra -n $(WORKERS) --dist loadfile $(TESTS)
 
 test:
 	@tools/install-deps.sh test
-	@mkdir -p build/fuzz; setsid nice -n 19 tests/fuzz/run 60 >build/fuzz/out 2>&1 & fuzz=$$!; \
-	    trap 'kill -- -$$fuzz 2>/dev/null' EXIT; trap 'exit 1' INT TERM; \
-	    $(MAKE) --no-print-directory unit page model sim contract e2e SECONDS=240 CHANCE=100000 || exit; \
-	    wait $$fuzz; status=$$?; cat build/fuzz/out; exit $$status
+	@$(MAKE) --no-print-directory all
+	@tests/everything
 
 test-crash: all
 	@tools/install-deps.sh test
@@ -101,7 +111,7 @@ bench:
 
 fuzz:
 	@tools/install-deps.sh test
-	@tests/fuzz/run
+	@tests/fuzz/run $(SECONDS)
 
 clean:
 	rm -rf build

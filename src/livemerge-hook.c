@@ -72,8 +72,10 @@ may_start(const char *config)
     }
     question = hook_question(domain->disks);
     if (!id_is_valid(domain->id) || json_array_size(json_object_get(question, "disks")) == 0)
-        return true;
-    g_autofree char *refusal = decide(config, domain, question);
+        return true; /* the guard has no say in it */
+    g_autofree char *refusal = hook_lost(domain->id, domain->name);
+    if (refusal == NULL)
+        refusal = decide(config, domain, question);
     if (refusal != NULL)
         fprintf(stderr, "livemerge: %s\n", refusal);
     return refusal == NULL;

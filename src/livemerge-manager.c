@@ -26,9 +26,13 @@ static const ConfigKey keys[] = {
     { "manager", "tls_cert", NULL, "certificate (PEM file); unset = one of its own, in state_dir" },
     { "manager", "tls_key", NULL, "its key (PEM file)" },
     { "manager", "tls_ca", NULL, "the authority of tls_cert (PEM file), for clients to fetch" },
+    { "manager", "names", NULL, "names and addresses for the certificate of its own; unset = this machine's" },
     { "manager", "socket", "/run/livemerge/manager.sock", "local socket of the REST API, for the command line" },
     { "manager", "group", "livemerge", "who may use the socket besides root" },
     { "manager", "group_role", "administrator", "what the group may do: administrator, operator, viewer, none" },
+    { "people", "password", "own", "where passwords are: own, or pam" },
+    { "people", "pam_service", "livemerge", "the service that PAM is asked for" },
+    { "people", "pam_dir", NULL, "directory of the service's file; unset = the system's" },
     { "host *", "address", NULL, "where the host's agent listens: unix:PATH or https://HOST:PORT" },
     { "host *", "ca", NULL, "certificate authority (PEM file) of the agent's certificate" },
     { NULL },
@@ -85,9 +89,13 @@ read_settings(const Config *config, Settings *settings, GError **error)
     api->tls_cert = config_get(config, "manager", "tls_cert");
     api->tls_key = config_get(config, "manager", "tls_key");
     api->tls_ca = config_get(config, "manager", "tls_ca");
+    api->names = config_get(config, "manager", "names");
     api->socket = config_get(config, "manager", "socket");
     api->group = config_get(config, "manager", "group");
     api->group_role = config_get(config, "manager", "group_role");
+    api->password = config_get(config, "people", "password");
+    api->pam_service = config_get(config, "people", "pam_service");
+    api->pam_dir = config_get(config, "people", "pam_dir");
     if (*api->state_dir != '/')
         return error_set(error, ERR_INVALID, "[manager] state_dir: '%s' is no absolute path",
                          api->state_dir);

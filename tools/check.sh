@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # check.sh [NAME...]: all checks of the source, or those named: format layers cppcheck tidy spelling
-# shell local. Each says what is wrong; the exit status is 1 if any found something. The tree
+# shell web local. Each says what is wrong; the exit status is 1 if any found something. The tree
 # must be configured in build/ (make does that).
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -40,13 +40,18 @@ check_shell() {
     done | xargs shellcheck
 }
 
+check_web() {
+    if [ ! -d web/node_modules ]; then echo "The web page is not checked: it was not built."; return 0; fi
+    (cd web && node_modules/.bin/tsc --noEmit && node_modules/.bin/eslint --max-warnings=0 .)
+}
+
 # What works only on the machine of whoever wrote it.
 check_local() {
     ! files | grep -v -x tools/check.sh |
         xargs grep -nE '(^|[^A-Za-z0-9_.])/(work|home|root)/[a-z]|/var/tmp/lvlab|(proxy|mirror|registry|artifactory|nexus)\.[a-z0-9-]+\.(internal|local|corp|lan)'
 }
 
-for check in "${@:-format layers cppcheck tidy spelling shell local}"; do
+for check in "${@:-format layers cppcheck tidy spelling shell web local}"; do
     for name in $check; do
         echo "== $name"
         "check_$name" || failed+=("$name")

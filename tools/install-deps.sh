@@ -9,11 +9,11 @@ set -euo pipefail
 
 build=(build-essential pkg-config meson ninja-build libglib2.0-dev libvirt-dev libmicrohttpd-dev
     libgnutls28-dev libcurl4-gnutls-dev libjansson-dev libxml2-dev libsqlite3-dev libsystemd-dev liburing-dev
-    libcrypt-dev zlib1g-dev libzstd-dev)
+    libcrypt-dev libpam0g-dev zlib1g-dev libzstd-dev)
 # a private libvirtd with QEMU, and what the test guest is made of
 lab=(libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils busybox-static
-    cpio python3 iproute2 procps util-linux)
-test=(python3-pytest python3-pytest-xdist python3-jsonschema e2fsprogs xfsprogs btrfs-progs clang libclang-rt-dev jq libxml2-utils spin wrk chromium libgovirt-dev)
+    cpio lz4 python3 iproute2 procps util-linux)
+test=(python3-pytest python3-pytest-xdist python3-jsonschema e2fsprogs xfsprogs btrfs-progs clang libclang-rt-dev jq libxml2-utils openssl spin wrk chromium libgovirt-dev)
 check=(clang-format clang-tidy clang cppcheck codespell shellcheck jq)
 
 case ${1:-build} in

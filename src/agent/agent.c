@@ -242,7 +242,8 @@ open_domains(Agent *agent, const AgentOptions *options, GError **error)
             return false;
         }
         g_ptr_array_add(agent->domains, domain);
-        trash_sweep(domain, NULL); /* what a crash left */
+        if (!trash_sweep(domain, NULL)) /* what a crash left */
+            agent_sweep_later(agent, domain);
     }
     return true;
 }
@@ -255,6 +256,8 @@ agent_new(const AgentOptions *options, GError **error)
 
     g_mutex_init(&agent->lock);
     g_cond_init(&agent->idle);
+    g_cond_init(&agent->sweep);
+    agent->unswept = g_ptr_array_new();
     agent->pivot_budget_ms = options->pivot_budget_ms;
     agent->quiesce_budget_s = options->quiesce_budget_s;
     agent->run_dir = g_strdup(options->state_dir);
@@ -292,6 +295,7 @@ agent_stop(Agent *agent)
     g_hash_table_iter_init(&it, agent->vms);
     while (g_hash_table_iter_next(&it, NULL, &entry))
         g_cond_broadcast(&((AgentVm *)entry)->wake);
+    g_cond_broadcast(&agent->sweep);
     while (agent->workers > 0)
         if (!g_cond_wait_until(&agent->idle, &agent->lock, until))
             break;
@@ -319,6 +323,8 @@ agent_free(Agent *agent)
     g_async_queue_unref(agent->refresh);
     g_mutex_clear(&agent->lock);
     g_cond_clear(&agent->idle);
+    g_cond_clear(&agent->sweep);
+    g_ptr_array_unref(agent->unswept);
     g_free(agent->run_dir);
     g_free(agent);
 }

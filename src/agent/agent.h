@@ -59,7 +59,12 @@ struct Agent {
     int stopping;           /* atomic */
     unsigned workers;       /* running worker threads */
     GCond idle;             /* workers became 0 */
-    GAsyncQueue *refresh;   /* of char *vm_id, "" = all */
+    /* sweep.c */
+    GPtrArray *unswept; /* of Domain: something lies in its trash */
+    bool sweeps;        /* a thread does it, one of the workers */
+    int64_t sweep_at_us;
+    GCond sweep;          /* with lock: it is to be earlier, or the agent stops */
+    GAsyncQueue *refresh; /* of char *vm_id, "" = all */
     GThread *refresher;
     struct EventHub *events;
     struct Survey *survey; /* agent/survey.h */
@@ -95,6 +100,12 @@ void agent_on_hv_event(const HvEvent *event, void *agent);
 /* Empties the trash of what was kept in it for more than so many days; 0 = never. May take long. */
 void agent_expire_kept(Agent *agent, unsigned days);
 
+/* ---- sweep.c */
+/* Empties the domain's trash in a moment, in a thread of its own; again and again until it could be
+ * done. agent->lock must not be held, but for the second. */
+void agent_sweep_later(Agent *agent, Domain *domain);
+void agent_sweep_later_locked(Agent *agent, Domain *domain);
+
 /* ---- requests.c: the wire */
 void agent_serve(const HttpRequest *request, HttpResponse *response, void *agent);
 
@@ -125,6 +136,8 @@ char *agent_user_of(Agent *agent, const char *vm_id, const char *path);
  * becomes one. Borrowed for ever: domains are never freed while the agent lives. */
 Domain *agent_domain(Agent *agent, const char *path, bool create, GError **error);
 Domain *agent_home(Agent *agent, const Vm *vm, GError **error);
+/* Has a user frozen the file systems of the instance that runs (freeze.c)? */
+bool agent_is_frozen(Agent *agent, const AgentVm *entry, const HvDomain *hv);
 void agent_queue_refresh(Agent *agent, const char *vm_id);
 
 /* ---- events.c: lines for GET /v1/events */

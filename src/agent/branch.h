@@ -35,3 +35,8 @@ bool branch_is_on(const HvDomain *hv, const json_t *disks, const char *key);
 /* Makes the definition of a VM that is off name them. formats: at FORMAT_KEY. */
 bool branch_define(Operation *op, const json_t *disks, const char *key, const char *format_key,
                    GError **error);
+/* And all else of it what config says (NULL: as it is). What libvirt does not take of the past
+ * stays as it is, and the operation's result says why (configuration_kept). Remembers "configured".
+ */
+bool branch_configure(Operation *op, const char *config, const json_t *disks, const char *key,
+                      const char *format_key, GError **error);

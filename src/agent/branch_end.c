@@ -7,11 +7,12 @@
  *   undo ─► define ─► (end)                   └─► (end), or define: it was done all the same
  *
  * What they remember (row.data): result.volumes_left; undo also disks: [{"target", "leaf",
- * "format"}], to which the definition goes back.
+ * "format"}] and former (domain XML), to which the definition goes back, and configured (it has).
  */
 #include "agent/branch.h"
 
 #include "base/fault.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "model/verbs.h"
 
@@ -54,9 +55,9 @@ branch_is_on(const HvDomain *hv, const json_t *disks, const char *key)
     return true;
 }
 
-bool
-branch_define(Operation *op, const json_t *disks, const char *key, const char *format_key,
-              GError **error)
+static bool
+define(Operation *op, const char *config, const json_t *disks, const char *key,
+       const char *format_key, GError **error)
 {
     Hypervisor *hv = op->agent->hv;
     size_t n = json_array_size(disks), i;
@@ -70,7 +71,46 @@ branch_define(Operation *op, const json_t *disks, const char *key, const char *f
         sources[i] = json_text(disk, key);
         formats[i] = json_text(disk, format_key);
     }
+    if (config != NULL && hv->ops->reconfigure != NULL)
+        return hv->ops->reconfigure(hv, op->row.vm_id, config, targets, sources, formats,
+                                    (unsigned)n, error);
     return hv->ops->redefine(hv, op->row.vm_id, targets, sources, formats, (unsigned)n, error);
+}
+
+bool
+branch_define(Operation *op, const json_t *disks, const char *key, const char *format_key,
+              GError **error)
+{
+    return define(op, NULL, disks, key, format_key, error);
+}
+
+/* Was it libvirt's last word? */
+static bool
+is_refused(const GError *problem)
+{
+    return g_error_matches(problem, ERR, ERR_HYPERVISOR) ||
+           g_error_matches(problem, ERR, ERR_CORRUPT) || g_error_matches(problem, ERR, ERR_INVALID);
+}
+
+bool
+branch_configure(Operation *op, const char *config, const json_t *disks, const char *key,
+                 const char *format_key, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+
+    if (!define(op, config, disks, key, format_key, &problem)) {
+        if (config == NULL || !is_refused(problem)) {
+            g_propagate_error(error, g_steal_pointer(&problem));
+            return false;
+        }
+        log_vm_warn(op->row.vm_id, op->row.id, "its configuration stays as it is now: %s",
+                    problem->message);
+        op_result(op, "configuration_kept", json_string(problem->message));
+        if (!branch_define(op, disks, key, format_key, error))
+            return false;
+    }
+    op_remember(op, "configured", json_true());
+    return true;
 }
 
 bool
@@ -176,6 +216,8 @@ undo_act(void *self, GError **error)
     if (!vm_undo_preview(hold.vm, left, error))
         return false;
     op_remember(op, "disks", leaves_of(hold.vm, preview));
+    if (preview->former != NULL)
+        op_remember(op, "former", json_string(preview->former));
     return decide(op, &hold, left, error);
 }
 
@@ -189,7 +231,9 @@ define_check(void *self, GError **error)
 
     if (hv == NULL)
         return STEP_UNKNOWN;
-    if (branch_is_on(hv, json_object_get(op->row.data, "disks"), "leaf"))
+    if (branch_is_on(hv, json_object_get(op->row.data, "disks"), "leaf") &&
+        (op_data(op, "former") == NULL || json_flag(op->row.data, "configured") ||
+         hv->state != VM_DOWN)) /* one that has been started meanwhile stays as it is */
         return STEP_DONE;
     if (hv->state == VM_DOWN)
         return STEP_TODO;
@@ -205,7 +249,8 @@ define_act(void *self, GError **error)
 {
     Operation *op = self;
 
-    return branch_define(op, json_object_get(op->row.data, "disks"), "leaf", "format", error) &&
+    return branch_configure(op, op_data(op, "former"), json_object_get(op->row.data, "disks"),
+                            "leaf", "format", error) &&
            fault_point("agent.branch.after-define", error) &&
            agent_look(op->agent, op->entry, error);
 }

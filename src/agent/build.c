@@ -10,7 +10,7 @@
  */
 #include "agent/merge.h"
 
-#include "agent/space.h"
+#include "agent/built.h"
 #include "agent/survey.h"
 #include "base/clock.h"
 #include "base/fault.h"
@@ -70,13 +70,7 @@ build_stop(Operation *op)
 static bool
 is_wanted(Builder *b)
 {
-    Agent *agent = b->op->agent;
-    bool cancelled;
-
-    g_mutex_lock(&agent->lock);
-    cancelled = b->op->row.cancel;
-    g_mutex_unlock(&agent->lock);
-    return !cancelled && !agent_stopping(agent) && g_atomic_int_get(&b->drop) == 0;
+    return operation_is_wanted(b->op) && g_atomic_int_get(&b->drop) == 0;
 }
 
 /* Waits while there is no room; that time does not count for the limit. */
@@ -84,9 +78,12 @@ static bool
 keep_space(Builder *b)
 {
     int64_t from = clock_mono_us();
-    bool wanted = is_wanted(b);
+    bool wanted = is_wanted(b), told = false;
 
     while (wanted && g_atomic_int_get(&b->hold) != 0) {
+        if (!told)
+            operation_phase(b->op, "paused"); /* go_on() may have said otherwise just before */
+        told = true;
         b->was_held = true;
         g_usleep(NAP_US);
         wanted = is_wanted(b);
@@ -126,27 +123,13 @@ go_on(uint64_t done, uint64_t total, void *data)
     return keep_rate(b, b->before + done);
 }
 
-static Qcow2Source *
-sources_of(const json_t *group, unsigned *ret_n)
-{
-    json_t *list = json_object_get(group, "volumes");
-    Qcow2Source *sources = g_new0(Qcow2Source, json_array_size(list) + 1);
-
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        sources[i].path = json_text(json_array_get(list, i), "path");
-        sources[i].format = json_text(json_array_get(list, i), "format");
-    }
-    *ret_n = (unsigned)json_array_size(list);
-    return sources;
-}
-
 /* A run is as large as its top; only the new leaf must be as large as the one it replaces. */
 static bool
 build_group(Builder *b, const json_t *group, const char *below, const char *below_format,
             uint64_t size, GError **error)
 {
     unsigned n = 0;
-    g_autofree Qcow2Source *sources = sources_of(group, &n);
+    g_autofree Qcow2Source *sources = sources_of(json_object_get(group, "volumes"), &n);
     const char *dest = json_text(group, "dest");
     g_autofree char *backing = below != NULL ? relative_name(dest, below) : NULL;
     Qcow2Built built = { 0 };
@@ -177,14 +160,6 @@ build_group(Builder *b, const json_t *group, const char *below, const char *belo
 }
 
 static uint64_t
-allocated(const char *path)
-{
-    struct stat st;
-
-    return stat(path, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
-}
-
-static uint64_t
 bytes_of_group(const json_t *group)
 {
     uint64_t bytes = 0;
@@ -192,7 +167,7 @@ bytes_of_group(const json_t *group)
     json_t *volume;
 
     json_array_foreach (json_object_get(group, "volumes"), i, volume)
-        bytes += allocated(json_text(volume, "path"));
+        bytes += volume_allocated(json_text(volume, "path"));
     return bytes;
 }
 
@@ -303,7 +278,7 @@ watch_space(Operation *op, Builder *b)
     g_mutex_lock(&op->agent->lock);
     left = op->bytes_total - MIN(op->bytes_done, op->bytes_total);
     g_mutex_unlock(&op->agent->lock);
-    space_watch(op, left, held ? SPACE_HOLD : b->limit, limit_build, b);
+    merge_watch_space(op, left, held ? SPACE_HOLD : b->limit, limit_build, b);
 }
 
 StepState
@@ -401,7 +376,7 @@ build_act(void *self, GError **error)
     if (!clear_place(b->groups, &b->to_come, error))
         return false;
     if (!graft_leaf_is_built(op))
-        b->to_come += allocated(leaf);
+        b->to_come += volume_allocated(leaf);
     else if (merge_is_cold(op) && !leaf_is_quiet(op, error))
         return false;
     b->thread = g_thread_new("build", build_thread, b);

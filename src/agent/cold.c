@@ -17,7 +17,6 @@
 #include "agent/merge.h"
 
 #include "agent/qmp.h"
-#include "agent/space.h"
 #include "base/clock.h"
 
 #include <errno.h>
@@ -319,8 +318,8 @@ space_watch_cold(Operation *op, Qmp *qmp, uint64_t done, uint64_t total)
     g_autoptr(json_t) jobs = NULL;
 
     if (qmp_call(qmp, "query-block-jobs", NULL, &jobs, NULL))
-        space_watch(op, left, (uint64_t)json_number(json_array_get(jobs, 0), "speed"), limit_job,
-                    qmp);
+        merge_watch_space(op, left, (uint64_t)json_number(json_array_get(jobs, 0), "speed"),
+                          limit_job, qmp);
 }
 
 StepState

@@ -199,7 +199,7 @@ cold_switch(Operation *op, GError **error)
 
     if (vm == NULL || !op_lease(op, home, &lease, error) ||
         (start_lock = vm_start_lock(home, op->row.vm_id, START_LOCK_MS, error)) < 0)
-        return false;
+        return merge_flag(op, "switching") ? pivot_look_again_later(error) : false;
     ok = switch_held(op, &lease, error);
     release_leaf(op);
     return ok;

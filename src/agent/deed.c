@@ -14,6 +14,7 @@
 #include <glib/gstdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define SEEN_STAYS_US (20 * G_TIME_SPAN_MILLISECOND)
 #define LEASE_WAIT_MS 500 /* what a start of the VM may have to wait for */
@@ -113,6 +114,12 @@ op_manifest(Operation *op, Domain **ret_home, GError **error)
         error_set(error, ERR_NOT_FOUND, "VM %s is not on this host", op->row.vm_id);
         return NULL;
     }
+    /* nothing could be read: that it has no manifest is not known */
+    if (shown->home == NULL && shown->unmanaged != NULL &&
+        !g_str_equal(shown->unmanaged, VM_NO_DISK)) {
+        error_set(error, ERR_UNREACHABLE, "VM %s: %s", shown->name, shown->unmanaged);
+        return NULL;
+    }
     *ret_home = agent_home(op->agent, shown, error);
     if (*ret_home == NULL)
         return NULL;
@@ -125,6 +132,8 @@ op_manifest(Operation *op, Domain **ret_home, GError **error)
                       (*ret_home)->path);
         return NULL;
     }
+    if (!manifest_sync(*ret_home, op->row.vm_id, error))
+        g_clear_pointer(&stored, vm_free);
     return stored;
 }
 
@@ -254,13 +263,34 @@ op_mend_definition(Operation *op, const HvDomain *domain, GError **error)
 
 /* QEMU locks single bytes of its images from offset 100 on (block/file-posix.c): an open file
  * description of anybody else shows whether some process has the image open. */
+static bool
+is_locked(int fd, bool in_doubt)
+{
+    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 200 };
+
+    return fcntl(fd, F_OFD_GETLK, &lock) == 0 ? lock.l_type != F_UNLCK : in_doubt;
+}
+
 bool
 volume_is_open(const char *path)
 {
     autofd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 200 };
 
-    return fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+    return fd >= 0 ? is_locked(fd, true) : errno != ENOENT;
+}
+
+bool
+volume_is_seen_open(const char *path)
+{
+    autofd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+    return fd >= 0 && is_locked(fd, false);
+}
+
+bool
+file_may_be_there(const char *path)
+{
+    return access(path, F_OK) == 0 || errno != ENOENT;
 }
 
 static bool

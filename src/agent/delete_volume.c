@@ -12,11 +12,9 @@
 #include "agent/starting.h"
 
 #include "base/fault.h"
-#include "base/log.h"
 #include "qcow2/qcow2.h"
 
 #define LOCK_BUDGET_MS 5000
-#define GIVE_WAY_US (300 * 1000)
 
 bool
 delete_volumes_params(const json_t *params, GError **error)
@@ -106,7 +104,7 @@ qemu_has_let_go(char **chain, const char *path)
     bool locks = true;
 
     for (char **volume = chain; *volume != NULL; volume++)
-        locks = locks && volume_is_open(*volume);
+        locks = locks && volume_is_seen_open(*volume);
     return locks && !volume_is_open(path);
 }
 
@@ -191,36 +189,21 @@ op_delete_volume(Operation *op, const HvDomain *hv, const char *path, GError **e
     g_auto(LeaseHold) lease = { 0 };
 
     if (domain == NULL || !op_lease(op, domain, &lease, error) ||
-        !vm_does_not_name(op, hv, path, error) || !nobody_has_it(op, path, error) ||
+        (hv != NULL && !vm_does_not_name(op, hv, path, error)) || !nobody_has_it(op, path, error) ||
         !fault_point("agent.delete.before-unlink", error))
         return false;
     return volume_delete(domain, op->row.id, path, TRASH_LATER, error) &&
            fault_point("agent.delete.after-unlink", error);
 }
 
-/* Unlinking gigabytes takes a while, and nobody should wait for it. What a crash leaves is swept
- * when the domain is opened again. */
-static void *
-sweep(void *domain)
-{
-    g_autoptr(GError) error = NULL;
-
-    g_usleep(GIVE_WAY_US); /* the end of the job needs the same disk, for a few small writes */
-    if (!trash_sweep(domain, &error))
-        log_warn("%s; it is tried again at the next start", error->message);
-    return NULL;
-}
-
 void
 op_sweep_trash(Operation *op, const json_t *list)
 {
-    g_autoptr(GHashTable) done = g_hash_table_new(NULL, NULL);
-
     for (size_t i = 0; i < json_array_size(list); i++) {
         Domain *domain =
             agent_domain(op->agent, json_string_value(json_array_get(list, i)), false, NULL);
-        if (domain != NULL && g_hash_table_add(done, domain))
-            g_thread_unref(g_thread_new("trash", sweep, domain));
+        if (domain != NULL)
+            agent_sweep_later(op->agent, domain);
     }
 }
 
@@ -244,13 +227,12 @@ op_hv_for_delete(Operation *op, GError **error)
 }
 
 static bool
-delete_act(void *self, GError **error)
+delete_all(Operation *op, const json_t *list, GError **error)
 {
-    Operation *op = self;
     Domain *home = NULL;
     g_autoptr(Vm) vm = op_manifest(op, &home, error);
     g_autoptr(HvDomain) hv = NULL;
-    json_t *list = json_object_get(op->row.params, "volumes");
+    g_autoptr(json_t) gone = json_array();
     g_auto(LeaseHold) lease = { 0 };
     autofd int lock = -1;
 
@@ -259,14 +241,35 @@ delete_act(void *self, GError **error)
         (hv = op_hv_for_delete(op, error)) == NULL)
         return false;
     /* a run is given base first, and each of its volumes is named by the one above it */
-    for (size_t i = json_array_size(list); i > 0; i--)
-        if (!op_delete_volume(op, hv, json_string_value(json_array_get(list, i - 1)), error))
+    for (size_t i = json_array_size(list); i > 0; i--) {
+        if (!op_delete_volume(op, hv, json_string_value(json_array_get(list, i - 1)), error)) {
+            op_sweep_trash(op, gone); /* those above it need not wait for it */
             return false;
+        }
+        json_array_append(gone, json_array_get(list, i - 1));
+    }
     for (size_t i = 0; i < json_array_size(list); i++)
         vm_remove_leftover(vm, json_string_value(json_array_get(list, i)));
-    if (!manifest_save(home, vm, error))
+    return manifest_save(home, vm, error);
+}
+
+/* A full storage is no reason to give up: what lies in the trash by now gives its space back. */
+static bool
+delete_act(void *self, GError **error)
+{
+    Operation *op = self;
+    json_t *list = json_object_get(op->row.params, "volumes");
+    g_autoptr(GError) problem = NULL;
+    bool ok = delete_all(op, list, &problem);
+
+    if (ok || g_error_matches(problem, ERR, ERR_NO_SPACE))
+        op_sweep_trash(op, list);
+    if (g_error_matches(problem, ERR, ERR_NO_SPACE))
+        return error_set(error, ERR_STORAGE, "%s; it is tried again", problem->message);
+    if (!ok) {
+        g_propagate_error(error, g_steal_pointer(&problem));
         return false;
-    op_sweep_trash(op, list);
+    }
     op_result(op, "volumes_removed", json_deep_copy(list));
     op_remember(op, "deleted", json_true());
     return true;
@@ -278,10 +281,14 @@ failed_check(void *self, GError **error)
     return STEP_DONE;
 }
 
+/* So many tries are nine minutes: a storage that is away or full for a while leaves nothing behind.
+ */
+#define TRIES 60
+
 /* clang-format off */
 const Step delete_volumes_steps[] = {
     /* name     check         act         tries  cancel  if it failed  next     */
-    { "delete", delete_check, delete_act, 5,     false,  "failed",     STEP_END },
+    { "delete", delete_check, delete_act, TRIES, false,  "failed",     STEP_END },
     { "failed", failed_check, NULL,       0,     false,  NULL,         STEP_END },
     { NULL },
 };

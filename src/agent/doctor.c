@@ -117,6 +117,10 @@ doctor_look_vm(Agent *agent, AgentVm *entry, const Operation *self, GPtrArray *f
         g_propagate_error(error, g_steal_pointer(&problem));
         return false;
     }
+    if (patient.hv->state == VM_UNKNOWN) { /* libvirt's definition is not what it runs on */
+        *ret_busy = g_strdup(hv_why_unknown(patient.hv));
+        return true;
+    }
     if (patient.hv->state == VM_MIGRATING || patient.hv->state == VM_SAVING) {
         *ret_busy = g_strdup_printf("it is %s", vm_state_word(patient.hv->state));
         return true;

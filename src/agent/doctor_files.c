@@ -110,9 +110,12 @@ say_above_leaf(Search *search, const Owner *owner, const StoredFile *file, const
                  file->path);
 }
 
+/* ours: it has a name that we give. But a name proves nothing: of a line that a preview has left,
+ * or of saved memory, only the manifest knows, and that may be lost. What a merge has left, and
+ * what holds nothing, is needed by nobody. */
 static void
 say_orphan(Search *search, const Owner *owner, const StoredFile *file, const char *backing,
-           bool ours)
+           bool ours, bool left)
 {
     bool data = !file->is_qcow2 || volume_holds_data(file->path);
     g_autofree char *size = size_text(file->allocated);
@@ -123,8 +126,12 @@ say_orphan(Search *search, const Owner *owner, const StoredFile *file, const cha
                 backing != NULL ? backing : "");
     if (volume_is_open(file->path))
         finding_help(finding, "some process has it open: wait until that has ended");
-    else if (ours)
+    else if (left || (ours && !data))
         finding_can(finding, FIX_SAFE, "moves it to the trash, to be kept there");
+    else if (ours)
+        finding_can(finding, FIX_ASKED,
+                    "moves it to the trash, to be kept there. It holds data: if the VM's manifest "
+                    "was lost it may be of a line or a snapshot of which nobody else knows");
     else if (!data)
         finding_can(finding, FIX_ASKED, "moves it to the trash, to be kept there");
     else
@@ -177,7 +184,7 @@ look_at_file(Search *search, const StoredFile *file)
     if (may_be_newer && owner->running)
         say_above_leaf(search, owner, file, backing);
     else
-        say_orphan(search, owner, file, backing, named != NULL && !may_be_newer);
+        say_orphan(search, owner, file, backing, named != NULL && !may_be_newer, left != NULL);
 }
 
 /* ---- debris that is of no VM: any VM of the domain stands for it ---- */
@@ -215,9 +222,12 @@ anybody_builds(Agent *agent)
     void *value;
 
     g_hash_table_iter_init(&it, agent->operations);
-    while (g_hash_table_iter_next(&it, NULL, &value))
-        if (!operation_ended(value) && g_str_equal(((Operation *)value)->row.kind, "merge"))
+    while (g_hash_table_iter_next(&it, NULL, &value)) {
+        const Operation *op = value;
+        bool builds = op->kind->steps == merge_steps || op->kind->steps == clone_steps;
+        if (builds && !operation_ended(op))
             return true;
+    }
     return false;
 }
 

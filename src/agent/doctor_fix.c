@@ -89,10 +89,7 @@ doctor_keep(Operation *op, json_t *take_entry, GError **error)
     json_array_append(longer, entry);
     op_remember(op, "undo", longer);
     op_remember(op, "home", json_string(home->path));
-    g_autoptr(json_t) all =
-        json_pack("{s:i, s:s, s:O}", "livemerge", 1, "vm_id", op->row.vm_id, "undo", longer);
-    autolibc char *text = json_dumps(all, JSON_INDENT(2));
-    return undo_put(home, op->row.id, "undo.json", text, true, error) &&
+    return undo_put_list(home, op->row.id, op->row.vm_id, longer, error) &&
            operation_save(op, error) && fault_point("agent.doctor.kept", error) &&
            lease_confirm(home->lease, error); /* the next is the deed */
 }

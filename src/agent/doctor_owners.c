@@ -87,6 +87,7 @@ owner_new(Owners *owners, const HvDomain *hv, const HvDisk *disk)
     owner->target = g_strdup(disk->target);
     owner->stems = g_ptr_array_new_with_free_func(g_free);
     owner->running = hv->instance != NULL;
+    owner->undecided = hv->state == VM_UNKNOWN; /* it runs on who knows what */
     g_ptr_array_add(owners->list, owner);
     return owner;
 }

@@ -15,7 +15,8 @@ typedef struct {
     char *vm_id, *vm_name, *target;
     GPtrArray *stems; /* of char*: of the names of its files: DIR/web */
     bool running;
-    bool undecided; /* its manifest records operations: what is whose, they know */
+    bool undecided; /* its manifest records operations: what is whose, they know; or libvirt has
+                       lost it, and its QEMU runs */
 } Owner;
 
 typedef struct {

@@ -36,19 +36,14 @@ load(Operation *op, Domain **ret_home, GError **error)
             error_set(error, ERR_NOT_FOUND, "nothing is kept of a fix %s", fix);
             return NULL;
         }
-        g_autofree char *text = undo_get(domain, fix, "undo.json", NULL);
-        g_autoptr(json_t) json = text != NULL ? json_loads(text, 0, NULL) : NULL;
-        if (text == NULL)
+        g_autoptr(GError) problem = NULL;
+        json_t *list = undo_get_list(domain, fix, op->row.vm_id, &problem);
+        if (list == NULL && problem == NULL)
             continue;
-        if (json == NULL || g_strcmp0(json_text(json, "vm_id"), op->row.vm_id) != 0) {
-            error_set(error, ERR_REFUSED,
-                      "fix %s was done to another VM, or what is kept of it "
-                      "is damaged",
-                      fix);
-            return NULL;
-        }
+        if (list == NULL)
+            g_propagate_error(error, g_steal_pointer(&problem));
         *ret_home = domain;
-        return json_incref(json_object_get(json, "undo"));
+        return list;
     }
 }
 
@@ -112,19 +107,6 @@ undo_backing(Operation *op, Domain *home, const json_t *entry, GError **error)
                                 json_text(entry, "format"), error);
 }
 
-static void
-drop_snapshot(Vm *vm, Snapshot *snapshot)
-{
-    for (guint i = 0; i < vm->snapshots->len; i++) {
-        Snapshot *child = vm->snapshots->pdata[i];
-        if (g_strcmp0(child->parent, snapshot->id) != 0)
-            continue;
-        g_free(child->parent);
-        child->parent = g_strdup(snapshot->parent);
-    }
-    g_ptr_array_remove(vm->snapshots, snapshot);
-}
-
 static bool
 undo_adopted(Operation *op, Domain *home, const json_t *entry, GError **error)
 {
@@ -140,7 +122,7 @@ undo_adopted(Operation *op, Domain *home, const json_t *entry, GError **error)
         return true; /* deleted meanwhile */
     g_ptr_array_remove(snapshot->disks, sd);
     if (snapshot->disks->len == 0)
-        drop_snapshot(vm, snapshot);
+        vm_remove_snapshot(vm, snapshot);
     return manifest_save(where, vm, error);
 }
 

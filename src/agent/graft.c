@@ -23,12 +23,12 @@
  */
 #include "agent/merge.h"
 
+#include "agent/built.h"
 #include "base/text.h"
 #include "qcow2/build.h"
 
 #include <errno.h>
 #include <glib/gstdio.h>
-#include <sys/stat.h>
 
 /* A leaf with less than this is copied: that costs less than another snapshot. */
 #define SMALL_LEAF (4 * 1024 * 1024)
@@ -88,14 +88,6 @@ make_group(const Disk *disk, guint first, guint last, bool without_leaf)
                      "dest", dest, "dest_id", id);
 }
 
-static bool
-holds_much(const char *path)
-{
-    struct stat st;
-
-    return stat(path, &st) == 0 && (uint64_t)st.st_blocks * 512 > SMALL_LEAF;
-}
-
 /* Sharing the blocks of a large leaf is worth a snapshot; copying them is not: the job does that.
  */
 static bool
@@ -103,7 +95,7 @@ wants_seal(const Operation *op, const char *leaf)
 {
     json_t *before = json_object_get(op->row.data, "before");
 
-    return merge_is(op, "graft") && !merge_is_cold(op) && holds_much(leaf) &&
+    return merge_is(op, "graft") && !merge_is_cold(op) && volume_allocated(leaf) > SMALL_LEAF &&
            json_array_size(before) < QCOW2_MAX_DEPTH;
 }
 
@@ -259,16 +251,7 @@ graft_remove_built(Operation *op, GError **error)
 bool
 graft_has_built(const Operation *op)
 {
-    json_t *group;
-    size_t i;
-
-    json_array_foreach (groups_of(op), i, group) {
-        g_autofree char *unfinished = qcow2_build_name(json_text(group, "dest"));
-        if (g_file_test(json_text(group, "dest"), G_FILE_TEST_EXISTS) ||
-            g_file_test(unfinished, G_FILE_TEST_EXISTS))
-            return true;
-    }
-    return false;
+    return any_is_built(groups_of(op));
 }
 
 /* ---- the manifest ---- */

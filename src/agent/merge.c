@@ -38,7 +38,6 @@
  */
 #include "agent/merge.h"
 
-#include "agent/space.h"
 #include "agent/survey.h"
 #include "agent/verify.h"
 #include "agent/verify_work.h"
@@ -212,6 +211,7 @@ merge_start_act(void *self, GError **error)
     if (!operation_save(op, error) || !fault_point("agent.merge.before-start", error))
         return false;
     merge_scratch(op)->job_began_us = clock_mono_us();
+    merge_scratch(op)->base_had = volume_allocated(base);
     merge_scratch(op)->job_unseen_us = 0;
     merge_scratch(op)->job_ended = false;
     if (merge_is_cold(op)
@@ -317,16 +317,16 @@ job_runs(Operation *op, const HvDomain *hv, const HvJob *job)
     bool ready = disk != NULL && g_strcmp0(disk->mirror_ready, "yes") == 0;
 
     op->poll_ms = POLL_MS;
-    space_show_guest(op, hv);
+    merge_show_guest(op, hv);
     if (!merge_has_leaf(op) || !ready) {
-        space_watch_job(op, job);
+        merge_watch_job(op, job);
         return STEP_RUNNING;
     }
     /* a mirror that is ready but lags: wait until the pause would be short */
     if (job->end > 0 && job->end - MIN(job->current, job->end) <= SMALL_LAG)
         return STEP_DONE;
     op->poll_ms = POLL_READY_MS;
-    space_watch_job(op, job);
+    merge_watch_job(op, job);
     return STEP_RUNNING;
 }
 
@@ -366,6 +366,18 @@ transfer(Operation *op, GError **error)
     return job_runs(op, hv, &job);
 }
 
+/* What most of the bytes were: a file system takes longer to find new places for them. */
+static Rate
+rate_of_job(Operation *op, const char *base, double bytes)
+{
+    if (merge_is_cold(op))
+        return RATE_COLD;
+    if (merge_is_forward(op))
+        return RATE_FILL;
+    double grown = (double)volume_allocated(base) - (double)merge_scratch(op)->base_had;
+    return grown < bytes / 2 ? RATE_COMMIT : RATE_FILL;
+}
+
 /* What was limited or held, or begun by an earlier process, says nothing. */
 static void
 learn_rate(Operation *op)
@@ -379,7 +391,7 @@ learn_rate(Operation *op)
 
     if (scratch->job_began_us != 0 && bandwidth(op) == 0 &&
         json_object_get(op->row.data, "attention") == NULL)
-        survey_learn(op->agent, path, merge_is_cold(op) ? RATE_COLD : RATE_COMMIT, bytes,
+        survey_learn(op->agent, path, rate_of_job(op, path, bytes), bytes,
                      (double)(clock_mono_us() - scratch->job_began_us) / 1e6);
     scratch->job_began_us = 0;
 }

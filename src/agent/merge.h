@@ -31,6 +31,7 @@
 #pragma once
 
 #include "agent/operation.h"
+#include "agent/space.h"
 #include "qcow2/qcow2.h"
 
 typedef struct Builder Builder;
@@ -41,12 +42,12 @@ typedef struct {
     bool settled;              /* settle has done its work in this process */
     Builder *builder;          /* graft, copy: builds in a thread of its own */
     struct VerifyWork *verify; /* compares in a thread of its own */
-    int64_t space_due_us;      /* when the free space is looked at next */
-    bool space_near;           /* there is little room: look often */
-    int64_t job_unseen_us;     /* when signs of it were first seen without it */
-    bool job_ended;            /* libvirt has said so */
-    int64_t job_gone_us;       /* when the job was first found gone with the chain unchanged */
-    int64_t job_began_us;      /* by this process; 0 = by an earlier one */
+    SpacePace space;
+    int64_t job_unseen_us; /* when signs of it were first seen without it */
+    bool job_ended;        /* libvirt has said so */
+    int64_t job_gone_us;   /* when the job was first found gone with the chain unchanged */
+    int64_t job_began_us;  /* by this process; 0 = by an earlier one */
+    uint64_t base_had;     /* bytes allocated to the base's file then */
     unsigned daemon_deaths, build_failures; /* in this process */
 } MergeScratch;
 MergeScratch *merge_scratch(Operation *op);
@@ -239,3 +240,14 @@ bool cold_finish_job(Operation *op, GError **error);
 
 StepState cold_switch_check(Operation *op, const HvDomain *hv, ChainState state, GError **error);
 bool cold_switch(Operation *op, GError **error);
+
+/* ---- merge_space.c ---- */
+
+/* now: the limit in force; left: bytes to copy (space.h). */
+void merge_watch_space(Operation *op, uint64_t left, uint64_t now, SpaceLimit set_limit,
+                       void *data);
+/* For a block job of a running VM. */
+void merge_watch_job(Operation *op, const HvJob *job);
+/* A VM that QEMU suspended because a write failed is resumed by people, not by us: shown as what is
+ * waited for. */
+void merge_show_guest(Operation *op, const HvDomain *hv);

@@ -103,7 +103,7 @@ is_left(const Operation *op)
     if (merge_flag(op, "sealed"))
         return true;
     return graft_has_built(op) ||
-           (seal != NULL && g_file_test(seal, G_FILE_TEST_EXISTS) && !merge_flag(op, "left_alone"));
+           (seal != NULL && file_may_be_there(seal) && !merge_flag(op, "left_alone"));
 }
 
 StepState

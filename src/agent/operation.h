@@ -9,11 +9,18 @@
 
 #include "agent/agent.h"
 
+/* Beside which other operations of the VM may one be under way? */
+typedef enum {
+    BESIDE_OTHERS, /* one at a time on a disk */
+    BESIDE_POWER,  /* starts and stops alone */
+    BESIDE_NONE,
+} Beside;
+
 /* What a kind of operation is; the table of kinds is in operation.c. */
 typedef struct {
     const char *kind;
     const Step *steps;
-    bool whole_vm; /* refuses to run beside any other operation of the VM */
+    Beside beside;
     /* Are the parameters well formed? Looks at nothing else. NULL = no parameters. */
     bool (*check_params)(const json_t *params, GError **error);
     void (*scratch_free)(void *scratch);
@@ -59,10 +66,21 @@ bool operation_ack(Agent *agent, const char *id, GError **error);
 /* Unknown: writes a tombstone, then ERR_NOT_FOUND. */
 bool operation_get(Agent *agent, const char *id, json_t **ret_json, GError **error);
 json_t *operations_to_json(Agent *agent);
-void agent_kick(Agent *agent, const char *vm_id);
+
+/* ---- operation_told.c, agent->lock held */
+const char *operation_state(const Operation *op); /* a word of the wire */
+void operation_tell(Operation *op);               /* an event for whoever listens */
+/* Others never read the machine: the row and waiting_for are what they see of it. */
+void operation_tell_waiting(Operation *op);
+
+/* ---- worker.c */
+void agent_kick(Agent *agent, const char *vm_id);     /* its worker looks at once */
+void agent_kick_locked(Agent *agent, AgentVm *entry); /* the same, agent->lock held */
 
 /* For the kinds */
 bool operation_save(Operation *op, GError **error); /* journal as it stands */
+/* For a thread that works for it: nobody has cancelled it, and the agent goes on. */
+bool operation_is_wanted(const Operation *op);
 void operation_progress(Operation *op, const char *phase, uint64_t done, uint64_t total);
 /* Another phase (a static string) with the bytes as they are; told at once. */
 void operation_phase(Operation *op, const char *phase);
@@ -80,7 +98,8 @@ extern const OperationKind operation_kinds[];
 extern const Step snapshot_create_steps[], snapshot_rename_steps[], snapshot_forget_steps[],
     merge_steps[], delete_volumes_steps[], doctor_fix_steps[], doctor_undo_steps[], import_steps[],
     vm_start_steps[], vm_stop_steps[], vm_suspend_steps[], preview_steps[], branch_commit_steps[],
-    branch_undo_steps[];
+    branch_undo_steps[], clone_steps[], vm_remove_steps[], vm_freeze_steps[], vm_thaw_steps[],
+    vm_update_steps[];
 bool snapshot_create_params(const json_t *params, GError **error);
 bool snapshot_rename_params(const json_t *params, GError **error);
 bool snapshot_forget_params(const json_t *params, GError **error);
@@ -91,7 +110,11 @@ bool delete_volumes_params(const json_t *params, GError **error);
 bool doctor_fix_params(const json_t *params, GError **error);
 bool doctor_undo_params(const json_t *params, GError **error);
 bool vm_stop_params(const json_t *params, GError **error);
+bool clone_params(const json_t *params, GError **error);
+bool vm_update_params(const json_t *params, GError **error);
+bool vm_remove_params(const json_t *params, GError **error);
 void merge_scratch_free(void *scratch);
+void clone_scratch_free(void *scratch);
 
 /* ---- deed.c: what the kinds share ---- */
 
@@ -104,7 +127,8 @@ bool op_lease(Operation *op, const Domain *domain, LeaseHold *ret_hold, GError *
  */
 HvDomain *op_hv_for_delete(Operation *op, GError **error);
 /* Looks at everything that could need this volume, then puts it into the trash. The VM's start lock
- * is held; several volumes of a chain go from the top down (delete_volume.c). */
+ * is held; several volumes of a chain go from the top down (delete_volume.c). hv NULL: the VM is
+ * not defined any more. */
 bool op_delete_volume(Operation *op, const HvDomain *hv, const char *path, GError **error);
 /* Empties, in a thread of its own, the trashes of the domains that these volumes came from. */
 void op_sweep_trash(Operation *op, const json_t *paths);
@@ -135,15 +159,19 @@ void op_unrecord(Operation *op, Vm *vm);
  * (H2..H4). */
 bool op_mend_definition(Operation *op, const HvDomain *domain, GError **error);
 bool op_definition_is_right(const HvDomain *hv);
-/* Does a QEMU have this image open, whatever libvirt says of it? */
+/* Does a QEMU have this image open, whatever libvirt says of it? What cannot be asked might be. */
 bool volume_is_open(const char *path);
+/* The same, but what cannot be asked is not. */
+bool volume_is_seen_open(const char *path);
+/* A storage that does not answer just now has not lost it. */
+bool file_may_be_there(const char *path);
 /* Does this overlay hold anything that its backing file does not? What cannot be read might. */
 bool volume_holds_data(const char *path);
-/* The relative name of "path" as seen from the directory of "from"; the caller frees it. */
 /* A path for a new file of ours beside another: "web.qcow2" → "web.1a2b3c4d.qcow2", where no file
  * is yet. Asked once, and journaled before the file is made: afterwards a file of that name is
  * ours. */
 char *new_file_name(const char *beside, const char *id, const char *suffix);
+/* The relative name of "path" as seen from the directory of "from"; the caller frees it. */
 char *relative_name(const char *from, const char *path);
 /* Makes an empty overlay of a leaf, owned as the leaf is (whom libvirt gave it to). An earlier
  * try's of that name, journaled as ours and not in use, is made anew. */

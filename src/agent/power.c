@@ -13,6 +13,7 @@
  */
 #include "agent/operation.h"
 
+#include "base/fault.h"
 #include "model/verbs.h"
 
 static const char *const stop_words[] = { "off", "shutdown", "reboot", "reset", NULL };
@@ -45,7 +46,8 @@ ask(Operation *op, HvPower how, GError **error)
 
     if (hv->ops->power == NULL)
         return error_set(error, ERR_UNSUPPORTED, "VMs cannot be stopped here");
-    return hv->ops->power(hv, op->row.vm_id, how, error);
+    return fault_point("agent.power.before-ask", error) &&
+           hv->ops->power(hv, op->row.vm_id, how, error) && fault_point("agent.power.asked", error);
 }
 
 /* What libvirt says; NULL also for a VM whose state it does not know itself. */
@@ -107,7 +109,30 @@ up_check(void *self, GError **error)
     return hv->state == VM_PAUSED && !json_flag(op->row.params, "paused") ? STEP_TODO : STEP_DONE;
 }
 
-/* The manifest of a VM that previews a snapshot with its memory, and has written nothing since:
+/* The snapshot with whose memory a start goes on; NULL = none. */
+static const Snapshot *
+remembered(const Vm *vm)
+{
+    const char *id = vm->preview == NULL   ? vm->goes_on_from
+                     : vm->preview->memory ? vm->preview->snapshot
+                                           : NULL;
+    const Snapshot *snapshot = id != NULL ? vm_snapshot(vm, id) : NULL;
+
+    return snapshot != NULL && snapshot->memory != NULL ? snapshot : NULL;
+}
+
+/* Is the disk what it was when the memory was saved? */
+static bool
+is_as_then(const Snapshot *snapshot, const Disk *disk)
+{
+    const SnapshotDisk *part = snapshot_disk(snapshot, disk->id);
+    int at = part != NULL ? disk_volume_index(disk, part->volume_id) : -1;
+
+    return at >= 0 && at + 2 == (int)disk->volumes->len &&
+           !volume_holds_data(disk_leaf(disk)->path);
+}
+
+/* The manifest of a VM that stands on a snapshot with its memory, and has written nothing since:
  * what it would write to is what the memory knows. NULL: it starts as any other, from what was
  * saved of it later, if anything was. No manifest, or a bad one, is no reason not to start. */
 static Vm *
@@ -115,18 +140,13 @@ with_memory(Operation *op, const HvDomain *hv)
 {
     Domain *home = NULL;
     g_autoptr(Vm) vm = hv->has_managed_save ? NULL : op_manifest(op, &home, NULL);
-    const Snapshot *snapshot;
+    const Snapshot *snapshot = vm != NULL ? remembered(vm) : NULL;
 
-    if (vm == NULL || vm->preview == NULL || !vm->preview->memory)
+    if (snapshot == NULL || snapshot->disks->len == 0)
         return NULL;
-    snapshot = vm_snapshot(vm, vm->preview->snapshot);
-    if (snapshot == NULL || snapshot->memory == NULL)
-        return NULL;
-    for (guint i = 0; i < vm->preview->disks->len; i++) {
-        const PreviewDisk *part = vm->preview->disks->pdata[i];
-        const Disk *disk = vm_disk(vm, part->disk_id);
-        const Volume *leaf = disk != NULL ? disk_leaf(disk) : NULL;
-        if (leaf == NULL || !g_str_equal(leaf->id, part->leaf) || volume_holds_data(leaf->path))
+    for (guint i = 0; i < vm->disks->len; i++) {
+        const Disk *disk = vm->disks->pdata[i];
+        if (disk_is_managed(disk) && !disk->read_only && !is_as_then(snapshot, disk))
             return NULL;
     }
     return g_steal_pointer(&vm);
@@ -136,23 +156,38 @@ static bool
 restore(Operation *op, const Vm *vm, GError **error)
 {
     Hypervisor *hv = op->agent->hv;
-    const char *memory = vm_snapshot(vm, vm->preview->snapshot)->memory;
-    guint n = vm->preview->disks->len;
-    g_autofree const char **targets = g_new0(const char *, n);
-    g_autofree const char **sources = g_new0(const char *, n);
-    g_autofree const char **formats = g_new0(const char *, n);
+    const Snapshot *snapshot = remembered(vm);
+    guint n = 0;
+    g_autofree const char **targets = g_new0(const char *, vm->disks->len);
+    g_autofree const char **sources = g_new0(const char *, vm->disks->len);
+    g_autofree const char **formats = g_new0(const char *, vm->disks->len);
 
     if (hv->ops->restore == NULL)
         return error_set(error, ERR_UNSUPPORTED, "VMs cannot go on from memory here");
-    for (guint i = 0; i < n; i++) {
-        const PreviewDisk *part = vm->preview->disks->pdata[i];
-        const Disk *disk = vm_disk(vm, part->disk_id);
-        targets[i] = disk->target;
-        sources[i] = disk_leaf(disk)->path;
-        formats[i] = disk_leaf(disk)->format;
+    for (guint i = 0; i < vm->disks->len; i++) {
+        const Disk *disk = vm->disks->pdata[i];
+        if (snapshot_disk(snapshot, disk->id) == NULL || disk_leaf(disk) == NULL)
+            continue;
+        targets[n] = disk->target;
+        sources[n] = disk_leaf(disk)->path;
+        formats[n++] = disk_leaf(disk)->format;
     }
-    return hv->ops->restore(hv, op->row.vm_id, memory, targets, sources, formats, n,
+    return hv->ops->restore(hv, op->row.vm_id, snapshot->memory, targets, sources, formats, n,
                             json_flag(op->row.params, "paused"), error);
+}
+
+/* It is for one start: after that the VM's own life counts. What cannot be written down here is
+ * judged again by what the leaves hold. */
+static void
+forget_memory(Operation *op)
+{
+    Domain *home = NULL;
+    g_autoptr(Vm) vm = op_manifest(op, &home, NULL);
+
+    if (vm == NULL || vm->goes_on_from == NULL)
+        return;
+    g_clear_pointer(&vm->goes_on_from, g_free);
+    manifest_save(home, vm, NULL);
 }
 
 /* libvirt's start guard asks this agent meanwhile, and need not wait for the VM's lock: its holder
@@ -183,13 +218,15 @@ up_act(void *self, GError **error)
     if (hv == NULL)
         return false;
     if (hv->instance == NULL) {
-        if (!start(op, hv, error))
+        if (!fault_point("agent.power.before-start", error) || !start(op, hv, error) ||
+            !fault_point("agent.power.started", error))
             return false;
     } else if (!no_pivot_is_open(op, error) ||
                !op->agent->hv->ops->resume(op->agent->hv, op->row.vm_id, error)) {
         return false;
     }
     note_asked(op);
+    forget_memory(op);
     return agent_look(op->agent, op->entry, error);
 }
 

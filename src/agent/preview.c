@@ -4,7 +4,8 @@
  *
  *   prepare ─► enter ─► define ─► (end)
  *      │         │        │
- *      └─────────┴────────┴─────► undo ─► (end, failed)
+ *      └─────────┴────────┴─────► undo ─► (end, failed), or define: somebody has started it from
+ * the new leaf already
  *
  * prepare records the operation and makes the empty leaves; enter is the moment (branch.h); define
  * makes libvirt's definition follow. Only a VM that somebody has started from its old leaf at that
@@ -12,7 +13,7 @@
  *
  * What it remembers (row.data): disks: [{"id", "target", "leaf" (the snapshot's volume), "format"
  * (of that), "overlay" (the new leaf), "overlay_id", "overlay_format", "old", "old_format"}],
- * prepared (all leaves were made).
+ * prepared (all leaves were made), configured (the definition is that of the snapshot's time).
  */
 #include "agent/branch.h"
 #include "agent/snapshot.h"
@@ -233,7 +234,7 @@ old_leaves_are_still(Operation *op, const BranchHold *hold, GError **error)
 }
 
 static bool
-begin_preview(const Operation *op, Vm *vm, GError **error)
+begin_preview(const Operation *op, Vm *vm, const char *former, GError **error)
 {
     g_autoptr(GPtrArray) disks = g_ptr_array_new();
     g_autoptr(GPtrArray) leaves = g_ptr_array_new_with_free_func((GDestroyNotify)volume_free);
@@ -255,6 +256,8 @@ begin_preview(const Operation *op, Vm *vm, GError **error)
     if (!vm_begin_preview(vm, op_text(op, "snapshot_id"), clock_wall_ms(), disks, leaves, error))
         return false;
     vm->preview->memory = json_flag(op->row.params, "memory");
+    if (vm_snapshot(vm, vm->preview->snapshot)->config != NULL)
+        vm->preview->former = g_strdup(former);
     return true;
 }
 
@@ -266,13 +269,22 @@ enter_act(void *self, GError **error)
 
     return branch_hold(op, VERB_SNAPSHOT_PREVIEW, &hold, error) &&
            old_leaves_are_still(op, &hold, error) && leaves_are_empty(op, error) &&
-           begin_preview(op, hold.vm, error) &&
+           begin_preview(op, hold.vm, hold.hv->inactive_xml, error) &&
            fault_point("agent.preview.before-manifest", error) && lease_check(&hold.lease, error) &&
            manifest_save(hold.home, hold.vm, error) &&
            fault_point("agent.preview.after-manifest", error);
 }
 
 /* ---- define ---- */
+
+/* Who was faster (starting.c) has put the leaves in alone. A VM that was started since stays as it
+ * is. */
+static bool
+is_unconfigured(const Operation *op, const HvDomain *hv, const Vm *vm)
+{
+    return hv->state == VM_DOWN && vm->preview != NULL && vm->preview->former != NULL &&
+           !json_flag(op->row.data, "configured");
+}
 
 static StepState
 define_check(void *self, GError **error)
@@ -286,7 +298,7 @@ define_check(void *self, GError **error)
     if (vm == NULL)
         return STEP_UNKNOWN;
     if (branch_is_on(hv, disks, "overlay"))
-        return op_is_recorded(op, vm) ? STEP_TODO : STEP_DONE;
+        return op_is_recorded(op, vm) || is_unconfigured(op, hv, vm) ? STEP_TODO : STEP_DONE;
     if (hv->state == VM_DOWN)
         return STEP_TODO;
     error_set(error, hv->instance != NULL ? ERR_REFUSED : ERR_BUSY,
@@ -302,13 +314,16 @@ define_act(void *self, GError **error)
     const json_t *disks = json_object_get(op->row.data, "disks");
     g_autoptr(HvDomain) hv = op_hv(op, error);
     Domain *home = NULL;
-    g_autoptr(Vm) vm = NULL;
+    g_autoptr(Vm) vm = hv != NULL ? op_manifest(op, &home, error) : NULL;
 
-    if (hv == NULL || (!branch_is_on(hv, disks, "overlay") &&
-                       !branch_define(op, disks, "overlay", "overlay_format", error)))
+    if (vm == NULL)
         return false;
-    if (!fault_point("agent.preview.after-define", error) ||
-        (vm = op_manifest(op, &home, error)) == NULL)
+    const Snapshot *snapshot = vm_snapshot(vm, op_text(op, "snapshot_id"));
+    if ((!branch_is_on(hv, disks, "overlay") || is_unconfigured(op, hv, vm)) &&
+        !branch_configure(op, snapshot != NULL ? snapshot->config : NULL, disks, "overlay",
+                          "overlay_format", error))
+        return false;
+    if (!fault_point("agent.preview.after-define", error))
         return false;
     op_unrecord(op, vm);
     return manifest_save(home, vm, error) && agent_look(op->agent, op->entry, error);
@@ -323,9 +338,21 @@ is_any_left(const Operation *op)
     json_t *disk;
 
     json_array_foreach (json_object_get(op->row.data, "disks"), i, disk)
-        if (g_file_test(json_text(disk, "overlay"), G_FILE_TEST_EXISTS))
+        if (file_may_be_there(json_text(disk, "overlay")))
             return true;
     return false;
+}
+
+/* The preview had begun, and what a guest has written there since is not to be lost. */
+static bool
+is_used(Operation *op)
+{
+    g_autoptr(HvDomain) hv = op_hv(op, NULL);
+    bool open = false;
+
+    return hv != NULL && snapshot_overlay_in_use(op, &open) != NULL &&
+           (hv->instance == NULL ||
+            branch_is_on(hv, json_object_get(op->row.data, "disks"), "overlay"));
 }
 
 static StepState
@@ -338,6 +365,10 @@ undo_check(void *self, GError **error)
     if (vm == NULL && !g_error_matches(*error, ERR, ERR_NOT_FOUND))
         return STEP_UNKNOWN;
     g_clear_error(error);
+    if (vm != NULL && is_ours(op, vm) && is_used(op)) {
+        machine_forgive(&op->machine); /* it was done all the same */
+        return STEP_BACK;
+    }
     return is_any_left(op) || (vm != NULL && (is_ours(op, vm) || op_is_recorded(op, vm)))
                ? STEP_TODO
                : STEP_DONE;
@@ -390,11 +421,11 @@ undo_act(void *self, GError **error)
 
 /* clang-format off */
 const Step preview_steps[] = {
-    /* name       check                    act           tries  cancel  if it failed  next     */
+    /* name       check                    act           tries  cancel  if it failed  next      back */
     { "prepare",  snapshot_prepare_check,  prepare_act,  3,     true,   "undo",       NULL     },
     { "enter",    enter_check,             enter_act,    5,     true,   "undo",       NULL     },
     { "define",   define_check,            define_act,   0,     false,  "undo",       STEP_END },
-    { "undo",     undo_check,              undo_act,     0,     false,  NULL,         STEP_END },
+    { "undo",     undo_check,              undo_act,     0,     false,  NULL,         STEP_END, "define" },
     { NULL },
 };
 /* clang-format on */

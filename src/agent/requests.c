@@ -2,6 +2,7 @@
  *
  * What the manager asks: one table (wire/wire.h has the meaning of each).
  */
+#include "agent/clone.h"
 #include "agent/doctor.h"
 #include "agent/import.h"
 #include "agent/operation.h"
@@ -20,6 +21,22 @@ ready(Agent *agent, GError **error)
                      "the agent has not yet seen the host's VMs (is libvirtd running?)");
 }
 
+/* NULL: nothing is known. */
+static json_t *
+host_json(Hypervisor *hv)
+{
+    g_auto(HvHost) host = { 0 };
+
+    if (hv->ops->host == NULL || !hv->ops->host(hv, &host, NULL))
+        return NULL;
+    json_t *doc = json_pack("{s:I, s:i, s:i, s:i, s:i}", "memory", (json_int_t)host.memory,
+                            "sockets", (int)host.sockets, "cores", (int)host.cores, "threads",
+                            (int)host.threads, "mhz", (int)host.mhz);
+    json_put_text(doc, "cpu", host.cpu);
+    json_put_text(doc, "libvirt", host.libvirt);
+    return doc;
+}
+
 static bool
 hello(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
       GError **error)
@@ -29,6 +46,9 @@ hello(void *self, const HttpRequest *request, const char *id, json_t *body, json
     *ret_json = json_pack("{s:s, s:s, s:s, s:b}", "name", g_get_host_name(), "version",
                           LIVEMERGE_VERSION, "agent_id", journal_agent_id(agent->journal),
                           "connected", (int)agent->hv->ops->is_connected(agent->hv));
+    json_t *host = host_json(agent->hv);
+    if (host != NULL)
+        json_object_set_new(*ret_json, "host", host);
     return true;
 }
 
@@ -103,6 +123,13 @@ plan_vm(void *self, const HttpRequest *request, const char *id, json_t *body, js
     return ready(self, error) && survey_plan(self, id, body, ret_json, error);
 }
 
+static bool
+clone_vm(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
+         GError **error)
+{
+    return ready(self, error) && clone_ask(self, request, id, body, ret_json, error);
+}
+
 /* Not journaled: a password is written down nowhere, and one that is set twice does no harm. */
 static bool
 post_ticket(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
@@ -171,23 +198,45 @@ ack_operation(void *self, const HttpRequest *request, const char *id, json_t *bo
     return operation_ack(self, id, error);
 }
 
+/* Domains stay until the agent ends; a storage that hangs must not hold the agent's lock. */
+static Domain *
+nth_domain(Agent *agent, guint n)
+{
+    WITH_LOCK(&agent->lock);
+
+    return n < agent->domains->len ? agent->domains->pdata[n] : NULL;
+}
+
+static json_t *
+storage_json(Domain *domain)
+{
+    g_autofree char *holder = domain_holder(domain);
+    json_t *doc =
+        json_pack("{s:s, s:s, s:s}", "id", domain->id, "name", domain->name, "path", domain->path);
+    uint64_t room = 0, total = 0;
+    bool shares = domain_can_share(domain);
+
+    if (domain_space(domain, &room, &total, NULL)) {
+        json_object_set_new(doc, "available", json_integer((json_int_t)room));
+        json_object_set_new(doc, "used", json_integer((json_int_t)(total - room)));
+    }
+    if (shares || domain->sharing == SHARING_NO)
+        json_object_set_new(doc, "shares_blocks", json_boolean(shares));
+    if (holder != NULL)
+        json_object_set_new(doc, "holder", json_string(holder));
+    return doc;
+}
+
 static bool
 get_storage(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
             GError **error)
 {
     Agent *agent = self;
-    WITH_LOCK(&agent->lock);
     json_t *list = json_array();
+    Domain *domain;
 
-    for (guint i = 0; i < agent->domains->len; i++) {
-        Domain *domain = agent->domains->pdata[i];
-        uint64_t room = 0, total = 0;
-        domain_space(domain, &room, &total, NULL);
-        json_array_append_new(list,
-                              json_pack("{s:s, s:s, s:s, s:I, s:I}", "id", domain->id, "name",
-                                        domain->name, "path", domain->path, "available",
-                                        (json_int_t)room, "used", (json_int_t)(total - room)));
-    }
+    for (guint i = 0; (domain = nth_domain(agent, i)) != NULL; i++)
+        json_array_append_new(list, storage_json(domain));
     *ret_json = json_pack("{s:o}", "domains", list);
     return true;
 }
@@ -225,6 +274,7 @@ static const WireRoute routes[] = {
     { "GET",  "/v1/vms",                  get_vms },
     { "GET",  "/v1/vms/ID",               get_vm },
     { "POST", "/v1/vms/ID/plan",          plan_vm },
+    { "POST", "/v1/vms/ID/clone",         clone_vm },
     { "POST", "/v1/vms/ID/ticket",        post_ticket },
     { "POST", "/v1/operations",           post_operation },
     { "GET",  "/v1/operations",           get_operations },

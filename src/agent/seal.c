@@ -28,8 +28,7 @@ runs_on_seal(const Operation *op, const HvDomain *hv)
 static bool
 seal_holds_data(const Operation *op)
 {
-    return g_file_test(op_data(op, "seal"), G_FILE_TEST_EXISTS) &&
-           volume_holds_data(op_data(op, "seal"));
+    return file_may_be_there(op_data(op, "seal")) && volume_holds_data(op_data(op, "seal"));
 }
 
 /* From here on the chain before the switch is the one with T on top. */

@@ -94,6 +94,10 @@ freeze(Operation *op, const HvDomain *domain, bool *ret_frozen, GError **error)
                 domain->state != VM_UP ? "it does not run" : "no guest agent answers");
         return true;
     }
+    if (agent_is_frozen(op->agent, op->entry, domain)) { /* and stays so */
+        op_result(op, "quiesced", json_true());
+        return true;
+    }
     op_remember(op, "frozen", json_true());
     if (!operation_save(op, error))
         return false;
@@ -144,6 +148,48 @@ switch_running(Operation *op, GError **error)
            fault_point("agent.snapshot.after-switch", error);
 }
 
+/* ---- memory: libvirt writes it, and makes it durable as little as its name ---- */
+
+/* The QEMU whose memory it will be, durably: as long as that lives, the host has not lost power. */
+static bool
+note_whose_memory(Operation *op, const HvDomain *domain, GError **error)
+{
+    if (op_data(op, "memory") == NULL)
+        return true;
+    op_remember(op, "memory_of", json_string(domain->instance));
+    op_remember(op, "memory_durable", NULL);
+    return operation_save(op, error);
+}
+
+/* Can it be believed that all of the file is there? Sets *ret_size; 0 = there is no memory: libvirt
+ * removes it when QEMU dies while it is written, even if the disks have switched. */
+static bool
+secure_memory(Operation *op, const HvDomain *hv, uint64_t *ret_size, GError **error)
+{
+    const char *memory = op_data(op, "memory");
+    struct stat st;
+
+    *ret_size = 0;
+    if (memory == NULL || !file_may_be_there(memory))
+        return true;
+    if (!json_flag(op->row.data, "memory_durable")) {
+        if (g_strcmp0(hv->instance, op_data(op, "memory_of")) != 0) {
+            log_vm_warn(op->row.vm_id, op->row.id,
+                        "VM '%s': its memory in %s may not be whole, since it stopped before that "
+                        "was durable: the snapshot is one of its disks alone",
+                        hv->name, memory);
+            return volume_unlink((const char *const[]){ memory, NULL }, error);
+        }
+        if (!volume_sync(memory, error))
+            return false;
+        op_remember(op, "memory_durable", json_true());
+    }
+    if (stat(memory, &st) < 0)
+        return error_set_errno(error, "looking at the memory %s", memory);
+    *ret_size = (uint64_t)st.st_size;
+    return true;
+}
+
 bool
 snapshot_switch_stopped(Operation *op, GError **error)
 {
@@ -183,7 +229,7 @@ switch_act(void *self, GError **error)
                              domain->name);
         return snapshot_switch_stopped(op, error);
     }
-    if (!freeze(op, domain, &frozen, error))
+    if (!note_whose_memory(op, domain, error) || !freeze(op, domain, &frozen, error))
         return false;
     int64_t t0 = clock_mono_us();
     bool ok = switch_running(op, error);
@@ -222,9 +268,8 @@ settle_check(void *self, GError **error)
 }
 
 static void
-add_to_tree(Operation *op, Vm *vm, const HvDomain *hv)
+add_to_tree(Operation *op, Vm *vm, const HvDomain *hv, uint64_t memory_size)
 {
-    const char *memory = op_data(op, "memory");
     Snapshot *snapshot;
     size_t i;
     json_t *disk;
@@ -236,11 +281,9 @@ add_to_tree(Operation *op, Vm *vm, const HvDomain *hv)
         snapshot->parent = g_strdup(((Snapshot *)vm->snapshots->pdata[vm->snapshots->len - 1])->id);
     snapshot->quiesced = json_flag(json_object_get(op->row.data, "result"), "quiesced");
     snapshot->config = g_strdup(hv->inactive_xml != NULL ? hv->inactive_xml : hv->xml);
-    /* libvirt removes it when QEMU dies while it is written, even if the disks have switched */
-    struct stat st;
-    if (memory != NULL && stat(memory, &st) == 0) {
-        snapshot->memory = g_strdup(memory);
-        snapshot->memory_size = (uint64_t)st.st_size;
+    if (memory_size > 0) {
+        snapshot->memory = g_strdup(op_data(op, "memory"));
+        snapshot->memory_size = memory_size;
     }
     json_array_foreach (json_object_get(op->row.data, "disks"), i, disk) {
         Disk *d = vm_disk(vm, json_text(disk, "id"));
@@ -262,11 +305,12 @@ settle_act(void *self, GError **error)
     g_autoptr(HvDomain) hv = op_hv(op, error);
     Domain *home = NULL;
     g_autoptr(Vm) vm = NULL;
+    uint64_t memory_size = 0;
 
     if (hv == NULL || !snapshot_thaw_if_frozen(op, error) || !op_mend_definition(op, hv, error) ||
-        (vm = op_manifest(op, &home, error)) == NULL)
+        (vm = op_manifest(op, &home, error)) == NULL || !secure_memory(op, hv, &memory_size, error))
         return false;
-    add_to_tree(op, vm, hv);
+    add_to_tree(op, vm, hv, memory_size);
     op_unrecord(op, vm);
     op_result(op, "memory_size",
               json_integer((json_int_t)vm_snapshot(vm, op_text(op, "snapshot_id"))->memory_size));

@@ -5,6 +5,8 @@
  * What it remembers (row.data):
  *   disks      [{"id", "target", "leaf", "leaf_id", "format", "overlay"}], those that take part
  *   memory     the path of the memory file; absent = without memory
+ *   memory_of  the instance whose memory it is
+ *   memory_durable  all of it is on disk
  *   prepared   all overlays were created; before that, the switch was never tried
  *   frozen     the guest's file systems are frozen, or may be
  */

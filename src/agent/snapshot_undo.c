@@ -19,7 +19,7 @@ snapshot_overlay_in_use(const Operation *op, bool *ret_open)
         return NULL; /* the switch was never tried */
     json_array_foreach (json_object_get(op->row.data, "disks"), i, disk) {
         const char *overlay = json_text(disk, "overlay");
-        if (!g_file_test(overlay, G_FILE_TEST_EXISTS))
+        if (!file_may_be_there(overlay))
             continue;
         *ret_open = volume_is_open(overlay);
         if (*ret_open || volume_holds_data(overlay))
@@ -151,10 +151,10 @@ snapshot_undo_check(void *self, GError **error)
     if (is_used(op, hv))
         return STEP_BACK; /* it happened after all */
     json_array_foreach (json_object_get(op->row.data, "disks"), i, disk)
-        if (g_file_test(json_text(disk, "overlay"), G_FILE_TEST_EXISTS))
+        if (file_may_be_there(json_text(disk, "overlay")))
             return STEP_TODO;
     if (json_object_get(op->row.data, "frozen") != NULL ||
-        (memory != NULL && g_file_test(memory, G_FILE_TEST_EXISTS)))
+        (memory != NULL && file_may_be_there(memory)))
         return STEP_TODO;
     vm = op_manifest(op, &home, error);
     if (vm == NULL)

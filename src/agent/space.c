@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "agent/space.h"
 
-#include "agent/merge.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
@@ -31,15 +30,6 @@ space_phase(const Operation *op)
     return space_is_held(op) ? "paused" : "copying";
 }
 
-/* The file that grows. */
-static const char *
-growing(const Operation *op)
-{
-    return merge_is_forward(op)
-               ? op_data(op, "dest")
-               : json_string_value(json_array_get(json_object_get(op->row.data, "run"), 0));
-}
-
 /* Somebody who begins with less than the reserve, or goes on with it, may use half of it. */
 static uint64_t
 floor_for(const Look *look)
@@ -54,12 +44,12 @@ set_floor(Operation *op, uint64_t bytes)
 }
 
 static bool
-take_look(Operation *op, uint64_t left, Look *look)
+take_look(Operation *op, const SpaceWatch *watch, Look *look)
 {
     uint64_t total = 0;
 
-    look->left = left;
-    look->domain = agent_domain(op->agent, growing(op), false, NULL);
+    look->left = watch->left;
+    look->domain = agent_domain(op->agent, watch->growing, false, NULL);
     if (look->domain == NULL || !domain_space(look->domain, &look->room, &total, NULL))
         return false;
     look->reserve = domain_reserve(look->domain, total);
@@ -76,62 +66,61 @@ has_room_again(const Look *look)
     return look->room >= 2 * look->floor || look->room >= look->floor + look->left;
 }
 
-static uint64_t
-users_limit(const Operation *op)
-{
-    return (uint64_t)json_number(op->row.params, "bandwidth");
-}
-
 /* ---- standing still ---- */
 
 static void
-show_attention(Operation *op, const Look *look)
+show_attention(Operation *op, const SpaceWatch *watch, const Look *look)
 {
     g_autofree char *room = size_text(look->room), *floor = size_text(look->floor),
                     *left = size_text(look->left);
     g_autofree char *text = g_strdup_printf(
-        "disk %s: the merge has paused, storage domain %s (%s) is nearly full: %s are free, %s "
+        "disk %s: the %s has paused, storage domain %s (%s) is nearly full: %s are free, %s "
         "are kept in reserve, up to %s are still to be copied. Nothing is lost. It goes on when "
         "there is room again; to go on at once: livemerge job resume, or cancel it",
-        op_data(op, "target"), look->domain->name, look->domain->path, room, floor, left);
+        watch->target, watch->what, look->domain->name, look->domain->path, room, floor, left);
 
     op_remember(op, "attention", json_pack("{s:s, s:s}", "kind", "space", "message", text));
 }
 
 static void
-not_now(Operation *op, const GError *error)
+not_now(Operation *op, const SpaceWatch *watch, const GError *error)
 {
-    log_vm_info(op->row.vm_id, op->row.id, "disk %s: %s; it is tried again", op_data(op, "target"),
+    log_vm_info(op->row.vm_id, op->row.id, "disk %s: %s; it is tried again", watch->target,
                 error->message);
+}
+
+static bool
+tell_limit(Operation *op, const SpaceWatch *watch, uint64_t limit, GError **error)
+{
+    return watch->set_limit == NULL || watch->set_limit(op, limit, watch->data, error);
 }
 
 /* First it is written down, then done: whoever finds it written sees that it is done. */
 static void
-hold(Operation *op, const Look *look, SpaceLimit set_limit, void *data)
+hold(Operation *op, const SpaceWatch *watch, const Look *look)
 {
     g_autoptr(GError) error = NULL;
     bool news = !space_is_held(op);
 
-    merge_scratch(op)->job_began_us = 0; /* nothing can be learnt of its speed any more */
     if (news) {
         operation_phase(op, "paused");
-        show_attention(op, look);
+        show_attention(op, watch, look);
         operation_phase(op, "paused"); /* who is told of it sees both */
         log_vm_warn(op->row.vm_id, op->row.id, "%s",
                     json_text(json_object_get(op->row.data, "attention"), "message"));
     }
     if ((news && !operation_save(op, &error)) || !fault_point("agent.space.before-hold", &error) ||
-        !set_limit(op, SPACE_HOLD, data, &error) || !fault_point("agent.space.held", &error))
-        not_now(op, error);
+        !tell_limit(op, watch, SPACE_HOLD, &error) || !fault_point("agent.space.held", &error))
+        not_now(op, watch, error);
 }
 
 static void
-go_on(Operation *op, const Look *look, SpaceLimit set_limit, void *data)
+go_on(Operation *op, const SpaceWatch *watch, const Look *look)
 {
     g_autoptr(GError) error = NULL;
 
-    if (!set_limit(op, users_limit(op), data, &error)) {
-        not_now(op, error);
+    if (!tell_limit(op, watch, watch->limit, &error)) {
+        not_now(op, watch, error);
         return;
     }
     op_remember(op, "attention", NULL);
@@ -139,8 +128,8 @@ go_on(Operation *op, const Look *look, SpaceLimit set_limit, void *data)
     /* not saved: it is found standing still again, and goes on as now */
     if (!fault_point("agent.space.before-release", &error) || !operation_save(op, &error) ||
         !operation_resumed(op, &error))
-        not_now(op, error);
-    log_vm_info(op->row.vm_id, op->row.id, "disk %s: the merge goes on", op_data(op, "target"));
+        not_now(op, watch, error);
+    log_vm_info(op->row.vm_id, op->row.id, "disk %s: the %s goes on", watch->target, watch->what);
     operation_phase(op, space_phase(op));
 }
 
@@ -153,68 +142,43 @@ person_says_go_on(Operation *op)
 }
 
 static void
-act_on(Operation *op, const Look *look, bool resume, uint64_t now, SpaceLimit set_limit, void *data)
+act_on(Operation *op, const SpaceWatch *watch, const Look *look, bool resume)
 {
     if (!space_is_held(op)) {
         if (look->room < look->floor && look->left > 0)
-            hold(op, look, set_limit, data);
+            hold(op, watch, look);
         return;
     }
     if (resume || has_room_again(look)) {
-        go_on(op, look, set_limit, data);
+        go_on(op, watch, look);
         return;
     }
-    show_attention(op, look);
-    if (now != SPACE_HOLD)
-        hold(op, look, set_limit, data);
+    show_attention(op, watch, look);
+    if (watch->now != SPACE_HOLD)
+        hold(op, watch, look);
 }
 
 static unsigned
-look_every_ms(const MergeScratch *scratch)
+look_every_ms(const SpacePace *pace)
 {
-    return scratch->space_near ? NEAR_MS : CALM_MS;
+    return pace->near ? NEAR_MS : CALM_MS;
 }
 
 void
-space_watch(Operation *op, uint64_t left, uint64_t now, SpaceLimit set_limit, void *data)
+space_watch(Operation *op, const SpaceWatch *watch)
 {
-    MergeScratch *scratch = merge_scratch(op);
+    SpacePace *pace = watch->pace;
     bool resume = space_is_held(op) && person_says_go_on(op);
     Look look = { 0 };
 
-    op->poll_ms = MIN(op->poll_ms, look_every_ms(scratch));
-    if (!resume && clock_mono_us() < scratch->space_due_us)
+    op->poll_ms = MIN(op->poll_ms, look_every_ms(pace));
+    if (!resume && clock_mono_us() < pace->due_us)
         return;
-    if (take_look(op, left, &look))
-        act_on(op, &look, resume, now, set_limit, data);
-    scratch->space_near = !space_is_held(op) && look.room < look.floor + NEAR;
-    op->poll_ms = MIN(op->poll_ms, look_every_ms(scratch));
-    scratch->space_due_us = clock_mono_us() + (int64_t)look_every_ms(scratch) * 1000;
-}
-
-static bool
-limit_job(Operation *op, uint64_t limit, void *unused, GError **error)
-{
-    Hypervisor *hv = op->agent->hv;
-
-    return hv->ops->job_set_bandwidth(hv, op->row.vm_id, op_data(op, "target"), limit, error);
-}
-
-/* An internal commit tells the offset that it has reached, the others bytes. */
-static uint64_t
-left_of(Operation *op, const HvJob *job)
-{
-    const WorkMap *work = merge_scratch(op)->work;
-
-    if (job->type == HV_JOB_COMMIT && work != NULL)
-        return work->total - work_below(work, job->current);
-    return job->end - MIN(job->current, job->end);
-}
-
-void
-space_watch_job(Operation *op, const HvJob *job)
-{
-    space_watch(op, left_of(op, job), job->bandwidth, limit_job, NULL);
+    if (take_look(op, watch, &look))
+        act_on(op, watch, &look, resume);
+    pace->near = !space_is_held(op) && look.room < look.floor + NEAR;
+    op->poll_ms = MIN(op->poll_ms, look_every_ms(pace));
+    pace->due_us = clock_mono_us() + (int64_t)look_every_ms(pace) * 1000;
 }
 
 void
@@ -223,20 +187,4 @@ space_watch_end(Operation *op)
     if (space_is_held(op))
         op_remember(op, "attention", NULL);
     operation_notice(op, NULL);
-}
-
-/* ---- the guest ---- */
-
-void
-space_show_guest(Operation *op, const HvDomain *hv)
-{
-    g_autofree char *text = NULL;
-
-    if (hv->state == VM_PAUSED &&
-        (g_strcmp0(hv->state_detail, "enospc") == 0 || g_strcmp0(hv->state_detail, "eio") == 0))
-        text = g_strdup_printf(
-            "VM '%s' is suspended: one of its writes failed (%s). The merge goes on. When the "
-            "cause is gone (free space on its storage), resume it: virsh resume %s",
-            hv->name, hv->state_detail, hv->name);
-    operation_notice(op, text);
 }

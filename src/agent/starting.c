@@ -79,6 +79,28 @@ pivot_is_open(Agent *agent, AgentVm *entry, bool quiet, GError **error)
     return false;
 }
 
+/* A clone reads what the VM would write, and one that is being removed must not run. */
+static bool
+is_taken(Agent *agent, AgentVm *entry, GError **error)
+{
+    WITH_LOCK(&agent->lock);
+
+    for (guint i = 0; i < entry->operations->len; i++) {
+        const Operation *op = entry->operations->pdata[i];
+        bool removes = op->kind->steps == vm_remove_steps;
+        bool clones = op->kind->steps == clone_steps && op_text(op, "snapshot_id") == NULL;
+        if (operation_ended(op) || (!removes && !clones))
+            continue;
+        error_set(error, ERR_REFUSED, "VM '%s' is being %s; %s",
+                  entry->vm != NULL ? entry->vm->name : entry->id,
+                  removes ? "removed" : "cloned as it is now",
+                  removes ? "it cannot be started any more"
+                          : "nothing is lost: start it when that has ended, or cancel that job");
+        return true;
+    }
+    return false;
+}
+
 /* Merges and snapshots know themselves what the definition must name. */
 static bool
 is_decided_elsewhere(Agent *agent, const AgentVm *entry)
@@ -87,7 +109,7 @@ is_decided_elsewhere(Agent *agent, const AgentVm *entry)
 
     for (guint i = 0; i < entry->operations->len; i++) {
         const Operation *op = entry->operations->pdata[i];
-        if (op->kind->whole_vm || op->kind->steps == merge_steps)
+        if (op->kind->beside == BESIDE_NONE || op->kind->steps == merge_steps)
             return true;
     }
     return false;
@@ -125,6 +147,11 @@ judge(Agent *agent, AgentVm *entry, const char *id, const Asked *asked, GError *
     json_t *disk;
 
     if (!guard_load(id, (const char *const *)asked->sources->pdata, &manifest, &problem)) {
+        if (g_error_matches(problem, ERR, ERR_STORAGE))
+            return error_set(error, ERR_REFUSED,
+                             "VM %s: %s. From which of its volumes it may start is not known; "
+                             "nothing is lost: start it again when its storage answers",
+                             id, problem->message);
         log_vm_warn(id, NULL, "VM %s starts unguarded: %s", id, problem->message);
         return true;
     }
@@ -146,7 +173,8 @@ judge_quietly(Agent *agent, AgentVm *entry, const char *id, const Asked *asked, 
         return judge(agent, NULL, id, asked, error);
     bool lent = g_atomic_int_get(&entry->starting) != 0; /* the start is our own */
     bool quiet = lent || try_lock(&entry->lock, ENTRY_LOCK_MS);
-    bool ok = !pivot_is_open(agent, entry, quiet, error) && judge(agent, entry, id, asked, error);
+    bool ok = !is_taken(agent, entry, error) && !pivot_is_open(agent, entry, quiet, error) &&
+              judge(agent, entry, id, asked, error);
     if (quiet && !lent)
         g_mutex_unlock(&entry->lock);
     return ok;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "api/access.h"
 
+#include "base/log.h"
+
 #include <string.h>
 
 #define EVENT_LOGIN_FAILED 114
@@ -32,6 +34,8 @@ read_basic(const char *value, char **ret_user, char **ret_password)
 void
 access_tell_failed(Api *api, const char *user, const HttpRequest *request, const GError *problem)
 {
+    if (!g_error_matches(problem, ERR, ERR_SIGN_IN) && !g_error_matches(problem, ERR, ERR_LIMITED))
+        log_warn("user '%.64s' could not sign in: %s", user, problem->message);
     if (g_error_matches(problem, ERR, ERR_SIGN_IN)) /* what is limited was told before */
         manager_event(api->manager, EVENT_LOGIN_FAILED, "error", NULL, NULL, NULL, NULL, NULL,
                       "User '%.64s' failed to log in from %s.", user, request->peer);
@@ -56,10 +60,10 @@ by_basic(Api *api, const HttpRequest *request, const char *value, GError **error
 }
 
 static Who *
-by_token(Api *api, const char *token, bool cookie, GError **error)
+by_token(Api *api, const HttpRequest *request, const char *token, bool cookie, GError **error)
 {
     TokenKind kind;
-    g_autoptr(Who) who = people_token(api->people, token, &kind);
+    g_autoptr(Who) who = people_token(api->people, token, request->peer, &kind);
 
     if (who != NULL && (kind == TOKEN_BROWSER) == cookie)
         return g_steal_pointer(&who);
@@ -76,23 +80,30 @@ by_header(Api *api, const HttpRequest *request, const char *value, GError **erro
     const char *rest = space != NULL ? space + strspn(space, " ") : "";
 
     if (length == 6 && g_ascii_strncasecmp(value, "Bearer", 6) == 0)
-        return by_token(api, rest, false, error);
+        return by_token(api, request, rest, false, error);
     if (length == 5 && g_ascii_strncasecmp(value, "Basic", 5) == 0)
         return by_basic(api, request, rest, error);
     error_set(error, ERR_SIGN_IN, "the header Authorization must begin with Bearer or Basic");
     return NULL;
 }
 
-char *
-access_cookie(const HttpRequest *request)
+bool
+access_is_secure(const Api *api, const HttpRequest *request)
 {
+    return api->tls && !request->local;
+}
+
+char *
+access_cookie(const Api *api, const HttpRequest *request)
+{
+    const char *wanted = access_is_secure(api, request) ? COOKIE_HOST "=" : COOKIE "=";
     const char *header = http_header(request, "Cookie");
     g_auto(GStrv) pairs = g_strsplit(header != NULL ? header : "", ";", -1);
 
     for (char **pair = pairs; *pair != NULL; pair++) {
         const char *text = g_strstrip(*pair);
-        if (g_str_has_prefix(text, COOKIE "="))
-            return g_strdup(text + strlen(COOKIE "="));
+        if (g_str_has_prefix(text, wanted))
+            return g_strdup(text + strlen(wanted));
     }
     return NULL;
 }
@@ -106,7 +117,7 @@ by_cookie(Api *api, const HttpRequest *request, const char *token, GError **erro
                   " beside the cookie");
         return NULL;
     }
-    return by_token(api, token, true, error);
+    return by_token(api, request, token, true, error);
 }
 
 static Who *
@@ -121,11 +132,25 @@ by_kernel(Api *api, const HttpRequest *request)
     return who_local(name, api->group_role);
 }
 
+/* Of what is public: so may he be who says nothing of himself. */
+static bool
+is_public(const HttpRequest *request)
+{
+    const char *ids[2] = { NULL, NULL };
+
+    if (!g_str_has_prefix(request->path, API_ROOT "/") || !is_safe(request->method))
+        return false;
+    g_auto(GStrv) segments = path_segments(request->path + strlen(API_ROOT));
+    bool versioned = g_strcmp0(segments[0], "v4") == 0;
+    const Route *route = route_find("GET", segments + (versioned ? 1 : 0), ids);
+    return route != NULL && route->right == RIGHT_PUBLIC;
+}
+
 Who *
 access_who(Api *api, const HttpRequest *request, GError **error)
 {
     const char *header = http_header(request, "Authorization");
-    g_autofree char *cookie = access_cookie(request);
+    g_autofree char *cookie = access_cookie(api, request);
 
     if (header != NULL)
         return by_header(api, request, header, error);
@@ -133,6 +158,8 @@ access_who(Api *api, const HttpRequest *request, GError **error)
         return by_cookie(api, request, cookie, error);
     if (request->local)
         return by_kernel(api, request);
+    if (is_public(request))
+        return who_local("nobody", ROLE_NONE);
     error_set(error, ERR_SIGN_IN, "sign in: this needs a user name and a password, or a token");
     return NULL;
 }
@@ -233,6 +260,11 @@ access_check(Manager *manager, const Who *who, const Route *route, const char *c
 
     if (role_has(role, route->right) && route->right != RIGHT_SIGNED_IN)
         return true;
+    if (route->right == RIGHT_OWN)
+        return people_is(who, ids[0]) ||
+               error_set(error, ERR_FORBIDDEN,
+                         "%s may not do this: it is for the user's own, or an administrator",
+                         who->name);
     for (size_t i = 0; i < G_N_ELEMENTS(owned); i++) {
         if (!g_str_has_prefix(route->path, owned[i].path))
             continue;

@@ -22,10 +22,14 @@ typedef struct {
     const char *tls_cert; /* PEM files, both or none; none = made in state_dir */
     const char *tls_key;
     const char *tls_ca; /* PEM file that clients get as the authority of tls_cert; "" = none */
+    const char *names;  /* that the one in state_dir is for, with commas; "" = this machine's */
     const char *state_dir;
-    const char *socket;     /* path; "" = none */
-    const char *group;      /* may use the socket besides root; unknown = root alone */
-    const char *group_role; /* what the group may do; "" = administrator */
+    const char *socket;      /* path; "" = none */
+    const char *group;       /* may use the socket besides root; unknown = root alone */
+    const char *group_role;  /* what the group may do; "" = administrator */
+    const char *password;    /* whose passwords are: "own", "pam"; NULL, "" = own */
+    const char *pam_service; /* "" = livemerge */
+    const char *pam_dir;     /* where its file is; NULL = where the system has them */
 } ApiOptions;
 
 typedef struct ApiServer ApiServer;

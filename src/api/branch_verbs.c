@@ -76,9 +76,12 @@ go_back(Call *call, Reply *reply, BranchVerb verb, const Vm *vm, const char *sna
     g_autoptr(GPtrArray) disks = NULL;
     bool memory = false;
 
-    if (g_str_equal(active, snapshot_id)) /* oVirt: 400, not what the table has */
-        return error_set(error, ERR_INVALID,
-                         "the active snapshot of VM '%s' is what it stands on already", vm->name);
+    if (g_str_equal(active, snapshot_id)) {
+        VerbContext asked = { .active = true };
+        return manager_allowed(
+            call->manager, verb == BRANCH_PREVIEW ? VERB_SNAPSHOT_PREVIEW : VERB_SNAPSHOT_RESTORE,
+            vm, &asked, error);
+    }
     if (snapshot == NULL)
         return error_set(error, ERR_NOT_FOUND, "VM '%s' has no snapshot '%.40s'", vm->name,
                          snapshot_id);
@@ -87,11 +90,6 @@ go_back(Call *call, Reply *reply, BranchVerb verb, const Vm *vm, const char *sna
         !read_disks(call, vm, snapshot, &disks, error))
         return false;
     memory = memory && snapshot->memory != NULL; /* as oVirt: what is not there is not missed */
-    if (memory && verb == BRANCH_RESTORE)
-        return error_set(error, ERR_INVALID,
-                         "restore_memory: memory belongs to a preview; preview snapshot '%s' with "
-                         "it, and start the VM",
-                         snapshot->name);
     const BranchDeed what = { .vm_id = vm->id,
                               .snapshot_id = snapshot->id,
                               .disks = disks != NULL ? (const char *const *)disks->pdata : NULL,

@@ -19,12 +19,12 @@ typedef struct Cache Cache;
 Cache *cache_new(Manager *manager);
 void cache_free(Cache *cache);
 
-/* The state of the world before an answer is made; cache_put() wants it. */
-typedef struct {
-    int64_t manager;
-    int store;
-} CacheMark;
-CacheMark cache_mark(Cache *cache);
-/* NULL = not there. */
-GBytes *cache_get(Cache *cache, const char *key);
-void cache_put(Cache *cache, const char *key, CacheMark mark, GBytes *answer);
+/* An answer that somebody makes. */
+typedef struct CacheTurn CacheTurn;
+
+/* The answer: kept, or made meanwhile by somebody who began when the world was as it is now: when
+ * something changes that many ask for, one makes it, and the others wait for him. NULL: the caller
+ * makes it, from what he looks at from now on, and tells by cache_end(). */
+GBytes *cache_begin(Cache *cache, const char *key, CacheTurn **ret_turn);
+/* answer: NULL = it is none to be given to others. */
+void cache_end(Cache *cache, CacheTurn *take_turn, GBytes *answer);

@@ -9,9 +9,6 @@
 
 #include <string.h>
 
-#define AWAIT_S 60 /* what a client would rather poll for */
-#define AWAIT_SLICE_MS 500
-
 const char *
 call_query(const Call *call, const char *name)
 {
@@ -103,19 +100,19 @@ read_again(const Call *call, Reply *reply, GError **error)
 }
 
 bool
-reply_await(const Call *call, Reply *reply, bool is_delete, GError **error)
+reply_when_ended(const Call *call, Reply *reply, const char *method, GError **error)
 {
-    int64_t until = g_get_monotonic_time() + AWAIT_S * G_TIME_SPAN_SECOND;
     bool done = false;
 
-    while (!done && g_get_monotonic_time() < until && g_atomic_int_get(call->stopping) == 0)
-        if (!manager_job_await(call->manager, reply->job_id, AWAIT_SLICE_MS, &done, error))
-            return false;
+    if (!manager_job_await(call->manager, reply->job_id, 0, &done, error))
+        return false;
+    if (reply->told)
+        return true;
     if (done)
         return read_again(call, reply, error);
-    if (json_object_get(reply->body, "status") != NULL)
+    if (json_text(reply->body, "href") == NULL) /* an action, not an object with a status */
         json_object_set_new(reply->body, "status", json_string("in_progress"));
-    if (!is_delete) /* clients take anything but 200 for a failure of a DELETE */
+    if (g_str_equal(method, "POST")) /* of others clients take anything but 200 for a failure */
         reply->status = 202;
     return true;
 }

@@ -15,11 +15,12 @@ query_flag(const Call *call, const char *name)
 
 /* What the VM writes is none, unless it is asked for. */
 static void
-add_all(json_t *list, const Vm *vm, const Disk *disk, bool include_active)
+add_all(const Call *call, json_t *list, const Vm *vm, const Disk *disk, bool include_active)
 {
     for (guint i = 0; i < disk->volumes->len; i++)
         if (include_active || i + 1 < disk->volumes->len)
-            json_array_append_new(list, disk_snapshot_document(vm, disk, i));
+            json_array_append_new(
+                list, disk_locked_by_jobs(call, vm, disk_snapshot_document(vm, disk, i)));
 }
 
 static bool
@@ -48,7 +49,7 @@ get_disk_snapshots(Call *call, Reply *reply, GError **error)
     if (!each_disk(vms, call->id, &vm, &disk))
         return error_set(error, ERR_NOT_FOUND, "there is no disk '%s'", call->id);
     list = json_array();
-    add_all(list, vm, disk, query_flag(call, "include_active"));
+    add_all(call, list, vm, disk, query_flag(call, "include_active"));
     reply->body = doc_list("disk_snapshot", list);
     return true;
 }
@@ -67,7 +68,7 @@ get_disk_snapshot(Call *call, Reply *reply, GError **error)
     if (index < 0)
         return error_set(error, ERR_NOT_FOUND, "disk '%s' has no image '%s'", call->id,
                          call->sub_id);
-    reply->body = disk_snapshot_document(vm, disk, (guint)index);
+    reply->body = disk_locked_by_jobs(call, vm, disk_snapshot_document(vm, disk, (guint)index));
     return true;
 }
 
@@ -91,7 +92,8 @@ get_domain_disk_snapshots(Call *call, Reply *reply, GError **error)
                 g_autofree char *id = storage_domain_id(disk->volumes->pdata[v]);
                 bool active = v + 1 == disk->volumes->len;
                 if (g_str_equal(id, call->id) && (!active || query_flag(call, "include_active")))
-                    json_array_append_new(list, disk_snapshot_document(vm, disk, v));
+                    json_array_append_new(
+                        list, disk_locked_by_jobs(call, vm, disk_snapshot_document(vm, disk, v)));
             }
         }
     }

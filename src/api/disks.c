@@ -31,6 +31,12 @@ storage_domain_id(const Volume *volume)
 {
     g_autofree char *directory = g_path_get_dirname(volume->path);
 
+    return storage_domain_id_of(directory);
+}
+
+char *
+storage_domain_id_of(const char *directory)
+{
     return derived_id("storage-domain", directory);
 }
 
@@ -253,6 +259,15 @@ disk_snapshot_document(const Vm *vm, const Disk *disk, guint index)
 
 /* ---- handlers ---- */
 
+json_t *
+disk_locked_by_jobs(const Call *call, const Vm *vm, json_t *doc)
+{
+    if (g_strcmp0(json_text(doc, "status"), "ok") == 0 &&
+        manager_disks_locked(call->manager, vm->id))
+        doc_text(doc, "status", "locked");
+    return doc;
+}
+
 bool
 get_disks(Call *call, Reply *reply, GError **error)
 {
@@ -262,7 +277,8 @@ get_disks(Call *call, Reply *reply, GError **error)
     for (guint i = 0; i < vms->len; i++) {
         const Vm *vm = vms->pdata[i];
         for (guint j = 0; j < vm->disks->len; j++)
-            json_array_append_new(list, disk_document(vm, vm->disks->pdata[j]));
+            json_array_append_new(
+                list, disk_locked_by_jobs(call, vm, disk_document(vm, vm->disks->pdata[j])));
     }
     return reply_list(call, reply, "disk", list, error);
 }
@@ -277,7 +293,7 @@ get_disk(Call *call, Reply *reply, GError **error)
         for (guint j = 0; j < vm->disks->len; j++) {
             const Disk *disk = vm->disks->pdata[j];
             if (g_str_equal(disk->id, call->id)) {
-                reply->body = disk_document(vm, disk);
+                reply->body = disk_locked_by_jobs(call, vm, disk_document(vm, disk));
                 return true;
             }
         }

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 
 #include <stdarg.h>
+#include <string.h>
 
 static json_t *href_json(const char *format, va_list args) G_GNUC_PRINTF(1, 0);
 
@@ -75,6 +76,19 @@ doc_ref(json_t *doc, const char *key, const char *id, const char *format, ...)
     json_object_set_new(doc, key,
                         json_pack("{s:s, s:o}", "id", id, "href", href_json(format, args)));
     va_end(args);
+}
+
+void
+doc_user(json_t *doc, const char *key, const char *name)
+{
+    bool is_ours = g_str_has_suffix(name, "@internal");
+    g_autofree char *id =
+        is_ours ? g_strndup(name, strlen(name) - strlen("@internal")) : g_strdup(name);
+
+    if (is_ours)
+        doc_ref(doc, key, id, "/users/%s", id);
+    else
+        json_object_set_new(doc, key, json_pack("{s:s}", "id", id));
 }
 
 void

@@ -12,8 +12,6 @@
 #define SCOPE "ovirt-app-api"
 /* Ours, beside it: a token for a program that keeps it for weeks. */
 #define SCOPE_PROGRAM "livemerge-program"
-#define GIVE_COOKIE COOKIE "=%s; Path=/; HttpOnly; SameSite=Strict%s"
-#define TAKE_COOKIE COOKIE "=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0%s"
 
 static void
 put_json(HttpResponse *response, int status, json_t *take)
@@ -72,7 +70,8 @@ put_token(Api *api, const HttpRequest *request, const Who *who, const char *scop
     g_autoptr(GError) problem = NULL;
     TokenKind kind = strstr(scope, SCOPE_PROGRAM) != NULL ? TOKEN_PROGRAM : TOKEN_API;
     int64_t expires = 0;
-    g_autofree char *token = people_token_new(api->people, who, kind, &expires, &problem);
+    g_autofree char *token =
+        people_token_new(api->people, who, kind, request->peer, &expires, &problem);
 
     if (token == NULL) {
         log_warn("a token for %s could not be made: %s", who->name, problem->message);
@@ -125,7 +124,10 @@ post_token(Api *api, const HttpRequest *request, HttpResponse *response)
     access_tell_failed(api, user, request, problem);
     access_challenge(request, problem, response);
     bool limited = g_error_matches(problem, ERR, ERR_LIMITED);
-    put_sso_error(response, limited ? 429 : 400, true, "access_denied", problem->message);
+    put_sso_error(response, limited ? 429 : 400, true,
+                  limited || g_error_matches(problem, ERR, ERR_SIGN_IN) ? "access_denied"
+                                                                        : "server_error",
+                  problem->message);
 }
 
 /* A token that is none any more is as good as revoked. */
@@ -162,10 +164,11 @@ put_problem(const HttpRequest *request, const GError *problem, HttpResponse *res
 }
 
 static json_t *
-session_document(const Who *who)
+session_document(const Api *api, const Who *who)
 {
-    json_t *doc = json_pack("{s:s, s:s?, s:s}", "user", who->name, "name", who->user, "role",
-                            role_word(who->role));
+    json_t *doc =
+        json_pack("{s:s, s:s?, s:s, s:s}", "user", who->name, "name", who->user, "role",
+                  role_word(who->role), "passwords", people_use_pam(api->people) ? "pam" : "own");
     json_t *roles = json_array();
     GHashTableIter all;
     void *id, *role;
@@ -204,10 +207,27 @@ read_session(const HttpRequest *request, char **ret_user, char **ret_password, G
     return g_steal_pointer(&body);
 }
 
-static const char *
-secure(const Api *api, const HttpRequest *request)
+/* token "" takes it away */
+static void
+put_cookie(const Api *api, const HttpRequest *request, const char *token, HttpResponse *response)
 {
-    return api->tls && !request->local ? "; Secure" : "";
+    bool secure = access_is_secure(api, request);
+    g_autofree char *cookie = g_strdup_printf(
+        "%s=%s; Path=/; HttpOnly; SameSite=Strict%s%s", secure ? COOKIE_HOST : COOKIE, token,
+        *token == '\0' ? "; Max-Age=0" : "", secure ? "; Secure" : "");
+
+    http_response_header(response, "Set-Cookie", cookie);
+}
+
+/* Who signs in again in the same browser leaves no session behind of which he knows nothing. */
+static void
+end_former(Api *api, const HttpRequest *request)
+{
+    g_autofree char *token = access_cookie(api, request);
+    g_autofree char *name = token != NULL ? people_token_revoke(api->people, token, NULL) : NULL;
+
+    if (name != NULL)
+        tell(api, EVENT_LOGOUT, name, request);
 }
 
 static void
@@ -225,15 +245,16 @@ post_session(Api *api, const HttpRequest *request, HttpResponse *response)
             access_tell_failed(api, user, request, problem);
     }
     if (who != NULL)
-        token = people_token_new(api->people, who, TOKEN_BROWSER, &expires, &problem);
+        token =
+            people_token_new(api->people, who, TOKEN_BROWSER, request->peer, &expires, &problem);
     if (token == NULL) {
         put_problem(request, problem, response);
         return;
     }
+    end_former(api, request);
     tell(api, EVENT_LOGIN, who->name, request);
-    g_autofree char *cookie = g_strdup_printf(GIVE_COOKIE, token, secure(api, request));
-    http_response_header(response, "Set-Cookie", cookie);
-    put_json(response, 200, session_document(who));
+    put_cookie(api, request, token, response);
+    put_json(response, 200, session_document(api, who));
 }
 
 static void
@@ -243,7 +264,7 @@ get_session(Api *api, const HttpRequest *request, HttpResponse *response)
     g_autoptr(Who) who = access_who(api, request, &problem);
 
     if (who != NULL)
-        put_json(response, 200, session_document(who));
+        put_json(response, 200, session_document(api, who));
     else
         put_problem(request, problem, response);
 }
@@ -252,7 +273,7 @@ static void
 delete_session(Api *api, const HttpRequest *request, HttpResponse *response)
 {
     g_autoptr(GError) problem = NULL;
-    g_autofree char *token = access_cookie(request);
+    g_autofree char *token = access_cookie(api, request);
     g_autofree char *name = NULL;
 
     if (token != NULL && http_header(request, PAGE_HEADER) == NULL)
@@ -265,8 +286,7 @@ delete_session(Api *api, const HttpRequest *request, HttpResponse *response)
     }
     if (name != NULL)
         tell(api, EVENT_LOGOUT, name, request);
-    g_autofree char *cookie = g_strdup_printf(TAKE_COOKIE, secure(api, request));
-    http_response_header(response, "Set-Cookie", cookie);
+    put_cookie(api, request, "", response);
     put_json(response, 200, json_object());
 }
 

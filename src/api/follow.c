@@ -66,14 +66,20 @@ api_read(const Call *from, const char *path, const char **ret_root, json_t **ret
 }
 
 bool
-get_nothing(Call *call, Reply *reply, GError **error)
+call_parent(const Call *call, GError **error)
 {
     const char *end = strrchr(call->path, '/');
     g_autofree char *parent = g_strndup(call->path, end != NULL ? (gsize)(end - call->path) : 0);
     g_autoptr(json_t) doc = NULL;
     const char *root;
 
-    if (!api_read(call, parent, &root, &doc, error))
+    return api_read(call, parent, &root, &doc, error);
+}
+
+bool
+get_nothing(Call *call, Reply *reply, GError **error)
+{
+    if (!call_parent(call, error))
         return false;
     reply->body = json_object();
     return true;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
  * Hosts, and what oVirt's clients expect around VMs and we have one of: cluster, data center,
- * template. A storage domain is a directory in which volumes of VMs lie.
+ * template.
  */
 #include "api/routes.h"
 
@@ -15,6 +15,44 @@ host_status(const HostInfo *host)
     return host->connected ? "up" : "non_operational";
 }
 
+/* "1.2.3" in oVirt's parts */
+static json_t *
+version_parts(const char *text)
+{
+    g_auto(GStrv) parts = g_strsplit(text, ".", 3);
+    static const char *const names[] = { "major", "minor", "build" };
+    json_t *doc = json_object();
+
+    doc_text(doc, "full_version", text);
+    for (size_t i = 0; parts[i] != NULL && i < G_N_ELEMENTS(names); i++)
+        doc_number(doc, names[i], g_ascii_strtoull(parts[i], NULL, 10));
+    doc_number(doc, "revision", 0);
+    return doc;
+}
+
+/* What its agent has told. */
+static void
+put_facts(json_t *doc, const json_t *facts)
+{
+    const json_t *host = json_object_get(facts, "host");
+    const char *version = json_text(facts, "version"), *libvirt = json_text(host, "libvirt");
+
+    if (version != NULL)
+        json_object_set_new(doc, "version", version_parts(version));
+    if (libvirt != NULL)
+        json_object_set_new(doc, "libvirt_version", version_parts(libvirt));
+    if (json_number(host, "memory") <= 0)
+        return;
+    json_object_set(doc, "memory", json_object_get(host, "memory"));
+    json_t *cpu =
+        json_pack("{s:I, s:{s:I, s:I, s:I}}", "speed", (json_int_t)json_number(host, "mhz"),
+                  "topology", "sockets", (json_int_t)json_number(host, "sockets"), "cores",
+                  (json_int_t)json_number(host, "cores"), "threads",
+                  (json_int_t)json_number(host, "threads"));
+    doc_text(cpu, "name", json_text(host, "cpu"));
+    json_object_set_new(doc, "cpu", cpu);
+}
+
 json_t *
 host_document(const HostInfo *host, unsigned vms, unsigned running)
 {
@@ -26,6 +64,7 @@ host_document(const HostInfo *host, unsigned vms, unsigned running)
     doc_text(doc, "status", host_status(host));
     doc_text(doc, "status_detail", host->problem);
     doc_text(doc, "type", "rhel");
+    put_facts(doc, host->facts);
     json_object_set_new(
         doc, "summary",
         json_pack("{s:i, s:i, s:i}", "active", (int)running, "migrating", 0, "total", (int)vms));
@@ -76,6 +115,8 @@ data_center_document(void)
     doc_text(doc, "status", "up");
     doc_text(doc, "storage_format", "v5");
     json_object_set_new(doc, "version", version_document());
+    json_object_set_new(doc, "supported_versions",
+                        json_pack("{s:[o]}", "version", version_document()));
     return doc;
 }
 
@@ -92,37 +133,6 @@ template_document(void)
     doc_text(doc, "status", "ok");
     json_object_set_new(doc, "version", json_pack("{s:i}", "version_number", 1));
     doc_ref(doc, "cluster", cluster, "/clusters/%s", cluster);
-    return doc;
-}
-
-static json_t *
-storage_domain_document(const Volume *volume, bool in_data_center)
-{
-    static const char *const links[] = {
-        "disks", "vms",    "disksnapshots",      "diskprofiles", "templates",
-        "files", "images", "storageconnections", "permissions"
-    };
-    g_autofree char *directory = g_path_get_dirname(volume->path);
-    g_autofree char *id = storage_domain_id(volume);
-    g_autofree char *center = data_center_id();
-    json_t *doc = in_data_center ? doc_new(id, "/datacenters/%s/storagedomains/%s", center, id)
-                                 : doc_new(id, "/storagedomains/%s", id);
-
-    doc_text(doc, "name", directory);
-    for (size_t i = 0; i < G_N_ELEMENTS(links); i++)
-        doc_link(doc, links[i], "/storagedomains/%s/%s", id, links[i]);
-    if (in_data_center)
-        doc_text(doc, "status", "active");
-    doc_text(doc, "type", "data");
-    doc_flag(doc, "master", false);
-    doc_text(doc, "external_status", "ok");
-    doc_text(doc, "storage_format", "v5");
-    json_object_set_new(doc, "storage",
-                        json_pack("{s:s, s:s}", "type", "localfs", "path", directory));
-    json_t *centers = doc_new(center, "/datacenters/%s", center);
-    if (in_data_center)
-        doc_ref(doc, "data_center", center, "/datacenters/%s", center);
-    json_object_set_new(doc, "data_centers", json_pack("{s:[o]}", "data_center", centers));
     return doc;
 }
 
@@ -148,8 +158,10 @@ get_hosts(Call *call, Reply *reply, GError **error)
 {
     g_autoptr(GPtrArray) hosts = manager_hosts(call->manager);
     g_autoptr(GPtrArray) vms = manager_vms(call->manager);
-    json_t *list = json_array();
 
+    if (call->id != NULL && !call_parent(call, error)) /* those of a cluster: there is one */
+        return false;
+    json_t *list = json_array();
     for (guint i = 0; i < hosts->len; i++)
         json_array_append_new(list, counted_host(hosts->pdata[i], vms));
     return reply_list(call, reply, "host", list, error);
@@ -175,6 +187,10 @@ get_host(Call *call, Reply *reply, GError **error)
 static bool
 reply_single(Call *call, Reply *reply, const char *key, json_t *take_doc, GError **error)
 {
+    if (call->id != NULL && !call_parent(call, error)) {
+        json_decref(take_doc);
+        return false;
+    }
     return reply_list(call, reply, key, json_pack("[o]", take_doc), error);
 }
 
@@ -219,37 +235,10 @@ get_template(Call *call, Reply *reply, GError **error)
     return reply_if_id(call, reply, "template", template_document(), error);
 }
 
-static void
-add_domain(json_t *list, GHashTable *seen, const Volume *volume, bool in_data_center)
-{
-    char *id = storage_domain_id(volume);
-
-    if (g_hash_table_add(seen, id)) /* owns id either way */
-        json_array_append_new(list, storage_domain_document(volume, in_data_center));
-}
-
-static json_t *
-domain_list(Manager *manager, bool in_data_center)
-{
-    g_autoptr(GPtrArray) vms = manager_vms(manager);
-    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    json_t *list = json_array();
-
-    for (guint i = 0; i < vms->len; i++) {
-        const Vm *vm = vms->pdata[i];
-        for (guint j = 0; j < vm->disks->len; j++) {
-            const Disk *disk = vm->disks->pdata[j];
-            for (guint k = 0; k < disk->volumes->len; k++)
-                add_domain(list, seen, disk->volumes->pdata[k], in_data_center);
-        }
-    }
-    return list;
-}
-
 bool
 get_datacenters(Call *call, Reply *reply, GError **error)
 {
-    g_autoptr(json_t) domains = domain_list(call->manager, true);
+    g_autoptr(json_t) domains = storage_domain_list(call->manager, true);
     json_t *doc = data_center_document(), *names = json_array(), *domain;
     size_t i;
 
@@ -260,56 +249,4 @@ get_datacenters(Call *call, Reply *reply, GError **error)
         return false;
     json_object_del(json_array_get(json_object_get(reply->body, "data_center"), 0), "~storage");
     return true;
-}
-
-static bool
-find_domain(Call *call, const char *id, bool in_data_center, Reply *reply, GError **error)
-{
-    g_autoptr(json_t) list = domain_list(call->manager, in_data_center);
-    json_t *doc;
-    size_t i;
-
-    json_array_foreach (list, i, doc) {
-        if (g_strcmp0(json_text(doc, "id"), id) == 0) {
-            reply->body = json_incref(doc);
-            return true;
-        }
-    }
-    return error_set(error, ERR_NOT_FOUND, "there is no storage domain '%s'", id);
-}
-
-bool
-get_storagedomains(Call *call, Reply *reply, GError **error)
-{
-    return reply_list(call, reply, "storage_domain", domain_list(call->manager, false), error);
-}
-
-bool
-get_storagedomain(Call *call, Reply *reply, GError **error)
-{
-    return find_domain(call, call->id, false, reply, error);
-}
-
-static bool
-check_data_center(const Call *call, GError **error)
-{
-    g_autofree char *center = data_center_id();
-
-    return g_str_equal(center, call->id) ||
-           error_set(error, ERR_NOT_FOUND, "there is no data center '%s'", call->id);
-}
-
-bool
-get_datacenter_storagedomains(Call *call, Reply *reply, GError **error)
-{
-    if (!check_data_center(call, error))
-        return false;
-    reply->body = doc_list("storage_domain", domain_list(call->manager, true));
-    return true;
-}
-
-bool
-get_datacenter_storagedomain(Call *call, Reply *reply, GError **error)
-{
-    return check_data_center(call, error) && find_domain(call, call->sub_id, true, reply, error);
 }

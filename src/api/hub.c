@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "api/hub.h"
 
-#include "api/document.h"
+#include "api/tell.h"
 #include "base/clock.h"
 #include "base/log.h"
 
@@ -16,12 +16,14 @@
 typedef struct {
     Tell kind;
     int64_t event; /* its id; 0 = it is none */
+    char *vm;      /* the id of whose it is; NULL = of none */
     size_t size;
     char text[];
 } Message;
 
 struct Hub {
     Manager *manager;
+    People *people;
     void (*wake)(void *);
     void *wake_data;
     GThread *thread;
@@ -37,6 +39,7 @@ struct Hub {
 
 typedef struct {
     Hub *hub;
+    Who *who;
     unsigned tell;
     int64_t after;     /* events up to here were told, or are in own */
     uint64_t position; /* number of the message that is told next */
@@ -48,73 +51,25 @@ typedef struct {
     int64_t said_us;
 } Stream;
 
-bool
-tell_from_text(const char *text, unsigned *ret_tell, GError **error)
-{
-    static const char *const words[] = { "event", "job", "vm", NULL };
-    g_auto(GStrv) parts = g_strsplit(text != NULL ? text : "event,job,vm", ",", -1);
-
-    *ret_tell = 0;
-    for (char **part = parts; *part != NULL; part++) {
-        unsigned i = 0;
-        while (words[i] != NULL && !g_str_equal(words[i], g_strstrip(*part)))
-            i++;
-        if (words[i] == NULL)
-            return error_set(error, ERR_INVALID,
-                             "parameter 'types': '%.40s' is none of event, job, vm", *part);
-        *ret_tell |= 1u << i;
-    }
-    return true;
-}
-
 /* ---- messages ---- */
 
 static void
-put_json(GString *into, const char *name, const json_t *doc)
+message_free(Message *message)
 {
-    autolibc char *text = json_dumps(doc, JSON_COMPACT);
-
-    g_string_append_printf(into, "event: %s\ndata: %s\n\n", name, text != NULL ? text : "{}");
+    if (message != NULL)
+        g_free(message->vm);
+    g_free(message);
 }
 
 static void
-put_event(GString *into, const EventRow *row)
-{
-    g_autoptr(json_t) doc = event_document(row);
-
-    g_string_append_printf(into, "id: %" G_GINT64_FORMAT "\n", row->id);
-    put_json(into, "event", doc);
-}
-
-static void
-put_job(GString *into, const json_t *job)
-{
-    g_autoptr(json_t) doc = job_document(job);
-
-    put_json(into, "job", doc);
-}
-
-static void
-put_vm(GString *into, Manager *manager, const char *id)
-{
-    g_autoptr(Vm) vm = manager_vm(manager, id, NULL);
-    g_autoptr(json_t) doc = doc_new(id, "/vms/%s", id);
-
-    doc_text(doc, "name", vm != NULL ? vm->name : NULL);
-    doc_text(doc, "status", vm != NULL ? vm_state_word(vm->state) : NULL);
-    doc_flag(doc, "gone", vm == NULL);
-    put_json(into, "vm", doc);
-}
-
-static void
-add(Hub *hub, Tell kind, int64_t event, GString *text)
+add(Hub *hub, Tell kind, int64_t event, const char *vm, GString *text)
 {
     Message *message = g_malloc(sizeof *message + text->len);
     WITH_LOCK(&hub->lock);
 
-    *message = (Message){ .kind = kind, .event = event, .size = text->len };
+    *message = (Message){ .kind = kind, .event = event, .vm = g_strdup(vm), .size = text->len };
     memcpy(message->text, text->str, text->len);
-    g_free(hub->ring[hub->next % RING]);
+    message_free(hub->ring[hub->next % RING]);
     hub->ring[hub->next % RING] = message;
     hub->next++;
     hub->last_event = MAX(hub->last_event, event);
@@ -144,8 +99,8 @@ tell_events(Hub *hub)
                  error->message);
     for (guint i = 0; rows != NULL && i < rows->len; i++) {
         const EventRow *row = rows->pdata[i];
-        put_event(text, row);
-        add(hub, TELL_EVENTS, row->id, text);
+        tell_event(text, row);
+        add(hub, TELL_EVENTS, row->id, row->vm_id, text);
     }
 }
 
@@ -160,12 +115,12 @@ tell_news(Hub *hub, const News *news)
         g_autoptr(json_t) job = manager_job(hub->manager, news->jobs->pdata[i], NULL);
         if (job == NULL) /* only if the manager stops, or dropped a very old one */
             continue;
-        put_job(text, job);
-        add(hub, TELL_JOBS, 0, text);
+        tell_job(text, job);
+        add(hub, TELL_JOBS, 0, json_text(job, "vm_id"), text);
     }
     for (guint i = 0; i < news->vms->len; i++) {
-        put_vm(text, hub->manager, news->vms->pdata[i]);
-        add(hub, TELL_VMS, 0, text);
+        tell_vm(text, hub->manager, news->vms->pdata[i]);
+        add(hub, TELL_VMS, 0, news->vms->pdata[i], text);
     }
 }
 
@@ -173,9 +128,22 @@ tell_news(Hub *hub, const News *news)
  */
 typedef struct {
     Stream *stream;
+    Who *who; /* a copy */
     int64_t after;
     bool jobs;
 } Wish;
+
+static void
+wish_clear(void *wish)
+{
+    who_free(((Wish *)wish)->who);
+}
+
+static bool
+may_see(const Who *who, const char *vm)
+{
+    return who_role_on(who, vm) >= ROLE_VIEWER;
+}
 
 static GArray *
 wishes_of(Hub *hub)
@@ -183,24 +151,27 @@ wishes_of(Hub *hub)
     GArray *wishes = g_array_new(FALSE, FALSE, sizeof(Wish));
     WITH_LOCK(&hub->lock);
 
+    g_array_set_clear_func(wishes, wish_clear);
     for (guint i = 0; i < hub->streams->len; i++) {
         Stream *stream = hub->streams->pdata[i];
-        Wish wish = { stream, stream->after, stream->wants_jobs };
-        if ((stream->wants_past || stream->wants_jobs) && stream->own->len == 0)
-            g_array_append_val(wishes, wish);
+        if ((!stream->wants_past && !stream->wants_jobs) || stream->own->len > 0)
+            continue;
+        Wish wish = { stream, who_copy(stream->who), stream->after, stream->wants_jobs };
+        g_array_append_val(wishes, wish);
     }
     return wishes;
 }
 
 static void
-put_open_jobs(GString *text, Manager *manager)
+put_open_jobs(GString *text, Manager *manager, const Who *who)
 {
     g_autoptr(json_t) jobs = manager_jobs(manager, true, NULL);
     size_t i;
     json_t *job;
 
     json_array_foreach (jobs, i, job)
-        put_job(text, job);
+        if (may_see(who, json_text(job, "vm_id")))
+            tell_job(text, job);
 }
 
 static void
@@ -212,10 +183,11 @@ fulfil(Hub *hub, const Wish *wish)
     int64_t after = wish->after;
 
     if (wish->jobs)
-        put_open_jobs(text, hub->manager);
+        put_open_jobs(text, hub->manager, wish->who);
     for (guint i = 0; rows != NULL && i < rows->len; i++) {
         const EventRow *row = rows->pdata[i];
-        put_event(text, row);
+        if (may_see(wish->who, row->vm_id))
+            tell_event(text, row);
         after = row->id;
     }
     WITH_LOCK(&hub->lock);
@@ -241,7 +213,7 @@ static void
 forget_all_locked(Hub *hub)
 {
     for (unsigned i = 0; i < RING; i++)
-        g_clear_pointer(&hub->ring[i], g_free);
+        g_clear_pointer(&hub->ring[i], message_free);
 }
 
 /* False if the hub ends. */
@@ -318,7 +290,8 @@ static bool
 is_for(const Stream *stream, const Message *message)
 {
     return (stream->tell & message->kind) != 0 &&
-           (message->event == 0 || message->event > stream->after);
+           (message->event == 0 || message->event > stream->after) &&
+           may_see(stream->who, message->vm);
 }
 
 /* False: it was too slow. */
@@ -344,6 +317,19 @@ take_ring(Stream *stream, char *buf, size_t max, size_t *used)
     return true;
 }
 
+/* Is he still one who may follow? What he may see changes with his roles. */
+static bool
+look_again(Stream *stream)
+{
+    Who *now = people_again(stream->hub->people, stream->who);
+
+    if (now == NULL)
+        return false;
+    who_free(stream->who);
+    stream->who = now;
+    return true;
+}
+
 static ssize_t
 stream_feed(void *data, char *buf, size_t max)
 {
@@ -352,7 +338,7 @@ stream_feed(void *data, char *buf, size_t max)
     WITH_LOCK(&stream->hub->lock);
     int64_t now = g_get_monotonic_time();
 
-    if (stream->hub->ending)
+    if (stream->hub->ending || !look_again(stream))
         return -1;
     size_t used = take_own(stream, buf, max);
     bool in_order = stream->own->len == 0 && !stream->wants_past && !stream->wants_jobs;
@@ -376,6 +362,7 @@ stream_free(void *data)
     g_ptr_array_remove_fast(stream->hub->streams, stream);
     g_mutex_unlock(&stream->hub->lock);
     g_string_free(stream->own, TRUE);
+    who_free(stream->who);
     g_free(stream);
 }
 
@@ -396,7 +383,8 @@ begin_to_follow_locked(Hub *hub)
 }
 
 bool
-hub_answer(Hub *hub, unsigned tell, int64_t from, HttpResponse *response, GError **error)
+hub_answer(Hub *hub, const Who *who, unsigned tell, int64_t from, HttpResponse *response,
+           GError **error)
 {
     WITH_LOCK(&hub->lock);
 
@@ -410,6 +398,7 @@ hub_answer(Hub *hub, unsigned tell, int64_t from, HttpResponse *response, GError
         begin_to_follow_locked(hub);
     Stream *stream = g_new0(Stream, 1);
     *stream = (Stream){ .hub = hub,
+                        .who = who_copy(who),
                         .tell = tell,
                         .after = from >= 0 ? MIN(from, hub->last_event) : hub->last_event,
                         .position = hub->next,
@@ -432,13 +421,14 @@ hub_answer(Hub *hub, unsigned tell, int64_t from, HttpResponse *response, GError
 /* ---- begin and end ---- */
 
 Hub *
-hub_new(Manager *manager, void (*wake)(void *), void *wake_data)
+hub_new(Manager *manager, People *people, void (*wake)(void *), void *wake_data)
 {
     Hub *hub = g_new0(Hub, 1);
 
     g_mutex_init(&hub->lock);
     g_cond_init(&hub->more);
     hub->manager = manager;
+    hub->people = people;
     hub->wake = wake;
     hub->wake_data = wake_data;
     hub->streams = g_ptr_array_new();

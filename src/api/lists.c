@@ -3,6 +3,7 @@
  * Collections that clients read and that hold nothing here, and those that are a part of another
  * one: the VMs of a host, the disks of a storage domain.
  */
+#include "api/media.h"
 #include "api/routes.h"
 
 #include <string.h>
@@ -104,24 +105,26 @@ get_vm_statistic(Call *call, Reply *reply, GError **error)
 
 /* The members of the whole collection of which this is so; the parent must be there. */
 static bool
-reply_part(Call *call, Reply *reply, const char *path, const char *key,
-           bool (*belongs)(const json_t *doc, const char *id), GError **error)
+find_part(const Call *call, const char *path, const char *key,
+          bool (*belongs)(const json_t *doc, const char *id), json_t **ret_part, GError **error)
 {
     const char *end = strrchr(call->path, '/'), *root;
     g_autofree char *parent = g_strndup(call->path, (gsize)(end - call->path));
     g_autoptr(json_t) there = NULL;
     g_autoptr(json_t) all = NULL;
-    json_t *part, *doc;
+    json_t *doc;
     size_t i;
 
     if (!api_read(call, parent, &root, &there, error) || !api_read(call, path, &root, &all, error))
         return false;
-    part = json_array();
+    *ret_part = json_array();
+    /* what lies there and is nobody's: it is the doctor who looks for that */
+    if (flag_from_text(g_hash_table_lookup(call->query, "unregistered"), false))
+        json_object_clear(all);
     json_array_foreach (json_object_get(all, key), i, doc) {
         if (belongs(doc, call->id))
-            json_array_append(part, doc);
+            json_array_append(*ret_part, doc);
     }
-    reply->body = doc_list(key, part);
     return true;
 }
 
@@ -148,13 +151,19 @@ lies_in(const json_t *disk, const char *domain_id)
 bool
 get_host_vms(Call *call, Reply *reply, GError **error)
 {
-    return reply_part(call, reply, "/vms", "vm", runs_on, error);
+    json_t *part = NULL;
+
+    return find_part(call, "/vms", "vm", runs_on, &part, error) &&
+           reply_list(call, reply, "vm", part, error);
 }
 
 bool
 get_domain_disks(Call *call, Reply *reply, GError **error)
 {
-    return reply_part(call, reply, "/disks", "disk", lies_in, error);
+    json_t *part = NULL;
+
+    return find_part(call, "/disks", "disk", lies_in, &part, error) &&
+           reply_list(call, reply, "disk", part, error);
 }
 
 /* The VMs of the disks there. */
@@ -166,12 +175,10 @@ get_domain_vms(Call *call, Reply *reply, GError **error)
     json_t *list, *disk;
     size_t i;
 
-    if (!get_domain_disks(call, reply, error))
+    if (!find_part(call, "/disks", "disk", lies_in, &disks, error))
         return false;
-    disks = reply->body;
-    reply->body = NULL;
     list = json_array();
-    json_array_foreach (json_object_get(disks, "disk"), i, disk) {
+    json_array_foreach (disks, i, disk) {
         const json_t *vm = json_array_get(json_object_get(json_object_get(disk, "vms"), "vm"), 0);
         const char *id = json_text(vm, "id"), *root;
         json_t *doc;

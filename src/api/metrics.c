@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "api/metrics.h"
 
+#include "api/certificate.h"
 #include "base/clock.h"
 
 #include <string.h>
@@ -17,6 +18,7 @@ static const MeterKind requests[] = {
 
 static const MeterKind process[] = {
     { "livemerge_build_info", "gauge", "1, with the version.", NULL },
+    { "livemerge_tls_certificate_end_timestamp_seconds", "gauge", "When the TLS certificate ends that new connections get.", NULL },
     { "process_cpu_seconds_total", "counter", "Processor time of the manager.", NULL },
     { "process_resident_memory_bytes", "gauge", "Memory of the manager.", NULL },
     { "process_start_time_seconds", "gauge", "When the manager started.", NULL },
@@ -86,22 +88,33 @@ measure_process(Meter *now)
     meter_add(now, "process_start_time_seconds", (double)clock_wall_ms() / 1000 - age, NULL);
 }
 
+static void
+measure_certificate(Meter *now, Certificate *certificate)
+{
+    g_auto(CertificateView) view = { 0 };
+
+    if (certificate != NULL && certificate_view(certificate, &view, NULL))
+        meter_add(now, "livemerge_tls_certificate_end_timestamp_seconds",
+                  (double)view.served.ends / 1000, NULL);
+}
+
 static bool
-write_all(Manager *manager, Meter *meter, GString *text, GError **error)
+write_all(const Api *api, GString *text, GError **error)
 {
     g_autoptr(Meter) now = meter_new(process);
 
     meter_add(now, "livemerge_build_info", 1, "version", LIVEMERGE_VERSION, NULL);
+    measure_certificate(now, api->certificate);
     measure_process(now);
-    if (!manager_measure(manager, text, error))
+    if (!manager_measure(api->manager, text, error))
         return false;
-    meter_write(meter, text);
+    meter_write(api->meter, text);
     meter_write(now, text);
     return true;
 }
 
 void
-metrics_answer(Manager *manager, Meter *meter, const HttpRequest *request, HttpResponse *response)
+metrics_answer(const Api *api, const HttpRequest *request, HttpResponse *response)
 {
     g_autoptr(GString) text = g_string_new(NULL);
     g_autoptr(GError) problem = NULL;
@@ -111,7 +124,7 @@ metrics_answer(Manager *manager, Meter *meter, const HttpRequest *request, HttpR
         response->status = 405;
         http_response_header(response, "Allow", "GET, HEAD");
         g_string_append_printf(text, "%s is not possible on " METRICS_PATH "\n", request->method);
-    } else if (!write_all(manager, meter, text, &problem)) {
+    } else if (!write_all(api, text, &problem)) {
         response->status = error_http_status(problem);
         g_string_printf(text, "%s\n", problem->message);
     }

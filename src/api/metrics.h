@@ -14,5 +14,4 @@
 Meter *metrics_new(void);
 void metrics_count(Meter *meter, const HttpRequest *request, const HttpResponse *response,
                    int64_t began_us);
-void metrics_answer(Manager *manager, Meter *meter, const HttpRequest *request,
-                    HttpResponse *response);
+void metrics_answer(const Api *api, const HttpRequest *request, HttpResponse *response);

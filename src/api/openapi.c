@@ -77,15 +77,30 @@ type_schema(const char *type)
     return strchr(type, '|') != NULL ? words(type) : simple_type(type);
 }
 
+const SchemaRow *
+schema_find(const char *name)
+{
+    const SchemaRow *const tables[] = { api_answers, api_sent };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(tables); i++)
+        for (const SchemaRow *row = tables[i]; row->member != NULL; row++)
+            if (g_strcmp0(row->schema, name) == 0)
+                return row;
+    return NULL;
+}
+
 static void
 add_member(json_t *schema, const SchemaRow *row)
 {
     bool needed = g_str_has_suffix(row->member, "!");
     g_autofree char *name = g_strndup(row->member, strlen(row->member) - (needed ? 1 : 0));
-    json_t *member = type_schema(row->type);
+    json_t *properties = json_object_get(schema, "properties");
 
+    if (json_object_get(properties, name) != NULL)
+        return; /* it has said so before */
+    json_t *member = type_schema(row->type);
     doc_text(member, "description", row->text);
-    json_object_set_new(json_object_get(schema, "properties"), name, member);
+    json_object_set_new(properties, name, member);
     if (!needed)
         return;
     if (json_object_get(schema, "required") == NULL)
@@ -93,25 +108,47 @@ add_member(json_t *schema, const SchemaRow *row)
     json_array_append_new(json_object_get(schema, "required"), json_string(name));
 }
 
+static void
+add_members_of(json_t *schema, const SchemaRow *first)
+{
+    add_member(schema, first);
+    for (const SchemaRow *row = first + 1; row->member != NULL && row->schema == NULL; row++)
+        add_member(schema, row);
+}
+
+/* From the first row of a schema to its last. */
+static json_t *
+schema_of(const SchemaRow *first)
+{
+    json_t *schema = json_pack("{s:s, s:{}}", "type", "object", "properties");
+
+    for (const SchemaRow *row = first; row->member != NULL && (row == first || row->schema == NULL);
+         row++) {
+        if (g_str_equal(row->member, "..."))
+            add_members_of(schema, schema_find(row->type));
+        else
+            add_member(schema, row);
+    }
+    return schema;
+}
+
 static json_t *
 all_schemas(void)
 {
-    json_t *schemas = json_object(), *schema = NULL;
+    const SchemaRow *const tables[] = { api_answers, api_sent };
+    json_t *schemas = json_object();
 
-    for (const SchemaRow *row = api_schemas; row->member != NULL; row++) {
-        if (row->schema != NULL) {
-            schema = json_pack("{s:s, s:{}}", "type", "object", "properties");
-            json_object_set_new(schemas, row->schema, schema);
-        }
-        add_member(schema, row);
-    }
+    for (size_t i = 0; i < G_N_ELEMENTS(tables); i++)
+        for (const SchemaRow *row = tables[i]; row->member != NULL; row++)
+            if (row->schema != NULL)
+                json_object_set_new(schemas, row->schema, schema_of(row));
     return schemas;
 }
 
 /* ---- one route ---- */
 
-static const Note *
-note_of(const Route *route)
+const Note *
+note_of_route(const Route *route)
 {
     for (const Note *note = api_notes; note->method != NULL; note++)
         if (g_str_equal(note->method, route->method) && g_str_equal(note->path, route->path))
@@ -288,7 +325,7 @@ all_paths(void)
     json_t *paths = json_object();
 
     for (const Route *route = api_routes; route->method != NULL; route++) {
-        const Note *note = note_of(route);
+        const Note *note = note_of_route(route);
         json_t *parameters = json_array();
         g_autofree char *path = named_path(route->path, parameters);
         g_autofree char *method = g_ascii_strdown(route->method, -1);

@@ -8,7 +8,7 @@
  */
 #pragma once
 
-#include "api/document.h"
+#include "api/routes.h"
 
 /* What is to be said of a route; each has one, found by method and path. */
 typedef struct {
@@ -21,7 +21,8 @@ typedef struct {
     const char *example; /* of what is sent, JSON */
     int status;          /* 0 = 200 */
 } Note;
-extern const Note api_notes[]; /* ends with a row of NULLs */
+extern const Note api_notes[];                 /* ends with a row of NULLs */
+const Note *note_of_route(const Route *route); /* NULL = nobody has written one */
 
 typedef struct {
     const char *name;
@@ -34,14 +35,16 @@ extern const Parameter api_parameters[]; /* ends with a NULL name */
 /* A member of a document. The first row of a schema has its name, the others NULL. */
 typedef struct {
     const char *schema;
-    const char *member; /* with a "!" at the end: always there */
+    const char *member; /* with a "!" at the end: always there; "...": those of the schema that
+                           the type names, but for what this one has said of itself */
     /* text, uuid, time, integer, number, flag, uri, object, any; a|b|c: one of these words; NAME: a
      * schema; [T]: an array of T; {K:T}: a collection, an object with one member K, an array of T
      */
     const char *type;
     const char *text; /* NULL = the name says it */
 } SchemaRow;
-extern const SchemaRow api_schemas[]; /* ends with a row of NULLs */
+extern const SchemaRow api_answers[], api_sent[]; /* end with a row of NULLs */
+const SchemaRow *schema_find(const char *name);   /* its first row; NULL = there is none */
 
 /* The ids that stand in examples, by the kind of path segment before them. */
 #define EXAMPLE_VM "5d2a3b6e-0001-4000-8000-000000000001"
@@ -52,3 +55,5 @@ extern const SchemaRow api_schemas[]; /* ends with a row of NULLs */
 json_t *openapi_document(void);
 /* The same as text, as it is served and kept in docs/openapi.json. */
 char *openapi_text(void);
+/* docs/routes.md (listing.c) */
+char *routes_document(void);

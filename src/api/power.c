@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * Actions on a VM's power.
+ * Actions on a VM's power, and on its guest's file systems.
  */
 #include "api/media.h"
 #include "api/routes.h"
@@ -45,16 +45,24 @@ act(Call *call, Reply *reply, Verb verb, GError **error)
     if (vm == NULL)
         return false;
     call->in_body = true;
-    if (!check_common(call->body, error) ||
-        (verb == VERB_VM_START && (!body_flag(call->body, "pause", &what.paused, error) ||
-                                   !refuse_extras(call->body, error))))
+    if (!check_common(call->body, error) || !body_flag(call->body, "pause", &what.paused, error) ||
+        (verb == VERB_VM_START && !refuse_extras(call->body, error)))
         return false;
+    what.paused = what.paused && verb == VERB_VM_START;
     what.vm_id = vm->id;
     job_id = manager_vm_power(call->manager, &what, error);
     if (job_id == NULL)
         return false;
     reply_job(reply, job_id);
     return true;
+}
+
+/* Who asks for these needs to know when it is so. */
+static bool
+act_and_wait(Call *call, Reply *reply, Verb verb, GError **error)
+{
+    reply->waits = true;
+    return act(call, reply, verb, error);
 }
 
 bool
@@ -91,4 +99,16 @@ bool
 post_vm_suspend(Call *call, Reply *reply, GError **error)
 {
     return act(call, reply, VERB_VM_SUSPEND, error);
+}
+
+bool
+post_vm_freeze(Call *call, Reply *reply, GError **error)
+{
+    return act_and_wait(call, reply, VERB_VM_FREEZE, error);
+}
+
+bool
+post_vm_thaw(Call *call, Reply *reply, GError **error)
+{
+    return act_and_wait(call, reply, VERB_VM_THAW, error);
 }

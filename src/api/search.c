@@ -35,7 +35,8 @@ static const struct { const char *kind, *field, *path; } fields[] = {
     { "event", "correlation_id", "correlation_id" }, { "event", "vm", "vm.name" },
     { "event", "vm.name", "vm.name" }, { "event", "vms.name", "vm.name" }, { "event", "event_vm", "vm.name" },
     { "event", "vm.id", "vm.id" }, { "event", "user", "user.name" }, { "event", "user.name", "user.name" },
-    { "event", "origin", "origin" }, { "event", "custom_id", "custom_id" },
+    { "event", "host", "host.name" }, { "event", "host.name", "host.name" },
+    { "event", "cluster", "cluster.name" }, { "event", "origin", "origin" }, { "event", "custom_id", "custom_id" },
     { "host", "name", "name" }, { "host", "id", "id" }, { "host", "status", "status" }, { "host", "type", "type" },
     { "host", "address", "address" }, { "host", "cluster", "cluster.name" }, { "host", "datacenter", "=Default" },
     { "host", "comment", "comment" }, { "host", "tag", "" },
@@ -58,6 +59,7 @@ static const struct { const char *kind, *field, *path; } fields[] = {
     { "none", "status", "" }, { "none", "type", "" }, { "none", "datacenter", "" }, { "none", "cluster", "" },
     { "none", "vm.name", "" },
     { "user", "name", "name" }, { "user", "usrname", "user_name" }, { "user", "role", "role" },
+    { "session", "id", "id" }, { "session", "kind", "kind" }, { "session", "address", "address" },
 };
 /* clang-format on */
 

@@ -2,6 +2,8 @@
 #include "api/api.h"
 
 #include "api/access.h"
+#include "api/audit.h"
+#include "api/certificate.h"
 #include "api/doors.h"
 #include "api/metrics.h"
 #include "api/routes.h"
@@ -9,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "page/page.h"
+#include "people/pam.h"
 
 #include <arpa/inet.h>
 #include <grp.h>
@@ -20,7 +23,6 @@
 
 struct ApiServer {
     Api api;
-    Meter *meter;      /* of requests */
     HttpServer *tcp;   /* NULL = none */
     HttpServer *local; /* NULL = none */
     bool has_group;
@@ -100,6 +102,12 @@ api_options_check(const ApiOptions *options, GError **error)
                          "[manager] group_role: '%s' is none of administrator, operator, viewer, "
                          "none",
                          options->group_role);
+    if (given(options->password) && !g_str_equal(options->password, "own") &&
+        !g_str_equal(options->password, "pam"))
+        return error_set(error, ERR_INVALID, "[people] password: '%s' is neither own nor pam",
+                         options->password);
+    if (g_strcmp0(options->password, "pam") == 0 && !pam_is_there())
+        return pam_refuse(error);
     if (given(options->tls_ca) && !given(options->tls_cert))
         return error_set(error, ERR_INVALID,
                          "[manager] tls_ca names the authority of tls_cert, which is not set");
@@ -166,7 +174,7 @@ answer_known(ApiServer *server, const Who *who, const HttpRequest *request, Http
     else if (!role_has(who->role, RIGHT_READ))
         say_forbidden(response, "[/metrics tells of all VMs: it needs the role viewer]");
     else
-        metrics_answer(server->api.manager, server->meter, request, response);
+        metrics_answer(&server->api, request, response);
 }
 
 static void
@@ -190,56 +198,42 @@ answer(const HttpRequest *request, HttpResponse *response, void *data)
             access_challenge(request, problem, response);
         }
     }
-    metrics_count(server->meter, request, response, began);
+    if (response->is_time == NULL) /* else it is counted when it is answered */
+        metrics_count(server->api.meter, request, response, began);
 }
 
 /* ---- start and stop ---- */
 
 static bool
-load_pem(const ApiOptions *options, char **ret_cert, char **ret_key, char **ret_ca, GError **error)
-{
-    bool own = !given(options->tls_cert);
-    g_autofree char *cert_file =
-        own ? g_build_filename(options->state_dir, "cert.pem", NULL) : g_strdup(options->tls_cert);
-    g_autofree char *key_file =
-        own ? g_build_filename(options->state_dir, "key.pem", NULL) : g_strdup(options->tls_key);
-    g_autofree char *ca_file = g_build_filename(options->state_dir, "ca.pem", NULL);
-    g_autoptr(GError) problem = NULL;
-
-    if (own && !http_make_certificate(options->state_dir, error))
-        return false;
-    if (!g_file_get_contents(cert_file, ret_cert, NULL, &problem) ||
-        !g_file_get_contents(key_file, ret_key, NULL, &problem) ||
-        (given(options->tls_ca) && !g_file_get_contents(options->tls_ca, ret_ca, NULL, &problem)))
-        return error_set(error, ERR_STORAGE, "the TLS certificate: %s", problem->message);
-    if (own) /* if it was removed, clients have their copy, or not */
-        g_file_get_contents(ca_file, ret_ca, NULL, NULL);
-    return true;
-}
-
-static bool
 start_tcp(ApiServer *server, const ApiOptions *options, GError **error)
 {
-    g_autofree char *cert = NULL, *key = NULL, *host = NULL;
+    g_autofree char *host = NULL;
     int64_t port;
 
     if (!given(options->listen))
         return true;
-    if (!split_address(options->listen, &host, &port, error) ||
-        (options->tls && !load_pem(options, &cert, &key, &server->api.ca, error)))
+    if (!split_address(options->listen, &host, &port, error))
         return false;
     /* "localhost" may mean more to the resolver than we have checked */
     const char *numeric = g_str_equal(host, "localhost") ? "127.0.0.1" : host;
     bool v6 = strchr(numeric, ':') != NULL;
+    Certificate *tls = NULL;
+    if (options->tls &&
+        (tls = certificate_new(server->api.manager, options, numeric, error)) == NULL)
+        return false;
+    server->api.certificate = tls;
+    server->api.ca = tls != NULL ? g_strdup(certificate_ca(tls)) : NULL;
     g_autofree char *address = g_strdup_printf(v6 ? "[%s]:%d" : "%s:%d", numeric, (int)port);
     HttpServerOptions http = { .address = address,
-                               .tls_cert = cert,
-                               .tls_key = key,
+                               .tls_cert = tls != NULL ? certificate_pem(tls) : NULL,
+                               .tls_key = tls != NULL ? certificate_key(tls) : NULL,
                                .max_connections = CONNECTIONS,
                                .refuse = api_refuse };
     g_atomic_pointer_set(&server->tcp, http_server_start(&http, answer, server, error));
     if (server->tcp == NULL)
         return false;
+    if (tls != NULL)
+        certificate_watch(tls, server->tcp);
     g_free(server->where);
     server->where =
         g_strdup_printf(v6 ? "%s://[%s]:%u" : "%s://%s:%u", options->tls ? "https" : "http",
@@ -296,6 +290,18 @@ wake_streams(void *data)
     }
 }
 
+static People *
+open_people(Manager *manager, const ApiOptions *options, GError **error)
+{
+    const char *service = given(options->pam_service) ? options->pam_service : "livemerge";
+    const PeopleOptions people = {
+        .pam_service = g_strcmp0(options->password, "pam") == 0 ? service : NULL,
+        .pam_dir = options->pam_dir,
+    };
+
+    return people_open(manager_store(manager), &people, error);
+}
+
 ApiServer *
 api_server_start(Manager *manager, const ApiOptions *options, GError **error)
 {
@@ -307,13 +313,14 @@ api_server_start(Manager *manager, const ApiOptions *options, GError **error)
     server = g_new0(ApiServer, 1);
     server->api.manager = manager;
     server->api.cache = cache_new(manager);
-    server->api.hub = hub_new(manager, wake_streams, server);
+    server->api.people = open_people(manager, options, error);
+    server->api.hub = hub_new(manager, server->api.people, wake_streams, server);
+    server->api.audit = audit_new();
     server->api.tls = options->tls;
     server->api.group_role = ROLE_ADMINISTRATOR;
     if (given(options->group_role))
         role_from_word(options->group_role, &server->api.group_role);
-    server->api.people = people_open(manager_store(manager), error);
-    server->meter = metrics_new();
+    server->api.meter = metrics_new();
     server->where = g_strdup("");
     if (server->api.people == NULL || !start_tcp(server, options, error) ||
         !start_local(server, options, error)) {
@@ -342,14 +349,17 @@ api_server_stop(ApiServer *server)
         return;
     g_atomic_int_set(&server->api.stopping, 1);
     hub_end(server->api.hub);
+    certificate_end(server->api.certificate);
     if (server->tcp != NULL)
         http_server_stop(server->tcp);
     if (server->local != NULL)
         http_server_stop(server->local);
+    certificate_free(server->api.certificate);
     hub_free(server->api.hub);
     people_close(server->api.people);
+    audit_free(server->api.audit);
     cache_free(server->api.cache);
-    meter_free(server->meter);
+    meter_free(server->api.meter);
     g_free(server->api.ca);
     g_free(server->where);
     g_free(server);

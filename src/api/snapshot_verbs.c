@@ -11,7 +11,6 @@
 #include <string.h>
 
 #define RENAME_WAIT_MS 3000
-#define WAIT_SLICE_MS 200
 
 /* ---- taking one ---- */
 
@@ -149,28 +148,6 @@ post_snapshots(Call *call, Reply *reply, GError **error)
 
 /* ---- renaming ---- */
 
-/* False with the job's error if it failed. One that still runs is fine. */
-static bool
-wait_for_job(const Call *call, const char *job_id, unsigned budget_ms, GError **error)
-{
-    g_autoptr(json_t) job = manager_job(call->manager, job_id, error);
-
-    for (unsigned ms = 0; job != NULL && ms < budget_ms && json_number(job, "end_time") == 0 &&
-                          g_atomic_int_get(call->stopping) == 0;
-         ms += WAIT_SLICE_MS) {
-        json_t *next = manager_job_wait(call->manager, job_id, json_number(job, "rev"), 0,
-                                        WAIT_SLICE_MS, error);
-        json_decref(job);
-        job = next;
-    }
-    if (job == NULL)
-        return false;
-    const char *why = json_text(job, "error");
-    if (g_strcmp0(json_text(job, "status"), "failed") == 0)
-        return error_set(error, ERR_REFUSED, "%s", why != NULL ? why : "the renaming failed");
-    return true;
-}
-
 bool
 put_snapshot(Call *call, Reply *reply, GError **error)
 {
@@ -191,11 +168,14 @@ put_snapshot(Call *call, Reply *reply, GError **error)
         return false;
     g_autofree char *job_id = manager_snapshot_rename(
         call->manager, loaded.vm->id, call->sub_id, name, call->correlation_id, call->user, error);
-    if (job_id == NULL || !wait_for_job(call, job_id, RENAME_WAIT_MS, error))
+    if (job_id == NULL)
         return false;
     reply->body = snapshot_document(loaded.vm, loaded.vm->snapshots->pdata[i], false);
     doc_text(reply->body, "description", name);
     doc_ref(reply->body, "job", job_id, "/jobs/%s", job_id);
+    reply->job_id = g_steal_pointer(&job_id);
+    reply->waits = reply->told = true;
+    reply->wait_ms = RENAME_WAIT_MS;
     return true;
 }
 

@@ -353,7 +353,7 @@ get_snapshot_disks(Call *call, Reply *reply, GError **error)
     for (guint d = 0; d < snapshot->disks->len; d++) {
         json_t *doc = snapshot_disk_document(loaded.vm, snapshot, snapshot->disks->pdata[d]);
         if (doc != NULL)
-            json_array_append_new(list, doc);
+            json_array_append_new(list, disk_locked_by_jobs(call, loaded.vm, doc));
     }
     reply->body = doc_list("disk", list);
     return true;

@@ -2,13 +2,14 @@
  *
  * Users, for administrators. A user's id is the name, without the profile.
  */
-#include "api/routes.h"
+#include "api/audit.h"
 
 #include "api/media.h"
 
 static json_t *
-user_document(Manager *manager, const Person *person)
+user_document(const Call *call, const Person *person)
 {
+    Manager *manager = call->manager;
     g_autofree char *full = g_strconcat(person->name, "@" PEOPLE_PROFILE, NULL);
     json_t *doc = doc_new(person->name, "/users/%s", person->name);
     json_t *roles = json_array();
@@ -19,8 +20,10 @@ user_document(Manager *manager, const Person *person)
     doc_text(doc, "user_name", full);
     doc_text(doc, "principal", person->name);
     doc_text(doc, "role", role_word(person->role));
-    doc_flag(doc, "has_password", person->has_password);
+    if (!people_use_pam(call->people)) /* else we do not know */
+        doc_flag(doc, "has_password", person->has_password);
     doc_number(doc, "tokens", person->tokens);
+    doc_link(doc, "sessions", "/users/%s/sessions", person->name);
     doc_time(doc, "created", person->created);
     doc_time(doc, "changed", person->changed);
     g_hash_table_iter_init(&all, person->vms);
@@ -43,7 +46,7 @@ reply_user(Call *call, Reply *reply, const char *name, GError **error)
 
     if (person == NULL)
         return false;
-    reply->body = user_document(call->manager, person);
+    reply->body = user_document(call, person);
     return true;
 }
 
@@ -54,7 +57,7 @@ get_users(Call *call, Reply *reply, GError **error)
     json_t *list = json_array();
 
     for (guint i = 0; i < people->len; i++)
-        json_array_append_new(list, user_document(call->manager, people->pdata[i]));
+        json_array_append_new(list, user_document(call, people->pdata[i]));
     return reply_list(call, reply, "user", list, error);
 }
 
@@ -96,6 +99,8 @@ post_users(Call *call, Reply *reply, GError **error)
         return error_set(error, ERR_INVALID, "user_name is missing");
     if (!people_add(call->people, wanted, role, password, error))
         return false;
+    audit_changed(call, NULL, NULL, "User '%s' was added with the role %s", wanted,
+                  role_word(role));
     reply->status = 201;
     return reply_user(call, reply, wanted, error);
 }
@@ -119,7 +124,12 @@ set_vm_role(Call *call, const json_t *row, GError **error)
     g_autoptr(Vm) vm = manager_vm(call->manager, id, role == ROLE_NONE ? NULL : error);
     if (vm == NULL && role != ROLE_NONE) /* but one that is gone may be taken away */
         return false;
-    return people_set_role(call->people, call->id, vm != NULL ? vm->id : id, role, error);
+    if (!people_set_role(call->people, call->id, vm != NULL ? vm->id : id, role, error))
+        return false;
+    audit_changed(call, vm != NULL ? vm->id : NULL, NULL,
+                  "The role of user '%s' for VM '%s' is %s now", call->id,
+                  vm != NULL ? vm->name : id, role_word(role));
+    return true;
 }
 
 static bool
@@ -151,16 +161,64 @@ put_user(Call *call, Reply *reply, GError **error)
     if (!body_text(call->body, "password", &password, error) ||
         !read_role(call->body, &role, &given, error))
         return false;
-    if ((password != NULL && !people_set_password(call->people, call->id, password, error)) ||
-        (given && !people_set_role(call->people, call->id, NULL, role, error)) ||
-        !set_vm_roles(call, error))
+    if (password != NULL) {
+        if (!people_set_password(call->people, call->id, password, error))
+            return false;
+        audit_changed(call, NULL, NULL, "The password of user '%s' was changed", call->id);
+    }
+    if (given) {
+        if (!people_set_role(call->people, call->id, NULL, role, error))
+            return false;
+        audit_changed(call, NULL, NULL, "The role of user '%s' is %s now", call->id,
+                      role_word(role));
+    }
+    if (!set_vm_roles(call, error))
         return false;
     return reply_user(call, reply, call->id, error);
+}
+
+/* The members first: who may do it is found out by the same answer. */
+bool
+post_user_password(Call *call, Reply *reply, GError **error)
+{
+    g_autoptr(Person) person = people_find(call->people, call->id, error);
+    g_autofree char *old = NULL, *password = NULL;
+    g_autoptr(GError) problem = NULL;
+
+    if (person == NULL)
+        return false;
+    call->in_body = true;
+    if (!body_text(call->body, "old_password", &old, error) ||
+        !body_text(call->body, "password", &password, error))
+        return false;
+    if (old == NULL || password == NULL)
+        return error_set(error, ERR_INVALID, "old_password and password are needed");
+    if (!people_is(call->who, call->id))
+        return error_set(error, ERR_FORBIDDEN,
+                         "%s may not do this: it is for '%s' alone; an administrator sets a new "
+                         "password without the old one: livemerge user passwd %s",
+                         call->user, person->name, person->name);
+    if (!people_change_password(call->people, call->who, old, password, call->peer, &problem)) {
+        if (g_error_matches(problem, ERR, ERR_FORBIDDEN))
+            audit_failed(call,
+                         "User '%s' failed to change the own password from %s: the old one "
+                         "was wrong",
+                         call->user, call->peer);
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return false;
+    }
+    audit_changed(call, NULL, NULL, "The password of user '%s' was changed by the user, from %s",
+                  person->name, call->peer);
+    reply->body = json_pack("{s:s}", "status", "complete");
+    return true;
 }
 
 bool
 delete_user(Call *call, Reply *reply, GError **error)
 {
+    if (!people_remove(call->people, call->id, error))
+        return false;
+    audit_changed(call, NULL, NULL, "User '%s' was removed", call->id);
     reply->body = json_pack("{s:s}", "status", "complete");
-    return people_remove(call->people, call->id, error);
+    return true;
 }

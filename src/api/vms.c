@@ -27,10 +27,14 @@ put_configuration(json_t *doc, const Vm *vm)
                         json_pack("{s:s, s:{s:i, s:i, s:i}}", "architecture", "x86_64", "topology",
                                   "sockets", (int)MAX(vm->vcpus, 1), "cores", 1, "threads", 1));
     doc_number(doc, "memory", vm->memory);
+    json_object_set_new(doc, "memory_policy",
+                        json_pack("{s:b, s:I, s:I}", "ballooning", vm->ballooning, "guaranteed",
+                                  (json_int_t)vm->memory, "max", (json_int_t)vm->memory));
     json_object_set_new(
         doc, "os",
         json_pack("{s:s, s:{s:{s:[s]}}}", "type", "other", "boot", "devices", "device", "hd"));
     json_object_set_new(doc, "bios", json_pack("{s:{s:b}}", "boot_menu", "enabled", 0));
+    doc_text(json_object_get(doc, "bios"), "type", vm->firmware);
     json_object_set_new(doc, "high_availability",
                         json_pack("{s:b, s:i}", "enabled", 0, "priority", 1));
     json_object_set_new(doc, "usb", json_pack("{s:b}", "enabled", 0));
@@ -92,9 +96,9 @@ static void
 put_actions(json_t *doc, const char *id)
 {
     static const char *const actions[] = {
-        "start",           "stop",           "shutdown",    "reboot",
-        "reset",           "suspend",        "ticket",      "removesnapshots",
-        "previewsnapshot", "commitsnapshot", "undosnapshot"
+        "start",        "stop",   "shutdown",          "reboot",          "reset",
+        "suspend",      "ticket", "removesnapshots",   "previewsnapshot", "commitsnapshot",
+        "undosnapshot", "clone",  "freezefilesystems", "thawfilesystems"
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(actions); i++)
@@ -109,6 +113,8 @@ vm_document(const Vm *vm, const char *status, const char *host_id)
 
     put_actions(doc, vm->id);
     doc_text(doc, "name", vm->name);
+    doc_text(doc, "description", vm->description);
+    doc_text(doc, "comment", vm->comment);
     put_links(doc, vm->id);
     doc_text(doc, "status", status != NULL ? status : vm_state_word(vm->state));
     doc_text(doc, "status_detail", vm->state_detail);
@@ -116,6 +122,12 @@ vm_document(const Vm *vm, const char *status, const char *host_id)
     if (has_unusable_snapshot(vm))
         doc_flag(doc, "has_illegal_images", true);
     put_chains(doc, vm);
+    doc_time(doc, "creation_time", vm->created);
+    doc_time(doc, "start_time", vm->started);
+    doc_time(doc, "stop_time", vm->stopped);
+    doc_text(doc, "foreign_job", vm->foreign_job);
+    if (vm->frozen != NULL)
+        doc_flag(doc, "frozen", true);
     put_configuration(doc, vm);
     doc_ref(doc, "cluster", cluster, "/clusters/%s", cluster);
     doc_text(json_object_get(doc, "cluster"), "name", "Default");
@@ -124,6 +136,7 @@ vm_document(const Vm *vm, const char *status, const char *host_id)
         doc_text(json_object_get(doc, "host"), "name", vm->host);
     }
     doc_ref(doc, "template", API_NIL_ID, "/templates/" API_NIL_ID);
+    doc_text(json_object_get(doc, "template"), "name", "Blank");
     doc_ref(doc, "original_template", API_NIL_ID, "/templates/" API_NIL_ID);
     return doc;
 }
@@ -257,9 +270,10 @@ put_root_links(json_t *doc)
     static const char *const searched[] = { "vms",       "clusters",       "datacenters",
                                             "disks",     "hosts",          "networks",
                                             "templates", "storagedomains", "instancetypes",
-                                            "vmpools" };
+                                            "vmpools",   "users",          "groups" };
     static const char *const plain[] = { "jobs",         "tags",           "diskprofiles",
-                                         "vnicprofiles", "imagetransfers", "storageconnections" };
+                                         "vnicprofiles", "imagetransfers", "storageconnections",
+                                         "permissions",  "roles",          "domains" };
 
     for (size_t i = 0; i < G_N_ELEMENTS(searched); i++) {
         g_autofree char *rel = g_strconcat(searched[i], "/search", NULL);
@@ -273,6 +287,21 @@ put_root_links(json_t *doc)
         doc_link(doc, plain[i], "/%s", plain[i]);
 }
 
+/* The same as a header, for those who only ask HEAD. */
+static void
+put_link_header(HttpResponse *response, const json_t *doc)
+{
+    g_autoptr(GString) header = g_string_new(NULL);
+    const json_t *links = json_object_get(doc, "link");
+    json_t *link;
+    size_t i;
+
+    json_array_foreach (links, i, link)
+        g_string_append_printf(header, "%s<%s>; rel=\"%s\"", i > 0 ? ", " : "",
+                               json_text(link, "href"), json_text(link, "rel"));
+    http_response_header(response, "Link", header->str);
+}
+
 static json_t *
 count(guint active, guint total)
 {
@@ -280,17 +309,21 @@ count(guint active, guint total)
 }
 
 static json_t *
-summary(Manager *manager)
+summary(const Call *call)
 {
+    Manager *manager = call->manager;
     g_autoptr(GPtrArray) vms = manager_vms(manager);
     g_autoptr(GPtrArray) hosts = manager_hosts(manager);
-    guint running = 0, up = 0;
+    g_autoptr(GPtrArray) people = people_list(call->people);
+    unsigned running = 0, up = 0, active, domains = storage_domain_count(manager, &active);
 
     for (guint i = 0; i < vms->len; i++)
         running += is_running(vms->pdata[i]) ? 1 : 0;
     for (guint i = 0; i < hosts->len; i++)
         up += ((const HostInfo *)hosts->pdata[i])->up ? 1 : 0;
-    return json_pack("{s:o, s:o}", "hosts", count(up, hosts->len), "vms", count(running, vms->len));
+    return json_pack("{s:o, s:o, s:o, s:o}", "hosts", count(up, hosts->len), "storage_domains",
+                     count(active, domains), "users", count(people->len, people->len), "vms",
+                     count(running, vms->len));
 }
 
 /* Clients look at major and minor to know what the engine can do: we speak oVirt 4.5's API. The
@@ -312,8 +345,12 @@ get_api(Call *call, Reply *reply, GError **error)
     doc_ref(json_object_get(doc, "special_objects"), "blank_template", API_NIL_ID,
             "/templates/" API_NIL_ID);
     doc_ref(json_object_get(doc, "special_objects"), "root_tag", API_NIL_ID, "/tags/" API_NIL_ID);
-    json_object_set_new(doc, "summary", summary(call->manager));
+    json_object_set_new(doc, "summary", summary(call));
+    doc_user(doc, "authenticated_user", call->user);
+    doc_user(doc, "effective_user", call->user);
     doc_time(doc, "time", clock_wall_ms());
+    if (reply->http != NULL)
+        put_link_header(reply->http, doc);
     reply->body = doc;
     return true;
 }

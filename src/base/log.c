@@ -27,6 +27,15 @@ priority_of(GLogLevelFlags level)
     return level == G_LOG_LEVEL_INFO ? "6" : "7";
 }
 
+/* What came from outside cannot begin a line of its own, nor speak to a terminal. */
+static void
+one_line(char *text)
+{
+    for (char *p = text; *p != '\0'; p++)
+        if (g_ascii_iscntrl(*p))
+            *p = ' ';
+}
+
 void
 log_write(GLogLevelFlags level, const char *vm, const char *op, const char *format, ...)
 {
@@ -38,6 +47,7 @@ log_write(GLogLevelFlags level, const char *vm, const char *op, const char *form
     va_start(args, format);
     text = g_strdup_vprintf(format, args);
     va_end(args);
+    one_line(text);
 
     if (to_journal) {
         const GLogField fields[] = {

@@ -62,3 +62,12 @@ seconds_text(double seconds)
         return g_strdup_printf("%.0f ms", seconds * 1000);
     return g_strdup_printf("%.1f s", seconds);
 }
+
+void
+text_replace(char **at, const char *text)
+{
+    char *old = *at;
+
+    *at = g_strdup(text); /* it may be the old one */
+    g_free(old);
+}

@@ -18,6 +18,9 @@ void id_seed(uint64_t seed);
  * characters. Slashes and dots are fine: names never become file names. */
 bool name_check(const char *what, const char *name, GError **error);
 
+/* Frees what was there, and puts a copy of text (NULL = nothing) in its place. */
+void text_replace(char **at, const char *text);
+
 /* "12.3 MiB"; the caller frees it */
 char *size_text(uint64_t bytes);
 /* "1.2 s", "35 ms" */

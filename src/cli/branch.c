@@ -10,36 +10,6 @@
 #include "cli/snapshot.h"
 #include "cli/wait.h"
 
-/* The manager answers as soon as the job is stored; following it is ours. */
-static bool
-carry_out(Cli *cli, const char *path, json_t *take_body, const char *done_text, GError **error)
-{
-    g_autoptr(json_t) body = take_body;
-
-    json_object_set_new(body, "async", json_true());
-    g_autoptr(json_t) accepted = remote_send(cli, "POST", path, body, error);
-    if (accepted == NULL)
-        return false;
-    const char *job_id = doc_text(accepted, "job.id");
-    bool json = option_given(cli->options, OPT_JSON);
-    if (!option_waits(cli->options)) {
-        cli_say(cli, "The manager accepted it as job %s.", job_id);
-        if (json)
-            cli_print_json(cli, accepted);
-        else
-            fprintf(cli->io->out, "%s\n", job_id);
-        return true;
-    }
-    g_autoptr(json_t) job = wait_job(cli, job_id, error);
-    if (job == NULL || !job_judge(cli, job, error))
-        return false;
-    if (json)
-        cli_print_json(cli, job);
-    else if (cli->exit_code == EXIT_DONE)
-        fprintf(cli->io->out, "%s\n", done_text);
-    return true;
-}
-
 /* {"disk":[{"id"}]} for the --disk options; NULL = error */
 static json_t *
 disks_body(Cli *cli, const json_t *vm, GError **error)
@@ -69,14 +39,6 @@ ask_first(Cli *cli, const char *format, const json_t *vm, const char *snapshot, 
     g_string_replace(question, "{vm}", name, 0);
     g_string_replace(question, "{snapshot}", other, 0);
     return cli_confirm(cli, question->str, error);
-}
-
-/* Says so before anything is looked up. */
-static bool
-can_ask(Cli *cli, GError **error)
-{
-    return option_given(cli->options, OPT_YES) || cli->io->in_terminal ||
-           cli_confirm(cli, "", error);
 }
 
 static const json_t *
@@ -111,7 +73,7 @@ snapshot_preview(Cli *cli, GError **error)
                                             "Then keep it (livemerge snapshot commit) "
                                             "or go back (livemerge snapshot undo).",
                                             doc_text(vm, "name"), doc_text(chosen, "description"));
-    return carry_out(cli, path, body, text, error);
+    return job_carry_out(cli, "POST", path, body, text, error);
 }
 
 bool
@@ -120,7 +82,7 @@ snapshot_restore(Cli *cli, GError **error)
     g_autoptr(json_t) vm = NULL;
     g_autoptr(json_t) snapshots = NULL;
 
-    if (!can_ask(cli, error) || !snapshot_load(cli, &vm, &snapshots, error))
+    if (!cli_can_ask(cli, error) || !snapshot_load(cli, &vm, &snapshots, error))
         return false;
     g_autoptr(json_t) chosen = resolve_snapshot(vm, snapshots, option_arg(cli->options, 1), error);
     json_t *body = chosen != NULL ? disks_body(cli, vm, error) : NULL;
@@ -133,11 +95,13 @@ snapshot_restore(Cli *cli, GError **error)
         json_decref(body);
         return false;
     }
+    if (option_given(cli->options, OPT_MEMORY))
+        json_object_set_new(body, "restore_memory", json_true());
     g_autofree char *path =
         remote_path("vms/%s/snapshots/%s/restore", doc_text(vm, "id"), doc_text(chosen, "id"));
     g_autofree char *text = g_strdup_printf("VM '%s' is as it was at snapshot '%s'.",
                                             doc_text(vm, "name"), doc_text(chosen, "description"));
-    return carry_out(cli, path, body, text, error);
+    return job_carry_out(cli, "POST", path, body, text, error);
 }
 
 static bool
@@ -146,7 +110,7 @@ end_preview(Cli *cli, const char *verb, const char *question, const char *done, 
     g_autoptr(json_t) vm = NULL;
     g_autoptr(json_t) snapshots = NULL;
 
-    if (!can_ask(cli, error) || !snapshot_load(cli, &vm, &snapshots, error))
+    if (!cli_can_ask(cli, error) || !snapshot_load(cli, &vm, &snapshots, error))
         return false;
     const json_t *tried = previewed(snapshots);
     /* without a preview the manager says so */
@@ -154,7 +118,7 @@ end_preview(Cli *cli, const char *verb, const char *question, const char *done, 
         return false;
     g_autofree char *path = remote_path("vms/%s/%s", doc_text(vm, "id"), verb);
     g_autofree char *text = g_strdup_printf("VM '%s' %s.", doc_text(vm, "name"), done);
-    return carry_out(cli, path, json_object(), text, error);
+    return job_carry_out(cli, "POST", path, json_object(), text, error);
 }
 
 bool

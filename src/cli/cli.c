@@ -74,6 +74,13 @@ cli_confirm(Cli *cli, const char *question, GError **error)
 }
 
 bool
+cli_can_ask(Cli *cli, GError **error)
+{
+    return option_given(cli->options, OPT_YES) || cli->io->in_terminal ||
+           cli_confirm(cli, "", error);
+}
+
+bool
 version_show(Cli *cli, GError **error)
 {
     g_autoptr(json_t) root = remote_get_quick(cli, "", 1000, NULL);

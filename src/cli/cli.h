@@ -69,3 +69,5 @@ char *cli_command(const Cli *cli, const char *format, ...) G_GNUC_PRINTF(2, 3);
 /* Asks; true = yes. Without a terminal and without -y: false with ERR_INVALID that says to use -y;
  * a "no" is ERR_CANCELLED. */
 bool cli_confirm(Cli *cli, const char *question, GError **error);
+/* The same false before anything is looked up. */
+bool cli_can_ask(Cli *cli, GError **error);

@@ -85,6 +85,25 @@ ask_about_vm(const Completion *c, const char *format)
 }
 
 static void
+offer_users(const Completion *c)
+{
+    g_autoptr(json_t) doc = ask(c, "users");
+
+    offer_all(c, "", doc_items(doc, NULL, "user"), "name");
+}
+
+/* Of --user: who asks is known to the manager only, and that would be a call more. */
+static void
+offer_sessions(const Completion *c)
+{
+    const char *name = option_text(c->cli->options, OPT_USER);
+    g_autofree char *path = name != NULL ? remote_path("users/%s/sessions", name) : NULL;
+    g_autoptr(json_t) doc = path != NULL ? ask(c, path) : NULL;
+
+    offer_all(c, "", doc_items(doc, NULL, "session"), "id");
+}
+
+static void
 offer_snapshots(const Completion *c)
 {
     g_autoptr(json_t) doc = ask_about_vm(c, "snapshots");
@@ -145,6 +164,8 @@ offer_value(const Completion *c, int id, const char *prefix)
         offer_disks(c, prefix);
     if (id == OPT_VM)
         offer_vms(c);
+    if (id == OPT_USER && c->command != NULL && g_str_equal(c->command->noun, "session"))
+        offer_users(c);
 }
 
 static void
@@ -157,11 +178,12 @@ offer_argument(const Completion *c)
     case 's':
         offer_snapshots(c);
         break;
-    case 'u': {
-        g_autoptr(json_t) doc = ask(c, "users");
-        offer_all(c, "", doc_items(doc, NULL, "user"), "name");
+    case 'u':
+        offer_users(c);
         break;
-    }
+    case 'i':
+        offer_sessions(c);
+        break;
     case 'r':
         for (Role role = ROLE_NONE; role < ROLE_LAST; role++)
             offer(c, "", role_word(role));

@@ -26,6 +26,10 @@ argument_word(char letter)
         return " NAME";
     case 'u':
         return " USER";
+    case 'U':
+        return " [USER]";
+    case 'i':
+        return " [SESSION]";
     case 'r':
         return " ROLE";
     case 'a':
@@ -70,7 +74,7 @@ append_option(GString *text, OptionId id)
 }
 
 static void
-append_options(GString *text, const char *title, unsigned mask)
+append_options(GString *text, const char *title, uint64_t mask)
 {
     if (mask == 0)
         return;

@@ -81,7 +81,7 @@ option_find_letter(char letter)
 bool
 option_allowed(const Command *command, OptionId id)
 {
-    unsigned allowed = GLOBAL_OPTIONS | (command != NULL ? command->options : 0);
+    uint64_t allowed = GLOBAL_OPTIONS | (command != NULL ? command->options : 0);
 
     return (allowed & OPTION(id)) != 0;
 }
@@ -229,7 +229,7 @@ check_arguments(const Options *options, GError **error)
     size_t wanted = strlen(command->args);
     bool open_end = wanted > 0 && strchr("Sw", command->args[wanted - 1]) != NULL;
 
-    bool optional = g_str_equal(command->args, "V") || g_str_equal(command->args, "d");
+    bool optional = wanted == 1 && strchr("VdUi", *command->args) != NULL;
     size_t needed = optional ? 0 : wanted;
 
     if (g_str_equal(command->args, "w"))

@@ -41,6 +41,11 @@ typedef enum {
     OPT_PAUSED,
     OPT_USER,
     OPT_VM,
+    OPT_SNAPSHOT,
+    OPT_COPY,
+    OPT_STORAGE,
+    OPT_KEEP_DISKS,
+    OPT_OTHERS,
     OPT_LAST,
 } OptionId;
 
@@ -64,17 +69,18 @@ typedef struct {
 
 extern const OptionRow option_rows[OPT_LAST];
 
-#define OPTION(id) (1u << (id))
+#define OPTION(id) (UINT64_C(1) << (id))
 #define GLOBAL_OPTIONS (OPTION(OPT_MEMORY) - 1) /* all rows above OPT_MEMORY */
 
 typedef struct {
     const char *noun;
     const char *verb; /* NULL: the noun is a command itself */
     /* One letter for each argument: v VM, s snapshot, j job, n new name, S one or more snapshots, V
-     * a VM or none, d a directory or none, u user, r role, a address, w any words (none is fine).
+     * a VM or none, d a directory or none, u user, U a user or none, i
+     * a session or none, r role, a address, w any words (none is fine).
      * Drives counting, usage and completion. */
     const char *args;
-    unsigned options; /* besides the global ones */
+    uint64_t options; /* besides the global ones */
     bool (*run)(Cli *cli, GError **error);
     const char *help;   /* one line */
     const char *detail; /* more for --help; NULL */
@@ -125,6 +131,10 @@ bool vm_shutdown(Cli *cli, GError **error);
 bool vm_reboot(Cli *cli, GError **error);
 bool vm_reset(Cli *cli, GError **error);
 bool vm_suspend(Cli *cli, GError **error);
+bool vm_freeze(Cli *cli, GError **error);
+bool vm_thaw(Cli *cli, GError **error);
+bool vm_rename(Cli *cli, GError **error);
+bool vm_describe(Cli *cli, GError **error);
 bool snapshot_create(Cli *cli, GError **error);
 bool snapshot_list(Cli *cli, GError **error);
 bool snapshot_show(Cli *cli, GError **error);
@@ -136,6 +146,8 @@ bool snapshot_undo(Cli *cli, GError **error);
 bool snapshot_restore(Cli *cli, GError **error);
 bool plan_show(Cli *cli, GError **error);
 bool doctor_show(Cli *cli, GError **error);
+bool vm_clone(Cli *cli, GError **error);
+bool vm_remove(Cli *cli, GError **error);
 bool storage_list(Cli *cli, GError **error);
 bool storage_import(Cli *cli, GError **error);
 bool job_list(Cli *cli, GError **error);
@@ -150,6 +162,10 @@ bool user_add(Cli *cli, GError **error);
 bool user_passwd(Cli *cli, GError **error);
 bool user_role(Cli *cli, GError **error);
 bool user_remove(Cli *cli, GError **error);
+bool session_list(Cli *cli, GError **error);
+bool session_end(Cli *cli, GError **error);
+bool certificate_show(Cli *cli, GError **error);
+bool certificate_renew(Cli *cli, GError **error);
 bool login(Cli *cli, GError **error);
 bool logout(Cli *cli, GError **error);
 bool version_show(Cli *cli, GError **error);

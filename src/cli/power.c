@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * livemerge vm start|stop|shutdown|reboot|reset|suspend
+ * livemerge vm start|stop|shutdown|reboot|reset|suspend|freeze|thaw
  */
 #include "cli/cli.h"
 #include "cli/doc.h"
@@ -42,7 +42,7 @@ static bool
 act(Cli *cli, const char *verb, const char *done, GError **error)
 {
     g_autoptr(json_t) vm = resolve_vm(cli, option_arg(cli->options, 0), error);
-    g_autoptr(json_t) body = json_object();
+    g_autoptr(json_t) body = json_pack("{s:b}", "async", 1); /* who waits, waits for the job */
 
     if (vm == NULL)
         return false;
@@ -92,4 +92,16 @@ bool
 vm_suspend(Cli *cli, GError **error)
 {
     return act(cli, "suspend", "is suspended", error);
+}
+
+bool
+vm_freeze(Cli *cli, GError **error)
+{
+    return act(cli, "freezefilesystems", "has frozen its file systems", error);
+}
+
+bool
+vm_thaw(Cli *cli, GError **error)
+{
+    return act(cli, "thawfilesystems", "has thawed its file systems", error);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define API "/ovirt-engine/api"
+#define SESSION "/session"
 #define CALL_TIMEOUT_MS 60000
 
 /* --ca, else what login was given for this address. */
@@ -164,6 +165,15 @@ remote_form(Cli *cli, const char *path, const char *form, GError **error)
     return connect_client(cli, error)
                ? call_with(cli, "POST", path, headers, form, CALL_TIMEOUT_MS, error)
                : NULL;
+}
+
+json_t *
+remote_session(Cli *cli, GError **error)
+{
+    if (!connect_client(cli, error))
+        return NULL;
+    const char *const headers[] = { "Accept: application/json", cli->authorization, NULL };
+    return call_with(cli, "GET", SESSION, headers, NULL, CALL_TIMEOUT_MS, error);
 }
 
 json_t *

@@ -17,6 +17,8 @@ json_t *remote_send(Cli *cli, const char *method, const char *path, const json_t
                     GError **error);
 /* POST of a form to a path from the root, without a token: for signing in and out. */
 json_t *remote_form(Cli *cli, const char *path, const char *form, GError **error);
+/* Who asks: the document of the manager's /session. */
+json_t *remote_session(Cli *cli, GError **error);
 /* For completion: one call that takes at most this long. */
 json_t *remote_get_quick(Cli *cli, const char *path, unsigned timeout_ms, GError **error);
 /* GET while something goes on without us: when the manager does not answer it is tried

@@ -45,7 +45,10 @@ user_list(Cli *cli, GError **error)
         g_autofree char *tokens = g_strdup_printf("%.0f", doc_number(user, "tokens", 0));
         g_autofree char *roles = vm_roles_text(user);
         table_row(table, doc_text(user, "name"), doc_text(user, "role"),
-                  doc_bool(user, "has_password") ? "set" : "none", tokens, roles);
+                  doc_at(user, "has_password") == NULL ? "pam"
+                  : doc_bool(user, "has_password")     ? "set"
+                                                       : "none",
+                  tokens, roles);
     }
     g_autofree char *text = table_text(table, cli->io->out_width);
     fputs(text, cli->io->out);
@@ -78,26 +81,80 @@ check_role(const char *word, GError **error)
                      "'%s' is no role; there are viewer, operator, administrator and none", word);
 }
 
+/* NULL without an error: it is none of the manager's business. */
+static char *
+ask_password_if_ours(Cli *cli, const json_t *me, const char *name, GError **error)
+{
+    return g_str_equal(doc_text(me, "passwords"), "pam") ? NULL
+                                                         : ask_new_password(cli, name, error);
+}
+
 bool
 user_add(Cli *cli, GError **error)
 {
     const char *name = option_arg(cli->options, 0), *role = option_arg(cli->options, 1);
+    g_autoptr(GError) problem = NULL;
 
     if (!check_role(role, error))
         return false;
-    g_autofree char *password = ask_new_password(cli, name, error);
+    g_autoptr(json_t) me = remote_session(cli, error);
+    if (me == NULL)
+        return false;
+    g_autofree char *password = ask_password_if_ours(cli, me, name, &problem);
+    if (problem != NULL) {
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return false;
+    }
+    g_autoptr(json_t) body =
+        json_pack("{s:s, s:s, s:s*}", "user_name", name, "role", role, "password", password);
+    g_autofree char *sentence =
+        g_strdup_printf("User %s was added (%s)%s.", name, role,
+                        password == NULL ? "; the password is the system's, by PAM" : "");
+    return send_user(cli, "POST", "users", body, sentence, error);
+}
+
+static bool
+change_own_password(Cli *cli, const char *name, GError **error)
+{
+    g_autofree char *path = remote_path("users/%s/password", name);
+    g_autofree char *prompt = g_strdup_printf("Present password of %s", name);
+    g_autofree char *old = ask_password(cli, prompt, error);
+    g_autofree char *password = old != NULL ? ask_new_password(cli, name, error) : NULL;
+
     if (password == NULL)
         return false;
-    g_autoptr(json_t) body =
-        json_pack("{s:s, s:s, s:s}", "user_name", name, "role", role, "password", password);
-    g_autofree char *sentence = g_strdup_printf("User %s was added (%s).", name, role);
-    return send_user(cli, "POST", "users", body, sentence, error);
+    g_autoptr(json_t) body = json_pack("{s:s, s:s}", "old_password", old, "password", password);
+    return send_user(cli, "POST", path, body,
+                     "Your password was changed; your other tokens and sessions have ended.",
+                     error);
+}
+
+/* "carol", "carol@internal" */
+static bool
+is_me(const json_t *me, const char *name)
+{
+    return *doc_text(me, "name") != '\0' &&
+           (g_str_equal(doc_text(me, "name"), name) || g_str_equal(doc_text(me, "user"), name));
 }
 
 bool
 user_passwd(Cli *cli, GError **error)
 {
     const char *name = option_arg(cli->options, 0);
+    g_autoptr(json_t) me = remote_session(cli, error);
+
+    if (me == NULL)
+        return false;
+    if (g_str_equal(doc_text(me, "passwords"), "pam"))
+        return error_set(error, ERR_REFUSED,
+                         "passwords are the system's at this manager, by PAM: change it where the "
+                         "account is kept (passwd, or its directory)");
+    if (name == NULL && *doc_text(me, "name") == '\0')
+        return error_set(error, ERR_INVALID,
+                         "you are %s here, without a password: name the user whose is to be set",
+                         doc_text(me, "user"));
+    if (name == NULL || is_me(me, name))
+        return change_own_password(cli, doc_text(me, "name"), error);
     g_autofree char *path = remote_path("users/%s", name);
     g_autoptr(json_t) known = remote_get(cli, path, error); /* before asking */
     g_autofree char *password = known != NULL ? ask_new_password(cli, name, error) : NULL;
@@ -142,8 +199,10 @@ user_remove(Cli *cli, GError **error)
     const char *name = option_arg(cli->options, 0);
     g_autofree char *path = remote_path("users/%s", name);
     g_autofree char *safe = escape_text(name, false);
-    g_autofree char *question = g_strdup_printf("Remove user %s?", safe);
-    g_autofree char *sentence = g_strdup_printf("User %s was removed.", name);
+    g_autofree char *question =
+        g_strdup_printf("Remove user %s, and end all tokens and sessions of that user?", safe);
+    g_autofree char *sentence =
+        g_strdup_printf("User %s was removed; tokens and sessions of that user have ended.", name);
 
     return cli_confirm(cli, question, error) &&
            send_user(cli, "DELETE", path, NULL, sentence, error);

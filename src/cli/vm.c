@@ -35,7 +35,7 @@ vm_list(Cli *cli, GError **error)
         return true;
     }
     json_array_foreach ((json_t *)doc_items(doc, NULL, "vm"), i, vm) {
-        double count = doc_number(vm, "snapshots_count", -1);
+        double count = doc_number(vm, "snapshot_count", -1);
         g_autofree char *snapshots = count >= 0 ? g_strdup_printf("%.0f", count) : g_strdup("");
         table_row(table, doc_text(vm, "name"), doc_text(vm, "status"), host_of(vm), snapshots,
                   doc_text(vm, "id"), doc_text(vm, "unmanaged"));
@@ -110,11 +110,29 @@ print_disks(Cli *cli, const json_t *disks)
     fprintf(cli->io->out, "\n%s", text);
 }
 
+/* What is not said of each. */
+static void
+print_words(Table *table, const json_t *vm)
+{
+    static const struct {
+        const char *member, *title;
+    } words[] = { { "description", "Description" },
+                  { "comment", "Comment" },
+                  { "foreign_job", "Under way, and not livemerge's" },
+                  { "unmanaged", "Not managed because" } };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(words); i++)
+        if (*doc_text(vm, words[i].member) != '\0')
+            table_row(table, words[i].title, doc_text(vm, words[i].member));
+    if (json_is_true(json_object_get(vm, "frozen")))
+        table_row(table, "File systems", "frozen (livemerge vm thaw)");
+}
+
 static void
 print_vm(Cli *cli, const json_t *vm)
 {
     g_autoptr(Table) table = table_new("", "", NULL);
-    double count = doc_number(vm, "snapshots_count", -1);
+    double count = doc_number(vm, "snapshot_count", -1);
 
     table_row(table, "Name", doc_text(vm, "name"));
     table_row(table, "Id", doc_text(vm, "id"));
@@ -125,8 +143,7 @@ print_vm(Cli *cli, const json_t *vm)
         g_autofree char *text = g_strdup_printf("%.0f", count);
         table_row(table, "Snapshots", text);
     }
-    if (*doc_text(vm, "unmanaged") != '\0')
-        table_row(table, "Not managed because", doc_text(vm, "unmanaged"));
+    print_words(table, vm);
     g_autofree char *text = table_text(table, cli->io->out_width);
     fputs(text, cli->io->out);
 }

@@ -124,3 +124,34 @@ job_judge(Cli *cli, const json_t *job, GError **error)
                      doc_text(job, "id"), aborted ? "was cancelled" : "failed",
                      *why != '\0' ? ": " : "", why);
 }
+
+bool
+job_carry_out(Cli *cli, const char *method, const char *path, json_t *take_body,
+              const char *done_text, GError **error)
+{
+    g_autoptr(json_t) body = take_body;
+
+    if (body != NULL) /* the manager answers as soon as the job is stored */
+        json_object_set_new(body, "async", json_true());
+    g_autoptr(json_t) accepted = remote_send(cli, method, path, body, error);
+    if (accepted == NULL)
+        return false;
+    const char *job_id = doc_text(accepted, "job.id");
+    bool json = option_given(cli->options, OPT_JSON);
+    if (!option_waits(cli->options)) {
+        cli_say(cli, "The manager accepted it as job %s.", job_id);
+        if (json)
+            cli_print_json(cli, accepted);
+        else
+            fprintf(cli->io->out, "%s\n", job_id);
+        return true;
+    }
+    g_autoptr(json_t) job = wait_job(cli, job_id, error);
+    if (job == NULL || !job_judge(cli, job, error))
+        return false;
+    if (json)
+        cli_print_json(cli, job);
+    else if (cli->exit_code == EXIT_DONE)
+        fprintf(cli->io->out, "%s\n", done_text);
+    return true;
+}

@@ -15,5 +15,9 @@ json_t *wait_job(Cli *cli, const char *job_id, GError **error);
 bool job_judge(Cli *cli, const json_t *job, GError **error);
 /* Prints how a job ended (or its JSON), and judges it. */
 bool job_report(Cli *cli, const json_t *job, GError **error);
+/* Asks the manager for something that begins a job, and follows that unless told not to: then its
+ * id is printed, else done_text, or JSON. take_body may be NULL. */
+bool job_carry_out(Cli *cli, const char *method, const char *path, json_t *take_body,
+                   const char *done_text, GError **error);
 /* --timeout as a clock_mono_us() time; G_MAXINT64 = none */
 int64_t wait_deadline(const Cli *cli);

@@ -56,30 +56,60 @@ seen_remove_row(Manager *m, const FlowRow *row)
             g_hash_table_remove(m->operations, json_text(call, "op"));
 }
 
-bool
-seen_operation(Manager *m, const json_t *operation, bool kick)
+/* m->lock is held */
+static void
+see(Manager *m, Seen *seen, const json_t *operation, bool kick)
 {
-    const char *id = json_text(operation, "id");
-    WITH_LOCK(&m->lock);
-    Seen *seen = id != NULL ? g_hash_table_lookup(m->operations, id) : NULL;
-    bool news;
-    Flow *flow;
-
-    if (seen == NULL)
-        return false;
     if (seen->doc != NULL && is_over(seen->doc))
-        return true; /* lines that were under way when an answer overtook them */
-    news = is_over(operation) ||
-           (attention_text(operation) == NULL) != (attention_text(seen->doc) == NULL);
+        return; /* lines that were under way when an answer overtook them */
+    bool news = is_over(operation) ||
+                (attention_text(operation) == NULL) != (attention_text(seen->doc) == NULL);
     json_decref(seen->doc);
     seen->doc = json_deep_copy(operation);
-    flow = g_hash_table_lookup(m->flows, seen->flow_id);
+    Flow *flow = g_hash_table_lookup(m->flows, seen->flow_id);
     if (flow == NULL)
-        return true;
+        return;
     job_changed_locked(m, flow);
     if (kick && news)
         flow_kick_locked(flow);
+}
+
+static Seen *
+seen_find(Manager *m, const char *operation_id)
+{
+    return operation_id != NULL ? g_hash_table_lookup(m->operations, operation_id) : NULL;
+}
+
+bool
+seen_operation(Manager *m, const json_t *operation, bool kick)
+{
+    WITH_LOCK(&m->lock);
+    Seen *seen = seen_find(m, json_text(operation, "id"));
+
+    if (seen == NULL)
+        return false;
+    seen->heard++;
+    see(m, seen, operation, kick);
     return true;
+}
+
+unsigned
+seen_heard(Manager *m, const char *operation_id)
+{
+    WITH_LOCK(&m->lock);
+    const Seen *seen = seen_find(m, operation_id);
+
+    return seen != NULL ? seen->heard : 0;
+}
+
+void
+seen_answer(Manager *m, const json_t *operation, unsigned heard)
+{
+    WITH_LOCK(&m->lock);
+    Seen *seen = seen_find(m, json_text(operation, "id"));
+
+    if (seen != NULL && seen->heard == heard)
+        see(m, seen, operation, false);
 }
 
 json_t *
@@ -163,6 +193,14 @@ call_send(Flow *flow, const char *key, const char *method, const char *verb, jso
     return host != NULL && host_call(host, method, path, NULL, ret_json, error);
 }
 
+/* Taken out of the configuration: the administrator's word that the host is gone, and with it its
+ * journal. (One that does not answer may be alive.) What became of the VM is told by who has it. */
+static bool
+host_is_gone(Flow *flow, const char *key)
+{
+    return call_host(flow, key, NULL) == NULL;
+}
+
 /* The agent's word that it never began an operation is worth as much as its journal: another one
  * than that which it was sent to knows nothing of it. */
 static bool
@@ -171,8 +209,8 @@ is_another_journal(Flow *flow, const char *key)
     const json_t *call = json_object_get(flow->row->data, key);
     g_autofree char *agent = agent_of(flow->manager, json_text(call, "host"));
 
-    return json_text(call, "agent") != NULL && agent != NULL &&
-           !g_str_equal(json_text(call, "agent"), agent);
+    return host_is_gone(flow, key) || (json_text(call, "agent") != NULL && agent != NULL &&
+                                       !g_str_equal(json_text(call, "agent"), agent));
 }
 
 typedef enum { LOOK_KNOWN, LOOK_NEVER, LOOK_UNKNOWN } Look;
@@ -180,13 +218,15 @@ typedef enum { LOOK_KNOWN, LOOK_NEVER, LOOK_UNKNOWN } Look;
 static Look
 look(Flow *flow, const char *key, json_t **ret_doc, GError **error)
 {
+    unsigned heard = seen_heard(flow->manager, call_operation(flow->row->data, key));
     g_autoptr(GError) why = NULL;
 
     if (call_send(flow, key, "GET", "", ret_doc, &why)) {
-        seen_operation(flow->manager, *ret_doc, false);
+        seen_answer(flow->manager, *ret_doc, heard);
         return LOOK_KNOWN;
     }
-    if (g_error_matches(why, ERR, ERR_NOT_FOUND) || g_error_matches(why, ERR, ERR_GONE))
+    if (g_error_matches(why, ERR, ERR_NOT_FOUND) || g_error_matches(why, ERR, ERR_GONE) ||
+        host_is_gone(flow, key))
         return LOOK_NEVER;
     g_propagate_error(error, g_steal_pointer(&why));
     return LOOK_UNKNOWN;
@@ -266,8 +306,9 @@ call_begin_act(Flow *flow, const char *key, json_t *take_body, GError **error)
     json_object_set_new(body, "id", json_string(call_operation(flow->row->data, key)));
     json_object_set_new(body, "vm_id", json_string(flow->row->vm_id));
     g_clear_pointer(&flow->unsent, g_free);
+    unsigned heard = seen_heard(flow->manager, call_operation(flow->row->data, key));
     if (host_call(host, "POST", "/v1/operations", body, &doc, &why)) {
-        seen_operation(flow->manager, doc, false);
+        seen_answer(flow->manager, doc, heard);
         flow->just_sent = true;
         return fault_point("flow.after-call", error);
     }
@@ -290,13 +331,14 @@ call_begin_act(Flow *flow, const char *key, json_t *take_body, GError **error)
 static void
 forward_cancel(Flow *flow, const char *key)
 {
+    unsigned heard = seen_heard(flow->manager, call_operation(flow->row->data, key));
     g_autoptr(json_t) doc = NULL;
     g_autoptr(GError) error = NULL;
 
     /* Repeated at each look until the operation is over: asking twice does no harm. A failure
      * to ask shows in the look that follows. */
     if (call_send(flow, key, "POST", "/cancel", &doc, &error))
-        seen_operation(flow->manager, doc, false);
+        seen_answer(flow->manager, doc, heard);
 }
 
 static StepState
@@ -348,11 +390,10 @@ call_wait(Flow *flow, const char *key, GError **error)
     case LOOK_KNOWN:
         return outcome(flow, key, doc, error);
     case LOOK_NEVER:
-        error_set(
-            error, ERR_GONE,
-            "the agent does not know operation %s any more (its journal was lost): it may have "
-            "been done in part; see livemerge doctor",
-            id);
+        error_set(error, ERR_GONE,
+                  "%s does not know operation %s any more (its journal was lost): it may have "
+                  "been done in part; see livemerge doctor",
+                  host_is_gone(flow, key) ? "nobody" : "the agent", id);
         return STEP_FAILED;
     case LOOK_UNKNOWN:
         return STEP_UNKNOWN;

@@ -41,7 +41,8 @@ void calls_acknowledge(Flow *flow);
 /* ---- what was heard of operations: progress, and the way from an event to its flow ---- */
 typedef struct {
     char *flow_id;
-    json_t *doc; /* the last one heard; NULL = none */
+    json_t *doc;    /* the last one heard; NULL = none */
+    unsigned heard; /* so many, but for answers to what flows asked */
 } Seen;
 void seen_free(void *seen);
 void seen_add_row(Manager *m, const FlowRow *row); /* lock held: all operations of a row */
@@ -49,6 +50,10 @@ void seen_remove_row(Manager *m, const FlowRow *row);
 /* Keeps the document; kick: and wakes the flow if it is over, has paused itself or goes on. False =
  * not one of ours. */
 bool seen_operation(Manager *m, const json_t *operation, bool kick);
+/* How many were heard so far: for an answer, which may be older than what is heard meanwhile. */
+unsigned seen_heard(Manager *m, const char *operation_id);
+/* Keeps an answer, unless something was heard since so many. */
+void seen_answer(Manager *m, const json_t *operation, unsigned heard);
 /* The last document (new reference), NULL = none */
 json_t *seen_doc(Manager *m, const char *operation_id);
 

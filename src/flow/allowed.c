@@ -26,7 +26,8 @@ holder_free(void *holder_)
 static bool
 is_holder(const Flow *flow, const char *vm_id)
 {
-    return flow->row->parent == NULL && !flow->released && g_str_equal(flow->row->vm_id, vm_id);
+    return flow->row->parent == NULL && !flow->released &&
+           (g_str_equal(flow->row->vm_id, vm_id) || flow_makes(flow, vm_id));
 }
 
 const Flow *
@@ -48,6 +49,22 @@ vm_is_held(Manager *m, const char *vm_id)
     WITH_LOCK(&m->lock);
 
     return vm_holder_locked(m, vm_id) != NULL;
+}
+
+bool
+manager_disks_locked(Manager *m, const char *vm_id)
+{
+    WITH_LOCK(&m->lock);
+    GHashTableIter iter;
+    const Flow *flow;
+
+    g_hash_table_iter_init(&iter, m->flows);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&flow))
+        if (is_holder(flow, vm_id) && flow->kind != NULL &&
+            (flow->kind->hold == HOLD_TAKING || flow->kind->hold == HOLD_DELETING ||
+             flow->kind->hold == HOLD_SNAPSHOTS))
+            return true;
+    return false;
 }
 
 bool
@@ -76,7 +93,8 @@ holders_locked(Manager *m, const char *vm_id, const Snapshot *snapshot)
         Holder *holder = g_new0(Holder, 1);
         holder->id = g_strdup(flow->row->id);
         holder->description = g_strdup(flow->row->description);
-        holder->hold = flow->kind != NULL ? flow->kind->hold : HOLD_OTHER;
+        holder->hold =
+            flow->kind != NULL && !flow_makes(flow, vm_id) ? flow->kind->hold : HOLD_OTHER;
         holder->locks = snapshot != NULL && flow_names_snapshot(flow, snapshot->id);
         g_ptr_array_add(holders, holder);
     }
@@ -117,11 +135,15 @@ manager_allowed(Manager *m, Verb verb, const Vm *vm, const VerbContext *asked, G
 {
     VerbContext context = asked != NULL ? *asked : (VerbContext){ 0 };
 
+    if (asked == NULL) /* nothing of it in particular is meant */
+        context.busy_disk = first_busy_disk(vm, NULL);
     g_mutex_lock(&m->lock);
     g_autoptr(GPtrArray) holders = holders_locked(m, vm->id, context.snapshot);
     g_autofree char *problem = problem_locked(m, vm->host);
     g_mutex_unlock(&m->lock);
     context.host_problem = problem;
+    if (context.foreign_job == NULL)
+        context.foreign_job = vm->foreign_job;
     return ask(verb, vm, context, holders, error);
 }
 

@@ -38,27 +38,39 @@ attention_of_row(Manager *m, const FlowRow *row)
     return NULL;
 }
 
+/* "A snapshot deletion for VM 'web' has paused at disk vda", or of a clone, which tells the disk
+ * itself. */
+static char *
+subject(const Flow *flow, const char *did)
+{
+    const char *vm = flow_param(flow, "vm_name"), *target = flow_param(flow, "target");
+
+    return target != NULL
+               ? g_strdup_printf("A snapshot deletion for VM '%s' %s at disk %s", vm, did, target)
+               : g_strdup_printf("The creation of VM '%s' as a clone of VM '%s' %s",
+                                 flow_param(flow, "name"), vm, did);
+}
+
 static bool
 tell_pause(Flow *flow, const char *why, const char *about, GError **error)
 {
     const char *job = flow->row->parent != NULL ? flow->row->parent : flow->row->id;
+    g_autofree char *what = subject(flow, "has paused");
 
     return event_of_run(
         flow, EVENT_PAUSED, "alert", about,
-        g_strdup_printf("A snapshot deletion for VM '%s' has paused at disk %s: %s. The VM keeps "
-                        "running and nothing is lost. To go on: livemerge job resume %s; to give "
-                        "it up: livemerge job cancel %s",
-                        flow_param(flow, "vm_name"), flow_param(flow, "target"), why, job, job),
+        g_strdup_printf("%s: %s. The VM keeps running and nothing is lost. To go on: livemerge job "
+                        "resume %s; to give it up: livemerge job cancel %s",
+                        what, why, job, job),
         error);
 }
 
 static bool
 tell_going_on(Flow *flow, const char *about, GError **error)
 {
-    return event_of_run(flow, EVENT_GOES_ON, "normal", about,
-                        g_strdup_printf("The snapshot deletion for VM '%s' goes on at disk %s.",
-                                        flow_param(flow, "vm_name"), flow_param(flow, "target")),
-                        error);
+    g_autofree char *what = subject(flow, "goes on");
+
+    return event_of_run(flow, EVENT_GOES_ON, "normal", about, g_strdup_printf("%s.", what), error);
 }
 
 bool

@@ -27,10 +27,13 @@ typedef struct {
     /* under manager->lock */
     GCond wake; /* for its two threads */
     char *agent_id;
+    json_t *facts; /* what its agent said of itself and its host (hello); NULL = nothing yet */
     bool up, connected;
     char *problem;       /* NULL = none */
     GHashTable *look_at; /* ids of VMs that changed */
     bool look_at_all;
+    GHashTable *missed; /* ids of VMs whose look was not answered: again with the slow poll */
+    bool missed_all;
     bool retry; /* the nap before the next hello is over */
 } Host;
 
@@ -84,7 +87,7 @@ const FlowKind *flow_kind(const char *name);
 extern const Step create_snapshot_steps[], remove_snapshots_steps[], merge_run_steps[],
     rename_snapshot_steps[], doctor_steps[], import_vm_steps[], power_steps[],
     preview_snapshot_steps[], commit_snapshot_steps[], undo_snapshot_steps[],
-    restore_snapshot_steps[];
+    restore_snapshot_steps[], clone_vm_steps[], remove_vm_steps[], update_vm_steps[];
 
 /* ---- one flow ---- */
 
@@ -154,7 +157,8 @@ Host *host_new(Manager *m, const HostConfig *config, GError **error);
 void host_free(Host *host);
 void host_start(Host *host); /* lock held */
 Host *host_by_name(Manager *m, const char *name);
-void host_retry_locked(Host *host); /* lock held: says hello again at once */
+char *host_id_locked(const Host *host); /* as the API shows it */
+void host_retry_locked(Host *host);     /* lock held: says hello again at once */
 /* Every VM of the host anew. */
 bool host_look_at_all(Host *host, GError **error);
 /* Outcomes that were heard of while nobody listened. Those of flows that have ended, or of a
@@ -195,11 +199,22 @@ json_t *door_params(const Vm *vm, const char *user);
 /* Stores it; the job's id. */
 char *door_begin(Manager *m, FlowRow *take_row, const char *correlation_id, char *take_description,
                  GError **error);
+/* Nothing was begun, and that is an event, if event_refused() finds it news. NULL. */
+char *door_refuse(Manager *m, const char *kind, const Vm *vm, const char *snapshot_name,
+                  const char *correlation_id, const char *user, GError *take_why, GError **error);
 
 /* Ids of the disks that were named; NULL in *ret_ids = all. The first that can have no snapshots,
  * or is not free (libvirt takes no snapshot of a disk that has a block job), into what is asked. */
 bool door_disk_ids(const Vm *vm, const char *const *disks, json_t **ret_ids, VerbContext *asked,
                    GError **error);
+
+/* clone.c: can a VM be called so, and is none yet? */
+bool door_check_vm_name(Manager *m, const char *name, GError **error);
+
+/* ---- clone.c: VMs that are being made; lock held */
+bool flow_makes(const Flow *flow, const char *vm_id);
+/* As it is shown until its host tells of it; NULL = the flow makes none. source may be NULL. */
+Vm *flow_vm_being_made(const Flow *flow, const Vm *source);
 
 /* ---- allowed.c */
 /* The open job that holds the VM; NULL = none. Lock held. */
@@ -245,8 +260,6 @@ char *event_fill(const char *text, const EventValues *values);
 #define EVENT_DATABASE 30004   /* the manager's database was damaged and set aside */
 #define EVENT_TAKEN_OVER 30005 /* hosts of a manager that was lost obey this one */
 #define EVENT_IMPORTED 30006   /* storage was imported */
-#define EVENT_RESET 30020      /* a VM was reset */
-#define EVENT_NOT_RESET 30021  /* that failed */
 /* Of the flow of one run, told by its job. about: one such event for each. */
 bool event_of_run(Flow *flow, int code, const char *severity, const char *about, char *take_text,
                   GError **error);

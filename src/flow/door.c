@@ -49,6 +49,15 @@ door_begin(Manager *m, FlowRow *take_row, const char *correlation_id, char *take
     return flow_begin(m, take_row, error) ? g_steal_pointer(&id) : NULL;
 }
 
+char *
+door_refuse(Manager *m, const char *kind, const Vm *vm, const char *snapshot_name,
+            const char *correlation_id, const char *user, GError *take_why, GError **error)
+{
+    event_refused(m, flow_kind(kind), vm, snapshot_name, correlation_id, user, take_why);
+    g_propagate_error(error, take_why);
+    return NULL;
+}
+
 /* ---- create ---- */
 
 bool
@@ -130,19 +139,17 @@ manager_snapshot_create(Manager *m, const SnapshotCreate *what, char **ret_snaps
     WITH_LOCK(&m->door);
     g_autofree char *snapshot_id =
         what->snapshot_id != NULL ? g_strdup(what->snapshot_id) : id_new();
-    g_autoptr(GError) why = NULL;
+    GError *why = NULL;
     char *id;
 
     if (vm == NULL)
         return NULL;
     id = create(m, what, vm, snapshot_id, &why);
-    if (id == NULL) {
-        event_refused(m, flow_kind("create-snapshot"), vm, what->name, what->correlation_id,
-                      what->user, why);
-        g_propagate_error(error, g_steal_pointer(&why));
-    } else if (ret_snapshot_id != NULL) {
+    if (id == NULL)
+        return door_refuse(m, "create-snapshot", vm, what->name, what->correlation_id, what->user,
+                           why, error);
+    if (ret_snapshot_id != NULL)
         *ret_snapshot_id = g_steal_pointer(&snapshot_id);
-    }
     return id;
 }
 
@@ -324,7 +331,7 @@ manager_snapshots_remove(Manager *m, const SnapshotsRemove *what, GError **error
 {
     g_auto(Look) look = look_and_plan(m, what, LOOK_MS);
     WITH_LOCK(&m->door);
-    g_autoptr(GError) why = NULL;
+    GError *why = NULL;
     char *id;
 
     if (look.vm == NULL) {
@@ -332,13 +339,11 @@ manager_snapshots_remove(Manager *m, const SnapshotsRemove *what, GError **error
         return NULL;
     }
     id = remove_snapshots(m, what, &look, &why);
-    if (id == NULL) {
-        event_refused(m, flow_kind("remove-snapshots"), look.vm,
-                      what->snapshot_ids != NULL ? name_of(look.vm, what->snapshot_ids[0]) : NULL,
-                      what->correlation_id, what->user, why);
-        g_propagate_error(error, g_steal_pointer(&why));
-    }
-    return id;
+    if (id != NULL)
+        return id;
+    return door_refuse(m, "remove-snapshots", look.vm,
+                       what->snapshot_ids != NULL ? name_of(look.vm, what->snapshot_ids[0]) : NULL,
+                       what->correlation_id, what->user, why, error);
 }
 
 bool

@@ -74,7 +74,7 @@ manager_snapshot_branch(Manager *m, BranchVerb verb, const BranchDeed *what, GEr
                                          [BRANCH_UNDO] = "undo-snapshot" };
     g_autoptr(Vm) vm = door_vm_now(m, what->vm_id, error);
     WITH_LOCK(&m->door);
-    g_autoptr(GError) why = NULL;
+    GError *why = NULL;
     const Snapshot *snapshot;
     char *id;
 
@@ -86,8 +86,6 @@ manager_snapshot_branch(Manager *m, BranchVerb verb, const BranchDeed *what, GEr
     if (id != NULL)
         return id;
     snapshot = what->snapshot_id != NULL ? vm_snapshot(vm, what->snapshot_id) : NULL;
-    event_refused(m, flow_kind(kinds[verb]), vm, snapshot != NULL ? snapshot->name : NULL,
-                  what->correlation_id, what->user, why);
-    g_propagate_error(error, g_steal_pointer(&why));
-    return NULL;
+    return door_refuse(m, kinds[verb], vm, snapshot != NULL ? snapshot->name : NULL,
+                       what->correlation_id, what->user, why, error);
 }

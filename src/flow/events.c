@@ -8,12 +8,29 @@
 #include "base/log.h"
 
 #define PARTIAL 359
+#define EVENT_REMOVED 10600
+
+/* Where its VM is now: later it may be elsewhere. */
+static void
+put_host(Manager *m, EventRow *row)
+{
+    g_autofree char *name = row->vm_id != NULL && row->host_name == NULL
+                                ? inventory_host_of(m, row->vm_id)
+                                : g_steal_pointer(&row->host_name);
+    WITH_LOCK(&m->lock);
+    const Host *host = host_by_name(m, name);
+
+    if (host != NULL)
+        row->host_id = host_id_locked(host);
+    row->host_name = g_steal_pointer(&name);
+}
 
 static bool
 add(Manager *m, EventRow *row, GError **error)
 {
     bool added;
 
+    put_host(m, row);
     if (!gate_enter(m, error))
         return false;
     added = store_event_add(m->store, row, error);
@@ -75,16 +92,53 @@ manager_event_report(Manager *m, int code, const char *severity, const char *vm_
     return true;
 }
 
-bool
-manager_event_wait(Manager *m, int64_t from, unsigned timeout_ms)
+static EventRow *
+find(Manager *m, int64_t id, GError **error)
 {
-    int64_t until = g_get_monotonic_time() + timeout_ms * G_TIME_SPAN_MILLISECOND;
-    WITH_LOCK(&m->lock);
+    g_autoptr(GPtrArray) rows = NULL;
 
-    while (m->last_event <= from && !m->stopping)
-        if (!g_cond_wait_until(&m->changed, &m->lock, until))
-            break;
-    return m->last_event > from;
+    if (!gate_enter(m, error))
+        return NULL;
+    rows = store_event_list(m->store, id - 1, 1, true, error);
+    gate_leave(m);
+    if (rows == NULL)
+        return NULL;
+    if (rows->len == 1 && ((const EventRow *)rows->pdata[0])->id == id)
+        return g_ptr_array_steal_index(rows, 0);
+    error_set(error, ERR_NOT_FOUND, "there is no event '%" G_GINT64_FORMAT "'", (gint64)id);
+    return NULL;
+}
+
+static bool
+forget(Manager *m, int64_t id, GError **error)
+{
+    bool removed;
+
+    if (!gate_enter(m, error))
+        return false;
+    removed = store_event_remove(m->store, id, error);
+    gate_leave(m);
+    return removed;
+}
+
+/* Told before it goes: nothing goes that nobody can see has gone. */
+bool
+manager_event_remove(Manager *m, int64_t id, const char *correlation_id, const char *user,
+                     GError **error)
+{
+    g_autoptr(EventRow) row = find(m, id, error);
+
+    if (row == NULL)
+        return false;
+    if (!manager_event(m, EVENT_REMOVED, "normal", row->vm_id, NULL, NULL, correlation_id, user,
+                       "Event list message %" G_GINT64_FORMAT
+                       " was removed by User %s; it was of code %d and said: %.200s",
+                       (gint64)id, user, row->code, row->text))
+        return error_set(error, ERR_STORAGE,
+                         "event %" G_GINT64_FORMAT
+                         " stays: that it is removed could not be written down",
+                         (gint64)id);
+    return forget(m, id, error);
 }
 
 /* "'a'", or "'a', 'b', 'c' and 7 more" */
@@ -121,6 +175,7 @@ row_of_job(const FlowRow *row, int code, const char *severity, char *take_text)
     event->job_id = g_strdup(row->id);
     event->correlation_id = g_strdup(row->correlation_id);
     event->user = g_strdup(json_text(row->params, "user"));
+    event->host_name = g_strdup(json_text(row->params, "host"));
     return event;
 }
 

@@ -16,9 +16,11 @@ static const char *const create_cancel[] = { "begin", "wait", NULL };
 static const char *const remove_cancel[] = { "plan", "merge", NULL };
 static const char *const power_cancel[] = { "begin", "wait", "off", NULL };
 static const char *const preview_cancel[] = { "preview", NULL };
+static const char *const clone_cancel[] = { "clone", NULL };
 static const char *const import_cancel[] = { "quiet", "begin", "wait", NULL };
 
 /* clang-format off */
+/* The codes are those of oVirt's AuditLogType. */
 const FlowKind flow_kinds[] = {
     /* kind               table                    start done failed refused  cancel         holds the VM */
     { "create-snapshot",  create_snapshot_steps,   45,   68,  69,    117,     create_cancel, HOLD_TAKING },
@@ -27,15 +29,20 @@ const FlowKind flow_kinds[] = {
     { "preview-snapshot", preview_snapshot_steps,  46,   71,  99,    115,     preview_cancel, HOLD_SNAPSHOTS },
     { "commit-snapshot",  commit_snapshot_steps,   94,   95,  96,    96,      NULL,          HOLD_SNAPSHOTS },
     { "undo-snapshot",    undo_snapshot_steps,     650,  651, 652,   652,     NULL,          HOLD_SNAPSHOTS },
-    { "restore-snapshot", restore_snapshot_steps,  47,   100, 101,   101,     preview_cancel, HOLD_SNAPSHOTS },
+    { "restore-snapshot", restore_snapshot_steps,  47,   100, 101,   116,     preview_cancel, HOLD_SNAPSHOTS },
     { "doctor",           doctor_steps,            0,    0,   0,     0,       NULL,          HOLD_OTHER },
     { "import",           import_vm_steps,         0,    0,   0,     0,       import_cancel, HOLD_OTHER },
     { "start-vm",         power_steps,             150,  153, 54,    151,     power_cancel,  HOLD_POWER },
     { "stop-vm",          power_steps,             0,    33,  56,    56,      power_cancel,  HOLD_POWER },
     { "shutdown-vm",      power_steps,             73,   0,   147,   74,      power_cancel,  HOLD_SHUTDOWN },
     { "reboot-vm",        power_steps,             157,  0,   158,   158,     power_cancel,  HOLD_POWER },
-    { "reset-vm",         power_steps,             0,    EVENT_RESET, EVENT_NOT_RESET, EVENT_NOT_RESET, power_cancel, HOLD_POWER },
-    { "suspend-vm",       power_steps,             501,  503, 502,   502,     power_cancel,  HOLD_POWER },
+    { "reset-vm",         power_steps,             0,    221, 222,   222,     power_cancel,  HOLD_POWER },
+    { "suspend-vm",       power_steps,             501,  503, 521,   502,     power_cancel,  HOLD_POWER },
+    { "freeze-vm",        power_steps,             0,    10767, 10769, 10769, power_cancel,  HOLD_OTHER },
+    { "thaw-vm",          power_steps,             0,    10768, 10770, 10770, power_cancel,  HOLD_OTHER },
+    { "update-vm",        update_vm_steps,         0,    35,  58,    58,      NULL,          HOLD_OTHER },
+    { "clone-vm",         clone_vm_steps,          37,   53,  60,    57,      clone_cancel,  HOLD_SNAPSHOTS },
+    { "remove-vm",        remove_vm_steps,         0,    113, 59,    59,      NULL,          HOLD_OTHER },
     { "merge-run",        merge_run_steps,         0,    0,   0,     0,       NULL },
     { NULL },
 };
@@ -132,6 +139,15 @@ flow_row_new(const char *kind, const char *vm_id, const char *parent, json_t *ta
     return row;
 }
 
+/* Of its VM, and of the one that it makes. */
+static void
+news_locked(const Flow *flow)
+{
+    news_vm_locked(flow->manager, flow->row->vm_id);
+    if (flow_param(flow, "clone_id") != NULL)
+        news_vm_locked(flow->manager, flow_param(flow, "clone_id"));
+}
+
 bool
 flow_begin(Manager *m, FlowRow *take_row, GError **error)
 {
@@ -151,7 +167,7 @@ flow_begin(Manager *m, FlowRow *take_row, GError **error)
     WITH_LOCK(&m->lock);
     g_hash_table_insert(m->flows, flow->row->id, flow);
     job_changed_locked(m, flow);
-    news_vm_locked(m, flow->row->vm_id);
+    news_locked(flow);
     flow_kick_locked(flow);
     return true;
 }
@@ -204,7 +220,7 @@ leave_table(Flow *flow)
         flow->row->parent != NULL ? g_hash_table_lookup(m->flows, flow->row->parent) : NULL;
 
     job_changed_locked(m, flow);
-    news_vm_locked(m, flow->row->vm_id);
+    news_locked(flow);
     g_hash_table_steal(m->flows, flow->row->id);
     seen_remove_row(m, flow->row);
     if (parent != NULL)
@@ -274,7 +290,7 @@ flow_release(Flow *flow)
 {
     WITH_LOCK(&flow->manager->lock);
     flow->released = true;
-    news_vm_locked(flow->manager, flow->row->vm_id);
+    news_locked(flow);
 }
 
 const char *

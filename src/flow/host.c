@@ -28,6 +28,7 @@ host_new(Manager *m, const HostConfig *config, GError **error)
     host->address = g_strdup(config->address);
     host->problem = g_strdup("not asked yet");
     host->look_at = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    host->missed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_cond_init(&host->wake);
     return g_steal_pointer(&host);
 }
@@ -39,10 +40,12 @@ host_free(Host *host)
         return;
     wire_client_free(host->client);
     g_hash_table_unref(host->look_at);
+    g_hash_table_unref(host->missed);
     g_cond_clear(&host->wake);
     g_free(host->name);
     g_free(host->address);
     g_free(host->agent_id);
+    json_decref(host->facts);
     g_free(host->problem);
     g_free(host);
 }
@@ -167,6 +170,10 @@ say_hello(Host *host, GError **error)
     WITH_LOCK(&m->lock);
     g_free(host->agent_id);
     host->agent_id = g_strdup(json_text(hello, "agent_id"));
+    if (host->facts == NULL || json_object_get(hello, "host") != NULL) { /* libvirt may be away */
+        json_decref(host->facts);
+        host->facts = json_incref(hello);
+    }
     host->connected = json_flag(hello, "connected");
     inventory_host_changed_locked(host);
     return true;
@@ -197,6 +204,34 @@ wish_look(Host *host, const char *vm_id)
     else
         host->look_at_all = true;
     g_cond_broadcast(&host->wake);
+}
+
+/* The event that told of a change comes once; an answer can be lost while the stream of events goes
+ * on. */
+static void
+note_missed(Host *host, const char *vm_id)
+{
+    WITH_LOCK(&host->manager->lock);
+
+    if (vm_id != NULL)
+        g_hash_table_add(host->missed, g_strdup(vm_id));
+    else
+        host->missed_all = true;
+}
+
+static void
+wish_missed_locked(Host *host)
+{
+    GHashTableIter iter;
+    char *id;
+
+    host->look_at_all |= host->missed_all;
+    host->missed_all = false;
+    g_hash_table_iter_init(&iter, host->missed);
+    while (g_hash_table_iter_next(&iter, (void **)&id, NULL)) {
+        g_hash_table_iter_steal(&iter);
+        g_hash_table_add(host->look_at, id);
+    }
 }
 
 static void
@@ -318,8 +353,10 @@ look_at_vm(Host *host, const char *vm_id, const char *query)
     g_autoptr(GError) error = NULL;
     g_autoptr(Vm) vm = inventory_ask(host, vm_id, query, CALL_MS, &error);
 
-    if (error != NULL && !g_error_matches(error, ERR, ERR_NOT_FOUND))
+    if (error != NULL && !g_error_matches(error, ERR, ERR_NOT_FOUND)) {
         log_debug("host %s: VM %s: %s", host->name, vm_id, error->message);
+        note_missed(host, vm_id);
+    }
     flows_kick_vm(m, vm_id);
 }
 
@@ -355,6 +392,7 @@ next_wish(Host *host, int64_t *due_us, char **ret_vm_id)
     if (m->stopping)
         return WISH_STOP;
     if (g_get_monotonic_time() >= *due_us) {
+        wish_missed_locked(host);
         *due_us = g_get_monotonic_time() + POLL_MS * G_TIME_SPAN_MILLISECOND;
         return WISH_SUSPENDED;
     }
@@ -375,8 +413,10 @@ look_at_everything(Host *host)
 {
     g_autoptr(GError) error = NULL;
 
-    if (!host_look_at_all(host, &error))
+    if (!say_hello(host, &error) || !host_look_at_all(host, &error)) {
         log_debug("host %s: %s", host->name, error->message);
+        note_missed(host, NULL);
+    }
     flows_kick_all(host->manager);
 }
 

@@ -5,6 +5,7 @@
  */
 #include "flow/core.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 
 typedef struct {
@@ -81,11 +82,36 @@ inventory_host_changed_locked(const Host *host)
             news_vm_locked(m, id);
 }
 
+/* What is known here alone. A VM that we have never seen was made before its oldest snapshot. */
+static void
+put_times(const Entry *entry, Vm *vm, json_t *doc)
+{
+    const Vm *before = entry->vm;
+    const Snapshot *oldest = vm->snapshots->len > 0 ? vm->snapshots->pdata[0] : NULL;
+    int64_t now = clock_wall_ms();
+
+    if (vm->created == 0 && before != NULL)
+        vm->created = before->created;
+    if (vm->created == 0)
+        vm->created = oldest != NULL ? MIN(oldest->date, now) : now;
+    if (vm->started == 0 && before != NULL)
+        vm->started = before->started;
+    bool moved = before != NULL && vm->instance != NULL && g_strcmp0(before->host, vm->host) != 0;
+    if (before != NULL && before->instance != NULL && !moved &&
+        g_strcmp0(before->instance, vm->instance) != 0)
+        vm->stopped = now;
+    else if (vm->stopped == 0 && before != NULL)
+        vm->stopped = before->stopped;
+    json_object_set_new(doc, "created", json_integer(vm->created));
+    json_object_set_new(doc, "started", json_integer(vm->started));
+    json_object_set_new(doc, "stopped", json_integer(vm->stopped));
+}
+
 typedef enum { PUT_OLD, PUT_SAME, PUT_NEW } Put;
 
-/* *ret_turned: it was off and runs, or the other way round. */
+/* *ret_turned: it was off and runs, or the other way round. doc is completed. */
 static Put
-put_locked(Manager *m, Vm *take_vm, const json_t *doc, int64_t ticket, bool *ret_turned)
+put_locked(Manager *m, Vm *take_vm, json_t *doc, int64_t ticket, bool *ret_turned)
 {
     g_autoptr(Vm) vm = take_vm;
     Entry *entry = g_hash_table_lookup(m->vms, vm->id);
@@ -98,6 +124,7 @@ put_locked(Manager *m, Vm *take_vm, const json_t *doc, int64_t ticket, bool *ret
     if (ticket < entry->ticket || !belongs(m, entry, vm))
         return PUT_OLD;
     entry->ticket = ticket;
+    put_times(entry, vm, doc);
     *ret_turned = entry->vm != NULL && (entry->vm->instance == NULL) != (vm->instance == NULL);
     put = entry->vm != NULL && g_strcmp0(entry->vm->host, vm->host) == 0 &&
                   json_equal(entry->doc, doc)
@@ -106,7 +133,7 @@ put_locked(Manager *m, Vm *take_vm, const json_t *doc, int64_t ticket, bool *ret
     vm_free(entry->vm);
     entry->vm = g_steal_pointer(&vm);
     json_decref(entry->doc);
-    entry->doc = json_deep_copy(doc);
+    entry->doc = json_incref(doc);
     if (put == PUT_NEW)
         news_vm_locked(m, entry->vm->id);
     return put;
@@ -127,15 +154,17 @@ remember(Manager *m, const char *vm_id, const char *host, const json_t *doc)
 }
 
 Vm *
-inventory_put(Host *host, const json_t *doc, int64_t ticket, GError **error)
+inventory_put(Host *host, const json_t *told, int64_t ticket, GError **error)
 {
     Manager *m = host->manager;
-    g_autoptr(Vm) vm = vm_from_json(doc, error);
+    g_autoptr(Vm) vm = vm_from_json(told, error);
+    g_autoptr(json_t) doc = NULL;
     bool turned = false;
     Put put;
 
     if (vm == NULL)
         return NULL;
+    doc = json_deep_copy(told);
     g_free(vm->host);
     vm->host = g_strdup(host->name);
     g_mutex_lock(&m->lock);
@@ -231,6 +260,7 @@ load_one(const char *vm_id, const char *host, const json_t *doc, void *data)
 {
     Manager *m = data;
     g_autoptr(GError) error = NULL;
+    g_autoptr(json_t) copy = json_deep_copy(doc);
     Vm *vm = vm_from_json(doc, &error);
     bool turned;
 
@@ -240,7 +270,7 @@ load_one(const char *vm_id, const char *host, const json_t *doc, void *data)
     }
     g_free(vm->host);
     vm->host = g_strdup(host);
-    put_locked(m, vm, doc, 0, &turned);
+    put_locked(m, vm, copy, 0, &turned);
 }
 
 bool
@@ -258,6 +288,34 @@ by_name(const void *a, const void *b)
     return order != 0 ? order : g_strcmp0((*x)->id, (*y)->id);
 }
 
+/* VMs that are being made, and that no host tells of yet. */
+static Vm *
+being_made_locked(Manager *m, const Flow *flow)
+{
+    const char *id = flow_param(flow, "clone_id");
+    const Entry *entry = id != NULL ? g_hash_table_lookup(m->vms, id) : NULL;
+    const Entry *source = g_hash_table_lookup(m->vms, flow->row->vm_id);
+
+    if (id == NULL || (entry != NULL && entry->vm != NULL))
+        return NULL;
+    return flow_vm_being_made(flow, source != NULL ? source->vm : NULL);
+}
+
+static Vm *
+find_being_made_locked(Manager *m, const char *id_or_name)
+{
+    GHashTableIter iter;
+    const Flow *flow;
+
+    g_hash_table_iter_init(&iter, m->flows);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&flow)) {
+        g_autoptr(Vm) vm = being_made_locked(m, flow);
+        if (vm != NULL && (g_str_equal(vm->id, id_or_name) || g_str_equal(vm->name, id_or_name)))
+            return g_steal_pointer(&vm);
+    }
+    return NULL;
+}
+
 GPtrArray *
 manager_vms(Manager *m)
 {
@@ -265,11 +323,18 @@ manager_vms(Manager *m)
     WITH_LOCK(&m->lock);
     GHashTableIter iter;
     Entry *entry;
+    const Flow *flow;
 
     g_hash_table_iter_init(&iter, m->vms);
     while (g_hash_table_iter_next(&iter, NULL, (void **)&entry))
         if (entry->vm != NULL)
             g_ptr_array_add(vms, copy_locked(m, entry));
+    g_hash_table_iter_init(&iter, m->flows);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&flow)) {
+        Vm *vm = being_made_locked(m, flow);
+        if (vm != NULL)
+            g_ptr_array_add(vms, vm);
+    }
     g_ptr_array_sort(vms, by_name);
     return vms;
 }
@@ -287,6 +352,8 @@ manager_vm(Manager *m, const char *id_or_name, GError **error)
     while (g_hash_table_iter_next(&iter, NULL, (void **)&entry))
         if (entry->vm != NULL && g_str_equal(entry->vm->name, id_or_name))
             return copy_locked(m, entry);
-    error_set(error, ERR_NOT_FOUND, "there is no VM '%s'", id_or_name);
-    return NULL;
+    Vm *made = find_being_made_locked(m, id_or_name);
+    if (made == NULL)
+        error_set(error, ERR_NOT_FOUND, "there is no VM '%s'", id_or_name);
+    return made;
 }

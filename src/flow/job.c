@@ -3,6 +3,7 @@
  * Jobs as users see them: one document made of a flow's row, its children's rows and what the
  * agents said last of their operations.
  */
+#include "flow/external.h"
 #include "flow/job_view.h"
 
 static void
@@ -94,7 +95,8 @@ single_call(const FlowRow *row)
     } calls[] = { { "rename-snapshot", "rename" }, { "preview-snapshot", "preview" },
                   { "commit-snapshot", "commit" }, { "restore-snapshot", "commit" },
                   { "undo-snapshot", "undo" },     { "doctor", "doctor" },
-                  { "import", "import" } };
+                  { "import", "import" },          { "clone-vm", "clone" },
+                  { "remove-vm", "remove" } };
 
     for (size_t i = 0; i < G_N_ELEMENTS(calls); i++)
         if (g_str_equal(row->kind, calls[i].kind))
@@ -102,14 +104,28 @@ single_call(const FlowRow *row)
     return g_str_has_suffix(row->kind, "-vm") ? "power" : "create";
 }
 
-/* Of the first disk that has paused; NULL = none. Borrowed. */
-static const char *
-first_attention(const json_t *disks)
+/* Of the first disk that has paused, or of the job's own operation. */
+static void
+put_attention(json_t *job, const View *view, const json_t *disks)
 {
-    for (size_t i = 0; i < json_array_size(disks); i++) {
-        const char *text = json_text(json_array_get(disks, i), "attention");
-        if (text != NULL)
-            return text;
+    g_autofree char *own = view->open ? attention_of_row(view->manager, view->row) : NULL;
+    const char *text = own;
+
+    for (size_t i = 0; i < json_array_size(disks) && text == NULL; i++)
+        text = json_text(json_array_get(disks, i), "attention");
+    json_put_text(job, "attention", text);
+}
+
+/* Why a VM's definition did not go back with its disks; NULL = it did. */
+static const char *
+configuration_kept(const FlowRow *row)
+{
+    static const char *const calls[] = { "preview", "undo" };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(calls); i++) {
+        const char *why = json_text(call_result(row->data, calls[i]), "configuration_kept");
+        if (why != NULL)
+            return why;
     }
     return NULL;
 }
@@ -118,6 +134,8 @@ static json_t *
 job_to_json(const View *view)
 {
     const FlowRow *row = view->row;
+    if (external_is(row))
+        return external_job_to_json(row, view->children);
     const char *status = job_row_status(row, view->open);
     bool finished = g_str_equal(status, "finished");
     g_auto(Progress) sum = { .eta = -1 };
@@ -142,7 +160,8 @@ job_to_json(const View *view)
     json_put_text(job, "correlation_id", row->correlation_id);
     json_put_text(job, "waiting_for",
                   view->waiting_for != NULL ? view->waiting_for : sum.waiting_for);
-    json_put_text(job, "attention", first_attention(disks));
+    put_attention(job, view, disks);
+    json_put_text(job, "configuration_kept", configuration_kept(row));
     json_put_text(job, "error", row->error_text);
     json_put_text(job, "error_code", row->error_word);
     json_object_set_new(job, "rev", json_integer(view->open ? view->change : row->updated));
@@ -252,20 +271,33 @@ manager_jobs(Manager *m, bool only_open, GError **error)
     return jobs;
 }
 
+static bool
+is_open_external(Manager *m, const char *id)
+{
+    g_autoptr(FlowRow) row = job_row(m, id, NULL);
+
+    return row != NULL && external_is(row) && row->ended == 0;
+}
+
 json_t *
 manager_job_wait(Manager *m, const char *id, int64_t rev, int64_t not_before_us,
                  unsigned timeout_ms, GError **error)
 {
     int64_t until = g_get_monotonic_time() + timeout_ms * G_TIME_SPAN_MILLISECOND;
+    bool external = is_open_external(m, id);
 
     g_mutex_lock(&m->lock);
     for (;;) {
         const Flow *flow = g_hash_table_lookup(m->flows, id);
         bool news = flow == NULL || flow->change != rev;
         int64_t now = g_get_monotonic_time();
-        if (flow == NULL || m->stopping || now >= until || (news && now >= not_before_us))
+        if ((flow == NULL && !external) || m->stopping || now >= until ||
+            (news && !external && now >= not_before_us))
             break;
-        g_cond_wait_until(&m->changed, &m->lock, news ? MIN(until, not_before_us) : until);
+        g_cond_wait_until(&m->changed, &m->lock,
+                          news && !external ? MIN(until, not_before_us) : until);
+        if (external) /* whatever has changed: the caller looks */
+            break;
     }
     g_mutex_unlock(&m->lock);
     return manager_job(m, id, error);
@@ -278,6 +310,23 @@ is_at_work_locked(Manager *m, const char *id)
     const Flow *flow = g_hash_table_lookup(m->flows, id);
 
     return flow != NULL && !(flow->released && !g_str_equal(flow->step, "end"));
+}
+
+bool
+manager_job_works(Manager *m, const char *id)
+{
+    WITH_LOCK(&m->lock);
+
+    return is_at_work_locked(m, id) && !m->stopping;
+}
+
+int64_t
+manager_job_rev(Manager *m, const char *id)
+{
+    WITH_LOCK(&m->lock);
+    const Flow *flow = g_hash_table_lookup(m->flows, id);
+
+    return flow != NULL ? flow->change : -1;
 }
 
 bool
@@ -309,6 +358,7 @@ context_of(const FlowRow *row, bool paused)
     return (VerbContext){ .job_id = row->id,
                           .job = row->description,
                           .job_step = row->step,
+                          .job_others = external_is(row),
                           .job_ended = row->ended != 0,
                           .job_late = kind == NULL || kind->cancel_steps == NULL ||
                                       !g_strv_contains(kind->cancel_steps, row->step),
@@ -349,7 +399,7 @@ manager_job_resume(Manager *m, const char *id, GError **error)
     g_autoptr(GPtrArray) rows = row != NULL ? flow_children(m, id, error) : NULL;
     unsigned resumed = 0;
 
-    if (rows == NULL)
+    if (rows == NULL || (row->ended == 0 && !attention_resume(m, row, &resumed, error)))
         return false;
     for (guint i = 0; i < rows->len && row->ended == 0; i++)
         if (!attention_resume(m, rows->pdata[i], &resumed, error))

@@ -3,6 +3,7 @@
  * Wiring: the parts are made, started, stopped here.
  */
 #include "flow/agent_call.h"
+#include "flow/external.h"
 #include "flow/measure.h"
 
 #include "base/clock.h"
@@ -94,6 +95,10 @@ resume_flows(Manager *m, GError **error)
     if (rows == NULL)
         return false;
     g_ptr_array_set_free_func(rows, NULL);
+    for (guint i = rows->len; i-- > 0;) {
+        if (external_is(rows->pdata[i]))
+            flow_row_free(g_ptr_array_remove_index(rows, i));
+    }
     for (guint i = 0; i < rows->len; i++) {
         FlowRow *row = rows->pdata[i];
         g_hash_table_insert(m->flows, row->id, flow_new(m, row));
@@ -228,7 +233,14 @@ host_info_free(HostInfo *info)
     g_free(info->name);
     g_free(info->address);
     g_free(info->problem);
+    json_decref(info->facts);
     g_free(info);
+}
+
+char *
+host_id_locked(const Host *host)
+{
+    return host->agent_id != NULL ? g_strdup(host->agent_id) : id_from_name(host->name);
 }
 
 GPtrArray *
@@ -240,12 +252,13 @@ manager_hosts(Manager *m)
     for (guint i = 0; i < m->hosts->len; i++) {
         const Host *host = m->hosts->pdata[i];
         HostInfo *info = g_new0(HostInfo, 1);
-        info->id = host->agent_id != NULL ? g_strdup(host->agent_id) : id_from_name(host->name);
+        info->id = host_id_locked(host);
         info->name = g_strdup(host->name);
         info->address = g_strdup(host->address);
         info->up = host->up;
         info->connected = host->up && host->connected;
         info->problem = g_strdup(host->problem);
+        info->facts = json_incref(host->facts); /* nobody changes it */
         g_ptr_array_add(infos, info);
     }
     return infos;

@@ -44,11 +44,14 @@ typedef struct {
     bool up;        /* the agent answers */
     bool connected; /* and its libvirt too */
     char *problem;  /* why not */
+    json_t *facts;  /* the agent's answer to /v1/hello (wire/wire.h); NULL = never heard of */
 } HostInfo;
 GPtrArray *manager_hosts(Manager *manager); /* of HostInfo */
 void host_info_free(HostInfo *info);
 /* Does an open job name this snapshot? */
 bool manager_snapshot_locked(Manager *manager, const char *vm_id, const char *snapshot_id);
+/* Does an open job take, delete, or go back to snapshots of this VM? */
+bool manager_disks_locked(Manager *manager, const char *vm_id);
 /* Snapshots that open jobs are creating and that manager_vm() may not list yet: GPtrArray of
  * Snapshot with id, name and date only. */
 GPtrArray *manager_snapshots_creating(Manager *manager, const char *vm_id);
@@ -118,6 +121,37 @@ typedef struct {
     const char *user;
 } VmPower;
 char *manager_vm_power(Manager *manager, const VmPower *what, GError **error);
+
+/* ---- what a VM is called (update_vm.c) ---- */
+typedef struct {
+    const char *vm_id;
+    const char *name; /* NULL = as it is, as for the next two; "" = none */
+    const char *description;
+    const char *comment;
+    const char *correlation_id;
+    const char *user;
+} VmUpdate;
+char *manager_vm_update(Manager *manager, const VmUpdate *what, GError **error);
+
+/* ---- making and removing VMs ---- */
+typedef struct {
+    const char *vm_id;
+    const char *name;
+    const char *snapshot_id; /* NULL = the VM, which is off, as it is now */
+    const char *strategy;    /* "auto", "share", "copy"; NULL = auto */
+    const json_t *places;    /* {disk id: directory}; NULL, or left out: beside the source's */
+    const char *correlation_id;
+    const char *user;
+} VmClone;
+/* The new VM is in the inventory when the call returns, and "image_locked" until it is whole. */
+char *manager_vm_clone(Manager *manager, const VmClone *what, char **ret_clone_id, GError **error);
+typedef struct {
+    const char *vm_id;
+    bool keep_disks;
+    const char *correlation_id;
+    const char *user;
+} VmRemove;
+char *manager_vm_remove(Manager *manager, const VmRemove *what, GError **error);
 /* A password for its display. Asks the host, and is no job. */
 bool manager_vm_ticket(Manager *manager, const char *vm_id, const char *password, unsigned seconds,
                        const char *correlation_id, const char *user, GError **error);
@@ -128,6 +162,9 @@ char *manager_vm_status(Manager *manager, const Vm *vm);
  * takes longer. */
 bool manager_job_await(Manager *manager, const char *job_id, unsigned timeout_ms, bool *ret_done,
                        GError **error);
+
+/* Has it still to do it? Never blocks. */
+bool manager_job_works(Manager *manager, const char *job_id);
 
 /* ---- the doctor (model/diagnosis.h) ---- */
 /* {"findings": [finding_to_json() and "host"], "busy": [{"vm_id", "vm", "why"}]: not looked at,
@@ -144,6 +181,12 @@ typedef struct {
 } DoctorFix;
 /* Begins a job, like the other deeds. */
 char *manager_doctor_fix(Manager *manager, const DoctorFix *what, GError **error);
+
+/* ---- storage (storage.c) ---- */
+/* [{"host", "path", "available", "used": bytes, "shares_blocks": absent = not known, "holder"}]:
+ * what the hosts say of their storage domains now. One that does not answer soon is missing. The
+ * caller's. */
+json_t *manager_storage(Manager *manager);
 
 /* ---- import: of a manager that was lost (import.c) ---- */
 typedef struct {
@@ -170,6 +213,7 @@ bool manager_import(Manager *manager, const StorageImport *what, json_t **ret_an
  *  "step","waiting_for","error","start_time"(ms),"end_time"(ms or 0),"last_updated"(ms),
  *  "progress":{"percent","bytes_done","bytes_total","rate","eta"},
  *  "attention": why it has paused itself,
+ *  "configuration_kept": why a VM's definition did not go back with its disks,
  *  "disks":[{"id","name","strategy","status","phase","bytes_copied","bytes_total","seconds","pauses":[{"kind","milliseconds"}],"volumes_removed":[..],"error","attention",
  *    "plan":{"strategy","bytes_read","bytes_written","space_peak","space_freed","seconds","pauses","pause_ms"},
  *    "outcome":{"strategy","bytes_copied","bytes_shared","bytes_written","space_freed","seconds","pauses","pause_ms","verified"}}],
@@ -184,11 +228,37 @@ json_t *manager_jobs(Manager *manager, bool only_open, GError **error);
  * the monotonic clock) is not enough, or it has ended. */
 json_t *manager_job_wait(Manager *manager, const char *id, int64_t rev, int64_t not_before_us,
                          unsigned timeout_ms, GError **error);
+/* The rev of its document; -1 = it has ended, or is another program's. Never blocks. */
+int64_t manager_job_rev(Manager *manager, const char *id);
 /* Array of verb_answer(): can it be cancelled, resumed? */
 json_t *manager_job_operations(Manager *manager, const char *id, GError **error);
 bool manager_job_cancel(Manager *manager, const char *id, GError **error);
 /* Goes on after it has paused itself; the agent's answer. ERR_REFUSED: it has not. */
 bool manager_job_resume(Manager *manager, const char *id, GError **error);
+
+/* ---- jobs of other programs (external.c): documents as above, with "external", "auto_cleared" and
+ * without VM; who began one ends it ---- */
+typedef struct {
+    const char *description;
+    bool auto_cleared;
+    const char *correlation_id;
+    const char *user;
+} ExternalJob;
+char *manager_external_begin(Manager *manager, const ExternalJob *what, GError **error); /* id */
+typedef struct {
+    const char *description;
+    const char *type;   /* "executing", "unknown" ... */
+    const char *parent; /* a step of the job; NULL = none */
+} ExternalStep;
+/* The step's id. ERR_REFUSED, for all below: the job is ours, or has ended. */
+char *manager_external_step(Manager *manager, const char *job_id, const ExternalStep *what,
+                            GError **error);
+bool manager_external_end_step(Manager *manager, const char *job_id, const char *step_id,
+                               bool succeeded, GError **error);
+/* With all its open steps. */
+bool manager_external_end(Manager *manager, const char *job_id, bool succeeded, GError **error);
+/* It need not be kept for the program that began it. */
+bool manager_external_clear(Manager *manager, const char *job_id, GError **error);
 
 /* All that is counted and how things are now, in Prometheus' text format (docs/api.md). */
 bool manager_measure(Manager *manager, GString *into, GError **error);
@@ -201,9 +271,10 @@ bool manager_event(Manager *manager, int code, const char *severity, const char 
 bool manager_event_report(Manager *manager, int code, const char *severity, const char *vm_id,
                           const char *about, const char *correlation_id, const char *user,
                           const char *text, int64_t *ret_id, GError **error);
-/* Blocks up to timeout_ms until there is an event with id > from. */
-bool manager_event_wait(Manager *manager, int64_t from, unsigned timeout_ms);
-/* Of the newest one; 0 = none. */
+/* Takes one away, and tells of it by another. ERR_NOT_FOUND */
+bool manager_event_remove(Manager *manager, int64_t id, const char *correlation_id,
+                          const char *user, GError **error);
+/* The id of the newest one; 0 = none. */
 int64_t manager_last_event(Manager *manager);
 
 /* ---- news: what has changed since one looked (news.c) ---- */

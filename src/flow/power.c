@@ -15,7 +15,7 @@ static const struct {
     Verb verb;
     const char *kind;   /* of the flow */
     const char *doing;
-    const char *status; /* of the VM meanwhile */
+    const char *status; /* of the VM meanwhile; NULL = as it is */
     const char *call;   /* kind of the agent's operation */
     const char *how;    /* its parameter; NULL = none */
 } deeds[] = {
@@ -25,6 +25,8 @@ static const struct {
     { VERB_VM_REBOOT,   "reboot-vm",   "Rebooting",     "reboot_in_progress", "vm-stop",    "reboot" },
     { VERB_VM_RESET,    "reset-vm",    "Resetting",     "reboot_in_progress", "vm-stop",    "reset" },
     { VERB_VM_SUSPEND,  "suspend-vm",  "Suspending",    "saving_state",       "vm-suspend", NULL },
+    { VERB_VM_FREEZE,   "freeze-vm",   "Freezing the file systems of", NULL,  "vm-freeze",  NULL },
+    { VERB_VM_THAW,     "thaw-vm",     "Thawing the file systems of",  NULL,  "vm-thaw",    NULL },
 };
 /* clang-format on */
 
@@ -67,8 +69,19 @@ begin_act(void *self, GError **error)
     g_assert_not_reached();
 }
 
-/* The agent lost its journal: whether the VM runs says what became of a start, a stop, a suspend;
- * that a guest was asked for something nobody can see. */
+/* Whether the VM runs says what became of a start, a stop, a suspend; what a guest was asked for
+ * nobody can see. */
+static bool
+is_done(const Flow *flow, const Vm *vm)
+{
+    if (is_kind(flow, "start-vm"))
+        return vm->instance != NULL;
+    if (is_kind(flow, "suspend-vm"))
+        return vm->state == VM_SUSPENDED;
+    return vm->instance == NULL && !is_kind(flow, "freeze-vm");
+}
+
+/* The agent lost its journal. */
 static StepState
 look_at_state(Flow *flow, GError **error)
 {
@@ -76,9 +89,7 @@ look_at_state(Flow *flow, GError **error)
 
     if (vm == NULL || vm->state == VM_UNKNOWN)
         return STEP_UNKNOWN;
-    if ((is_kind(flow, "start-vm") && vm->instance != NULL) ||
-        (is_kind(flow, "suspend-vm") && vm->state == VM_SUSPENDED) ||
-        (!is_kind(flow, "start-vm") && !is_kind(flow, "suspend-vm") && vm->instance == NULL))
+    if (is_done(flow, vm))
         return STEP_DONE;
     error_set(error, ERR_GONE,
               "the agent of VM '%s' lost its journal, and the VM is %s: nothing else was changed; "
@@ -103,6 +114,7 @@ off_check(void *self, GError **error)
     if (!is_kind(flow, "shutdown-vm"))
         return STEP_DONE;
     flow_release(flow);
+    g_autoptr(Vm) now = flow_look_at_vm(flow, NULL); /* should the event of its end be lost */
     vm = flow_last_seen_vm(flow, error);
     if (vm == NULL)
         return STEP_UNKNOWN;
@@ -145,8 +157,7 @@ begin(Manager *m, const VmPower *what, const Vm *vm, GError **error)
     if (!manager_allowed(m, what->verb, vm, NULL, error))
         return NULL;
     params = door_params(vm, what->user);
-    json_object_set_new(params, "status",
-                        json_string(restores ? "restoring_state" : deeds[i].status));
+    json_put_text(params, "status", restores ? "restoring_state" : deeds[i].status);
     json_object_set_new(params, "paused", json_boolean(what->paused));
     json_put_text(params, "instance", vm->instance);
     return door_begin(m, flow_row_new(deeds[i].kind, vm->id, NULL, params), what->correlation_id,
@@ -158,18 +169,16 @@ manager_vm_power(Manager *m, const VmPower *what, GError **error)
 {
     g_autoptr(Vm) vm = door_vm_now(m, what->vm_id, error);
     WITH_LOCK(&m->door);
-    g_autoptr(GError) why = NULL;
+    GError *why = NULL;
     char *id;
 
     if (vm == NULL)
         return NULL;
     id = begin(m, what, vm, &why);
-    if (id == NULL) {
-        event_refused(m, flow_kind(deeds[deed_of(what->verb)].kind), vm, NULL, what->correlation_id,
-                      what->user, why);
-        g_propagate_error(error, g_steal_pointer(&why));
-    }
-    return id;
+    if (id != NULL)
+        return id;
+    return door_refuse(m, deeds[deed_of(what->verb)].kind, vm, NULL, what->correlation_id,
+                       what->user, why, error);
 }
 
 /* ---- what is shown ---- */
@@ -191,9 +200,12 @@ manager_vm_status(Manager *m, const Vm *vm)
     if (vm->state == VM_UNKNOWN)
         return g_strdup(vm_state_word(vm->state));
     g_hash_table_iter_init(&iter, m->flows);
-    while (g_hash_table_iter_next(&iter, NULL, (void **)&flow))
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&flow)) {
+        if (flow_makes(flow, vm->id))
+            return g_strdup("image_locked");
         if (g_str_equal(flow->row->vm_id, vm->id) && flow_param(flow, "status") != NULL &&
             (!flow->released || is_watching(flow, vm)))
             return g_strdup(flow_param(flow, "status"));
+    }
     return g_strdup(vm_state_word(vm->state));
 }

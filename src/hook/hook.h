@@ -28,3 +28,8 @@ json_t *hook_question(const GPtrArray *disks);
 /* Judges alone, by the manifest. The reason why the VM must not start (the caller frees), or NULL.
  * A manifest that cannot be read is an error beside NULL. */
 char *hook_judge(const char *vm_id, const json_t *question, GError **error);
+
+/* Does a QEMU of this VM run, which libvirt takes for off? The reason why it must not start (the
+ * caller frees), or NULL. No file's lock would tell: a QEMU that has pivoted holds none of the old
+ * leaf. */
+char *hook_lost(const char *vm_id, const char *name);

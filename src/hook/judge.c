@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "hook/hook.h"
 
+#include "hypervisor/instance.h"
 #include "storage/guard.h"
 
 #include <string.h>
@@ -52,14 +53,21 @@ hook_judge(const char *vm_id, const json_t *question, GError **error)
     const json_t *disks = json_object_get(question, "disks");
     g_autoptr(GPtrArray) sources = g_ptr_array_new();
     g_auto(GuardManifest) manifest = { 0 };
+    g_autoptr(GError) problem = NULL;
     size_t i;
     json_t *disk;
 
     json_array_foreach (disks, i, disk)
         g_ptr_array_add(sources, (char *)json_text(disk, "source"));
     g_ptr_array_add(sources, NULL);
-    if (!guard_load(vm_id, (const char *const *)sources->pdata, &manifest, error))
+    if (!guard_load(vm_id, (const char *const *)sources->pdata, &manifest, &problem)) {
+        if (g_error_matches(problem, ERR, ERR_STORAGE))
+            return g_strdup_printf("%s. From which of its volumes the VM may start is not known. "
+                                   "Nothing is lost: start it again when its storage answers",
+                                   problem->message);
+        g_propagate_error(error, g_steal_pointer(&problem));
         return NULL;
+    }
     json_array_foreach (disks, i, disk) {
         g_auto(GuardFinding) finding = { 0 };
         const char *target = json_text(disk, "target");
@@ -69,4 +77,19 @@ hook_judge(const char *vm_id, const json_t *question, GError **error)
             return refusal(&manifest, &finding, target);
     }
     return NULL;
+}
+
+char *
+hook_lost(const char *vm_id, const char *name)
+{
+    g_autofree char *instance = instance_look(vm_id, NULL);
+
+    if (instance == NULL)
+        return NULL;
+    *strchr(instance, '.') = '\0';
+    return g_strdup_printf("libvirt takes VM '%s' for off, but its QEMU runs, as process %s "
+                           "(libvirtd was killed and has lost it): there must not be two. Nothing "
+                           "is lost. Shut it down from inside, or end that process (kill %s); then "
+                           "start the VM again",
+                           name, instance, instance);
 }

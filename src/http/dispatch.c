@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "http/server.h"
 
-/* How many requests of the peer are with the pool: changed by so much. */
+/* How late an answer that comes later may be: a person sees nothing of it, and a few hundred that
+ * are asked so often cost a hundredth of a processor. */
+#define PARKED_MS 10
+
+/* How many requests of the peer are with the pool, but for those that have waited: changed by so
+ * much. */
 static int
 count_peer_locked(HttpServer *server, const char *peer, int change)
 {
@@ -33,15 +38,84 @@ admit(HttpServer *server, const char *peer)
     return ADMITTED;
 }
 
+/* peer: who was counted; NULL = nobody */
 static void
 leave(HttpServer *server, const char *peer)
 {
     WITH_LOCK(&server->lock);
 
-    if (!server->local)
+    if (!server->local && peer != NULL)
         count_peer_locked(server, peer, -1);
     if (--server->running == 0)
         g_cond_signal(&server->idle);
+}
+
+/* ---- those that are answered later ---- */
+
+/* Takes the call, which has left its place with the pool; false if the server stops. */
+static bool
+park(HttpServer *server, Call *call)
+{
+    WITH_LOCK(&server->lock);
+
+    if (server->closed)
+        return false;
+    call->waited = true;
+    g_ptr_array_add(server->parked, call);
+    g_cond_signal(&server->parking);
+    return true;
+}
+
+/* It was admitted before: whoever waited is not told to try again. Nor does it count any more: an
+ * event that many wait for must not turn away all others of their address. */
+static void
+hand_over_locked(HttpServer *server, Call *call)
+{
+    server->running++;
+    g_thread_pool_push(server->handlers, call, NULL);
+}
+
+static void
+look_round_locked(HttpServer *server)
+{
+    for (guint i = server->parked->len; i-- > 0;) {
+        Call *call = server->parked->pdata[i];
+        if (!server->closed && !call->answer.is_time(call->answer.stream_data))
+            continue;
+        g_ptr_array_remove_index_fast(server->parked, i);
+        hand_over_locked(server, call);
+    }
+}
+
+static gpointer
+keep(gpointer data)
+{
+    HttpServer *server = data;
+    WITH_LOCK(&server->lock);
+
+    while (!server->closed) {
+        if (server->parked->len == 0)
+            g_cond_wait(&server->parking, &server->lock);
+        else
+            g_cond_wait_until(&server->parking, &server->lock,
+                              g_get_monotonic_time() + PARKED_MS * G_TIME_SPAN_MILLISECOND);
+        look_round_locked(server);
+    }
+    return NULL;
+}
+
+static void
+answer_later(Call *call)
+{
+    HttpResponse *answer = &call->answer;
+    GDestroyNotify free_data = answer->stream_free;
+    void *data = answer->stream_data;
+
+    answer->is_time = NULL;
+    answer->stream_free = NULL;
+    answer->later(&call->request, data, answer);
+    if (free_data != NULL)
+        free_data(data);
 }
 
 /* On a thread of the pool. The call belongs to the server's thread again once the connection is
@@ -51,9 +125,18 @@ run_handler(gpointer data, gpointer server_)
 {
     HttpServer *server = server_;
     Call *call = data;
-    g_autofree char *peer = g_strdup(call->request.peer);
+    g_autofree char *peer = call->waited ? NULL : g_strdup(call->request.peer);
 
-    server->handler(&call->request, &call->answer, server->data);
+    if (call->answer.is_time == NULL)
+        server->handler(&call->request, &call->answer, server->data);
+    else
+        answer_later(call);
+    if (call->answer.is_time != NULL && park(server, call)) {
+        leave(server, peer);
+        return;
+    }
+    if (call->answer.is_time != NULL) /* it stops: now or never */
+        answer_later(call);
     call->answered = true;
     MHD_resume_connection(call->connection);
     leave(server, peer);
@@ -94,10 +177,13 @@ dispatch_begin(HttpServer *server)
 {
     g_mutex_init(&server->lock);
     g_cond_init(&server->idle);
+    g_cond_init(&server->parking);
     server->peers = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    server->parked = g_ptr_array_new();
     server->handlers =
         g_thread_pool_new(run_handler, server, (int)server->max_handlers, FALSE, NULL);
     server->drainers = g_thread_pool_new(drain, server, 2, FALSE, NULL);
+    server->keeper = g_thread_new("http-later", keep, server);
 }
 
 void
@@ -106,6 +192,8 @@ dispatch_end(HttpServer *server)
     WITH_LOCK(&server->lock);
 
     server->closed = true;
+    g_cond_signal(&server->parking);
+    look_round_locked(server);
     while (server->running > 0)
         g_cond_wait(&server->idle, &server->lock);
 }
@@ -113,9 +201,16 @@ dispatch_end(HttpServer *server)
 void
 dispatch_free(HttpServer *server)
 {
+    g_mutex_lock(&server->lock); /* if it was never started */
+    server->closed = true;
+    g_cond_signal(&server->parking);
+    g_mutex_unlock(&server->lock);
+    g_thread_join(server->keeper);
     g_thread_pool_free(server->handlers, FALSE, TRUE);
     g_thread_pool_free(server->drainers, FALSE, TRUE);
     g_hash_table_unref(server->peers);
+    g_ptr_array_unref(server->parked);
+    g_cond_clear(&server->parking);
     g_cond_clear(&server->idle);
     g_mutex_clear(&server->lock);
 }

@@ -8,8 +8,8 @@
  * a thread of a pool, and may block. Bodies over the limit are answered 413 without being kept;
  * GET, HEAD and DELETE are answered without waiting for an announced body that never comes
  * (libgovirt on Debian 12, facts/rest 0.2); a client that stalls is cut after a time-out. At most N
- * connections and K handlers at a time, half of them for one peer address: what is more is not
- * accepted, or answered 503.
+ * connections and K handlers at a time, half of them for one peer address (what has waited for an
+ * answer that comes later does not count): what is more is not accepted, or answered 503.
  *
  * Ownership: as each comment says. Threads: a server has its own; a client belongs to one thread at
  * a time.
@@ -45,7 +45,8 @@ typedef struct {
 const char *http_header(const HttpRequest *request, const char *name);
 const char *http_query(const HttpRequest *request, const char *name);
 
-typedef struct {
+typedef struct HttpResponse HttpResponse;
+struct HttpResponse {
     int status;
     char *body;         /* owned, g_free; NULL = empty */
     size_t body_size;   /* 0 with a body: its strlen */
@@ -62,9 +63,16 @@ typedef struct {
      * http_server_wake(), -1 = end. Who went away is noticed when it says something: it should
      * every 10 s or so. Uses stream_data and stream_free, too. */
     ssize_t (*feed)(void *data, char *buf, size_t max);
+    /* Or an answer that comes later, and costs no thread until then: is_time() is asked again and
+     * again on one thread for all of them, so it never blocks; when it is true, or the server
+     * stops, later() fills the response on a thread of the pool: it may fill
+     * is_time once more, unless the server stops, but must not wait itself. Both use stream_data,
+     * too. NULL = now. */
+    bool (*is_time)(void *data);
+    void (*later)(const HttpRequest *request, void *data, HttpResponse *response);
     void *stream_data;
     GDestroyNotify stream_free;
-} HttpResponse;
+};
 void http_response_header(HttpResponse *response, const char *name, const char *value);
 /* Frees what it holds: for who makes up requests (tests). The server does it with its own. */
 void http_response_clear(HttpResponse *response);
@@ -106,10 +114,37 @@ void http_server_wake(HttpServer *server);
  * keep the rule above. NULL is fine. */
 void http_server_stop(HttpServer *server);
 
-/* A self-signed CA and a server certificate for this host (hostname, localhost, 127.0.0.1, ::1),
- * written once to dir/ca.pem, dir/cert.pem, dir/key.pem (0600) if cert.pem and key.pem are not
- * there. The CA's key is thrown away. One of the two alone is ERR_EXISTS. */
-bool http_make_certificate(const char *dir, GError **error);
+/* New connections get this certificate (PEM texts) from now on; those that are open stay.
+ * ERR_INVALID: it cannot be used, and nothing changes. Of a server with TLS. Any thread. */
+bool http_server_set_certificate(HttpServer *server, const char *cert, const char *key,
+                                 GError **error);
+
+/* A server's own certificate in dir, signed by an authority of its own: ca.pem, ca-key.pem (0600),
+ * cert.pem, key.pem (0600). names: host names and addresses that it must be for, NULL-terminated;
+ * the first one is its title. Made if cert.pem and key.pem are not there; made anew, by the same
+ * authority and with the same key, if it ends within 30 days (it lives for a year, the authority
+ * for ten), or lacks a name. *ret_news: what was done to one that was there, or why it could not be
+ * done; NULL = nothing. cert.pem without key.pem is ERR_EXISTS, and so is the other way round
+ * without an authority. */
+bool http_keep_certificate(const char *dir, const char *const *names, char **ret_news,
+                           GError **error);
+
+/* Makes it anew at once, by the same authority and with the same key. ERR_REFUSED: it has none. */
+bool http_renew_certificate(const char *dir, const char *const *names, GError **error);
+/* Why it cannot be made anew; NULL = it can. */
+char *http_certificate_lacks(const char *dir);
+
+typedef struct {
+    char *subject, *issuer; /* "CN=host.example.org" */
+    char *serial;           /* "0A:1B" */
+    char *fingerprint;      /* of SHA-256, in the same form */
+    char **names;           /* host names and addresses */
+    int64_t from, ends;     /* ms */
+} HttpCertificate;
+/* The first one of a PEM text; *ret zeroed before. ERR_INVALID */
+bool http_certificate_read(const char *pem, HttpCertificate *ret, GError **error);
+void http_certificate_clear(HttpCertificate *certificate);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(HttpCertificate, http_certificate_clear)
 
 /* ---- client ---- */
 

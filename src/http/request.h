@@ -22,6 +22,7 @@ typedef struct {
     bool drain; /* answered before the body was read: see call_drain() */
     HttpRequest request;
     HttpResponse answer;
+    bool waited;   /* for an answer that comes later */
     bool answered; /* by the handler; not yet sent */
 } Call;
 

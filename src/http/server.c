@@ -62,6 +62,7 @@ on_connection(void *data, struct MHD_Connection *connection, void **context,
     HttpServer *server = data;
 
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        tls_serve(&server->pair); /* the handshake comes next, on this thread */
         const union MHD_ConnectionInfo *info =
             MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
         *context = deadlines_add(server->deadlines, info->connect_fd);
@@ -170,6 +171,9 @@ on_log(void *data, const char *format, va_list args)
 {
     char line[512];
 
+    /* Who followed a stream has left: so do all, some day. */
+    if (g_str_has_prefix(format, "Failed to send the chunked response body"))
+        return;
     /* Broken connections and refused handshakes: the other side's matter. */
     vsnprintf(line, sizeof line, format, args); /* NOLINT: the format is libmicrohttpd's */
     log_debug("http: %s", g_strchomp(line));
@@ -187,8 +191,7 @@ start_daemon(HttpServer *server, const HttpServerOptions *options)
     /* One address may take half of the places; unix peers are not told apart. */
     unsigned per_address = server->local ? 0 : (connections + 1) / 2;
     struct MHD_OptionItem tls[] = {
-        { MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)options->tls_cert },
-        { MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)options->tls_key },
+        { MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)tls_retrieve },
         { MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)TLS_PRIORITY },
         { MHD_OPTION_END, 0, NULL },
     };
@@ -206,6 +209,8 @@ start_daemon(HttpServer *server, const HttpServerOptions *options)
 static void
 free_parts(HttpServer *server)
 {
+    tls_pair_free(server->pair);
+    g_ptr_array_unref(server->old_pairs);
     feeds_free(server->feeds);
     dispatch_free(server);
     deadlines_free(server->deadlines);
@@ -223,10 +228,16 @@ http_server_start(const HttpServerOptions *options, HttpHandler handler, void *d
     server->timeout_s = options->timeout_s == 0 ? DEFAULT_TIMEOUT_S : options->timeout_s;
     server->local = g_str_has_prefix(options->address, "unix:");
     server->tls = options->tls_cert != NULL || options->tls_key != NULL;
-    if (server->tls && !tls_check_pair(options->tls_cert, options->tls_key, error))
+    if (server->tls) {
+        server->pair = tls_pair_new(options->tls_cert, options->tls_key, error);
+        if (server->pair == NULL)
+            return NULL;
+    }
+    if (!listener_open(options->address, options->group, &server->listener, error)) {
+        tls_pair_free(server->pair);
         return NULL;
-    if (!listener_open(options->address, options->group, &server->listener, error))
-        return NULL;
+    }
+    server->old_pairs = g_ptr_array_new_with_free_func((GDestroyNotify)tls_pair_free);
     server->deadlines = deadlines_new(2 * server->timeout_s);
     server->feeds = feeds_new(server);
     server->max_handlers = options->max_handlers == 0 ? DEFAULT_HANDLERS : options->max_handlers;
@@ -241,6 +252,19 @@ http_server_start(const HttpServerOptions *options, HttpHandler handler, void *d
         return NULL;
     }
     return g_steal_pointer(&server);
+}
+
+bool
+http_server_set_certificate(HttpServer *server, const char *cert, const char *key, GError **error)
+{
+    TlsPair *pair = tls_pair_new(cert, key, error);
+
+    if (pair == NULL)
+        return false;
+    WITH_LOCK(&server->lock);
+    g_ptr_array_add(server->old_pairs, g_atomic_pointer_get(&server->pair));
+    g_atomic_pointer_set(&server->pair, pair);
+    return true;
 }
 
 unsigned

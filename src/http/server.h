@@ -4,9 +4,10 @@
  *
  * Its one thread (libmicrohttpd's) reads a request; dispatch.c suspends the connection and hands
  * the request to the pool; the pool's thread runs the handler and resumes the connection; the
- * server's thread sends the answer (answer.c). Feeds (feed.c) are suspended while they are silent.
- * A daemon with a suspended connection cannot be stopped: http_server_stop() first waits for the
- * handlers and ends the feeds.
+ * server's thread sends the answer (answer.c). A request whose answer comes later stays suspended,
+ * on a list of dispatch.c, and goes to the pool once more when it is time. Feeds (feed.c) are
+ * suspended while they are silent. A daemon with a suspended connection cannot be stopped:
+ * http_server_stop() first waits for the handlers and ends the feeds.
  */
 #pragma once
 
@@ -14,6 +15,7 @@
 #include "http/feed.h"
 #include "http/listen.h"
 #include "http/request.h"
+#include "http/tls.h"
 
 struct HttpServer {
     struct MHD_Daemon *daemon;
@@ -24,7 +26,9 @@ struct HttpServer {
     unsigned timeout_s;
     bool local;
     bool tls;
-    int stopping; /* atomic */
+    int stopping;         /* atomic */
+    TlsPair *pair;        /* atomic; what handshakes are made with */
+    GPtrArray *old_pairs; /* a handshake under way may have one: until the end */
     Listener listener;
     Deadlines *deadlines; /* for requests to be wholly there */
     Feeds *feeds;
@@ -36,6 +40,9 @@ struct HttpServer {
     GCond idle;
     unsigned running;  /* requests that were handed to the pool */
     GHashTable *peers; /* peer → how many of them; not of a unix socket */
+    GPtrArray *parked; /* of Call: those that are answered later */
+    GCond parking;     /* there is one, or the server stops */
+    GThread *keeper;   /* asks them whether it is time */
     bool closed;       /* nothing is handed to the pool any more */
 };
 

@@ -15,7 +15,7 @@
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(virDomain, virDomainFree)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(virConnect, virConnectClose)
 
-enum { N_EVENTS = 3 };
+enum { N_EVENTS = 5 };
 
 typedef struct {
     Hypervisor hypervisor; /* must be first */
@@ -84,10 +84,20 @@ bool power_restore(Hypervisor *hv, const char *vm_id, const char *memory,
                    const char *const *formats, unsigned n, bool paused, GError **error);
 bool ticket_set(Hypervisor *hv, const char *vm_id, const char *password, unsigned seconds,
                 GError **error);
+bool domain_rename(Hypervisor *hv, const char *vm_id, const char *name, GError **error);
+bool domain_describe(Hypervisor *hv, const char *vm_id, const char *description, const char *title,
+                     GError **error);
+bool host_look(Hypervisor *hv, HvHost *ret_host, GError **error);
 bool power_ask(Hypervisor *hv, const char *vm_id, HvPower how, GError **error);
+bool domain_reconfigure(Hypervisor *hv, const char *vm_id, const char *config,
+                        const char *const *targets, const char *const *sources,
+                        const char *const *formats, unsigned n, GError **error);
 bool domain_redefine(Hypervisor *hv, const char *vm_id, const char *const *targets,
                      const char *const *sources, const char *const *formats, unsigned n,
                      GError **error);
+bool define_clone(Hypervisor *hv, const char *vm_id, const HvClone *clone, GPtrArray *left,
+                  GError **error);
+bool define_undo(Hypervisor *hv, const char *vm_id, bool all, GError **error);
 bool snapshot_take(Hypervisor *hv, const char *vm_id, const HvSnapshotDisk *disks, unsigned n_disks,
                    const char *memory, GError **error);
 bool snapshot_freeze(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error);
@@ -100,10 +110,25 @@ bool jobs_commit_start(Hypervisor *hv, const char *vm_id, const char *disk, cons
                        const char *top, uint64_t bandwidth, GError **error);
 bool jobs_copy_start(Hypervisor *hv, const char *vm_id, const char *disk, const char *dest,
                      bool shallow, uint64_t bandwidth, GError **error);
-/* Which file a running VM's disk is on, in QEMU's own words (monitor.c). */
-bool monitor_leaf(virDomainPtr domain, const HvDisk *disk, char **ret_path, GError **error);
-/* Of QEMU's answer to query-block; NULL = it is not in there. */
-char *monitor_find_leaf(const char *reply, const char *alias);
+/* What a running VM's QEMU says of its disks; asked when first needed, and no more than once: with
+ * long chains the answer is large (monitor.c). */
+typedef struct {
+    virDomainPtr domain; /* borrowed */
+    char *blocks, *nodes;
+} Monitor;
+void monitor_clear(Monitor *monitor);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Monitor, monitor_clear)
+/* Which file a disk is on, in QEMU's own words. *ret_above: it stands on what libvirt takes for the
+ * leaf. */
+bool monitor_leaf(Monitor *monitor, const HvDisk *disk, char **ret_path, bool *ret_above,
+                  GError **error);
+/* Of QEMU's answers to query-block and query-named-block-nodes; NULL = it is not in there.
+ * *ret_above: it stands on path. *ret_cut: it is in "nodes", which was NULL. */
+char *monitor_find_leaf(const char *blocks, const char *nodes, const char *alias, const char *path,
+                        bool *ret_above, bool *ret_cut);
+/* Disks whose leaf QEMU knows better get it, and lost_pivot. UNREACHABLE = QEMU did not answer. */
+bool lost_pivots_correct(Libvirt *self, virDomainPtr domain, const char *vm_id, GPtrArray *disks,
+                         GError **error);
 bool jobs_look(Hypervisor *hv, const char *vm_id, const char *disk, HvJob *ret_job, GError **error);
 bool jobs_set_bandwidth(Hypervisor *hv, const char *vm_id, const char *disk, uint64_t bandwidth,
                         GError **error);

@@ -2,12 +2,14 @@
  *
  * What a domain looks like and does, and its definition.
  */
+#include "base/log.h"
 #include "hypervisor/connection.h"
 #include "hypervisor/edit.h"
 #include "hypervisor/instance.h"
 #include "hypervisor/status.h"
 
 #include <libvirt/virterror.h>
+#include <string.h>
 
 enum { LOOKS = 4 };
 
@@ -124,11 +126,22 @@ io_error_detail(virDomainPtr domain)
     return g_strdup(full ? "enospc" : "eio");
 }
 
+/* A VM that went on from saved memory and stays paused has this reason, too, for as long as it is
+ * (seen with libvirt 9.0). */
+static VmState
+migrating_state(virDomainPtr domain)
+{
+    int operation;
+
+    return read_job(domain, &operation, NULL) && operation < 0 ? VM_PAUSED : VM_MIGRATING;
+}
+
 static VmState
 paused_state(virDomainPtr domain, int reason, char **ret_detail)
 {
     switch (reason) {
     case VIR_DOMAIN_PAUSED_MIGRATION:
+        return migrating_state(domain);
     case VIR_DOMAIN_PAUSED_POSTCOPY:
     case VIR_DOMAIN_PAUSED_POSTCOPY_FAILED:
         return VM_MIGRATING;
@@ -146,9 +159,10 @@ paused_state(virDomainPtr domain, int reason, char **ret_detail)
     }
 }
 
-/* While a job of the whole domain runs, libvirt may still say "running". */
+/* While a job of the whole domain runs, libvirt may still say "running". *ret_job: of those that
+ * are no state of their own. */
 static VmState
-running_state(virDomainPtr domain)
+running_state(virDomainPtr domain, char **ret_job)
 {
     int operation;
 
@@ -161,19 +175,20 @@ running_state(virDomainPtr domain)
     case VIR_DOMAIN_JOB_OPERATION_SAVE:
         return VM_SAVING;
     default:
+        *ret_job = operation >= 0 ? g_strdup(operation_word(operation)) : NULL;
         return VM_UP;
     }
 }
 
 static VmState
-map_state(virDomainPtr domain, int state, int reason, char **ret_detail)
+map_state(virDomainPtr domain, int state, int reason, HvDomain *look)
 {
     switch (state) {
     case VIR_DOMAIN_RUNNING:
     case VIR_DOMAIN_BLOCKED:
-        return running_state(domain);
+        return running_state(domain, &look->foreign_job);
     case VIR_DOMAIN_PAUSED:
-        return paused_state(domain, reason, ret_detail);
+        return paused_state(domain, reason, &look->state_detail);
     case VIR_DOMAIN_PMSUSPENDED: /* asleep, its QEMU lives */
         return VM_PAUSED;
     case VIR_DOMAIN_SHUTDOWN:
@@ -220,6 +235,7 @@ find_hidden(Libvirt *self, const char *vm_id)
     if (self->processes == NULL)
         self->processes = instance_all();
     bool ran = g_hash_table_contains(self->processes, vm_id);
+    g_hash_table_remove(self->instances, vm_id); /* the next life has another */
     g_mutex_unlock(&self->lock);
 
     char *instance = ran ? instance_look(vm_id, NULL) : NULL;
@@ -265,101 +281,59 @@ read_definitions(virDomainPtr domain, HvDomain *look, bool active, GError **erro
 }
 
 static bool
-has_job(virDomainPtr domain, const HvDisk *disk)
-{
-    virDomainBlockJobInfo info;
-
-    return virDomainGetBlockJobInfo(domain, disk->target, &info, 0) != 0; /* not knowing: yes */
-}
-
-/* A libvirtd that was killed in the begin of a job does not know its mirror; if another is killed
- * in its pivot the next one shows the old leaf, and no trace of either. Then QEMU is asked: once a
- * connection, for what it knows of the disk is right from then on; and for ever where it is not. */
-static bool
-correct_traceless_pivot(Libvirt *self, virDomainPtr domain, const char *vm_id, HvDisk *disk,
-                        GError **error)
-{
-    g_autofree char *key = g_strdup_printf("%s/%s", vm_id, disk->target);
-    g_autofree char *leaf = NULL;
-    g_autoptr(GError) problem = NULL;
-
-    if (disk->alias == NULL || disk->source == NULL || disk->backing == NULL)
-        return true;
-    g_mutex_lock(&self->lock);
-    bool known = g_hash_table_contains(self->sure_leaves, key);
-    g_mutex_unlock(&self->lock);
-    if (known || has_job(domain, disk))
-        return true;
-    if (!monitor_leaf(domain, disk, &leaf, &problem)) {
-        if (!g_error_matches(problem, ERR, ERR_UNREACHABLE))
-            return true; /* it cannot tell of this kind of disk */
-        g_propagate_error(error, g_steal_pointer(&problem));
-        return false;
-    }
-    for (guint i = 0; i < disk->backing->len; i++)
-        if (g_str_equal(leaf, disk->backing->pdata[i])) {
-            g_free(disk->source);
-            disk->source = g_steal_pointer(&leaf);
-            g_clear_pointer(&disk->backing, g_ptr_array_unref);
-            disk->backing_terminated = false;
-            disk->lost_pivot = true;
-            return true;
-        }
-    WITH_LOCK(&self->lock);
-    g_hash_table_add(self->sure_leaves, g_steal_pointer(&key));
-    return true;
-}
-
-/* A mirror without a job is what a killed libvirtd remembers of one. Where the pivot was asked for,
- * QEMU knows what became of it. */
-static bool
-correct_lost_pivot(Libvirt *self, virDomainPtr domain, const char *vm_id, HvDisk *disk,
-                   GError **error)
-{
-    bool pivots = g_strcmp0(disk->mirror_ready, "pivot") == 0;
-    g_autofree char *leaf = NULL;
-
-    if (disk->mirror_path == NULL)
-        return correct_traceless_pivot(self, domain, vm_id, disk, error);
-    if ((!pivots && g_strcmp0(disk->mirror_ready, "yes") != 0) || has_job(domain, disk))
-        return true;
-    if (!monitor_leaf(domain, disk, &leaf, error))
-        return false;
-    bool pivoted = g_str_equal(leaf, disk->mirror_path);
-    if (!pivoted && !pivots)
-        return true;
-    if (pivoted) {
-        g_free(disk->source);
-        g_free(disk->format);
-        disk->source = g_steal_pointer(&leaf);
-        disk->format = g_strdup(disk->mirror_format);
-        g_clear_pointer(&disk->backing, g_ptr_array_unref);
-        disk->backing_terminated = false;
-    }
-    g_clear_pointer(&disk->mirror_job, g_free);
-    g_clear_pointer(&disk->mirror_path, g_free);
-    g_clear_pointer(&disk->mirror_ready, g_free);
-    disk->lost_pivot = true;
-    return true;
-}
-
-static bool
-correct_lost_pivots(Libvirt *self, virDomainPtr domain, const char *vm_id, HvDomain *look,
-                    GError **error)
-{
-    for (guint i = 0; i < look->disks->len; i++)
-        if (!correct_lost_pivot(self, domain, vm_id, look->disks->pdata[i], error))
-            return false;
-    return true;
-}
-
-static bool
 same_moment(virDomainPtr domain, int state, int reason)
 {
     int state_now = -1, reason_now = -1;
 
     virDomainGetState(domain, &state_now, &reason_now, 0);
     return state_now == state && reason_now == reason;
+}
+
+/* What a libvirtd that was killed meanwhile has half written is none, though libvirt counts it: a
+ * start throws it away. */
+static bool
+is_whole_save(virDomainPtr domain)
+{
+    autolibc char *xml = virDomainManagedSaveGetXMLDesc(domain, 0);
+
+    return xml != NULL || strstr(virGetLastErrorMessage(), "save image is incomplete") == NULL;
+}
+
+/* A libvirtd that was killed right before it ended QEMU leaves memory beside a VM that runs on:
+ * with that, a start would later put an old guest on newer disks. Memory that was seen while this
+ * instance runs is not the end of it: a save ends the instance. */
+static void
+drop_stale_save(Libvirt *self, virDomainPtr domain, const HvDomain *look)
+{
+    const char *id = look->id;
+    int operation;
+
+    if ((look->state != VM_UP && look->state != VM_PAUSED) || look->instance == NULL ||
+        !read_job(domain, &operation, NULL) || operation >= 0)
+        return;
+    g_autofree char *now = find_instance(self, id);
+    if (g_strcmp0(now, look->instance) != 0 || virDomainIsActive(domain) != 1)
+        return;
+    if (virDomainManagedSaveRemove(domain, 0) == 0)
+        log_vm_warn(id, NULL,
+                    "memory of VM '%s' that was saved before it went on is thrown away: it no "
+                    "longer fits the disks",
+                    look->name);
+}
+
+static bool
+look_for_saved(Libvirt *self, virDomainPtr domain, HvDomain *look, bool active, GError **error)
+{
+    int saved = virDomainHasManagedSaveImage(domain, 0);
+
+    if (saved < 0)
+        return active || libvirt_refused(domain, error, "asking for a managed save image");
+    if (active && saved > 0)
+        drop_stale_save(self, domain, look);
+    look->has_managed_save = !active && saved > 0 && is_whole_save(domain);
+    if (look->has_managed_save)
+        look->state = VM_SUSPENDED;
+    return true;
 }
 
 /* One try. *ret_torn: the VM changed meanwhile, so that the parts may not belong together. */
@@ -373,23 +347,18 @@ look_once(Libvirt *self, virDomainPtr domain, const char *vm_id, bool *ret_torn,
         libvirt_refused(domain, error, "asking for its state");
         return NULL;
     }
-    look->state = map_state(domain, state, reason, &look->state_detail);
+    look->state = map_state(domain, state, reason, look);
     bool active = look->state != VM_DOWN;
     g_autofree char *hidden = active ? NULL : find_hidden(self, vm_id);
     if (active)
         look->instance = find_instance(self, vm_id);
+    look->started = look->instance != NULL ? instance_started(look->instance) : 0;
     if (!read_definitions(domain, look, active, error) ||
-        (active && !correct_lost_pivots(self, domain, vm_id, look, error)))
+        (active && !lost_pivots_correct(self, domain, vm_id, look->disks, error)))
         return NULL;
 
-    int saved = active ? 0 : virDomainHasManagedSaveImage(domain, 0);
-    if (saved < 0) {
-        libvirt_refused(domain, error, "asking for a managed save image");
+    if (!look_for_saved(self, domain, look, active, error))
         return NULL;
-    }
-    look->has_managed_save = saved > 0;
-    if (!active && look->has_managed_save)
-        look->state = VM_SUSPENDED;
     if (hidden != NULL) {
         look->state = VM_UNKNOWN;
         look->state_detail = g_strdup(status_mend_lost(look->name, hidden) ? "mended" : "lost");
@@ -451,28 +420,38 @@ domain_resume(Hypervisor *hv, const char *vm_id, GError **error)
     return false;
 }
 
+/* The stored definition, with passwords, or they would be lost. */
+static char *
+read_stored(virDomain *domain, const char *vm_id, GError **error)
+{
+    int persistent = virDomainIsPersistent(domain);
+
+    if (persistent == 1)
+        return read_xml(domain, VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE, error);
+    if (persistent < 0)
+        libvirt_refused(domain, error, "asking whether it is persistent");
+    else /* defining it would make it persistent */
+        error_set(error, ERR_REFUSED,
+                  "VM '%s' (%s) is transient: it has no definition that could be rewritten",
+                  virDomainGetName(domain), vm_id);
+    return NULL;
+}
+
 bool
-domain_redefine(Hypervisor *hv, const char *vm_id, const char *const *targets,
-                const char *const *sources, const char *const *formats, unsigned n, GError **error)
+domain_reconfigure(Hypervisor *hv, const char *vm_id, const char *config,
+                   const char *const *targets, const char *const *sources,
+                   const char *const *formats, unsigned n, GError **error)
 {
     g_autoptr(virDomain) domain = libvirt_domain(hv, vm_id, error);
-    bool changed = false;
+    g_autofree char *xml = domain != NULL ? read_stored(domain, vm_id, error) : NULL;
+    bool changed = config != NULL;
 
-    if (domain == NULL)
-        return false;
-    int persistent = virDomainIsPersistent(domain);
-    if (persistent < 0)
-        return libvirt_refused(domain, error, "asking whether it is persistent");
-    if (persistent == 0) /* defining it would make it persistent */
-        return error_set(error, ERR_REFUSED,
-                         "VM '%s' (%s) is transient: it has no definition that could be rewritten",
-                         virDomainGetName(domain), vm_id);
-
-    /* with passwords, or they would be lost */
-    g_autofree char *xml = read_xml(domain, VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE, error);
     if (xml == NULL)
         return false;
-    g_autofree char *edited = edit_sources(xml, targets, sources, formats, n, &changed, error);
+    g_autofree char *wanted = config != NULL ? hv_edit_config(xml, config, error) : g_strdup(xml);
+    g_autofree char *edited = wanted != NULL ? edit_sources(wanted, targets, sources, formats, n,
+                                                            config != NULL ? NULL : &changed, error)
+                                             : NULL;
     if (edited == NULL) {
         g_prefix_error(error, "VM '%s' (%s): ", virDomainGetName(domain), vm_id);
         return false;
@@ -481,4 +460,11 @@ domain_redefine(Hypervisor *hv, const char *vm_id, const char *const *targets,
         return true;
     g_autoptr(virDomain) defined = virDomainDefineXMLFlags(virDomainGetConnect(domain), edited, 0);
     return defined != NULL || libvirt_refused(domain, error, "rewriting its definition");
+}
+
+bool
+domain_redefine(Hypervisor *hv, const char *vm_id, const char *const *targets,
+                const char *const *sources, const char *const *formats, unsigned n, GError **error)
+{
+    return domain_reconfigure(hv, vm_id, NULL, targets, sources, formats, n, error);
 }

@@ -8,9 +8,8 @@
 #include "hypervisor/hypervisor.h"
 #include "hypervisor/xml.h"
 
-/* The element and the blank text before it, so that no empty line stays. */
-static void
-remove_element(xmlNode *node)
+void
+edit_remove(xmlNode *node)
 {
     xmlNode *before = node->prev;
 
@@ -22,14 +21,14 @@ remove_element(xmlNode *node)
     xmlFreeNode(node);
 }
 
-static bool
-remove_backing(xmlNode *disk)
+bool
+edit_remove_backing(xmlNode *disk)
 {
     bool changed = false;
 
     for (xmlNode *found = xml_child(disk, "backingStore"); found != NULL;
          found = xml_child(disk, "backingStore")) {
-        remove_element(found);
+        edit_remove(found);
         changed = true;
     }
     return changed;
@@ -72,7 +71,7 @@ set_format(xmlNode *disk, const char *format)
     return true;
 }
 
-static bool
+bool
 edit_disk(xmlNode *disk, const char *target, const char *source, const char *format, bool *changed,
           GError **error)
 {
@@ -109,7 +108,7 @@ edit_sources(const char *xml, const char *const *targets, const char *const *sou
     xmlNode *devices = xml_child(xmlDocGetRootElement(doc), "devices");
 
     for (xmlNode *disk = xml_child(devices, "disk"); disk != NULL; disk = xml_next(disk, "disk"))
-        changed |= remove_backing(disk);
+        changed |= edit_remove_backing(disk);
     for (unsigned i = 0; i < n; i++) {
         xmlNode *disk = find_disk(devices, targets[i]);
         if (disk == NULL) {

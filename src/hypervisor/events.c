@@ -136,6 +136,21 @@ on_agent(virConnectPtr conn, virDomainPtr domain, int state, int reason, void *d
     emit_domain(data, domain);
 }
 
+/* A migration, a backup, a save: its end. */
+static void
+on_job_end(virConnectPtr conn, virDomainPtr domain, virTypedParameterPtr params, int n, void *data)
+{
+    emit_domain(data, domain);
+}
+
+/* Other programs write their own notes into the metadata again and again: those are not shown. */
+static void
+on_metadata(virConnectPtr conn, virDomainPtr domain, int type, const char *uri, void *data)
+{
+    if (type != VIR_DOMAIN_METADATA_ELEMENT)
+        emit_domain(data, domain);
+}
+
 static const struct {
     int id;
     virConnectDomainEventGenericCallback callback;
@@ -143,6 +158,8 @@ static const struct {
     { VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle) },
     { VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2, VIR_DOMAIN_EVENT_CALLBACK(on_block_job) },
     { VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_agent) },
+    { VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, VIR_DOMAIN_EVENT_CALLBACK(on_job_end) },
+    { VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, VIR_DOMAIN_EVENT_CALLBACK(on_metadata) },
 };
 
 bool

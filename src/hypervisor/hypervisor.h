@@ -57,12 +57,19 @@ typedef struct {
     uint64_t memory; /* bytes */
     unsigned vcpus;
     bool agent_connected;
+    char *description; /* NULL, as the next two */
+    char *title;
+    char *firmware;        /* oVirt's word: "q35_ovmf", ... */
+    bool ballooning;       /* its memory can be taken away from it and given back */
+    int64_t started;       /* when its QEMU began, ms since 1970; 0 = it does not run */
+    char *foreign_job;     /* as foreign_job() tells it; NULL also where that was not asked */
     char *graphics;        /* "vnc", "spice", NULL */
     char *display_listen;  /* where its display listens; NULL */
     unsigned display_port; /* 0 = none */
     unsigned display_tls_port;
     char *tpm_or_passthrough; /* NULL, or what forbids a memory snapshot: "a TPM", ... */
-    bool has_managed_save;    /* only of a VM that is off */
+    bool has_managed_save;    /* only of a VM that is off; half written ones do not count */
+    char *nvram;              /* file with its UEFI variables; NULL = none, or none yet */
     GPtrArray *disks;         /* of HvDisk, live if running, else inactive */
     GPtrArray *inactive;      /* of HvDisk, of the persistent definition; NULL if transient */
     char *xml;                /* the live (or only) definition */
@@ -146,6 +153,27 @@ typedef enum {
     HV_POWER_FORGET,   /* of one that is off: its saved memory is thrown away */
 } HvPower;
 
+/* A new VM made after the definition of one that is there. */
+typedef struct {
+    const char *id, *name;
+    const char *xml; /* what it is made after (of a snapshot); NULL = as the VM is defined now */
+    const char *const *targets, *const *sources; /* its disks, qcow2; all others go, but for those
+                                                    that are read-only or shareable */
+    unsigned n;
+    const char *nvram; /* its own file with UEFI variables; NULL = made anew when it starts */
+} HvClone;
+
+/* What a host is; 0 and NULL = not known. */
+typedef struct {
+    char *cpu;                        /* "AMD EPYC 7302 16-Core Processor" */
+    uint64_t memory;                  /* bytes */
+    unsigned sockets, cores, threads; /* cores of a socket, threads of a core */
+    unsigned mhz;
+    char *libvirt; /* version: "9.0.0" */
+} HvHost;
+void hv_host_clear(HvHost *host);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(HvHost, hv_host_clear)
+
 typedef struct Hypervisor Hypervisor;
 typedef struct {
     void (*free)(Hypervisor *hv);
@@ -153,7 +181,8 @@ typedef struct {
     bool (*is_connected)(Hypervisor *hv);
     /* UUIDs of all domains, running or not; g_strfreev() */
     char **(*list)(Hypervisor *hv, GError **error);
-    /* Everything about one domain. ERR_NOT_FOUND if there is none. */
+    /* Everything about one domain. ERR_NOT_FOUND if there is none. Of one that runs, memory that
+     * was saved before is thrown away: it would be restored on newer disks. */
     HvDomain *(*look)(Hypervisor *hv, const char *vm_id, GError **error);
     /* "migration", "backup", "save", "dump" or another domain job that would make mutating calls
      * block for 30 s (facts/libvirt 3.6): NULL = none */
@@ -207,6 +236,15 @@ typedef struct {
                    GError **error);
     bool (*power)(Hypervisor *hv, const char *vm_id, HvPower how, GError **error);
 
+    /* These two may be NULL: VMs keep name and description here. */
+    /* Of a VM that is off. What libvirt has in the way (records of snapshots) it says. */
+    bool (*rename)(Hypervisor *hv, const char *vm_id, const char *name, GError **error);
+    /* Both texts in the definition and, if it runs, in the running VM; "" = none. */
+    bool (*describe)(Hypervisor *hv, const char *vm_id, const char *description, const char *title,
+                     GError **error);
+    /* May be NULL: nothing is known of the host. */
+    bool (*host)(Hypervisor *hv, HvHost *ret_host, GError **error);
+
     /* Rewrites the persistent definition so that the disks named have this source path and format,
      * with every <backingStore> of every disk removed (a stale one beats the qcow2 header: H4).
      * Nothing else changes. n may be 0: only the <backingStore>s go. No effect on a running
@@ -215,6 +253,24 @@ typedef struct {
     bool (*redefine)(Hypervisor *hv, const char *vm_id, const char *const *targets,
                      const char *const *sources, const char *const *formats, unsigned n,
                      GError **error);
+
+    /* The same, and all else of the definition becomes what config (domain XML, without passwords)
+     * says: memory, CPUs, devices. Name, description, UUID, metadata, passwords and which disks
+     * there are stay.
+     * May be NULL: nothing but disks goes back here. */
+    bool (*reconfigure)(Hypervisor *hv, const char *vm_id, const char *config,
+                        const char *const *targets, const char *const *sources,
+                        const char *const *formats, unsigned n, GError **error);
+
+    /* These two may be NULL: VMs are neither made nor removed here. Both may be repeated. */
+    /* Defines a new VM (hv_edit_clone()); what it does not have of the first one goes into left.
+     * Passwords of displays come from the definition of today. */
+    bool (*clone)(Hypervisor *hv, const char *vm_id, const HvClone *clone, GPtrArray *left,
+                  GError **error);
+    /* Removes the definition of a VM that is off, and what libvirt keeps beside it (saved memory,
+     * records of snapshots); all: also its UEFI variables and the state of its TPM. One that is not
+     * there: true. ERR_REFUSED: it is not off. */
+    bool (*undefine)(Hypervisor *hv, const char *vm_id, bool all, GError **error);
 
     /* libvirt's records of snapshots; these three may be NULL: there are none. */
     /* of HvSnapshotRecord, in libvirt's order */
@@ -241,6 +297,17 @@ bool hv_parse_domain(const char *xml, HvDomain *domain, GPtrArray **ret_disks, G
 /* The XML edit behind redefine(); the caller frees it with g_free. */
 char *hv_edit_sources(const char *xml, const char *const *targets, const char *const *sources,
                       const char *const *formats, unsigned n, GError **error);
+/* And the one before it, of reconfigure(); xml: the definition as it is, with passwords. */
+char *hv_edit_config(const char *xml, const char *config, GError **error);
+
+/* The XML edit behind clone(): another name and uuid, its own disks, no MAC addresses, and nothing
+ * that two VMs of one host cannot both have: fixed ports and CIDs, sockets and files of character
+ * devices (get another name), devices of the host (go). left takes texts: what the new VM does not
+ * have. present: the definition of today, for passwords; may be NULL. */
+char *hv_edit_clone(const char *xml, const char *present, const HvClone *clone, GPtrArray *left,
+                    GError **error);
+/* A name as a part of a file name: of at most 64 bytes, letters, digits, "._-" alone. */
+char *hv_file_name(const char *name);
 
 /* Where libvirt notes what it must know of the VMs that run, if it is killed: NAME.xml each. */
 #define HV_STATUS_DIR "/run/libvirt/qemu"

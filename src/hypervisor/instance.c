@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "hypervisor/instance.h"
 
+#include "base/clock.h"
+
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 /* libvirt starts QEMU with "-name guest=NAME,..." and "-uuid UUID". NULL = it is no such process.
  */
@@ -78,6 +82,14 @@ check_cached(const char *vm_id, const char *cached)
     return g_strcmp0(now, cached) == 0 ? g_steal_pointer(&now) : NULL;
 }
 
+/* A QEMU that libvirt has lost may stand there yet when libvirt has started the VM anew. */
+static bool
+is_newer(const char *one, const char *other)
+{
+    return g_ascii_strtoull(strchr(one, '.') + 1, NULL, 10) >
+           g_ascii_strtoull(strchr(other, '.') + 1, NULL, 10);
+}
+
 char *
 instance_look(const char *vm_id, const char *cached)
 {
@@ -88,11 +100,28 @@ instance_look(const char *vm_id, const char *cached)
     g_autoptr(GDir) proc = g_dir_open("/proc", 0, NULL);
     if (proc == NULL)
         return NULL;
-    for (const char *name = g_dir_read_name(proc); name != NULL && found == NULL;
-         name = g_dir_read_name(proc))
-        if (g_ascii_isdigit(name[0]))
-            found = check(name, vm_id);
+    for (const char *name = g_dir_read_name(proc); name != NULL; name = g_dir_read_name(proc)) {
+        char *one = g_ascii_isdigit(name[0]) ? check(name, vm_id) : NULL;
+        if (one != NULL && (found == NULL || is_newer(one, found))) {
+            g_free(found);
+            found = g_steal_pointer(&one);
+        }
+        g_free(one);
+    }
     return found;
+}
+
+gint64
+instance_started(const char *instance)
+{
+    const char *dot = strchr(instance, '.');
+    struct timespec up = { 0 };
+    gint64 ticks = dot != NULL ? g_ascii_strtoll(dot + 1, NULL, 10) : 0;
+
+    if (ticks <= 0 || clock_gettime(CLOCK_BOOTTIME, &up) < 0)
+        return 0;
+    gint64 booted = clock_wall_ms() - (gint64)up.tv_sec * 1000 - up.tv_nsec / 1000000;
+    return booted + ticks * 1000 / sysconf(_SC_CLK_TCK);
 }
 
 GHashTable *

@@ -12,6 +12,9 @@
  * the search. NULL = no such process. The caller frees it. Any thread. */
 char *instance_look(const char *vm_id, const char *cached);
 
+/* When such a process began, in milliseconds since 1970, to some. 0 = the word is none. */
+gint64 instance_started(const char *instance);
+
 /* The UUIDs, in lower case, of all VMs that may have a QEMU process now: one search for all of
  * them. The caller unrefs it. */
 GHashTable *instance_all(void);

@@ -17,7 +17,9 @@ is_device(const char *qdev, const char *alias)
     return g_strv_contains((const char *const *)parts, alias);
 }
 
-/* A path, or "json:{...}" where the node was given a backing file by hand, as libvirt does. */
+/* A path, or "json:{...}" where the node was given a backing file by hand, as libvirt does. That
+ * names all of the chain, and QEMU cuts it off after 4095 bytes (PATH_MAX): with a dozen of volumes
+ * it is no JSON any more. */
 static char *
 path_of_node(const char *file)
 {
@@ -32,29 +34,98 @@ path_of_node(const char *file)
     return g_strdup(json_string_value(name));
 }
 
-char *
-monitor_find_leaf(const char *reply, const char *alias)
+/* Is the path among what stands below the image? Its own header's word is always whole. */
+static bool
+stands_on(const json_t *image, const char *path)
+{
+    const json_t *below;
+
+    for (; (below = json_object_get(image, "backing-image")) != NULL; image = below) {
+        g_autofree char *name = path_of_node(json_string_value(json_object_get(below, "filename")));
+        const json_t *noted = json_object_get(image, "full-backing-filename");
+        if (g_strcmp0(name, path) == 0 || g_strcmp0(json_string_value(noted), path) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* libvirt calls a volume's node "libvirt-7-format" and that of its file "libvirt-7-storage". */
+static char *
+path_of_storage(const char *reply, const char *format_node)
 {
     g_autoptr(json_t) document = json_loads(reply, 0, NULL);
-    json_t *device;
+    json_t *node;
     size_t i;
 
-    json_array_foreach (json_object_get(document, "return"), i, device)
-        if (is_device(json_string_value(json_object_get(device, "qdev")), alias))
-            return path_of_node(
-                json_string_value(json_object_get(json_object_get(device, "inserted"), "file")));
+    if (format_node == NULL || !g_str_has_suffix(format_node, "-format"))
+        return NULL;
+    g_autofree char *wanted = g_strdup_printf(
+        "%.*s-storage", (int)(strlen(format_node) - strlen("-format")), format_node);
+    json_array_foreach (json_object_get(document, "return"), i, node)
+        if (g_strcmp0(json_string_value(json_object_get(node, "node-name")), wanted) == 0)
+            return path_of_node(json_string_value(json_object_get(node, "file")));
     return NULL;
 }
 
-bool
-monitor_leaf(virDomainPtr domain, const HvDisk *disk, char **ret_path, GError **error)
+char *
+monitor_find_leaf(const char *blocks, const char *nodes, const char *alias, const char *path,
+                  bool *ret_above, bool *ret_cut)
 {
-    autolibc char *reply = NULL;
+    g_autoptr(json_t) document = json_loads(blocks, 0, NULL);
+    json_t *device;
+    size_t i;
 
-    if (virDomainQemuMonitorCommand(domain, "{\"execute\":\"query-block\"}", &reply, 0) < 0)
-        return libvirt_refused(domain, error, "asking QEMU for the leaf of disk %s", disk->target);
-    *ret_path = disk->alias != NULL ? monitor_find_leaf(reply, disk->alias) : NULL;
+    json_array_foreach (json_object_get(document, "return"), i, device) {
+        if (!is_device(json_string_value(json_object_get(device, "qdev")), alias))
+            continue;
+        const json_t *inserted = json_object_get(device, "inserted");
+        const char *file = json_string_value(json_object_get(inserted, "file"));
+        char *leaf = path_of_node(file);
+        *ret_above = stands_on(json_object_get(inserted, "image"), path);
+        *ret_cut = file != NULL && leaf == NULL && nodes == NULL;
+        if (file == NULL || leaf != NULL || nodes == NULL)
+            return leaf;
+        return path_of_storage(nodes, json_string_value(json_object_get(inserted, "node-name")));
+    }
+    return NULL;
+}
+
+void
+monitor_clear(Monitor *monitor)
+{
+    g_clear_pointer(&monitor->blocks, free); /* libvirt's */
+    g_clear_pointer(&monitor->nodes, free);
+}
+
+static bool
+ask(Monitor *monitor, const HvDisk *disk, const char *command, char **reply, GError **error)
+{
+    return *reply != NULL || virDomainQemuMonitorCommand(monitor->domain, command, reply, 0) == 0 ||
+           libvirt_refused(monitor->domain, error, "asking QEMU for the leaf of disk %s",
+                           disk->target);
+}
+
+bool
+monitor_leaf(Monitor *monitor, const HvDisk *disk, char **ret_path, bool *ret_above, GError **error)
+{
+    static const char blocks[] = "{\"execute\":\"query-block\"}";
+    static const char nodes[] =
+        "{\"execute\":\"query-named-block-nodes\",\"arguments\":{\"flat\":true}}";
+    bool cut = false;
+
+    *ret_above = false;
+    if (!ask(monitor, disk, blocks, &monitor->blocks, error))
+        return false;
+    if (disk->alias != NULL)
+        *ret_path = monitor_find_leaf(monitor->blocks, monitor->nodes, disk->alias, disk->source,
+                                      ret_above, &cut);
+    if (cut) {
+        if (!ask(monitor, disk, nodes, &monitor->nodes, error))
+            return false;
+        *ret_path = monitor_find_leaf(monitor->blocks, monitor->nodes, disk->alias, disk->source,
+                                      ret_above, &cut);
+    }
     return *ret_path != NULL ||
            error_set(error, ERR_HYPERVISOR, "VM '%s': QEMU does not say which file disk %s is on",
-                     virDomainGetName(domain), disk->target);
+                     virDomainGetName(monitor->domain), disk->target);
 }

@@ -49,9 +49,14 @@ hv_domain_free(HvDomain *domain)
     g_free(domain->name);
     g_free(domain->state_detail);
     g_free(domain->instance);
+    g_free(domain->description);
+    g_free(domain->title);
+    g_free(domain->firmware);
+    g_free(domain->foreign_job);
     g_free(domain->graphics);
     g_free(domain->display_listen);
     g_free(domain->tpm_or_passthrough);
+    g_free(domain->nvram);
     if (domain->disks != NULL)
         g_ptr_array_unref(domain->disks);
     if (domain->inactive != NULL)
@@ -59,6 +64,13 @@ hv_domain_free(HvDomain *domain)
     g_free(domain->xml);
     g_free(domain->inactive_xml);
     g_free(domain);
+}
+
+void
+hv_host_clear(HvHost *host)
+{
+    g_free(host->cpu);
+    g_free(host->libvirt);
 }
 
 const char *
@@ -228,6 +240,17 @@ read_memory_blocker(xmlNode *devices)
     return NULL;
 }
 
+static char *
+read_nvram(xmlNode *nvram)
+{
+    xmlNode *source = xml_child(nvram, "source");
+    char *path = source != NULL ? xml_attr(source, "file") : xml_text(nvram);
+
+    if (path != NULL && !g_path_is_absolute(g_strstrip(path)))
+        g_clear_pointer(&path, g_free);
+    return path;
+}
+
 static unsigned
 read_port(xmlNode *graphics, const char *name)
 {
@@ -250,6 +273,39 @@ read_display(xmlNode *graphics, HvDomain *domain)
     domain->display_tls_port = graphics != NULL ? read_port(graphics, "tlsPort") : 0;
 }
 
+/* In oVirt's words; NULL where it has none. */
+static char *
+read_firmware(xmlNode *os)
+{
+    g_autofree char *machine = xml_attr(xml_child(os, "type"), "machine");
+    xmlNode *loader = xml_child(os, "loader");
+    bool uefi = xml_attr_is(os, "firmware", "efi") || xml_attr_is(loader, "type", "pflash");
+
+    if (machine == NULL)
+        return NULL;
+    if (strstr(machine, "q35") != NULL)
+        return g_strdup(!uefi                                  ? "q35_sea_bios"
+                        : xml_attr_is(loader, "secure", "yes") ? "q35_secure_boot"
+                                                               : "q35_ovmf");
+    bool i440fx = g_str_has_prefix(machine, "pc-") || g_str_equal(machine, "pc");
+    return i440fx && !uefi ? g_strdup("i440fx_sea_bios") : NULL;
+}
+
+/* What people and oVirt's clients want to know of it, and nothing here depends on. */
+static void
+read_manner(xmlNode *root, HvDomain *domain)
+{
+    xmlNode *balloon = xml_child(xml_child(root, "devices"), "memballoon");
+
+    g_free(domain->description);
+    g_free(domain->title);
+    g_free(domain->firmware);
+    domain->description = xml_text(xml_child(root, "description"));
+    domain->title = xml_text(xml_child(root, "title"));
+    domain->firmware = read_firmware(xml_child(root, "os"));
+    domain->ballooning = balloon != NULL && !xml_attr_is(balloon, "model", "none");
+}
+
 static void
 read_domain(xmlNode *root, HvDomain *domain)
 {
@@ -265,7 +321,10 @@ read_domain(xmlNode *root, HvDomain *domain)
     domain->vcpus = vcpus != NULL ? (unsigned)g_ascii_strtoull(g_strstrip(vcpus), NULL, 10) : 1;
     domain->agent_connected = read_agent_connected(devices);
     read_display(xml_child(devices, "graphics"), domain);
+    read_manner(root, domain);
     domain->tpm_or_passthrough = read_memory_blocker(devices);
+    g_free(domain->nvram);
+    domain->nvram = read_nvram(xml_child(xml_child(root, "os"), "nvram"));
 }
 
 bool

@@ -163,19 +163,6 @@ vm_undo_preview(Vm *vm, GPtrArray *left, GError **error)
 
 /* ---- commit ---- */
 
-static void
-drop_snapshot(Vm *vm, Snapshot *snapshot)
-{
-    for (guint i = 0; i < vm->snapshots->len; i++) {
-        Snapshot *child = vm->snapshots->pdata[i];
-        if (g_strcmp0(child->parent, snapshot->id) != 0)
-            continue;
-        g_free(child->parent);
-        child->parent = g_strdup(snapshot->parent);
-    }
-    g_ptr_array_remove(vm->snapshots, snapshot);
-}
-
 /* Takes from the snapshot what it had on the old line; true if that was anything. */
 static bool
 take_entries(const Vm *vm, Snapshot *snapshot)
@@ -206,7 +193,7 @@ drop_abandoned(Vm *vm, GPtrArray *left)
         g_clear_pointer(&snapshot->memory, g_free);
         snapshot->memory_size = 0;
         if (snapshot->disks->len == 0)
-            drop_snapshot(vm, snapshot);
+            vm_remove_snapshot(vm, snapshot);
     }
 }
 
@@ -231,6 +218,8 @@ vm_commit_preview(Vm *vm, GPtrArray *left, GError **error)
             leave(vm, left, ((const Volume *)disk->branches->pdata[k])->path);
         g_ptr_array_set_size(disk->branches, 0);
     }
+    g_free(vm->goes_on_from);
+    vm->goes_on_from = vm->preview->memory ? g_steal_pointer(&vm->preview->snapshot) : NULL;
     g_clear_pointer(&vm->preview, preview_free);
     return true;
 }

@@ -60,7 +60,7 @@ bool
 verify_from_word(const char *word, Verify *ret_verify, GError **error)
 {
     int index = word == NULL ? (int)VERIFY_EXTENTS
-                             : word_index("kind of check", verify_words, VERIFY_LAST, word, error);
+                             : word_index("way to verify", verify_words, VERIFY_LAST, word, error);
 
     if (index >= 0)
         *ret_verify = (Verify)index;

@@ -223,7 +223,7 @@ check_space(const Scope *scope, PlanOption *option)
 static double
 at_rate(const Scope *scope, uint64_t amount, Rate rate)
 {
-    return (double)amount / scope->on->rates.value[rate];
+    return (double)amount / rates_expect(&scope->on->rates, rate);
 }
 
 static void
@@ -241,7 +241,9 @@ cost_commit(const Scope *scope, PlanOption *option)
         option->seconds = DAEMON_SECONDS + at_rate(scope, group->upper, RATE_COLD);
         return;
     }
-    option->seconds = JOB_SECONDS + at_rate(scope, group->upper, RATE_COMMIT);
+    option->seconds = JOB_SECONDS +
+                      at_rate(scope, group->upper - MIN(group->grow, group->upper), RATE_COMMIT) +
+                      at_rate(scope, MIN(group->grow, group->upper), RATE_FILL);
     if (scope_has_leaf(scope)) {
         option->seconds += PIVOT_SECONDS;
         option->pauses = 1;
@@ -290,7 +292,7 @@ cost_build(const Scope *scope, PlanOption *option)
     option->bytes_written = build.leaf + build.metadata;
     option->seconds = (scope->last - scope->first + 1) * BUILD_SECONDS +
                       at_rate(scope, build.metadata, RATE_COPY) +
-                      at_rate(scope, build.leaf, RATE_COMMIT);
+                      at_rate(scope, build.leaf, RATE_FILL);
     if (option->strategy == STRATEGY_GRAFT) {
         /* what only the files that go hold becomes free; what they share with the new volumes, or
          * these with files that stay, does not: never more than is surely so is claimed */

@@ -39,7 +39,8 @@ role_has(Role role, Right right)
                                    [RIGHT_SIGNED_IN] = ROLE_NONE,
                                    [RIGHT_READ] = ROLE_VIEWER,
                                    [RIGHT_OPERATE] = ROLE_OPERATOR,
-                                   [RIGHT_ADMINISTER] = ROLE_ADMINISTRATOR };
+                                   [RIGHT_ADMINISTER] = ROLE_ADMINISTRATOR,
+                                   [RIGHT_OWN] = ROLE_ADMINISTRATOR };
 
     return right >= 0 && right < RIGHT_LAST && role >= needed[right];
 }

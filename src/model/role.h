@@ -12,14 +12,15 @@
     X(ROLE_NONE,          "none",          "sees nothing of the VM")            \
     X(ROLE_VIEWER,        "viewer",        "sees it, and changes nothing")      \
     X(ROLE_OPERATOR,      "operator",      "snapshots, starts and stops it")    \
-    X(ROLE_ADMINISTRATOR, "administrator", "users, storage, import, the doctor's fixes")
+    X(ROLE_ADMINISTRATOR, "administrator", "users, storage, import, the doctor's fixes, changing and removing VMs")
 /*    right               word             what a request needs */
 #define RIGHT_TABLE(X)                                                              \
     X(RIGHT_PUBLIC,       "public",        "nothing: also without a sign-in")        \
     X(RIGHT_SIGNED_IN,    "signed-in",     "a sign-in: it tells nothing of VMs, or only of those that the user may see") \
     X(RIGHT_READ,         "read",          "viewer")                                 \
     X(RIGHT_OPERATE,      "operate",       "operator")                               \
-    X(RIGHT_ADMINISTER,   "administer",    "administrator")
+    X(RIGHT_ADMINISTER,   "administer",    "administrator")                          \
+    X(RIGHT_OWN,          "own",           "being the user whom the path names, or administrator")
 /* clang-format on */
 
 #define X(role, word, meaning) role,

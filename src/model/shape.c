@@ -25,6 +25,7 @@ static const Member volume_members[] = {
     FLAG(Volume, read_only),
     TEXT(Volume, used_by),
     FLAG(Volume, foreign),
+    TEXT(Volume, seen),
     END,
 };
 
@@ -87,6 +88,7 @@ static const Member preview_disk_members[] = {
 static const Member preview_members[] = {
     NEEDED(Preview, snapshot),
     NUMBER(Preview, date),
+    TEXT(Preview, former),
     FLAG(Preview, memory),
     LIST(Preview, disks, preview_disk_shape),
     END,
@@ -101,8 +103,17 @@ static const Member vm_members[] = {
     TEXT(Vm, instance),
     TEXT(Vm, unmanaged),
     TEXT(Vm, home),
+    TEXT(Vm, description),
+    TEXT(Vm, comment),
+    TEXT(Vm, firmware),
     SIZE(Vm, memory),
     COUNT(Vm, vcpus),
+    FLAG(Vm, ballooning),
+    NUMBER(Vm, created),
+    NUMBER(Vm, started),
+    NUMBER(Vm, stopped),
+    TEXT(Vm, frozen),
+    TEXT(Vm, foreign_job),
     FLAG(Vm, agent_connected),
     TEXT(Vm, graphics),
     TEXT(Vm, display_address),
@@ -114,6 +125,7 @@ static const Member vm_members[] = {
     LIST(Vm, operations, operation_record_shape),
     LIST(Vm, leftovers, leftover_shape),
     OBJECT(Vm, preview, preview_shape),
+    TEXT(Vm, goes_on_from),
     END,
 };
 /* clang-format on */

@@ -118,6 +118,8 @@ holds(Condition condition, const Vm *vm, const VerbContext *c)
         return c->busy_disk != NULL;
     case COND_FOREIGN:
         return c->foreign_job != NULL;
+    case COND_JOB_OTHERS:
+        return c->job_others;
     case COND_JOB_ENDED:
         return c->job_ended;
     case COND_JOB_LATE:
@@ -131,14 +133,26 @@ holds(Condition condition, const Vm *vm, const VerbContext *c)
     return false;
 }
 
+/* Its state is not known although its host answers: that says why. */
+static void
+say_what_is_known(const Vm *vm, const VerbContext *c, Refusal *refusal)
+{
+    if (vm->state != VM_UNKNOWN || vm->unmanaged == NULL || c->host_problem != NULL)
+        return;
+    refusal->why = "{unmanaged}";
+    refusal->help = "";
+}
+
 /* The first that refuses; false = none does. */
 static bool
 find_refusal(Verb verb, const Vm *vm, const VerbContext *c, Refusal *ret_refusal)
 {
     for (Condition condition = 0; condition < CONDITION_LAST; condition++) {
         if (condition == COND_STATE && vm != NULL &&
-            verb_state_refuses(verb, vm->state, ret_refusal))
+            verb_state_refuses(verb, vm->state, ret_refusal)) {
+            say_what_is_known(vm, c, ret_refusal);
             return true;
+        }
         if (verb_condition_refuses(verb, condition, ret_refusal) && holds(condition, vm, c))
             return true;
     }

@@ -29,12 +29,17 @@ typedef enum { SUBJECT_VM, SUBJECT_SNAPSHOT, SUBJECT_JOB } Subject;
     X(VERB_SNAPSHOT_UNDO,            "undo",                        SUBJECT_VM,       "undo the preview of") \
     X(VERB_SNAPSHOT_RESTORE,         "restore",                     SUBJECT_SNAPSHOT, "restore") \
     X(VERB_SNAPSHOT_CLONE,           "clone",                       SUBJECT_SNAPSHOT, "clone") \
+    X(VERB_VM_CLONE,                 "clone_vm",                    SUBJECT_VM,       "clone") \
     X(VERB_VM_START,                 "start",                       SUBJECT_VM,       "start") \
     X(VERB_VM_STOP,                  "stop",                        SUBJECT_VM,       "power off") \
     X(VERB_VM_SHUTDOWN,              "shutdown",                    SUBJECT_VM,       "shut down") \
     X(VERB_VM_REBOOT,                "reboot",                      SUBJECT_VM,       "reboot") \
     X(VERB_VM_RESET,                 "reset",                       SUBJECT_VM,       "reset") \
     X(VERB_VM_SUSPEND,               "suspend",                     SUBJECT_VM,       "suspend") \
+    X(VERB_VM_FREEZE,                "freeze",                      SUBJECT_VM,       "freeze the file systems of") \
+    X(VERB_VM_THAW,                  "thaw",                        SUBJECT_VM,       "thaw the file systems of") \
+    X(VERB_VM_UPDATE,                "update",                      SUBJECT_VM,       "change the description of") \
+    X(VERB_VM_RENAME,                "rename",                      SUBJECT_VM,       "rename") \
     X(VERB_VM_REMOVE,                "remove",                      SUBJECT_VM,       "remove") \
     X(VERB_DOCTOR,                   "doctor",                      SUBJECT_VM,       "mend") \
     X(VERB_JOB_CANCEL,               "cancel",                      SUBJECT_JOB,      "cancel") \
@@ -63,6 +68,7 @@ typedef enum { SUBJECT_VM, SUBJECT_SNAPSHOT, SUBJECT_JOB } Subject;
     X(COND_DISK_BUSY,      REF_BUSY_DISK,  "a block job that is not ours works on a disk that is meant")  \
     X(COND_FOREIGN,        REF_FOREIGN,    "something else that is not ours is under way (a backup)")     \
     X(COND_NO_AGENT,       REF_NO_AGENT,   "the guest agent does not answer")                             \
+    X(COND_JOB_OTHERS,     REF_JOB_OTHERS, "the job is another program's")                                \
     X(COND_JOB_ENDED,      REF_JOB_ENDED,  "the job has ended")                                           \
     X(COND_JOB_LATE,       REF_JOB_LATE,   "the job is past the point where it can be cancelled")         \
     X(COND_JOB_RUNS,       REF_JOB_RUNS,   "the job has not paused")
@@ -104,6 +110,7 @@ typedef struct {
     const char *job_id;
     const char *job; /* its description */
     const char *job_step;
+    bool job_others; /* another program began it */
     bool job_ended;
     bool job_late; /* at its step it cannot be cancelled any more */
     bool job_paused;

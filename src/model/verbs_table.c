@@ -22,10 +22,11 @@
     X(REF_ALREADY,     ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_NOT_UP",                     "it is suspended already", "nothing needs to be done") \
     X(REF_RUNNING,     ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_RUNNING",                    "it is running already", "nothing needs to be done") \
     X(REF_NOT_DOWN,    ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_NOT_DOWN",                   "it is not off", "shut it down first: virsh shutdown {vm}") \
+    X(REF_CLONE_OFF,   ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_NOT_DOWN",                   "it is not off, and what it writes would change meanwhile", "take a snapshot of it and clone that: livemerge vm clone {vm} NAME --snapshot SNAPSHOT") \
     X(REF_UNMANAGED,   ERR_REFUSED,     "ACTION_TYPE_FAILED_DISK_SNAPSHOT_NOT_SUPPORTED",      "{unmanaged}", "") \
     X(REF_NO_DISK,     ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_HAS_NO_DISKS",                  "it has no disk that can have snapshots", "attach one") \
     X(REF_ACTIVE,      ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_SNAPSHOT_TYPE_NOT_REGULAR",     "it is the active snapshot, which the VM runs on", "name another one") \
-    X(REF_ACTIVE_PREV, ERR_REFUSED,     "CANNOT_PREVIEW_ACTIVE_SNAPSHOT",                      "it is the active snapshot, which the VM runs on", "name another one") \
+    X(REF_ACTIVE_PREV, ERR_INVALID,     "CANNOT_PREVIEW_ACTIVE_SNAPSHOT",                      "it is the active snapshot, which the VM runs on", "name another one") \
     X(REF_LOCKED,      ERR_BUSY,        "ACTION_TYPE_FAILED_VM_IS_DURING_SNAPSHOT",            "it is locked by job {job_id} ({job})", "wait for it or cancel it: livemerge job cancel {job_id}") \
     X(REF_TAKING,      ERR_BUSY,        "ACTION_TYPE_FAILED_SNAPSHOT_IS_BEING_TAKEN_FOR_VM",   "it is held by job {job_id} ({job})", "wait for it or cancel it: livemerge job cancel {job_id}") \
     X(REF_SNAPSHOTS,   ERR_BUSY,        "ACTION_TYPE_FAILED_VM_IS_DURING_SNAPSHOT",            "it is held by job {job_id} ({job})", "wait for it or cancel it: livemerge job cancel {job_id}") \
@@ -40,6 +41,8 @@
     X(REF_BUSY_DISK,   ERR_REFUSED,     "ACTION_TYPE_FAILED_DISKS_LOCKED",                     "disk {disk}: {disk_busy}", "") \
     X(REF_FOREIGN,     ERR_BUSY,        "ACTION_TYPE_FAILED_VM_IS_DURING_BACKUP",              "a {foreign} that livemerge did not start is under way", "wait until it has ended") \
     X(REF_NO_AGENT,    ERR_REFUSED,     "",                                                    "its guest agent does not answer, so nothing can freeze its file systems", "quiesce=auto takes the snapshot without") \
+    X(REF_DEAF,        ERR_REFUSED,     "",                                                    "its guest agent does not answer, and nothing else can freeze or thaw its file systems", "see to it that qemu-guest-agent runs in the guest") \
+    X(REF_JOB_OTHERS,  ERR_REFUSED,     "",                                                    "it is another program's", "that program alone can stop it") \
     X(REF_JOB_ENDED,   ERR_REFUSED,     "",                                                    "it has already ended", "nothing needs to be done") \
     X(REF_JOB_LATE,    ERR_REFUSED,     "",                                                    "it is at '{step}' and cannot be cancelled any more", "it ends by itself") \
     X(REF_JOB_RUNS,    ERR_REFUSED,     "",                                                    "it has not paused, and there is nothing to resume", "'livemerge job show {job_id}' tells how it goes")
@@ -73,6 +76,7 @@ static const Refusal refusals[REF_LAST] = {
 
 #define DOWN_OR_UP "ACTION_TYPE_FAILED_VM_IS_NOT_DOWN_OR_UP"
 #define NOT_DOWN_KEY "ACTION_TYPE_FAILED_VM_IS_NOT_DOWN"
+#define ILLEGAL_KEY "ACTION_TYPE_FAILED_VM_STATUS_ILLEGAL"
 
 static const struct {
     unsigned char cell[VM_STATE_LAST];
@@ -90,12 +94,18 @@ static const struct {
     [VERB_SNAPSHOT_UNDO]              = { { UNKNOWN, NOT_DOWN, NOT_DOWN,     may,           MIGRATING, SAVING,      ENDING,       SUSPENDED }, NOT_DOWN_KEY },
     [VERB_SNAPSHOT_RESTORE]           = { { UNKNOWN, NOT_DOWN, NOT_DOWN,     may,           MIGRATING, SAVING,      ENDING,       SUSPENDED }, NOT_DOWN_KEY },
     [VERB_SNAPSHOT_CLONE]             = { { UNKNOWN, may,      may,          may,           MIGRATING, may,         may,          may } },
+    /* a running one is cloned from a snapshot */
+    [VERB_VM_CLONE]                   = { { UNKNOWN, REF_CLONE_OFF, REF_CLONE_OFF, may,    MIGRATING, SAVING,      ENDING,       SUSPENDED }, NOT_DOWN_KEY },
     [VERB_VM_START]                   = { { UNKNOWN, RUNNING,  may,          may,           MIGRATING, SAVING,      ENDING,       may } },
     [VERB_VM_STOP]                    = { { UNKNOWN, may,      may,          OFF,           MIGRATING, SAVING,      may,          may } },
     [VERB_VM_SHUTDOWN]                = { { UNKNOWN, may,      PAUSED,       OFF,           MIGRATING, SAVING,      ENDING,       ASLEEP } },
     [VERB_VM_REBOOT]                  = { { UNKNOWN, may,      PAUSED,       NOT_UP,        MIGRATING, SAVING,      ENDING,       ASLEEP } },
     [VERB_VM_RESET]                   = { { UNKNOWN, may,      may,          NOT_UP,        MIGRATING, SAVING,      ENDING,       ASLEEP } },
     [VERB_VM_SUSPEND]                 = { { UNKNOWN, may,      may,          NOT_UP,        MIGRATING, SAVING,      ENDING,       REF_ALREADY } },
+    [VERB_VM_FREEZE]                  = { { UNKNOWN, may,      PAUSED,       NOT_UP,        MIGRATING, SAVING,      ENDING,       ASLEEP }, ILLEGAL_KEY },
+    [VERB_VM_THAW]                    = { { UNKNOWN, may,      PAUSED,       NOT_UP,        MIGRATING, SAVING,      ENDING,       ASLEEP }, ILLEGAL_KEY },
+    [VERB_VM_UPDATE]                  = { { UNKNOWN, may,      may,          may,           MIGRATING, SAVING,      ENDING,       may } },
+    [VERB_VM_RENAME]                  = { { UNKNOWN, NOT_DOWN, NOT_DOWN,     may,           MIGRATING, SAVING,      ENDING,       SUSPENDED } },
     [VERB_VM_REMOVE]                  = { { UNKNOWN, RUNNING,  RUNNING,      may,           MIGRATING, SAVING,      ENDING,       NOT_DOWN } },
     /* what needs a VM that is off looks again */
     [VERB_DOCTOR]                     = { { UNKNOWN, may,      may,          may,           MIGRATING, SAVING,      ENDING,       may } },
@@ -110,33 +120,39 @@ static const struct {
 #define x REF_LAST /* refused, as CONDITION_TABLE has it */
 
 static const unsigned char conditions[VERB_LAST][CONDITION_LAST] = {
-    /*                                  no   un-  act-             lock- tak-       del-       chan-      shut-      pow-       held       si-  state pre- no pr unus- no   bad  busy for- no    job   job  job
-     *                                  disk mngd ive              ed    ing        eting      ging       down       er                    lent       view eview able  conf disk disk eign agent ended late runs */
-    [VERB_SNAPSHOT_CREATE]          = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   x,   x,   x,   o,    o,    o,   o },
-    [VERB_SNAPSHOT_CREATE_MEMORY]   = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   x,   x,   x,   o,    o,    o,   o },
-    [VERB_SNAPSHOT_CREATE_QUIESCED] = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   x,   x,   x,   x,    o,    o,   o },
-    [VERB_SNAPSHOT_DELETE]          = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   x,   x,   o,    o,    o,   o },
+    /*                                  no   un-  act-             lock- tak-       del-       chan-      shut-      pow-       held       si-  state pre- no pr unus- no   bad  busy for- no    job    job   job  job
+     *                                  disk mngd ive              ed    ing        eting      ging       down       er                    lent       view eview able  conf disk disk eign agent others ended late runs */
+    [VERB_SNAPSHOT_CREATE]          = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   x,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_CREATE_MEMORY]   = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   x,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_CREATE_QUIESCED] = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   x,   x,   x,   x,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_DELETE]          = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   x,   x,   o,    o,     o,    o,   o },
     /* what is in the way of the disks is told by the plan */
-    [VERB_SNAPSHOT_PLAN]            = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   o,   o,   o,    o,    o,   o },
+    [VERB_SNAPSHOT_PLAN]            = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   o,   o,   o,    o,     o,    o,   o },
     /* a new name touches no disk */
-    [VERB_SNAPSHOT_RENAME]          = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,    o,   o },
-    [VERB_SNAPSHOT_PREVIEW]         = { x,   x,   REF_ACTIVE_PREV, x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    o,   o,   x,   x,   o,    o,    o,   o },
-    [VERB_SNAPSHOT_COMMIT]          = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   x,    o,    o,   o,   x,   x,   o,    o,    o,   o },
-    [VERB_SNAPSHOT_UNDO]            = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   x,    o,    o,   o,   x,   x,   o,    o,    o,   o },
-    [VERB_SNAPSHOT_RESTORE]         = { x,   x,   REF_ACTIVE_PREV, x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    o,   o,   x,   x,   o,    o,    o,   o },
-    [VERB_SNAPSHOT_CLONE]           = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    x,   o,   o,   o,   o,    o,    o,   o },
+    [VERB_SNAPSHOT_RENAME]          = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_PREVIEW]         = { x,   x,   REF_ACTIVE_PREV, x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    o,   o,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_COMMIT]          = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   x,    o,    o,   o,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_UNDO]            = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   x,    o,    o,   o,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_RESTORE]         = { x,   x,   REF_ACTIVE_PREV, x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    o,   o,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_CLONE]           = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    x,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_VM_CLONE]                 = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   x,   x,   o,    o,     o,    o,   o },
     /* a merge goes on with a VM that starts, or stops */
-    [VERB_VM_START]                 = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,    o,   o },
-    [VERB_VM_STOP]                  = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,    o,   o },
-    [VERB_VM_SHUTDOWN]              = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,    o,   o },
-    [VERB_VM_REBOOT]                = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,    o,   o },
-    [VERB_VM_RESET]                 = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,    o,   o },
-    [VERB_VM_SUSPEND]               = { o,   o,   o,               o,    REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, x,   o,    x,   o,    o,    o,   o,   x,   x,   o,    o,    o,   o },
-    [VERB_VM_REMOVE]                = { o,   o,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   o,   x,   o,    o,    o,   o },
+    [VERB_VM_START]                 = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_VM_STOP]                  = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_VM_SHUTDOWN]              = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_VM_REBOOT]                = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_VM_RESET]                 = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_VM_SUSPEND]               = { o,   o,   o,               o,    REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, x,   o,    x,   o,    o,    o,   o,   x,   x,   o,    o,     o,    o,   o },
+    /* beside a merge all goes on */
+    [VERB_VM_FREEZE]                = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   REF_DEAF, o,  o,    o,   o },
+    [VERB_VM_THAW]                  = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   REF_DEAF, o,  o,    o,   o },
+    [VERB_VM_UPDATE]                = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_VM_RENAME]                = { o,   o,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   x,   o,    o,     o,    o,   o },
+    [VERB_VM_REMOVE]                = { o,   o,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   o,   x,   o,    o,     o,    o,   o },
     /* also where a VM is unmanaged: that may be what is mended */
-    [VERB_DOCTOR]                   = { o,   o,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   x,   o,    o,    o,   o },
-    [VERB_JOB_CANCEL]               = { o,   o,   o,               o,    o,         o,         o,         o,         o,         o,         o,   o,    o,   o,    o,    o,   o,   o,   o,   o,    x,    x,   o },
-    [VERB_JOB_RESUME]               = { o,   o,   o,               o,    o,         o,         o,         o,         o,         o,         o,   o,    o,   o,    o,    o,   o,   o,   o,   o,    x,    o,   x },
+    [VERB_DOCTOR]                   = { o,   o,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   x,   o,    o,     o,    o,   o },
+    [VERB_JOB_CANCEL]               = { o,   o,   o,               o,    o,         o,         o,         o,         o,         o,         o,   o,    o,   o,    o,    o,   o,   o,   o,   o,    x,     x,    x,   o },
+    [VERB_JOB_RESUME]               = { o,   o,   o,               o,    o,         o,         o,         o,         o,         o,         o,   o,    o,   o,    o,    o,   o,   o,   o,   o,    x,     x,    o,   x },
 };
 
 static const unsigned char condition_refusals[CONDITION_LAST] = {

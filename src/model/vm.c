@@ -309,6 +309,19 @@ vm_insert_snapshot(Vm *vm, Snapshot *take_snapshot, const char *disk_id, const c
     g_ptr_array_insert(vm->snapshots, (int)place, take_snapshot);
 }
 
+void
+vm_remove_snapshot(Vm *vm, Snapshot *snapshot)
+{
+    for (guint i = 0; i < vm->snapshots->len; i++) {
+        Snapshot *child = vm->snapshots->pdata[i];
+        if (g_strcmp0(child->parent, snapshot->id) != 0)
+            continue;
+        g_free(child->parent);
+        child->parent = g_strdup(snapshot->parent);
+    }
+    g_ptr_array_remove(vm->snapshots, snapshot);
+}
+
 bool
 disk_is_managed(const Disk *disk)
 {

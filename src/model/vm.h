@@ -46,6 +46,8 @@ typedef struct {
     bool read_only;        /* the file cannot be written (immutable, read-only mount) */
     char *used_by;         /* NULL, or who else stands on it: "VM web2", "file /x/y.qcow2" */
     bool foreign;          /* somebody else put it on top of the leaf that we knew */
+    char *seen;            /* in a manifest, of one below the leaf: its file when the manifest was
+                              written (volume_look()); NULL = not known */
 } Volume;
 
 /* libvirt takes a pivot for one that is still under way, and begins nothing else on that disk. */
@@ -107,6 +109,7 @@ typedef struct {
 typedef struct {
     char *snapshot; /* id of the one that is tried */
     int64_t date;
+    char *former;     /* domain XML before; NULL = the definition did not go back but for disks */
     bool memory;      /* a start goes on from the snapshot's, as long as the leaves are empty */
     GPtrArray *disks; /* of PreviewDisk; other disks stay on their line */
 } Preview;
@@ -129,8 +132,18 @@ typedef struct {
     char *instance;     /* "PID.STARTTIME" of the running QEMU; NULL = not running */
     char *unmanaged;    /* NULL, or why no disk of it can be managed */
     char *home;         /* directory of the storage domain that holds the manifest; NULL = none */
+    char *description;  /* libvirt's; NULL */
+    char *comment;      /* what libvirt calls a title; NULL */
+    char *firmware;     /* oVirt's word: "q35_ovmf"; NULL = it has none for it */
     uint64_t memory;    /* bytes */
     unsigned vcpus;
+    bool ballooning;
+    int64_t
+        created; /* ms since 1970: made, or first seen by the manager; 0 = not known, as below */
+    int64_t started;       /* the QEMU that runs, or ran last */
+    int64_t stopped;       /* the last end of one that the manager saw */
+    char *frozen;          /* the instance whose file systems a user has frozen; NULL = none */
+    char *foreign_job;     /* what is under way with all of it and not ours: "backup"; NULL */
     bool agent_connected;  /* QEMU guest agent */
     char *graphics;        /* "vnc", "spice" or NULL */
     char *display_address; /* of it, while it runs; a name or an address */
@@ -142,6 +155,8 @@ typedef struct {
     GPtrArray *operations; /* of OperationRecord */
     GPtrArray *leftovers;  /* of Leftover */
     Preview *preview;      /* NULL = the VM stands on its line */
+    char *goes_on_from;    /* a snapshot that was restored with its memory: the next start goes on
+                              there, if it still can; NULL = none */
 } Vm;
 
 Vm *vm_new(const char *id, const char *name);
@@ -190,6 +205,8 @@ void vm_add_snapshot_disk(Snapshot *snapshot, const char *disk_id, const char *v
  * owns a volume further up. */
 void vm_insert_snapshot(Vm *vm, Snapshot *take_snapshot, const char *disk_id,
                         const char *volume_id);
+/* Takes it out, and frees it: those above it hang on its parent. */
+void vm_remove_snapshot(Vm *vm, Snapshot *snapshot);
 /* A disk that VMs and snapshots can use: managed, writable. */
 bool disk_is_managed(const Disk *disk);
 /* What the user must know of a disk that is busy, and how to end it; NULL = it is not. */

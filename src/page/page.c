@@ -14,12 +14,23 @@ GResource *page_get_resource(void); /* made by glib-compile-resources */
     "The REST API is at /ovirt-engine/api, and the command livemerge does all that the page " \
     "does.\n"
 
+/* The first call of what was made must not be two at a time: several requests are. */
+static GResource *
+resource(void)
+{
+    static gsize found;
+
+    if (g_once_init_enter(&found))
+        g_once_init_leave(&found, (gsize)page_get_resource());
+    return (GResource *)found; /* NOLINT: it was a pointer */
+}
+
 static GBytes *
 stored(const char *path, const char *suffix)
 {
     g_autofree char *name = g_strconcat("/page", path, suffix, NULL);
 
-    return g_resource_lookup_data(page_get_resource(), name, G_RESOURCE_LOOKUP_FLAGS_NONE, NULL);
+    return g_resource_lookup_data(resource(), name, G_RESOURCE_LOOKUP_FLAGS_NONE, NULL);
 }
 
 static const char *

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "people/limit.h"
+#include "people/pam.h"
 #include "people/password.h"
 #include "people/people.h"
 
@@ -31,6 +32,7 @@ struct People {
     unsigned char key[32];
     unsigned lives;
     Passwords *passwords;
+    Pam *pam; /* who knows the passwords; NULL = we do */
     Limit *peers, *names;
 };
 
@@ -43,8 +45,21 @@ bool people_random(unsigned char bytes[32], GError **error);
 
 bool tokens_load(People *people, GError **error);
 void token_free(Token *token);
-/* With writing held: from the memory (the store has lost them already) */
-void tokens_forget(People *people, const char *name);
+const char *token_kind_word(TokenKind kind);
+/* If it is not used until then. */
+int64_t token_ends(const Token *token);
+/* From the store, then from the memory. With writing held. */
+bool token_drop(People *people, const char *hash, GError **error);
+/* With writing held: from the memory (the store has lost them already). keep: the hash of one that
+ * stays; NULL = none */
+void tokens_forget(People *people, const char *name, const char *keep);
+
+/* Are they ours to set? */
+bool people_has_passwords(const People *people, GError **error);
+/* Ends the tokens of the user but keep (NULL = all), and stores the hash (taken). life: of the
+ * password that it replaces, ERR_BUSY if that is another by now; 0 = whatever it is */
+bool people_put_hash(People *people, const char *name, char *hash, unsigned life, const char *keep,
+                     GError **error);
 
 typedef struct {
     char *name;

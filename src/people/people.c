@@ -26,6 +26,20 @@ who_local(const char *name, Role role)
     return who;
 }
 
+Who *
+who_copy(const Who *who)
+{
+    Who *copy = g_new0(Who, 1);
+
+    *copy = (Who){ .name = g_strdup(who->name),
+                   .user = g_strdup(who->user),
+                   .role = who->role,
+                   .vms = who->vms != NULL ? g_hash_table_ref(who->vms) : NULL,
+                   .life = who->life,
+                   .token = g_strdup(who->token) };
+    return copy;
+}
+
 void
 who_free(Who *who)
 {
@@ -33,8 +47,17 @@ who_free(Who *who)
         return;
     g_free(who->name);
     g_free(who->user);
+    g_free(who->token);
     g_clear_pointer(&who->vms, g_hash_table_unref);
     g_free(who);
+}
+
+bool
+people_is(const Who *who, const char *name)
+{
+    g_autofree char *plain = people_plain_name(name);
+
+    return who->user != NULL && g_strcmp0(plain, who->user) == 0;
 }
 
 Role
@@ -209,7 +232,7 @@ view(People *people, const Member *member)
     person->name = g_strdup(member->row->name);
     person->role = member->role;
     person->vms = g_hash_table_ref(member->vms);
-    person->has_password = member->row->password != NULL;
+    person->has_password = people->pam == NULL && member->row->password != NULL;
     person->tokens = count_tokens(people, member->row->name);
     person->created = member->row->created;
     person->changed = member->row->changed;
@@ -251,6 +274,21 @@ people_find(People *people, const char *name, GError **error)
     return view(people, member);
 }
 
+bool
+people_use_pam(const People *people)
+{
+    return people->pam != NULL;
+}
+
+bool
+people_has_passwords(const People *people, GError **error)
+{
+    return people->pam == NULL ||
+           error_set(error, ERR_REFUSED,
+                     "passwords are the system's here ([people] password = pam): they are changed "
+                     "where the account is kept (passwd, or its directory)");
+}
+
 static bool
 may_add(People *people, const char *name, GError **error)
 {
@@ -269,7 +307,8 @@ people_add(People *people, const char *name, Role role, const char *password, GE
     g_autofree char *plain = check_name(name, error);
     g_autofree char *hash = NULL;
 
-    if (plain == NULL || (password != NULL && !password_check(password, error)) ||
+    if (plain == NULL || (password != NULL && !people_has_passwords(people, error)) ||
+        (password != NULL && !password_check(password, error)) ||
         (password != NULL && (hash = password_hash(people->passwords, password, error)) == NULL))
         return false;
     WITH_LOCK(&people->writing);
@@ -284,28 +323,50 @@ people_add(People *people, const char *name, Role role, const char *password, GE
     return save(people, row, true, error);
 }
 
+/* Has the user another password than in that life? */
+static bool
+is_another_life(People *people, const char *name, unsigned life)
+{
+    WITH_LOCK(&people->lock);
+    const Member *member = g_hash_table_lookup(people->members, name);
+
+    return life != 0 && member != NULL && member->life != life;
+}
+
+bool
+people_put_hash(People *people, const char *name, char *hash, unsigned life, const char *keep,
+                GError **error)
+{
+    g_autofree char *owned = hash;
+    WITH_LOCK(&people->writing);
+    g_autoptr(PersonRow) row = copy_row(people, name, error); /* once more: it took a while */
+
+    if (row == NULL)
+        return false;
+    if (is_another_life(people, row->name, life))
+        return error_set(error, ERR_BUSY,
+                         "the password of user '%s' was changed by somebody else in this moment; "
+                         "nothing was done",
+                         row->name);
+    g_free(row->password);
+    row->password = g_steal_pointer(&owned);
+    /* if this stops in between, the tokens are gone and the old password is still there */
+    if (!store_tokens_remove(people->store, row->name, keep, error))
+        return false;
+    tokens_forget(people, row->name, keep);
+    return save(people, g_steal_pointer(&row), true, error);
+}
+
 bool
 people_set_password(People *people, const char *name, const char *password, GError **error)
 {
     g_autoptr(PersonRow) known = copy_row(people, name, error);
     g_autofree char *hash = NULL;
 
-    if (known == NULL || !password_check(password, error) ||
+    if (known == NULL || !people_has_passwords(people, error) || !password_check(password, error) ||
         (hash = password_hash(people->passwords, password, error)) == NULL)
         return false;
-    WITH_LOCK(&people->writing);
-    PersonRow *row = copy_row(people, name, error); /* once more: it took a while */
-    if (row == NULL)
-        return false;
-    g_free(row->password);
-    row->password = g_steal_pointer(&hash);
-    /* if this stops in between, the tokens are gone and the old password is still there */
-    if (!store_tokens_remove(people->store, row->name, error)) {
-        person_row_free(row);
-        return false;
-    }
-    tokens_forget(people, row->name);
-    return save(people, row, true, error);
+    return people_put_hash(people, name, g_steal_pointer(&hash), 0, NULL, error);
 }
 
 bool
@@ -342,7 +403,7 @@ people_remove(People *people, const char *name, GError **error)
 
     if (row == NULL || !store_person_remove(people->store, row->name, error))
         return false;
-    tokens_forget(people, row->name);
+    tokens_forget(people, row->name, NULL);
     forget_member(people, row->name);
     return true;
 }
@@ -357,7 +418,8 @@ people_ready(People *people)
     g_hash_table_iter_init(&all, people->members);
     while (g_hash_table_iter_next(&all, NULL, &value)) {
         const Member *member = value;
-        if (member->role == ROLE_ADMINISTRATOR && member->row->password != NULL)
+        if (member->role == ROLE_ADMINISTRATOR &&
+            (people->pam != NULL || member->row->password != NULL))
             return true;
     }
     return false;
@@ -381,11 +443,19 @@ load(People *people, GError **error)
 }
 
 People *
-people_open(Store *store, GError **error)
+people_open(Store *store, const PeopleOptions *options, GError **error)
 {
-    People *people = g_new0(People, 1);
+    const char *service = options != NULL ? options->pam_service : NULL;
+    g_autoptr(Pam) pam = service != NULL
+                             ? pam_new(service, options->pam_dir, options->pam_patience_ms, error)
+                             : NULL;
+    People *people;
 
+    if (service != NULL && pam == NULL)
+        return NULL;
+    people = g_new0(People, 1);
     people->store = store;
+    people->pam = g_steal_pointer(&pam);
     g_mutex_init(&people->writing);
     g_mutex_init(&people->lock);
     people->members =
@@ -409,6 +479,7 @@ people_close(People *people)
     if (people == NULL)
         return;
     passwords_free(people->passwords);
+    pam_free(people->pam);
     limit_free(people->peers);
     limit_free(people->names);
     g_hash_table_unref(people->basic);

@@ -47,6 +47,14 @@ peer_key(const char *peer)
     return g_strdup(inet_ntop(AF_INET6, &address, text, sizeof text));
 }
 
+/* However it is written: with the profile or without. */
+static char *
+name_key(const char *user, const char *plain)
+{
+    return plain != NULL ? g_strdup(plain)
+                         : g_utf8_substring(user, 0, MIN(64, g_utf8_strlen(user, -1)));
+}
+
 static bool
 may_try(void *data, GError **error)
 {
@@ -85,32 +93,80 @@ who_in_life(People *people, const char *name, unsigned life)
     return member != NULL && member->life == life ? people_who(member) : NULL;
 }
 
+/* Is it the password? False without an error = it is another one, or there is no such user, which
+ * takes as long. */
+static bool
+matches(Tries *tries, const char *name, const char *password, const char *peer, unsigned *ret_life,
+        GError **error)
+{
+    People *people = tries->people;
+    g_autofree char *hash = known_hash(people, name, ret_life);
+
+    /* PAM is asked for our users only: no stranger can have it lock accounts of the system. Life 0
+     * is nobody's. */
+    if (people->pam != NULL && *ret_life != 0)
+        return pam_check(people->pam, name, password, peer, may_try, tries, error);
+    return password_matches(people->passwords, people->pam != NULL ? NULL : hash, password, may_try,
+                            tries, error);
+}
+
+/* What PAM could not tell was a try, too: one does not see from here what its modules have tried.
+ */
+static bool
+counts(const GError *problem)
+{
+    return g_error_matches(problem, ERR, ERR_SIGN_IN) ||
+           g_error_matches(problem, ERR, ERR_UNREACHABLE);
+}
+
 Who *
 people_sign_in(People *people, const char *user, const char *password, const char *peer,
                GError **error)
 {
-    g_auto(Tries) tries = { people, peer_key(peer),
-                            g_utf8_substring(user, 0, MIN(64, g_utf8_strlen(user, -1))) };
     g_autofree char *name = people_plain_name(user);
+    g_auto(Tries) tries = { people, peer_key(peer), name_key(user, name) };
     unsigned life = 0;
-    g_autofree char *hash = known_hash(people, name, &life);
     g_autoptr(GError) problem = NULL;
     Who *who = NULL;
 
     if (!may_try(&tries, error))
         return NULL;
-    if (password_matches(people->passwords, hash, password, may_try, &tries, &problem))
+    if (matches(&tries, name, password, peer, &life, &problem))
         who = who_in_life(people, name, life);
-    if (problem != NULL) {
-        g_propagate_error(error, g_steal_pointer(&problem));
-        return NULL;
-    }
-    if (who == NULL) {
+    if (who != NULL)
+        return who;
+    if (problem == NULL)
+        error_set(&problem, ERR_SIGN_IN, "the user name or the password is not right");
+    if (counts(problem)) {
         limit_spend(people->peers, tries.peer);
         limit_spend(people->names, tries.name);
-        error_set(error, ERR_SIGN_IN, "the user name or the password is not right");
     }
-    return who;
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return NULL;
+}
+
+bool
+people_change_password(People *people, const Who *who, const char *old, const char *password,
+                       const char *peer, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+
+    if (who->user == NULL)
+        return error_set(error, ERR_FORBIDDEN, "%s signs in without a password", who->name);
+    if (!people_has_passwords(people, error) || !password_check(password, error))
+        return false;
+    if (g_str_equal(old, password))
+        return error_set(error, ERR_INVALID, "password: it is the same as old_password");
+    g_autoptr(Who) same = people_sign_in(people, who->user, old, peer, &problem);
+    if (g_error_matches(problem, ERR, ERR_SIGN_IN))
+        return error_set(error, ERR_FORBIDDEN, "old_password: it is not the password of %s",
+                         who->name);
+    if (same == NULL) {
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return false;
+    }
+    char *hash = password_hash(people->passwords, password, error);
+    return hash != NULL && people_put_hash(people, who->user, hash, same->life, who->token, error);
 }
 
 /* ---- Basic ---- */

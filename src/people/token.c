@@ -26,10 +26,22 @@ token_free(Token *token)
     g_free(token);
 }
 
+const char *
+token_kind_word(TokenKind kind)
+{
+    return kinds[kind].word;
+}
+
+int64_t
+token_ends(const Token *token)
+{
+    return MIN(token->row->expires, token->row->used + kinds[token->kind].idle_ms);
+}
+
 static bool
 has_expired(const Token *token, int64_t now)
 {
-    return now >= token->row->expires || now - token->row->used >= kinds[token->kind].idle_ms;
+    return now >= token_ends(token);
 }
 
 /* Takes the row. */
@@ -66,15 +78,15 @@ tokens_load(People *people, GError **error)
 }
 
 void
-tokens_forget(People *people, const char *name)
+tokens_forget(People *people, const char *name, const char *keep)
 {
     GHashTableIter all;
-    void *token;
+    void *hash, *token;
     WITH_LOCK(&people->lock);
 
     g_hash_table_iter_init(&all, people->tokens);
-    while (g_hash_table_iter_next(&all, NULL, &token))
-        if (g_str_equal(((Token *)token)->row->person, name))
+    while (g_hash_table_iter_next(&all, &hash, &token))
+        if (g_str_equal(((Token *)token)->row->person, name) && g_strcmp0(hash, keep) != 0)
             g_hash_table_iter_remove(&all);
 }
 
@@ -109,9 +121,8 @@ find_old(People *people, const char *name)
     return old;
 }
 
-/* With writing held. */
-static bool
-drop(People *people, const char *hash, GError **error)
+bool
+token_drop(People *people, const char *hash, GError **error)
 {
     if (!store_token_remove(people->store, hash, error))
         return false;
@@ -126,7 +137,7 @@ drop_old(People *people, const char *name, GError **error)
     g_autoptr(GPtrArray) old = find_old(people, name);
 
     for (guint i = 0; i < old->len; i++)
-        if (!drop(people, old->pdata[i], error))
+        if (!token_drop(people, old->pdata[i], error))
             return false;
     return true;
 }
@@ -165,8 +176,8 @@ is_same_life(People *people, const Who *who)
 }
 
 char *
-people_token_new(People *people, const Who *who, TokenKind kind, int64_t *ret_expires,
-                 GError **error)
+people_token_new(People *people, const Who *who, TokenKind kind, const char *peer,
+                 int64_t *ret_expires, GError **error)
 {
     g_autofree char *text = random_text(error);
     WITH_LOCK(&people->writing);
@@ -183,6 +194,7 @@ people_token_new(People *people, const Who *who, TokenKind kind, int64_t *ret_ex
     row->hash = hash_of(text);
     row->person = g_strdup(who->user);
     row->kind = g_strdup(kinds[kind].word);
+    row->peer = g_strdup(peer);
     row->created = row->used = clock_wall_ms();
     row->expires = row->created + kinds[kind].lives_ms;
     if (!store_token_put(people->store, row, error))
@@ -194,7 +206,7 @@ people_token_new(People *people, const Who *who, TokenKind kind, int64_t *ret_ex
 
 /* Who has it, now used; a copy of its row in *ret_save if the store should hear of that. */
 static Who *
-use(People *people, const char *hash, TokenKind *ret_kind, TokenRow **ret_save)
+use(People *people, const char *hash, const char *peer, TokenKind *ret_kind, TokenRow **ret_save)
 {
     WITH_LOCK(&people->lock);
     Token *token = g_hash_table_lookup(people->tokens, hash);
@@ -206,15 +218,22 @@ use(People *people, const char *hash, TokenKind *ret_kind, TokenRow **ret_save)
     if (member == NULL)
         return NULL;
     token->row->used = MAX(token->row->used, now);
+    if (g_strcmp0(token->row->peer, peer) != 0) {
+        g_free(token->row->peer);
+        token->row->peer = g_strdup(peer);
+    }
     if (now - token->saved >= SAVE_EACH_MS) {
         token->saved = now;
         *ret_save = g_memdup2(token->row, sizeof *token->row);
         (*ret_save)->hash = g_strdup(token->row->hash);
         (*ret_save)->person = g_strdup(token->row->person);
         (*ret_save)->kind = g_strdup(token->row->kind);
+        (*ret_save)->peer = g_strdup(token->row->peer);
     }
     *ret_kind = token->kind;
-    return people_who(member);
+    Who *who = people_who(member);
+    who->token = g_strdup(hash);
+    return who;
 }
 
 /* The user who has it; NULL = it is none */
@@ -239,17 +258,36 @@ save_use(People *people, const TokenRow *row)
 }
 
 Who *
-people_token(People *people, const char *token, TokenKind *ret_kind)
+people_token(People *people, const char *token, const char *peer, TokenKind *ret_kind)
 {
     g_autoptr(TokenRow) to_save = NULL;
 
     if (*token == '\0' || strlen(token) > LONGEST)
         return NULL;
     g_autofree char *hash = hash_of(token);
-    Who *who = use(people, hash, ret_kind, &to_save);
+    Who *who = use(people, hash, peer, ret_kind, &to_save);
     if (to_save != NULL)
         save_use(people, to_save);
     return who;
+}
+
+Who *
+people_again(People *people, const Who *who)
+{
+    if (who->user == NULL) /* whom the kernel names */
+        return who_copy(who);
+    WITH_LOCK(&people->lock);
+    const Member *member = g_hash_table_lookup(people->members, who->user);
+    const Token *token =
+        who->token != NULL ? g_hash_table_lookup(people->tokens, who->token) : NULL;
+
+    if (member == NULL || member->life != who->life)
+        return NULL;
+    if (who->token != NULL && (token == NULL || has_expired(token, clock_wall_ms())))
+        return NULL;
+    Who *now = people_who(member);
+    now->token = g_strdup(who->token);
+    return now;
 }
 
 char *
@@ -259,7 +297,7 @@ people_token_revoke(People *people, const char *token, GError **error)
     WITH_LOCK(&people->writing);
     g_autofree char *owner = owner_of(people, hash);
 
-    if (owner == NULL || !drop(people, hash, error))
+    if (owner == NULL || !token_drop(people, hash, error))
         return NULL;
     return g_strconcat(owner, "@" PEOPLE_PROFILE, NULL);
 }

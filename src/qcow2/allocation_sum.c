@@ -32,10 +32,11 @@ typedef struct {
     uint64_t block, below;
     Allocation *const *layers;
     GArray *ends;
-    uint64_t capacity;            /* L2 tables in a window */
-    uint64_t tables;              /* so far; those of this window are what is left by capacity */
+    size_t per_slice;             /* clusters that a L2 table maps */
+    uint64_t tables, before;      /* so far; and before this window */
     uint64_t slice;               /* the last one with a table */
     GArray *pieces;               /* of this window */
+    bool unpacks;                 /* this window does */
     uint64_t data, packed, calls; /* clusters; bytes; share calls of earlier windows */
     uint64_t patches, patched;    /* bytes; the last cluster */
 } New;
@@ -79,6 +80,8 @@ end_window(New *new)
     }
     new->calls += calls_of(new, &all);
     g_array_set_size(new->pieces, 0);
+    new->before = new->tables;
+    new->unpacks = false;
 }
 
 /* Something lies in this slice: it gets a table, and maybe begins a window. */
@@ -87,7 +90,8 @@ need_table(New *new, uint64_t slice)
 {
     if (slice == new->slice)
         return;
-    if (new->tables > 0 && new->tables % new->capacity == 0)
+    if (window_is_full(new->tables - new->before, new->per_slice, new->unpacks, new->pieces,
+                       by_source))
         end_window(new);
     new->slice = slice;
     new->tables++;
@@ -152,6 +156,7 @@ add_to_new(New *new, uint64_t from, uint64_t to, unsigned layer, const Allocatio
     for (uint64_t at = from, next; at < to; at = next) {
         next = MIN(to, ((at >> span) + 1) << span);
         need_table(new, at >> span);
+        new->unpacks = new->unpacks || packed;
         if (data && !packed)
             add_piece(new, layer, extent->host + (at - extent->guest), next - at);
     }
@@ -413,7 +418,7 @@ allocation_sum(Allocation *const *layers, unsigned n, uint64_t virtual_size, uin
                  .below = below,
                  .layers = layers,
                  .ends = ends,
-                 .capacity = window_tables((size_t)1 << (bits - 3)),
+                 .per_slice = (size_t)1 << (bits - 3),
                  .slice = UINT64_MAX,
                  .pieces = pieces,
                  .patched = UINT64_MAX },

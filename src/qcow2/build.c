@@ -141,7 +141,7 @@ typedef struct {
     uint8_t *buffer;
 } Stream;
 
-enum { STREAM_SIZE = 2 << 20 }; /* the largest cluster */
+enum { STREAM_SIZE = 256 * 1024 };
 
 static bool
 stream_flush(Stream *s, GError **error)

@@ -68,6 +68,21 @@ image_expect_tables(const ImageFile *file, const uint8_t *l1, size_t entries, si
     }
 }
 
+size_t
+image_plain_run(const uint8_t *entries, size_t count, unsigned bits, uint64_t file_size)
+{
+    uint64_t size = UINT64_C(1) << bits, first = get_be64(entries), host = first & OFFSET_MASK;
+    size_t n = 1;
+
+    if ((first & (L2_COMPRESSED | L2_RESERVED | L2_ZERO)) != 0 || (host & (size - 1)) != 0 ||
+        host == 0 || host >= file_size)
+        return 0;
+    count = (size_t)MIN(count, (file_size - host + size - 1) >> bits);
+    while (n < count && get_be64(entries + n * 8) == first + n * size)
+        n++;
+    return n;
+}
+
 bool
 image_read(const ImageFile *file, const char *path, const char *what, uint64_t offset, void *buffer,
            size_t length, GError **error)

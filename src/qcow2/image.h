@@ -56,6 +56,11 @@ bool image_read(const ImageFile *file, const char *path, const char *what, uint6
  * time, where one after another would wait for each. Only a hint. */
 void image_expect_tables(const ImageFile *file, const uint8_t *l1, size_t entries, size_t length);
 
+/* How many of these L2 entries, from the first on, name clusters that follow each other in the
+ * file: plain data within it, of which nothing else need be asked. 0: the first is not like that.
+ * Large disks have millions of entries, mostly in long runs. Not for extended entries. */
+size_t image_plain_run(const uint8_t *entries, size_t count, unsigned bits, uint64_t file_size);
+
 /* qcow2_header_read() of a file that is open already. */
 Qcow2Header *image_header(const ImageFile *file, const char *path, GError **error);
 

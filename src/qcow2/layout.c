@@ -124,7 +124,7 @@ scan(Layout *layout, MergedMap *map, Qcow2Progress progress, void *data, const c
             return error_set(error, ERR_CANCELLED, "%s was cancelled; nothing was changed", what);
         if (merged_is_empty(map, slice))
             continue;
-        if (!merged_slice(map, slice, clusters, &empty, error))
+        if (!merged_runs(map, slice, clusters, &empty, error))
             return false;
         if (empty)
             continue;

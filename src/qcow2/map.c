@@ -195,10 +195,16 @@ add_l2(Map *map, uint64_t guest, uint64_t l1_entry, GError **error)
     if (!count_table(map, error) ||
         !image_read(map->file, map->path, "L2 table", offset, map->l2, size, error))
         return false;
-    for (size_t i = 0; i < size / width && !map->stopped && guest < map->virtual_size; i++) {
-        if (!add_cluster(map, guest, map->l2 + i * width, error))
+    for (size_t i = 0, n; i < size / width && !map->stopped && guest < map->virtual_size; i += n) {
+        const uint8_t *at = map->l2 + i * width;
+
+        n = width == 8 ? image_plain_run(at, size / 8 - i, bits, map->file->size) : 0;
+        if (n > 0)
+            add(map, guest, n * size, EXTENT_DATA, get_be64(at) & OFFSET_MASK);
+        else if (!add_cluster(map, guest, at, error))
             return false;
-        guest += size;
+        n = MAX(n, 1);
+        guest += n * size;
     }
     return true;
 }

@@ -6,179 +6,6 @@
 #include <errno.h>
 #include <inttypes.h>
 
-enum { L1_CHUNK = 4096 }; /* entries of each layer's L1 table in memory */
-
-/* Opening --------------------------------------------------------------------------- */
-
-static bool
-check_readable(const Qcow2Header *h, GError **error)
-{
-    const char *why =
-        qcow2_uncarried(h->features & (QCOW2_EXTERNAL_DATA | QCOW2_ENCRYPTED | QCOW2_EXTENDED_L2 |
-                                       QCOW2_UNKNOWN_INCOMPATIBLE));
-
-    return why == NULL || error_set(error, ERR_UNSUPPORTED, "%s %s", h->path, why);
-}
-
-static bool
-open_layer(MergedLayer *layer, const Qcow2Source *source, bool lowest, GError **error)
-{
-    bool raw = g_strcmp0(source->format, "raw") == 0;
-
-    layer->file.fd = -1;
-    layer->l1_first = UINT64_MAX;
-    layer->path = g_strdup(source->path);
-    if (!raw && g_strcmp0(source->format, "qcow2") != 0)
-        return error_set(error, ERR_UNSUPPORTED, "%s: the format \"%s\" is not supported",
-                         source->path, source->format != NULL ? source->format : "");
-    if (raw && !lowest)
-        return error_set(error, ERR_INVALID, "%s is raw: it can only be the base of a chain",
-                         source->path);
-    if (!image_open(source->path, &layer->file, error))
-        return false;
-    layer->size = raw_virtual_size(&layer->file);
-    if (raw)
-        return true;
-    layer->header = image_header(&layer->file, source->path, error);
-    if (layer->header == NULL || !check_readable(layer->header, error))
-        return false;
-    layer->size = layer->header->virtual_size;
-    layer->bits = layer->header->cluster_bits;
-    layer->l1 = g_malloc(L1_CHUNK * 8);
-    return true;
-}
-
-static bool
-check_twice(const MergedMap *map, GError **error)
-{
-    for (unsigned i = 0; i < map->n; i++)
-        for (unsigned j = 0; j < i; j++) {
-            const ImageFile *a = &map->layers[i].file, *b = &map->layers[j].file;
-
-            if (a->device == b->device && a->inode == b->inode)
-                return error_set(error, ERR_INVALID, "%s and %s are the same file",
-                                 map->layers[j].path, map->layers[i].path);
-        }
-    return true;
-}
-
-/* The size of what the run stands on; 0 = nothing. Where it cannot be told no zero is left out. */
-static uint64_t
-size_below(const MergedLayer *base)
-{
-    if (base->header == NULL || base->header->backing_file == NULL)
-        return 0;
-    g_autofree char *path = qcow2_backing_path(base->path, base->header->backing_file, NULL);
-    g_auto(ImageFile) file = IMAGE_FILE_INIT;
-
-    if (path == NULL || base->header->backing_format == NULL || !image_open(path, &file, NULL))
-        return UINT64_MAX;
-    if (strcmp(base->header->backing_format, "raw") == 0)
-        return raw_virtual_size(&file);
-    g_autoptr(Qcow2Header) header = image_header(&file, path, NULL);
-    return header != NULL && strcmp(base->header->backing_format, "qcow2") == 0
-               ? header->virtual_size
-               : UINT64_MAX;
-}
-
-/* Every cluster of the map lies in one cluster of each layer. */
-static bool
-choose_clusters(MergedMap *map, unsigned max_bits, GError **error)
-{
-    unsigned smallest = 0, largest = 0;
-
-    map->bits = max_bits;
-    for (unsigned i = 0; i < map->n; i++) {
-        if (map->layers[i].header == NULL)
-            continue;
-        if (map->layers[i].bits < map->layers[smallest].bits || map->layers[smallest].bits == 0)
-            smallest = i;
-        if (map->layers[i].bits > map->layers[largest].bits)
-            largest = i;
-        map->bits = MIN(map->bits, map->layers[i].bits);
-    }
-    if (map->layers[map->n - 1].header == NULL) /* one raw volume */
-        map->bits = MIN(map->bits, 16);
-    if (map->layers[0].header == NULL)
-        map->layers[0].bits = map->bits;
-    map->bits = MAX(map->bits, 9); /* no header has less */
-    unsigned span = l2_span_bits(map->bits, false);
-    map->slices =
-        (map->virtual_size >> span) + ((map->virtual_size & ((UINT64_C(1) << span) - 1)) != 0);
-    map->per_slice = (size_t)1 << (map->bits - 3);
-    if (map->slices <= L1_MAX_ENTRIES)
-        return true;
-    return error_set(error, ERR_UNSUPPORTED,
-                     "%s has clusters of %" PRIu64 " bytes and %s of %" PRIu64
-                     ": in the smaller size a disk of %" PRIu64 " bytes cannot be mapped",
-                     map->layers[smallest].path, UINT64_C(1) << map->layers[smallest].bits,
-                     map->layers[largest].path, UINT64_C(1) << map->layers[largest].bits,
-                     map->virtual_size);
-}
-
-bool
-merged_open(MergedMap *map, const Qcow2Source *layers, unsigned n, uint64_t virtual_size,
-            unsigned max_bits, GError **error)
-{
-    if (n == 0 || n > QCOW2_MAX_DEPTH)
-        return error_set(error, ERR_INVALID, "a run has 1 to %d volumes, not %u", QCOW2_MAX_DEPTH,
-                         n);
-    map->layers = g_new0(MergedLayer, n);
-    for (unsigned i = 0; i < n; i++) {
-        map->n = i + 1;
-        if (!open_layer(&map->layers[i], &layers[i], i == 0, error))
-            return false;
-    }
-    map->virtual_size = virtual_size != 0 ? virtual_size : map->layers[n - 1].size;
-    if (map->virtual_size == 0 || map->virtual_size > INT64_MAX)
-        return error_set(error, ERR_INVALID, "%s: %" PRIu64 " bytes is no size of a disk",
-                         layers[n - 1].path, map->virtual_size);
-    map->zero_from = size_below(&map->layers[0]);
-    if (!check_twice(map, error) || !choose_clusters(map, max_bits, error))
-        return false;
-    for (unsigned i = 0; i < n; i++)
-        map->has_ends = map->has_ends || (map->layers[i].size < map->virtual_size &&
-                                          map->layers[i].size % (UINT64_C(1) << map->bits) != 0);
-    map->l2 = g_malloc((size_t)1 << map->bits);
-    return true;
-}
-
-bool
-merged_still_whole(const MergedMap *map, GError **error)
-{
-    for (unsigned i = 0; i < map->n; i++) {
-        const MergedLayer *layer = &map->layers[i];
-        off_t size = lseek(layer->file.fd, 0, SEEK_END);
-
-        if (size < 0)
-            return error_set_errno(error, "asking for the size of %s", layer->path);
-        if ((uint64_t)size < layer->file.size)
-            return error_set(error, ERR_CORRUPT,
-                             "%s became shorter while it was read: it has %" PRIu64
-                             " bytes, expected %" PRIu64,
-                             layer->path, (uint64_t)size, layer->file.size);
-    }
-    return true;
-}
-
-void
-merged_close(MergedMap *map)
-{
-    for (unsigned i = 0; i < map->n; i++) {
-        g_free(map->layers[i].path);
-        qcow2_header_free(map->layers[i].header);
-        g_free(map->layers[i].l1);
-        image_close(&map->layers[i].file);
-    }
-    g_free(map->layers);
-    g_free(map->l2);
-    g_free(map->plain);
-    g_free(map->packed);
-    *map = (MergedMap)MERGED_INIT;
-}
-
-/* Slices ---------------------------------------------------------------------------- */
-
 enum { UNDECIDED = MERGED_HOLE };
 
 static uint64_t
@@ -271,7 +98,17 @@ typedef struct {
     size_t count; /* clusters that the layers still to come can show */
     size_t left;  /* clusters that nobody has decided yet */
     bool zeros;   /* some read zero */
+    bool filled;  /* clusters[] says of each what is known of it; till then nothing is */
+    bool sparse;  /* the first cluster may speak for all of the slice */
 } Slice;
+
+static void
+fill(Slice *slice)
+{
+    if (!slice->filled)
+        memset(slice->clusters, 0, slice->left * sizeof *slice->clusters);
+    slice->filled = true;
+}
 
 /* What a L2 entry says of a cluster. */
 static bool
@@ -308,31 +145,77 @@ decide(const MergedMap *map, unsigned number, uint64_t entry, uint64_t guest, Sl
     return true;
 }
 
-/* Most entries are plain data and need none of the questions of decide(): large disks have millions
- * of them. */
+/* "count" clusters from this one on are data, unless somebody has decided them. The first one of
+ * them begins at byte "host" of the layer's file. */
+static void
+fill_run(const MergedMap *map, unsigned number, uint64_t host, size_t count, Slice *slice,
+         MergedCluster *clusters)
+{
+    for (size_t i = 0, end; i < count; i = end) {
+        if (clusters[i].kind != UNDECIDED) {
+            end = i + 1;
+            continue;
+        }
+        for (end = i + 1; end < count && clusters[end].kind == UNDECIDED;)
+            end++;
+        slice->left -= end - i;
+        for (size_t k = i; k < end; k++)
+            clusters[k] = (MergedCluster){ .host = host + ((uint64_t)k << map->bits),
+                                           .follows = (uint32_t)(end - k - 1),
+                                           .layer = (uint16_t)number,
+                                           .kind = MERGED_DATA };
+    }
+}
+
+/* One run of data all over the slice: most slices of large disks are. */
+static bool
+is_one_run(const MergedMap *map, const MergedLayer *layer, const Slice *slice)
+{
+    unsigned shift = layer->bits - map->bits;
+    size_t entries = (slice->count + ((size_t)1 << shift) - 1) >> shift;
+
+    return slice->sparse && !slice->filled && slice->count == slice->left &&
+           slice->guest % (UINT64_C(1) << layer->bits) == 0 &&
+           image_plain_run(map->l2, entries, layer->bits, layer->file.size) == entries;
+}
+
 static bool
 add_qcow2(MergedMap *map, unsigned number, Slice *slice, GError **error)
 {
     MergedLayer *layer = &map->layers[number];
     unsigned shift = layer->bits - map->bits;
     uint64_t within = (UINT64_C(1) << layer->bits) - 1, guest = slice->guest;
-    uint64_t special = L2_COMPRESSED | L2_RESERVED | L2_ZERO | (within & OFFSET_MASK);
+    size_t entries = (slice->count + ((size_t)1 << shift) - 1) >> shift;
     bool there = false;
 
     if (!read_l2(map, layer, guest, &there, error))
         return false;
-    for (size_t i = 0; there && i < slice->count; i++, guest += UINT64_C(1) << map->bits) {
-        MergedCluster *cluster = &slice->clusters[i];
-        uint64_t entry = get_be64(map->l2 + (i >> shift) * 8), host = entry & OFFSET_MASK;
+    if (!there)
+        return true;
+    if (is_one_run(map, layer, slice)) {
+        slice->clusters[0] = (MergedCluster){ .host = get_be64(map->l2) & OFFSET_MASK,
+                                              .follows = (uint32_t)(slice->count - 1),
+                                              .layer = (uint16_t)number,
+                                              .kind = MERGED_DATA };
+        slice->left = 0;
+        return true;
+    }
+    fill(slice);
+    for (size_t i = 0, n; i < slice->count; i += n) {
+        const uint8_t *at = map->l2 + (i >> shift) * 8;
+        uint64_t entry = get_be64(at);
+        uint64_t cluster = guest + ((uint64_t)i << map->bits);
 
-        if (entry == 0 || cluster->kind != UNDECIDED)
+        n = 1;
+        if (entry == 0)
             continue;
-        if ((entry & special) == 0 && host != 0 && host < layer->file.size) {
-            cluster->host = host + (guest & within);
-            cluster->layer = (uint16_t)number;
-            cluster->kind = MERGED_DATA;
-            slice->left--;
-        } else if (!decide(map, number, entry, guest, slice, cluster, error)) {
+        size_t run = image_plain_run(at, entries - (i >> shift), layer->bits, layer->file.size);
+        if (run > 0) {
+            n = MIN((run << shift) - (size_t)((cluster & within) >> map->bits), slice->count - i);
+            fill_run(map, number, (entry & OFFSET_MASK) + (cluster & within), n, slice,
+                     &slice->clusters[i]);
+        } else if (slice->clusters[i].kind == UNDECIDED &&
+                   !decide(map, number, entry, cluster, slice, &slice->clusters[i], error)) {
             return false;
         }
     }
@@ -345,6 +228,7 @@ add_raw(MergedMap *map, Slice *slice, GError **error)
 {
     MergedLayer *layer = &map->layers[0];
 
+    fill(slice);
     for (size_t i = 0; i < slice->count; i++) {
         uint64_t at = slice->guest + ((uint64_t)i << map->bits);
         uint64_t end = at + (UINT64_C(1) << map->bits);
@@ -377,6 +261,8 @@ end_layer(const MergedMap *map, const MergedLayer *layer, Slice *slice)
     uint64_t size = UINT64_C(1) << map->bits, guest = slice->guest;
     uint64_t shown = layer->size > guest ? (layer->size - guest + size - 1) >> map->bits : 0;
 
+    if (shown < slice->count)
+        fill(slice);
     for (size_t i = (size_t)MIN(shown, slice->count); i < slice->count; i++)
         if (slice->clusters[i].kind == UNDECIDED) {
             slice->clusters[i].kind = MERGED_ZERO;
@@ -437,25 +323,56 @@ zeros_to_holes(const MergedMap *map, uint64_t guest, MergedCluster *clusters, si
     return n;
 }
 
-bool
-merged_slice(MergedMap *map, uint64_t slice, MergedCluster *clusters, bool *ret_empty,
-             GError **error)
+static bool
+see(MergedMap *map, uint64_t slice, MergedCluster *clusters, bool sparse, bool *ret_empty,
+    GError **error)
 {
     size_t count = merged_count(map, slice);
-    Slice s = { slice_start(map, slice), clusters, count, count, false };
+    Slice s = { .guest = slice_start(map, slice),
+                .clusters = clusters,
+                .count = count,
+                .left = count,
+                .sparse = sparse };
 
-    memset(clusters, 0, count * sizeof *clusters);
-    if (!look_through(map, &s, error) || !check_ends(map, s.guest, clusters, count, error))
+    if (!look_through(map, &s, error))
+        return false;
+    if (s.left == count)
+        fill(&s);
+    if (!check_ends(map, s.guest, clusters, count, error))
         return false;
     size_t holes = s.left + (s.zeros ? zeros_to_holes(map, s.guest, clusters, count) : 0);
     *ret_empty = holes == count;
     return true;
 }
 
+bool
+merged_runs(MergedMap *map, uint64_t slice, MergedCluster *clusters, bool *ret_empty,
+            GError **error)
+{
+    return see(map, slice, clusters, !map->has_ends, ret_empty, error);
+}
+
+bool
+merged_slice(MergedMap *map, uint64_t slice, MergedCluster *clusters, bool *ret_empty,
+             GError **error)
+{
+    return see(map, slice, clusters, false, ret_empty, error);
+}
+
+void
+merged_go_on(const MergedMap *map, MergedCluster *cluster, size_t n)
+{
+    if (cluster->kind != MERGED_DATA || cluster->follows < n)
+        return;
+    cluster[n] = *cluster;
+    cluster[n].host += (uint64_t)n << map->bits;
+    cluster[n].follows -= (uint32_t)n;
+}
+
 size_t
 merged_run(const MergedMap *map, const MergedCluster *clusters, size_t count)
 {
-    uint64_t size = UINT64_C(1) << map->bits, host = clusters->host + size;
+    uint64_t size = UINT64_C(1) << map->bits;
     size_t n = 1;
 
     if (clusters->kind == MERGED_PACKED)
@@ -464,11 +381,11 @@ merged_run(const MergedMap *map, const MergedCluster *clusters, size_t count)
         while (n < count && clusters[n].kind == clusters->kind)
             n++;
     else
-        for (; n < count && clusters[n].host == host && clusters[n].kind == MERGED_DATA &&
-               clusters[n].layer == clusters->layer;
-             n++)
-            host += size;
-    return n;
+        for (n = 0; n == 0 || (n < count && clusters[n].kind == MERGED_DATA &&
+                               clusters[n].layer == clusters->layer &&
+                               clusters[n].host == clusters->host + n * size);)
+            n += clusters[n].follows + 1;
+    return MIN(n, count);
 }
 
 bool

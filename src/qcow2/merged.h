@@ -11,6 +11,8 @@
 #include "qcow2/build.h"
 #include "qcow2/image.h"
 
+enum { L1_CHUNK = 4096 }; /* entries of each layer's L1 table in memory */
+
 typedef struct {
     char *path;
     ImageFile file;
@@ -33,8 +35,11 @@ typedef enum {
 } MergedKind;
 
 typedef struct {
-    uint64_t host;   /* of DATA; of PACKED where the compressed bytes begin ... */
-    uint32_t packed; /* ... and how many they are at most */
+    uint64_t host; /* of DATA; of PACKED where the compressed bytes begin ... */
+    union {
+        uint32_t packed;  /* ... and how many they are at most */
+        uint32_t follows; /* of DATA: so many clusters after it surely go on in its file */
+    };
     uint16_t layer;
     uint8_t kind;
 } MergedCluster;
@@ -85,6 +90,15 @@ bool merged_is_empty(MergedMap *map, uint64_t slice);
 /* Fills clusters[0 .. merged_count()). ret_empty: they are all holes. */
 bool merged_slice(MergedMap *map, uint64_t slice, MergedCluster *clusters, bool *ret_empty,
                   GError **error);
+
+/* The same, but of data that follow each other only the first cluster is sure to be filled in: for
+ * who goes from run to run (merged_run). With has_ends all are. */
+bool merged_runs(MergedMap *map, uint64_t slice, MergedCluster *clusters, bool *ret_empty,
+                 GError **error);
+
+/* Who stops in the middle of a run, n clusters from the one at which he stood, has the rest of it
+ * filled in there. n is at least 1, and within the slice. */
+void merged_go_on(const MergedMap *map, MergedCluster *cluster, size_t n);
 
 /* How many of the clusters, from the first on, are alike: of DATA those that follow each other in
  * one file. A PACKED one is alone. count is at least 1, as is the answer. */

@@ -153,9 +153,16 @@ static bool
 compare_each(Pair *p, uint64_t guest, const MergedCluster *a, const MergedCluster *b, size_t n,
              GError **error)
 {
-    for (size_t i = 0; i < n; i++)
-        if (!pair_compare_cluster(p, guest + ((uint64_t)i << p->a.bits), &a[i], &b[i], error))
+    uint64_t size = UINT64_C(1) << p->a.bits;
+
+    for (size_t i = 0; i < n; i++) {
+        MergedCluster in_a = *a, in_b = *b; /* of a run only the first is sure to be filled in */
+
+        in_a.host += in_a.kind == MERGED_DATA ? i * size : 0;
+        in_b.host += in_b.kind == MERGED_DATA ? i * size : 0;
+        if (!pair_compare_cluster(p, guest + i * size, &in_a, &in_b, error))
             return false;
+    }
     return true;
 }
 
@@ -205,14 +212,18 @@ compare_slice(Compare *c, uint64_t slice, GError **error)
         return false;
     if (merged_is_empty(&p->a, slice) && merged_is_empty(&p->b, slice))
         return true;
-    if (!merged_slice(&p->a, slice, p->in_a, &a_empty, error) ||
-        !merged_slice(&p->b, slice, p->in_b, &b_empty, error))
+    if (!merged_runs(&p->a, slice, p->in_a, &a_empty, error) ||
+        !merged_runs(&p->b, slice, p->in_b, &b_empty, error))
         return false;
     for (size_t i = 0, n; i < count && !(a_empty && b_empty); i += n) {
         n = alike_in_both(p, i, count);
         if (!add_clusters(c, guest + ((uint64_t)i << p->a.bits), &p->in_a[i], &p->in_b[i], n,
                           error))
             return false;
+        if (i + n == count)
+            break;
+        merged_go_on(&p->a, &p->in_a[i], n);
+        merged_go_on(&p->b, &p->in_b[i], n);
     }
     return c->places->len < WINDOW_PIECES || compare_places(c, error);
 }

@@ -4,6 +4,7 @@
 #include "base/fault.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <sys/ioctl.h>
@@ -74,6 +75,15 @@ transfer_write(Transfer *t, const void *buffer, size_t length, uint64_t to, GErr
 {
     t->built.bytes_written += length;
     return put(t, buffer, length, to, error);
+}
+
+bool
+transfer_write_soon(Transfer *t, const void *buffer, size_t length, uint64_t to, GError **error)
+{
+    if (!transfer_write(t, buffer, length, to, error))
+        return false;
+    (void)sync_file_range(t->fd, (off_t)to, (off_t)length, SYNC_FILE_RANGE_WRITE);
+    return true;
 }
 
 bool

@@ -40,5 +40,9 @@ bool transfer_finish(Transfer *transfer, GError **error);
 /* Metadata, or zeros over what was transferred. */
 bool transfer_write(Transfer *transfer, const void *buffer, size_t length, uint64_t to,
                     GError **error);
+/* The same; and the disk may begin with it now, while the next is made. Only a hint: the file is to
+ * be synced as ever. */
+bool transfer_write_soon(Transfer *transfer, const void *buffer, size_t length, uint64_t to,
+                         GError **error);
 /* Tells the progress; false with ERR_CANCELLED if it wants to end. */
 bool transfer_tell(Transfer *transfer, GError **error);

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 
 #define WINDOW_CLUSTERS ((size_t)1 << 20)
+#define SMALL_CLUSTERS ((size_t)1 << 15) /* enough where the sources are in order */
 
 /* Clusters that are together in the L2 tables and in a source. */
 typedef struct {
@@ -110,14 +111,15 @@ by_source(const void *a, const void *b)
     return x->host < y->host ? -1 : x->host > y->host;
 }
 
-static void
-sort(GArray *pieces)
+static bool
+in_order(const GArray *pieces, GCompareFunc compare)
 {
+    size_t size = g_array_get_element_size((GArray *)pieces);
+
     for (guint i = 1; i < pieces->len; i++)
-        if (by_source(&g_array_index(pieces, Piece, i - 1), &g_array_index(pieces, Piece, i)) > 0) {
-            g_array_sort(pieces, by_source);
-            return;
-        }
+        if (compare(pieces->data + (i - 1) * size, pieces->data + i * size) > 0)
+            return false;
+    return true;
 }
 
 static void
@@ -220,10 +222,11 @@ write_out(Window *w, GError **error)
 {
     if (w->tables == 0)
         return true;
-    sort(w->pieces);
+    if (!in_order(w->pieces, by_source))
+        g_array_sort(w->pieces, by_source);
     if (!transfer_pieces(w, error) || !unpack_all(w, error) || !write_patches(w, error) ||
-        !transfer_write(w->transfer, w->entries, w->tables << w->map->bits,
-                        w->next_table << w->map->bits, error))
+        !transfer_write_soon(w->transfer, w->entries, w->tables << w->map->bits,
+                             w->next_table << w->map->bits, error))
         return false;
     w->next_table += w->tables;
     w->tables = 0;
@@ -243,10 +246,13 @@ go_through(Window *w, GError **error)
 
         if (!layout_needs(w->layout, slice))
             continue;
-        if (!merged_slice(w->map, slice, clusters, &empty, error))
+        if (!merged_runs(w->map, slice, clusters, &empty, error))
             return false;
         collect(w, slice, clusters);
-        if (w->tables == w->capacity && !write_out(w, error))
+        bool full =
+            w->tables == w->capacity ||
+            window_is_full(w->tables, w->map->per_slice, w->packed->len > 0, w->pieces, by_source);
+        if (full && !write_out(w, error))
             return false;
     }
     if (!write_out(w, error) || !transfer_finish(w->transfer, error))
@@ -254,10 +260,20 @@ go_through(Window *w, GError **error)
     return w->next_data == w->layout->total || changed_meanwhile(w, error);
 }
 
-size_t
+static size_t
 window_tables(size_t per_slice)
 {
     return MAX(WINDOW_CLUSTERS / per_slice, 1);
+}
+
+bool
+window_is_full(size_t tables, size_t per_slice, bool unpacks, const GArray *pieces,
+               GCompareFunc compare)
+{
+    size_t small = MAX(SMALL_CLUSTERS / per_slice, 1);
+
+    return tables == window_tables(per_slice) ||
+           (tables > 0 && tables % small == 0 && !unpacks && in_order(pieces, compare));
 }
 
 bool

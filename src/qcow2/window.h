@@ -9,8 +9,11 @@
 #include "qcow2/layout.h"
 #include "qcow2/transfer.h"
 
-/* L2 tables in a window, if each maps so many clusters. */
-size_t window_tables(size_t per_slice);
+/* Does a window end that has so many L2 tables, each of which maps per_slice clusters? One in which
+ * nothing is compressed and the pieces are in the order of their sources ends early: a larger one
+ * only costs memory where there is nothing to sort. "compare" says the order of two pieces. */
+bool window_is_full(size_t tables, size_t per_slice, bool unpacks, const GArray *pieces,
+                    GCompareFunc compare);
 
 /* "map" as layout_make() saw it. */
 bool window_write_all(MergedMap *map, const Layout *layout, Transfer *transfer, GError **error);

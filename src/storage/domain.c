@@ -259,6 +259,14 @@ domain_space(const Domain *domain, uint64_t *ret_free, uint64_t *ret_total, GErr
     return true;
 }
 
+char *
+domain_holder(const Domain *domain)
+{
+    g_autofree char *folder = g_build_filename(domain->path, DOMAIN_FOLDER, NULL);
+
+    return lease_local_holder(folder);
+}
+
 uint64_t
 domain_reserve(const Domain *domain, uint64_t total)
 {
@@ -283,6 +291,12 @@ path_is_under(const char *path, const char *dir)
     if (g_str_equal(dir, "/"))
         return path[0] == '/' && path[1] != '\0';
     return strncmp(path, dir, length) == 0 && path[length] == '/' && path[length + 1] != '\0';
+}
+
+bool
+storage_is_away(int why)
+{
+    return why == EIO || why == ESTALE || why == ETIMEDOUT || why == ENOTCONN || why == EREMOTEIO;
 }
 
 bool

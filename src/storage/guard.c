@@ -27,30 +27,37 @@ is_newer(const struct stat *a, const struct stat *b)
 }
 
 /* Takes the manifest of this directory, if there is one, and none newer was found before. */
-static void
-consider(const char *dir, const char *vm_id, GuardManifest *best)
+static bool
+consider(const char *dir, const char *vm_id, GuardManifest *best, GError **error)
 {
     const Domain here = { .path = (char *)dir };
     g_autofree char *file = domain_vm_file(&here, vm_id, "json", NULL);
     struct stat st;
 
-    if (file == NULL || stat(file, &st) < 0 || (best->file != NULL && !is_newer(&st, &best->st)))
-        return;
+    if (file == NULL)
+        return true;
+    if (stat(file, &st) < 0)
+        return !storage_is_away(errno) ||
+               error_set_errno(error, "looking for the manifest %s", file);
+    if (best->file != NULL && !is_newer(&st, &best->st))
+        return true;
     guard_manifest_clear(best);
     best->file = g_steal_pointer(&file);
     best->st = st;
     best->domain.path = g_strdup(dir);
+    return true;
 }
 
-static void
-walk_up(const char *path, const char *vm_id, GuardManifest *best)
+static bool
+walk_up(const char *path, const char *vm_id, GuardManifest *best, GError **error)
 {
     g_autofree char *dir = g_path_get_dirname(path);
 
     for (;;) {
-        consider(dir, vm_id, best);
+        if (!consider(dir, vm_id, best, error))
+            return false;
         if (strcmp(dir, "/") == 0 || strcmp(dir, ".") == 0)
-            return;
+            return true;
         char *above = g_path_get_dirname(dir);
         g_free(dir);
         dir = above;
@@ -68,10 +75,12 @@ guard_load(const char *vm_id, const char *const *sources, GuardManifest *ret_man
         /* a link's own directory, and that of the file it leads to: either may be the domain */
         g_autofree char *by_dir = path_resolve_dir(*sources);
         autolibc char *real = realpath(*sources, NULL);
-        if (by_dir != NULL)
-            walk_up(by_dir, vm_id, ret_manifest);
-        if (real != NULL && g_strcmp0(real, by_dir) != 0)
-            walk_up(real, vm_id, ret_manifest);
+        if (real == NULL && storage_is_away(errno))
+            return error_set_errno(error, "looking for %s", *sources);
+        if ((by_dir != NULL && !walk_up(by_dir, vm_id, ret_manifest, error)) ||
+            (real != NULL && g_strcmp0(real, by_dir) != 0 &&
+             !walk_up(real, vm_id, ret_manifest, error)))
+            return false;
     }
     if (ret_manifest->file == NULL)
         return true;
@@ -217,25 +226,22 @@ say_other_line(const Case *c, GuardFinding *finding)
         vm->name, tried != NULL ? tried->name : "?", c->leaf->path, c->source, c->target, vm->name);
 }
 
-/* Was the file written after the manifest was? Then by somebody else: we write the manifest last.
- * And after the leaf: the host's clock may have been set back before the manifest was written. On
- * another file system, whose clock may differ, the leaf alone is what it is compared with. */
+/* Does the file look other than when the manifest was written? Then somebody else wrote into it: we
+ * write the manifest last. Which of two times is later says nothing, for a clock can be set back.
+ */
 static bool
-written_behind_our_back(const Case *c)
+written_behind_our_back(const Volume *lower)
 {
-    struct stat source, leaf;
+    g_autofree char *now = lower->seen != NULL ? volume_look(lower->path) : NULL;
 
-    if (stat(c->source, &source) < 0 || stat(c->leaf->path, &leaf) < 0)
-        return false;
-    return is_newer(&source, &leaf) &&
-           (source.st_dev != c->manifest->st.st_dev || is_newer(&source, &c->manifest->st));
+    return now != NULL && !g_str_equal(now, lower->seen);
 }
 
 /* The source is another volume of the chain, and no operation of this disk is recorded. */
 static void
-look_at_lower(const Case *c, GuardFinding *finding)
+look_at_lower(const Case *c, const Volume *lower, GuardFinding *finding)
 {
-    if (access(c->leaf->path, F_OK) != 0 || written_behind_our_back(c))
+    if (access(c->leaf->path, F_OK) != 0 || written_behind_our_back(lower))
         return; /* the chain was changed without us: the manifest is what is old */
     switch (stands_on(c->leaf->path, c->leaf->format, c->source)) {
     case STANDS_NO:
@@ -310,7 +316,7 @@ look_at_case(const Case *c, GuardFinding *finding)
     else if (c->record != NULL && c->record->disk_id != NULL)
         look_at_merge(c, index, finding);
     else if (index >= 0)
-        look_at_lower(c, finding);
+        look_at_lower(c, c->disk->volumes->pdata[index], finding);
 }
 
 static const OperationRecord *

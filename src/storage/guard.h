@@ -8,7 +8,7 @@
  * since, and break the volumes above. So is one that names a leftover of a merge. While an
  * operation is recorded, its disk may be undecided. All else may start: a disk that the manifest
  * does not know, an overlay that somebody else made on the leaf, leftover files of any kind.
- * Whoever wrote to a lower volume after the manifest and the leaf were written (a merge with other
+ * Whoever wrote into a lower volume since the manifest noted what it looks like (a merge with other
  * tools) has made the manifest old, not the definition.
  *
  * Promise: only reads. Ownership: as each comment says. Threads: any; nothing is shared.
@@ -31,8 +31,8 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(GuardManifest, guard_manifest_clear)
 
 /* Looks for the manifest of a VM in the directories of its disks' files and all directories above;
  * of several the one written last, since the others are no longer kept. No storage domain is made
- * or changed. True with vm NULL: none. ERR_CORRUPT ...: it is there and cannot be read; file is
- * then set. */
+ * or changed. True with vm NULL: none. ERR_STORAGE: the storage does not answer, so nothing is
+ * known, and nothing may start. ERR_CORRUPT ...: it is there and says nothing; file is then set. */
 bool guard_load(const char *vm_id, const char *const *sources, GuardManifest *ret_manifest,
                 GError **error);
 

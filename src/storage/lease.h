@@ -67,4 +67,5 @@ bool lease_confirm(Lease *lease, GError **error);
 
 /* The lock of one host (lease_local.c): a lock of an open file description, which the kernel frees
  * when its holder dies. folder: DIR/.livemerge. what: "storage domain gold (DIR)", for messages. */
+char *lease_local_holder(const char *folder); /* who had it last; NULL = not known */
 Lease *lease_local_new(const char *folder, const char *what);

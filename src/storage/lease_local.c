@@ -192,3 +192,13 @@ lease_local_new(const char *folder, const char *what)
     local->fd = -1;
     return &local->lease;
 }
+
+char *
+lease_local_holder(const char *folder)
+{
+    g_autofree char *record_file = g_build_filename(folder, "lease.json", NULL);
+    const Local local = { .record_file = record_file };
+    g_autoptr(json_t) record = NULL;
+
+    return read_record(&local, &record, NULL) ? g_strdup(text_of(record, "holder")) : NULL;
+}

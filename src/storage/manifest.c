@@ -21,8 +21,11 @@ forget_sizes(json_t *volumes)
 static json_t *
 lasting_json(const Vm *vm)
 {
-    static const char *const passing[] = { "state", "state_detail",    "instance",
-                                           "host",  "agent_connected", "home" };
+    static const char *const passing[] = { "state",    "state_detail",    "instance",
+                                           "host",     "agent_connected", "home",
+                                           "created",  "started",         "stopped",
+                                           "comment",  "description",     "foreign_job",
+                                           "firmware", "ballooning" };
     json_t *json = vm_to_json(vm);
     json_t *disks = json_object_get(json, "disks");
 
@@ -65,6 +68,48 @@ manifest_load(const Domain *domain, const char *vm_id, GError **error)
     return g_steal_pointer(&vm);
 }
 
+/* ---- what the volumes below a leaf look like */
+
+static bool
+may_be_written(const Vm *vm, const Disk *disk)
+{
+    for (guint i = 0; i < vm->operations->len; i++)
+        if (g_strcmp0(((const OperationRecord *)vm->operations->pdata[i])->disk_id, disk->id) == 0)
+            return true;
+    return false;
+}
+
+/* Durable before the manifest is: after a power loss an older time would be another one's write. */
+static void
+note_look(Volume *volume)
+{
+    g_autofree char *now = volume_look(volume->path);
+
+    if (g_strcmp0(now, volume->seen) == 0)
+        return;
+    g_free(volume->seen);
+    volume->seen =
+        now != NULL && volume_sync_data(volume->path, NULL) ? g_steal_pointer(&now) : NULL;
+}
+
+static void
+note_looks(const Vm *vm)
+{
+    for (guint i = 0; i < vm->disks->len; i++) {
+        const Disk *disk = vm->disks->pdata[i];
+        guint below =
+            may_be_written(vm, disk) || disk->volumes->len == 0 ? 0 : disk->volumes->len - 1;
+
+        for (guint k = 0; k < disk->volumes->len; k++) {
+            Volume *volume = disk->volumes->pdata[k];
+            if (k < below)
+                note_look(volume);
+            else
+                g_clear_pointer(&volume->seen, g_free);
+        }
+    }
+}
+
 /* ---- writing */
 
 static char *
@@ -84,7 +129,23 @@ manifest_text(const Vm *vm, int64_t generation)
     return json_dumps(json, JSON_INDENT(2));
 }
 
-/* Nothing but the generation differs? */
+static void
+take_looks(json_t *disks, const json_t *stored)
+{
+    for (size_t i = 0; i < json_array_size(disks); i++) {
+        json_t *volumes = json_object_get(json_array_get(disks, i), "volumes"),
+               *others = json_object_get(json_array_get(stored, i), "volumes");
+        for (size_t k = 0; k < json_array_size(volumes); k++) {
+            json_t *volume = json_array_get(volumes, k), *other = json_array_get(others, k);
+            json_object_del(volume, "seen");
+            json_put_text(volume, "seen", json_text(other, "seen"));
+        }
+    }
+}
+
+/* Nothing but the generation differs, and what files look like? Somebody who merges with other
+ * tools writes a volume first and changes the definition then: the manifest must be older than
+ * both. */
 static bool
 is_same(const Stored *stored, const Vm *vm)
 {
@@ -93,6 +154,7 @@ is_same(const Stored *stored, const Vm *vm)
     if (stored->json == NULL)
         return false;
     json_object_set_new(content, "generation", json_integer(stored->generation));
+    take_looks(json_object_get(content, "disks"), json_object_get(stored->vm, "disks"));
     return json_equal(content, stored->vm);
 }
 
@@ -119,6 +181,7 @@ manifest_save(const Domain *domain, Vm *vm, GError **error)
                          ", what should be written comes from generation %" G_GINT64_FORMAT
                          ": somebody else wrote it since; it was not changed, read it again",
                          file, vm->name, stored.generation, vm->generation);
+    note_looks(vm);
     text = manifest_text(vm, vm->generation + 1);
     saved = file_replace(file, text, &renamed, error);
     if (renamed) /* also when it could not be made durable: it is what the next reader sees */
@@ -126,6 +189,14 @@ manifest_save(const Domain *domain, Vm *vm, GError **error)
     if (saved)
         stored_is_synced(domain, file);
     return saved;
+}
+
+bool
+manifest_sync(const Domain *domain, const char *vm_id, GError **error)
+{
+    g_autofree char *file = domain_vm_file(domain, vm_id, "json", error);
+
+    return file != NULL && stored_sync(domain, file, error);
 }
 
 bool

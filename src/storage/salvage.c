@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "storage/domain.h"
 #include "storage/files.h"
+#include "storage/stored.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -235,6 +236,58 @@ undo_get(const Domain *domain, const char *op_id, const char *name, GError **err
     if (path == NULL || !file_read(path, &text, &length, error))
         return NULL;
     return g_steal_pointer(&text);
+}
+
+#define UNDO_LIST "undo.json"
+#define UNDO_FORMAT 1
+
+bool
+undo_put_list(const Domain *domain, const char *op_id, const char *vm_id, json_t *list,
+              GError **error)
+{
+    g_autoptr(json_t) fix = json_pack("{s:s, s:O}", "vm_id", vm_id, "undo", list);
+    g_autofree char *sum = stored_checksum(fix);
+    g_autoptr(json_t) all =
+        json_pack("{s:i, s:s, s:O}", "livemerge", UNDO_FORMAT, "checksum", sum, "fix", fix);
+    autolibc char *text = json_dumps(all, JSON_INDENT(2));
+
+    return undo_put(domain, op_id, UNDO_LIST, text, true, error);
+}
+
+/* NULL: what was kept is not what was written. */
+static const json_t *
+sound_fix(const json_t *all)
+{
+    const json_t *fix = json_object_get(all, "fix");
+    g_autofree char *sum = json_is_object(fix) ? stored_checksum(fix) : NULL;
+
+    return sum != NULL && json_number(all, "livemerge") == UNDO_FORMAT &&
+                   g_strcmp0(sum, json_text(all, "checksum")) == 0
+               ? fix
+               : NULL;
+}
+
+json_t *
+undo_get_list(const Domain *domain, const char *op_id, const char *vm_id, GError **error)
+{
+    g_autofree char *text = undo_get(domain, op_id, UNDO_LIST, error);
+    g_autoptr(json_t) all = text != NULL ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    const json_t *fix = sound_fix(all);
+
+    if (text == NULL)
+        return NULL;
+    if (fix == NULL)
+        error_set(error, ERR_CORRUPT,
+                  "%s/" DOMAIN_FOLDER "/undo/%s/" UNDO_LIST
+                  " is damaged: fix %s cannot be undone. What it has kept lies beside that file, "
+                  "and in the trash",
+                  domain->path, op_id, op_id);
+    else if (g_strcmp0(json_text(fix, "vm_id"), vm_id) != 0)
+        error_set(error, ERR_REFUSED, "fix %s was done to another VM (%s)", op_id,
+                  json_text(fix, "vm_id"));
+    else
+        return json_incref(json_object_get(fix, "undo"));
+    return NULL;
 }
 
 /* A manifest is replaced and never written in place: another name of it keeps it as it is. */

@@ -4,10 +4,12 @@
  * undo a fix.
  *
  *     DIR/.livemerge/undo/<op-id>/NAME     as it was before the fix <op-id>
+ *     DIR/.livemerge/undo/<op-id>/undo.json  {"livemerge": 1, "checksum": as a manifest's, "fix":
+ *                                          {"vm_id", "undo": the list of what was done}}
  *
  * Promise: nothing here removes a file, but for trash_purge() and trash_expire(). Ownership:
  * results belong to the caller. Threads: any. Errors: ERR_STORAGE, ERR_NO_SPACE, ERR_EXISTS,
- * ERR_NOT_FOUND, ERR_INVALID.
+ * ERR_NOT_FOUND, ERR_INVALID; ERR_CORRUPT, ERR_REFUSED of what was kept.
  */
 #pragma once
 
@@ -53,6 +55,11 @@ bool undo_put(const Domain *domain, const char *op_id, const char *name, const c
               bool replace, GError **error);
 /* NULL without error: there is none. */
 char *undo_get(const Domain *domain, const char *op_id, const char *name, GError **error);
+/* The list of what the fix has done to this VM: replaced, and had back. NULL without error: there
+ * is none. One that is damaged, or of another VM, is never believed. */
+bool undo_put_list(const Domain *domain, const char *op_id, const char *vm_id, json_t *list,
+                   GError **error);
+json_t *undo_get_list(const Domain *domain, const char *op_id, const char *vm_id, GError **error);
 /* The VM's manifest, damaged or not, is kept as it is; false in *ret_kept: there is none. Then it
  * may be replaced, or removed. The first one kept stays. */
 bool undo_keep_manifest(const Domain *domain, const char *op_id, const char *vm_id, bool *ret_kept,

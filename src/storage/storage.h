@@ -53,6 +53,9 @@ bool domain_space(const Domain *domain, uint64_t *ret_free, uint64_t *ret_total,
 /* Can its files share blocks (FICLONERANGE: XFS, btrfs, NFS 4.2 ...)? Tried once with temporary
  * files. */
 bool domain_can_share(Domain *domain);
+/* Who deletes there, or did so last, as the lease's record names him; NULL = nobody yet, or it
+ * cannot be read. The caller frees it. */
+char *domain_holder(const Domain *domain);
 /* Bytes that nobody should use up on purpose, so that guests can go on writing: 5 %, at most 1 GiB.
  */
 uint64_t domain_reserve(const Domain *domain, uint64_t total);
@@ -61,6 +64,9 @@ uint64_t domain_reserve(const Domain *domain, uint64_t total);
  * read. Another host may write it too: the last one wins. */
 bool rates_load(const Domain *domain, Rates *ret_rates, GError **error);
 bool rates_save(const Domain *domain, const Rates *rates, GError **error);
+/* By errno of a call on a file: the storage does not answer, which says nothing of what is there.
+ */
+bool storage_is_away(int why);
 /* Does the file lie under the domain, symlinks resolved (of its directory, if the file is not
  * there)? */
 bool domain_holds(const Domain *domain, const char *path);
@@ -74,11 +80,17 @@ bool domain_holds(const Domain *domain, const char *path);
 /* NULL without error if there is none. A damaged one: ERR_CORRUPT that names the file. A storage
  * domain that is not there any more (unmounted) is ERR_STORAGE, not "none". Sets vm->home. */
 Vm *manifest_load(const Domain *domain, const char *vm_id, GError **error);
-/* Writes vm with generation vm->generation + 1; on success sets vm->generation to it. Refused
- * (ERR_REFUSED) if the stored generation is higher than vm->generation: somebody else wrote it.
- * If nothing but the generation would change, nothing is written, and vm->generation becomes the
+/* Writes vm with generation vm->generation + 1; on success sets vm->generation to it. Of each
+ * volume below a leaf it notes what the file looks like (volume->seen), which is durable then: who
+ * writes into it later is told by that (guard.h), whatever the clocks say. Of a disk for which an
+ * operation is recorded it notes nothing: its volumes may be written. Refused (ERR_REFUSED) if the
+ * stored generation is higher than vm->generation: somebody else wrote it. If nothing but the
+ * generation and those looks would change, nothing is written, and vm->generation becomes the
  * stored one if that is higher. A damaged manifest is not overwritten (ERR_CORRUPT). */
 bool manifest_save(const Domain *domain, Vm *vm, GError **error);
+/* What manifest_load() has read is durable: who put it there may have died before it was, and a
+ * power loss would take it back. Costs little if it was seen to be before. */
+bool manifest_sync(const Domain *domain, const char *vm_id, GError **error);
 bool manifest_remove(const Domain *domain, const char *vm_id, GError **error);
 /* ids of all VMs with a manifest; g_strfreev() */
 char **manifest_list(const Domain *domain, GError **error);
@@ -103,6 +115,13 @@ typedef struct {
     char **users;              /* as many as paths, all NULL before */
 } VolumeUsers;
 bool volume_find_users(const Domain *domain, const VolumeUsers *sets, unsigned n, GError **error);
+/* Its size and when it was last written, to be compared with what it looked like before. NULL: it
+ * is no regular file, or cannot be seen. The caller frees it. */
+char *volume_look(const char *path);
+struct stat;
+char *volume_look_of(const struct stat *st); /* the same, of any file that was seen */
+/* Bytes that are allocated to a file; 0 if it cannot be seen. */
+uint64_t volume_allocated(const char *path);
 /* fsync of a file and its directory */
 bool volume_sync(const char *path, GError **error);
 /* fsync of the file alone: its name did not change */

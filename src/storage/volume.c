@@ -9,6 +9,29 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+char *
+volume_look_of(const struct stat *st)
+{
+    return g_strdup_printf("%" G_GINT64_FORMAT " %" G_GINT64_FORMAT ".%09ld", (int64_t)st->st_size,
+                           (int64_t)st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
+}
+
+char *
+volume_look(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode) ? volume_look_of(&st) : NULL;
+}
+
+uint64_t
+volume_allocated(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+}
+
 bool
 volume_sync_data(const char *path, GError **error)
 {
@@ -65,10 +88,11 @@ throw_away(const Domain *domain, const char *trash, const char *entry, LeaseHold
            (unlink(path) == 0 || errno == ENOENT || error_set_errno(error, "removing %s", path));
 }
 
+/* op_id NULL: all but what is kept. */
 static bool
-trash_remove(const Domain *domain, const char *op_id, const char *name, GError **error)
+empty_trash(const Domain *domain, const char *trash, const char *op_id, const char *name,
+            GError **error)
 {
-    g_autofree char *trash = domain_trash_dir(domain);
     g_autoptr(GError) problem = NULL;
     g_autoptr(GDir) entries = g_dir_open(trash, 0, &problem);
     g_auto(LeaseHold) hold = { 0 };
@@ -76,27 +100,28 @@ trash_remove(const Domain *domain, const char *op_id, const char *name, GError *
 
     if (entries == NULL)
         return error_set(error, ERR_STORAGE, "%s; is the storage mounted?", problem->message);
-    while ((entry = g_dir_read_name(entries)) != NULL)
-        if (is_ours(entry, op_id, name) && !throw_away(domain, trash, entry, &hold, error))
+    while ((entry = g_dir_read_name(entries)) != NULL) {
+        bool goes = op_id != NULL ? is_ours(entry, op_id, name) : !g_str_has_prefix(entry, KEEP);
+        if (goes && !throw_away(domain, trash, entry, &hold, error))
             return false;
-    return dir_sync(trash, error);
+    }
+    return true;
+}
+
+static bool
+trash_remove(const Domain *domain, const char *op_id, const char *name, GError **error)
+{
+    g_autofree char *trash = domain_trash_dir(domain);
+
+    return empty_trash(domain, trash, op_id, name, error) && dir_sync(trash, error);
 }
 
 bool
 trash_sweep(const Domain *domain, GError **error)
 {
     g_autofree char *trash = domain_trash_dir(domain);
-    g_autoptr(GError) problem = NULL;
-    g_autoptr(GDir) entries = g_dir_open(trash, 0, &problem);
-    g_auto(LeaseHold) hold = { 0 };
-    const char *entry;
 
-    if (entries == NULL)
-        return error_set(error, ERR_STORAGE, "%s; is the storage mounted?", problem->message);
-    while ((entry = g_dir_read_name(entries)) != NULL)
-        if (!g_str_has_prefix(entry, KEEP) && !throw_away(domain, trash, entry, &hold, error))
-            return false;
-    return true;
+    return empty_trash(domain, trash, NULL, NULL, error);
 }
 
 bool

@@ -2,7 +2,7 @@
 #include "base/clock.h"
 #include "store/sql.h"
 
-#define NEW_ROW "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11"
+#define NEW_ROW "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13"
 #define MOST 10000
 
 void
@@ -19,6 +19,8 @@ event_row_free(EventRow *row)
     g_free(row->correlation_id);
     g_free(row->user);
     g_free(row->about);
+    g_free(row->host_id);
+    g_free(row->host_name);
     g_free(row);
 }
 
@@ -46,6 +48,8 @@ store_event_add(Store *store, EventRow *row, GError **error)
     sql_put_text(stmt, 9, row->correlation_id);
     sql_put_text(stmt, 10, row->user);
     sql_put_text(stmt, 11, row->about);
+    sql_put_text(stmt, 12, row->host_id);
+    sql_put_text(stmt, 13, row->host_name);
     if (!sql_run(store, stmt, error))
         return false;
     row->id = sqlite3_changes(store->db) == 1 ? sqlite3_last_insert_rowid(store->db) : 0;
@@ -70,6 +74,8 @@ read_row(sqlite3_stmt *stmt)
     row->correlation_id = sql_text(stmt, 9);
     row->user = sql_text(stmt, 10);
     row->about = sql_text(stmt, 11);
+    row->host_id = sql_text(stmt, 12);
+    row->host_name = sql_text(stmt, 13);
     return row;
 }
 
@@ -91,6 +97,21 @@ store_event_list(Store *store, int64_t from, int max, bool oldest_first, GError 
     while ((next = sql_next(store, stmt, error)) == SQL_ROW)
         g_ptr_array_add(rows, read_row(stmt));
     return next == SQL_END ? g_steal_pointer(&rows) : NULL;
+}
+
+bool
+store_event_remove(Store *store, int64_t id, GError **error)
+{
+    WITH_LOCK(&store->lock);
+    g_autoptr(sqlite3_stmt) stmt = sql_prepare(store, "DELETE FROM event WHERE id = ?", error);
+
+    if (stmt == NULL)
+        return false;
+    sql_put_number(stmt, 1, id);
+    return sql_run(store, stmt, error) &&
+           (sqlite3_changes(store->db) == 1 ||
+            error_set(error, ERR_NOT_FOUND, "there is no event '%" G_GINT64_FORMAT "'",
+                      (gint64)id));
 }
 
 bool

@@ -24,6 +24,7 @@ token_row_free(TokenRow *row)
     g_free(row->hash);
     g_free(row->person);
     g_free(row->kind);
+    g_free(row->peer);
     g_free(row);
 }
 
@@ -102,7 +103,8 @@ store_token_put(Store *store, const TokenRow *row, GError **error)
     g_autoptr(sqlite3_stmt) stmt =
         sql_prepare(store,
                     "INSERT OR REPLACE INTO token(" TOKEN_COLUMNS ", sum)"
-                    " VALUES(?1, ?2, ?3, ?4, ?5, ?6, row_sum(?1, ?2, ?3, ?4, ?5, ?6))",
+                    " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7,"
+                    " row_sum(?1, ?2, ?3, ?4, ?5, ?6, ?7))",
                     error);
 
     if (stmt == NULL)
@@ -113,6 +115,7 @@ store_token_put(Store *store, const TokenRow *row, GError **error)
     sql_put_number(stmt, 4, row->created);
     sql_put_number(stmt, 5, row->used);
     sql_put_number(stmt, 6, row->expires);
+    sql_put_text(stmt, 7, row->peer);
     return sql_run(store, stmt, error);
 }
 
@@ -125,11 +128,17 @@ store_token_remove(Store *store, const char *hash, GError **error)
 }
 
 bool
-store_tokens_remove(Store *store, const char *person, GError **error)
+store_tokens_remove(Store *store, const char *person, const char *keep, GError **error)
 {
     WITH_LOCK(&store->lock);
+    g_autoptr(sqlite3_stmt) stmt =
+        sql_prepare(store, "DELETE FROM token WHERE person = ?1 AND hash IS NOT ?2", error);
 
-    return run_with(store, "DELETE FROM token WHERE person = ?", person, error);
+    if (stmt == NULL)
+        return false;
+    sql_put_text(stmt, 1, person);
+    sql_put_text(stmt, 2, keep);
+    return sql_run(store, stmt, error);
 }
 
 GPtrArray *
@@ -152,6 +161,7 @@ store_tokens(Store *store, GError **error)
         row->created = sqlite3_column_int64(stmt, 3);
         row->used = sqlite3_column_int64(stmt, 4);
         row->expires = sqlite3_column_int64(stmt, 5);
+        row->peer = sql_text(stmt, 6);
     }
     return next == SQL_END ? g_steal_pointer(&rows) : NULL;
 }

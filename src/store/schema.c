@@ -66,12 +66,12 @@ const char *const store_schema[] = {
         FLOW_COLUMNS) ";"
                       "ALTER TABLE event ADD COLUMN sum INTEGER;"
                       "UPDATE event SET sum = " SUM_OF(
-                          EVENT_COLUMNS) ";"
-                                         "ALTER TABLE vm ADD COLUMN sum INTEGER;"
-                                         "UPDATE vm SET sum = " SUM_OF(
-                                             VM_COLUMNS) ";"
-                                                         "CREATE INDEX note_twice ON note(name, "
-                                                         "value);",
+                          EVENT_COLUMNS_3) ";"
+                                           "ALTER TABLE vm ADD COLUMN sum INTEGER;"
+                                           "UPDATE vm SET sum = " SUM_OF(
+                                               VM_COLUMNS) ";"
+                                                           "CREATE INDEX note_twice ON note(name, "
+                                                           "value);",
     "CREATE TABLE person ("
     "  name TEXT PRIMARY KEY,"
     "  role TEXT NOT NULL,"
@@ -86,5 +86,12 @@ const char *const store_schema[] = {
     "  created INTEGER NOT NULL, used INTEGER NOT NULL, expires INTEGER NOT NULL, sum INTEGER"
     ");"
     "CREATE INDEX token_person ON token(person);",
+    /* where it was used from last */
+    "ALTER TABLE token ADD COLUMN peer TEXT;"
+    "UPDATE token SET sum = " SUM_OF(TOKEN_COLUMNS) ";",
+    /* where an event's VM was */
+    "ALTER TABLE event ADD COLUMN host_id TEXT;"
+    "ALTER TABLE event ADD COLUMN host_name TEXT;"
+    "UPDATE event SET sum = " SUM_OF(EVENT_COLUMNS) ";",
     NULL,
 };

@@ -26,12 +26,13 @@ extern const char *const store_schema[];
 #define FLOW_COLUMNS                                                                       \
     "id, kind, vm_id, parent, step, tried, cancel, error_word, error_text, params, data, " \
     "correlation_id, description, created, updated, ended, rev"
-#define EVENT_COLUMNS                                                                         \
+#define EVENT_COLUMNS_3                                                                       \
     "time, code, severity, text, vm_id, vm_name, snapshot_id, job_id, correlation_id, user, " \
-    "about"
+    "about" /* of the third schema */
+#define EVENT_COLUMNS EVENT_COLUMNS_3 ", host_id, host_name"
 #define VM_COLUMNS "id, host, doc"
 #define PERSON_COLUMNS "name, role, password, vms, created, changed"
-#define TOKEN_COLUMNS "hash, person, kind, created, used, expires"
+#define TOKEN_COLUMNS "hash, person, kind, created, used, expires, peer"
 #define SUM_OF(COLUMNS) "row_sum(" COLUMNS ")"
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(sqlite3_stmt, sqlite3_finalize)

@@ -137,7 +137,7 @@ salvage(Store *store)
                                        "SELECT id, " EVENT_COLUMNS
                                        ", sum FROM event WHERE sum IS " SUM_OF(EVENT_COLUMNS),
                                        "INSERT OR IGNORE INTO event(id, " EVENT_COLUMNS ", sum)"
-                                       " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+                                       " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     /* not the tokens: their owners sign in again */
     unsigned people = database_salvage(
         store->db, store->set_aside,

@@ -89,7 +89,9 @@ typedef struct {
     char *job_id;
     char *correlation_id;
     char *user;
-    char *about; /* which of several such things of the job this is; not shown */
+    char *about;   /* which of several such things of the job this is; not shown */
+    char *host_id; /* where the VM was then */
+    char *host_name;
 } EventRow;
 void event_row_free(EventRow *row);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(EventRow, event_row_free)
@@ -98,6 +100,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(EventRow, event_row_free)
 bool store_event_add(Store *store, EventRow *row, GError **error);
 /* id > from, newest first unless oldest_first; max < 0 = all (bounded at 10,000) */
 GPtrArray *store_event_list(Store *store, int64_t from, int max, bool oldest_first, GError **error);
+/* ERR_NOT_FOUND: there is none. Its id is never used again. */
+bool store_event_remove(Store *store, int64_t id, GError **error);
 /* Events older than before_ms are dropped, but never the newest one. */
 bool store_event_prune(Store *store, int64_t before_ms, GError **error);
 
@@ -125,6 +129,7 @@ typedef struct {
     char *person;
     char *kind;
     int64_t created, used, expires; /* ms */
+    char *peer;                     /* where it was used from last; NULL = not known */
 } TokenRow;
 void token_row_free(TokenRow *row);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(TokenRow, token_row_free)
@@ -134,5 +139,6 @@ bool store_person_remove(Store *store, const char *name, GError **error);  /* an
 GPtrArray *store_people(Store *store, GError **error);                     /* of PersonRow */
 bool store_token_put(Store *store, const TokenRow *row, GError **error);
 bool store_token_remove(Store *store, const char *hash, GError **error);
-bool store_tokens_remove(Store *store, const char *person, GError **error);
+/* keep: the hash of one that stays; NULL = none */
+bool store_tokens_remove(Store *store, const char *person, const char *keep, GError **error);
 GPtrArray *store_tokens(Store *store, GError **error); /* of TokenRow, oldest first */

@@ -9,7 +9,9 @@
 /* clang-format off */
 /*
  *   method path                      what                                    answer
- *   GET    /v1/hello                 who are you                             {name, version, agent_id, connected}
+ *   GET    /v1/hello                 who are you                             {name, version, agent_id, connected,
+ *                                                                            "host": {cpu, memory, sockets, cores,
+ *                                                                            threads, mhz, libvirt}; absent = not known}
  *   GET    /v1/vms                   every VM of the host                    {"vms": [Vm]}
  *   GET    /v1/vms/ID?fresh=1        one VM; fresh: look again first; with   Vm (model/vm.h)
  *                                    users=1: also find files without a VM
@@ -18,6 +20,8 @@
  *                                    fresh look, and the planner with all     "plan": plan_to_json()} (model/plan.h);
  *                                    facts: {"snapshots": [id], "disk",        200 also if it is not possible
  *                                    "strategy", "verify"}
+ *   POST   /v1/vms/ID/clone          can it be cloned? The parameters of      {strategy, bytes, written, disks, left}; an
+ *                                    the operation "clone"                     error = not
  *   POST   /v1/vms/ID/starting       from the libvirt hook: the VM is about   {} = it may start; ERR_REFUSED = not
  *                                    to start: {"disks": [{target, source,
  *                                    format}]}; cold merges of it make way
@@ -31,7 +35,8 @@
  *   POST   /v1/operations/ID/resume  goes on after it paused (attention)     Operation
  *   POST   /v1/operations/ID/ack     its outcome is known: forget it         {}
  *   GET    /v1/events                stream of lines                         Event, Event, ...
- *   GET    /v1/storage               storage domains                         {"domains": [...]}
+ *   GET    /v1/storage               storage domains; absent = not known     {"domains": [{id, name, path, available,
+ *                                                                            used, shares_blocks, holder}]}
  *   POST   /v1/import                what is there, for a manager that       {"vms": [{vm_id, vm, state, path, disks,
  *                                    knows nothing: {"path": DIR (absent =     volumes, snapshots, unmanaged, "running":
  *                                    everywhere; DIR becomes a storage         [{id, kind, step}], "todo": {"adopt",
@@ -71,9 +76,17 @@
  *   doctor-fix        classes: [word] (absent, empty = all that are safe), safe_only: bool
  *                     → {findings: [finding with "state": "mended|left", "why"], undo: operation id}
  *   doctor-undo       undo: operation id of a doctor-fix          → {undone: number, left: [text]}
+ *   clone             clone_id, name (of the new VM), snapshot_id (absent = as the VM, which is off, is now),
+ *                     strategy: "auto"|"share"|"copy", places: {disk id: directory} (absent = beside
+ *                     the source's)                               → {clone_id, name, strategy, bytes_shared, bytes_copied,
+ *                                                                    bytes_written, left_out: [text] (what the new VM lacks)}
+ *   vm-remove         keep_disks: bool                            → {volumes_removed: [path], kept: [{path, why}]}
  *   vm-start          paused: bool                                  → {}   also resumes one that is paused
  *   vm-stop           how: "off"|"shutdown"|"reboot"|"reset"        → {}   off: also forgets saved memory
  *   vm-suspend        (none)   saves its memory and powers it off   → {}
+ *   vm-freeze         (none)   the guest's file systems, until ...  → {}
+ *   vm-thaw           (none)   ... they are thawed                  → {}
+ *   vm-update         name, description, comment (absent = as it is; "" = none) → {}
  *   import            (none)   does what "todo" says              → {adopted: [{id, name}], deleted: [path],
  *                                                                    left: [{path, why}], forgotten: [{id, name}]}
  *

@@ -8,6 +8,7 @@ from lm import items
 from rig import Figure, say
 
 ROUNDS = 2
+MORE_ROUNDS = 6  # at most, where something seems to have been quicker: is it so, or was the machine busy?
 FORCED = ["commit", "commit-active", "cold-commit", "copy"]
 LIMIT = 1.1
 
@@ -70,8 +71,9 @@ class Runs:
         self.floors = {}     # the same: (seconds, of what)
         self.chosen = set()  # those that auto took; what it has learned meanwhile may change its mind
         chain = Chain(self.place, f"shape{number}", shape.layers)
-        for turn in range(ROUNDS):
-            self._turn(chain, f"shape{number}", turn)
+        for turn in range(MORE_ROUNDS):
+            if turn < ROUNDS or self.ratio() > LIMIT:
+                self._turn(chain, f"shape{number}", turn)
         chain.remove()
         self.place.trim()
 
@@ -107,6 +109,10 @@ class Runs:
         best = {strategies: min(seconds) for strategies, seconds in self.seconds.items()}
         auto, winner = max(self.chosen, key=best.get), min(best, key=best.get)
         return auto, best[auto], winner, best[winner]
+
+    def ratio(self):
+        _, seconds, _, best = self.verdict()
+        return seconds / best
 
     def line(self):
         auto, seconds, _, best = self.verdict()

@@ -6,7 +6,7 @@ from chains import Chain, Layer, share_calls
 from lm import pattern_is
 from rig import GIB, Figure, median, say, timed
 
-ROUNDS = 5
+ROUNDS = 7
 ROUNDS_OF_PEERS = 2
 LAYERS = 3
 
@@ -22,21 +22,25 @@ def check(leaf, gib):
         assert pattern_is(leaf, f"{last}M", "16M", i + 1, share=True), f"{leaf} lost data of layer {i}"
 
 
-def ours(rig, chain, gib):
-    """Our delete on copies of the chain."""
-    rounds = []
+def our_delete(rig, chain, gib, name):
+    vm = chain.ours(rig, name)
+    done = rig.delete(vm, "s1", "s2")
+    assert done.job is not None, done.why
+    assert len(vm.chain()) == 1, vm.chain()
+    check(vm.chain()[-1], gib)
+    say(f"  {LAYERS} layers of {gib} GiB, {done.strategies}: {done.seconds:.3f} s at the client, "
+        f"{done.engine:.3f} s in the agent, of which pauses {done.pauses * 1000:.0f} ms; "
+        f"{done.device / 1e6:.1f} MB written to the device, {done.processes / 1e6:.1f} MB by agent and QEMU")
+    rig.drop(name)
+    return done
+
+
+def ours(rig, chains):
+    """Our delete on copies of each chain, in turns: so both sizes meet the same machine. By size in GiB."""
+    rounds = {gib: [] for gib in chains}
     for number in range(ROUNDS):
-        name = f"graft{gib}x{number}"
-        vm = chain.ours(rig, name)
-        done = rig.delete(vm, "s1", "s2")
-        assert done.job is not None, done.why
-        assert len(vm.chain()) == 1, vm.chain()
-        check(vm.chain()[-1], gib)
-        say(f"  {LAYERS} layers of {gib} GiB, {done.strategies}: {done.seconds:.3f} s at the client, "
-            f"{done.engine:.3f} s in the agent, of which pauses {done.pauses * 1000:.0f} ms; "
-            f"{done.device / 1e6:.1f} MB written to the device, {done.processes / 1e6:.1f} MB by agent and QEMU")
-        rig.drop(name)
-        rounds.append(done)
+        for gib, chain in chains.items():
+            rounds[gib].append(our_delete(rig, chain, gib, f"graft{gib}x{number}"))
     return rounds
 
 
@@ -77,16 +81,19 @@ def best_peer(rig, chain, gib):
 
 def graft(rig):
     place = rig.places["xfs"]
-    chain = Chain(place, "graft", layers_of(1))
-    small, (peer, theirs), calls = ours(rig, chain, 1), best_peer(rig, chain, 1), share_calls(chain)
-    chain.remove()
-    chain = Chain(place, "graft10", layers_of(10))
-    big, big_calls = ours(rig, chain, 10), share_calls(chain)
-    chain.remove()
+    chains = {gib: Chain(place, f"graft{gib}", layers_of(gib)) for gib in (1, 10)}
+    place.sync()
+    rounds = ours(rig, chains)
+    small, big = rounds[1], rounds[10]
+    calls, big_calls = share_calls(chains[1]), share_calls(chains[10])
+    chains[10].remove()
+    peer, theirs = best_peer(rig, chains[1], 1)
+    chains[1].remove()
     place.trim()
 
     client, agent = (median([getattr(done, what) for done in small]) for what in ("seconds", "engine"))
-    big_client = median([done.seconds for done in big])
+    # each with the delete beside it: the machine's mood changes more in a minute than the size does
+    longer = median([much.seconds / little.seconds for much, little in zip(big, small)])
     floor = place.floor_of_sharing(calls, median([done.pauses for done in small]))
     big_floor = place.floor_of_sharing(big_calls, median([done.pauses for done in big]))
     most = max(max(done.device, done.processes) for done in small) / (LAYERS * GIB << 20) * 100
@@ -95,5 +102,6 @@ def graft(rig):
             Figure(f"{name}: in the agent", agent, "s", "<= 0.2 s", agent <= 0.2, peer, theirs, *floor),
             Figure(f"{name}: how much faster", theirs / client, "x", ">= 25 x", theirs / client >= 25),
             Figure(f"{name}: written, of the data", most, "%", "< 1 %", most < 1),
-            Figure("XFS, VM runs, the same with ten times the data", big_client, "s", "<= 1.2 x",
-                   big_client <= 1.2 * client, "one time the data", client, *big_floor)]
+            Figure("XFS, VM runs, the same with ten times the data", median([done.seconds for done in big]), "s",
+                   "", True, "one time the data", client, *big_floor),
+            Figure("    how much longer, each against the one beside it", longer, "x", "<= 1.2 x", longer <= 1.2)]

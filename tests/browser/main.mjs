@@ -6,7 +6,9 @@ import { createRequire } from "node:module";
 import { mkdirSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { Scene } from "./scene.mjs";
-import * as scenarios from "./scenarios.mjs";
+import * as life from "./scenarios.mjs";
+import * as pages from "./scenarios_pages.mjs";
+import * as whole from "./scenarios_whole.mjs";
 
 const { chromium } = createRequire(new URL("../../web/package.json", import.meta.url))("playwright-core");
 // no connections of Chromium's own: a test machine may have no network
@@ -25,6 +27,7 @@ const ask = async (what, ...args) => {
   return (await next()).answer;
 };
 
+const scenarios = { ...life, ...pages, ...whole };
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
 for (let wish = await next(); wish !== null; wish = await next()) {
   const scene = new Scene(browser, wish.scenario, wish.args, out, ask);

@@ -62,8 +62,12 @@ export class Scene {
 
   async picture(name) {
     // toasts come and go: a picture of the documents has none
-    await this.page.addStyleTag({ content: "" }).catch(() => undefined);
+    const show = (visibility) => this.page.evaluate((how) => {
+      for (const group of document.querySelectorAll(".pf-v6-c-alert-group.pf-m-toast")) group.style.visibility = how;
+    }, visibility);
+    await show("hidden");
     await this.page.screenshot({ path: join(this.out, `${name}.png`) });
+    await show("");
   }
 
   button(name) {

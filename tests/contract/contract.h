@@ -24,4 +24,4 @@ typedef struct {
 #define STEPS(...) ((const Step[]){ __VA_ARGS__, { NULL, NULL } })
 
 /* Each ends with a NULL name. */
-extern const Case chain_cases[], job_cases[], death_cases[];
+extern const Case chain_cases[], job_cases[], death_cases[], power_cases[];

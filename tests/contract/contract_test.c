@@ -68,6 +68,7 @@ main(int argc, char **argv)
     add_all(chain_cases);
     add_all(job_cases);
     add_all(death_cases);
+    add_all(power_cases);
     stage_init();
     int status = g_test_run();
     stage_exit();

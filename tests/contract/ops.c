@@ -149,6 +149,24 @@ do_snapshot(Ops *ops, char **args)
 }
 
 static char *
+do_memory_snapshot(Ops *ops, char **args)
+{
+    g_autofree char *memory = stage_path(args[1]), *overlay = stage_path(args[2]);
+    const HvSnapshotDisk disk = { target_of(args[2]), overlay };
+
+    CALL(OPS->snapshot(stage.hv, ID, &disk, 1, memory, error));
+}
+
+static char *
+do_restore(Ops *ops, char **args)
+{
+    g_autofree char *memory = stage_path(args[1]), *leaf = stage_path(args[2]);
+    const char *target = target_of(args[2]), *source = leaf, *format = "qcow2";
+
+    CALL(OPS->restore(stage.hv, ID, memory, &target, &source, &format, 1, true, error));
+}
+
+static char *
 do_commit(Ops *ops, char **args)
 {
     g_autofree char *base = stage_path(args[2]), *top = stage_path(args[3]);
@@ -204,6 +222,23 @@ do_resume(Ops *ops, char **args)
     CALL(OPS->resume(stage.hv, ID, error));
 }
 
+/* "power on [paused]", "power off" ... */
+static char *
+do_power(Ops *ops, char **args)
+{
+    static const char *const words[] = {
+        [HV_POWER_OFF] = "off",     [HV_POWER_SHUTDOWN] = "shutdown", [HV_POWER_REBOOT] = "reboot",
+        [HV_POWER_RESET] = "reset", [HV_POWER_SAVE] = "save",         [HV_POWER_FORGET] = "forget"
+    };
+    unsigned how = 0;
+
+    if (strcmp(args[1], "on") == 0)
+        CALL(OPS->start(stage.hv, ID, has_word(args, "paused"), error));
+    while (strcmp(words[how], args[1]) != 0)
+        g_assert(++how < G_N_ELEMENTS(words));
+    CALL(OPS->power(stage.hv, ID, how, error));
+}
+
 static char *
 do_redefine(Ops *ops, char **args)
 {
@@ -220,10 +255,48 @@ do_redefine(Ops *ops, char **args)
     CALL(OPS->redefine(stage.hv, ID, targets, sources, formats, n, error));
 }
 
+static const char other[] = "87654321-1234-4234-8234-123456789abc";
+
+/* "clone FILE": a VM that is made after this one, with this file as its first disk */
+static char *
+do_clone(Ops *ops, char **args)
+{
+    g_autofree char *path = stage_path(args[1]);
+    g_autofree char *name = g_strdup_printf("clone-of-%.8s", stage.vm_id);
+    const char *target = target_of(args[1]), *source = path;
+    g_autoptr(GPtrArray) left = g_ptr_array_new_with_free_func(g_free);
+    const HvClone clone = {
+        .id = other, .name = name, .targets = &target, .sources = &source, .n = 1
+    };
+
+    CALL(OPS->clone(stage.hv, ID, &clone, left, error));
+}
+
+static char *
+do_look_at_clone(Ops *ops, char **args)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(HvDomain) domain = OPS->look(stage.hv, other, &error);
+
+    (void)args;
+    if (domain == NULL)
+        return word_of(ops, false, error);
+    g_autofree char *leaf = short_name(((HvDisk *)domain->disks->pdata[0])->source);
+    return g_strdup_printf("%s %u %s", domain->state == VM_DOWN ? "off" : "not off",
+                           domain->disks->len, leaf);
+}
+
+static char *
+do_undefine(Ops *ops, char **args)
+{
+    const char *id = has_word(args, "clone") ? other : ID;
+
+    CALL(OPS->undefine(stage.hv, id, true, error));
+}
+
 static char *
 do_stranger(Ops *ops, char **args)
 {
-    static const char other[] = "87654321-1234-4234-8234-123456789abc";
     g_autoptr(GError) error = NULL;
     g_autoptr(HvDomain) domain = OPS->look(stage.hv, other, &error);
 
@@ -388,11 +461,12 @@ do_moment(Ops *ops, char **args)
 static const char *
 state_word(const HvDomain *domain)
 {
-    return domain->state == VM_UP        ? "up"
-           : domain->state == VM_PAUSED  ? "paused"
-           : domain->state == VM_DOWN    ? "off"
-           : domain->state == VM_UNKNOWN ? "lost"
-                                         : "changing";
+    return domain->state == VM_UP          ? "up"
+           : domain->state == VM_PAUSED    ? "paused"
+           : domain->state == VM_DOWN      ? "off"
+           : domain->state == VM_SUSPENDED ? "saved"
+           : domain->state == VM_UNKNOWN   ? "lost"
+                                           : "changing";
 }
 
 static void
@@ -557,7 +631,7 @@ do_off(Ops *ops, char **args)
     (void)args;
     while (g_get_monotonic_time() < until) {
         g_autoptr(HvDomain) domain = OPS->look(stage.hv, ID, NULL);
-        if (domain != NULL && domain->state == VM_DOWN)
+        if (domain != NULL && (domain->state == VM_DOWN || domain->state == VM_SUSPENDED))
             return g_strdup("off");
         g_usleep(1000);
     }
@@ -614,16 +688,22 @@ static const struct {
     char *(*func)(Ops *ops, char **args);
 } table[] = {
     /* calls; a disk is "a" or "b", or the first letter of a file */
-    { "snapshot", do_snapshot }, /* OVERLAY...: of just these disks */
-    { "commit", do_commit },     /* DISK BASE TOP [slow] */
-    { "active", do_active },     /* DISK BASE [slow] */
-    { "copy", do_copy },         /* DISK DEST [slow] */
-    { "speed", do_speed },       /* DISK slow|full */
+    { "snapshot", do_snapshot },               /* OVERLAY...: of just these disks */
+    { "memory-snapshot", do_memory_snapshot }, /* MEMORY OVERLAY */
+    { "restore", do_restore },                 /* MEMORY LEAF: and stays paused */
+    { "commit", do_commit },                   /* DISK BASE TOP [slow] */
+    { "active", do_active },                   /* DISK BASE [slow] */
+    { "copy", do_copy },                       /* DISK DEST [slow] */
+    { "speed", do_speed },                     /* DISK slow|full */
     { "cancel", do_cancel },
     { "pivot", do_pivot },
     { "suspend", do_suspend },
     { "resume", do_resume },
+    { "power", do_power },       /* on [paused]|off|shutdown|reboot|reset|save|forget */
     { "redefine", do_redefine }, /* FILE... */
+    { "clone", do_clone },       /* FILE */
+    { "look-at-clone", do_look_at_clone },
+    { "undefine", do_undefine }, /* [clone] */
     { "stranger", do_stranger }, /* looks at a VM that is not there */
     { "list", do_list },
     { "foreign-job", do_foreign },

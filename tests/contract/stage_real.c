@@ -250,7 +250,8 @@ vm_down(void)
     if (libvirtd == 0)
         stage_start_libvirtd();
     virDomainDestroy(real_domain());
-    if (virDomainUndefine(real_domain()) < 0)
+    if (virDomainUndefineFlags(real_domain(), VIR_DOMAIN_UNDEFINE_MANAGED_SAVE) < 0 &&
+        virGetLastErrorCode() != VIR_ERR_NO_DOMAIN)
         g_error("the VM cannot be undefined: %s", virGetLastErrorMessage());
     virDomainFree(g_steal_pointer(&domain));
     if (!RUN(NULL, NULL, "rm", "-rf", stage.dir))

@@ -71,9 +71,11 @@ make_stage(unsigned disks)
     vm.n_disks = disks;
     vm.clusters = STAGE_CLUSTERS;
     vm.runs = vm.paused = vm.starting = vm.in_hook = vm.user_paused = vm.libvirtd = false;
-    vm.wanted = false;
+    vm.wanted = vm.saving = false;
+    vm.there = true;
+    memset(&vm.saved, 0, sizeof vm.saved);
     vm.lost = vm.adds_nodes = vm.left_nodes = false;
-    vm.life = 0;
+    vm.life = vm.config = vm.config_durable = 0;
     for (unsigned d = 0; d < disks; d++) {
         graph_clear(&vm.disks[d]);
         g_snprintf(vm.disks[d].target, sizeof vm.disks[d].target, "vd%c", 'a' + d);
@@ -111,6 +113,7 @@ stage_run(unsigned disks, uint64_t seed, void (*body)(void *), void *data)
 {
     Play play = { disks, body, data, false };
 
+    other_reset();
     plan = (Schedule){ .flow = &no_flow, .seed = seed, .no_guest = true };
     plan.lies = (seed % 2 == 0 ? LIE_FORGETS : 0) | (seed % 3 == 0 ? LIE_LOSES_VM : 0) |
                 (seed % 5 < 2 ? LIE_NO_MIRROR : 0);

@@ -2,9 +2,12 @@
 """oVirt's clients: libgovirt itself, and the Python SDK and the Ansible collection as they were seen on the wire
 (headers, bodies, order, polls). What their modules read is looked at, in XML as they read it."""
 
+import http.client
+import json
 import os
 import re
 import subprocess
+import urllib.parse
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -19,19 +22,58 @@ def tcp_port(site):
     return re.findall(r"listening on http://127\.0\.0\.1:(\d+)", site.manager.log.read_text())[-1]
 
 
-def test_libgovirt(site, vm):
+PASSWORD = "correct horse & battery"
+
+
+def sso(site, path, **form):
+    """Of the manager's TCP address, as the SDK sends it; (status, document)."""
+    connection = http.client.HTTPConnection("127.0.0.1", int(tcp_port(site)), timeout=30)
+    connection.request("POST", path, urllib.parse.urlencode(form),
+                       {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"})
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    return answer.status, json.loads(text)
+
+
+def get_token(site, password=PASSWORD):
+    return sso(site, "/ovirt-engine/sso/oauth/token", grant_type="password", scope="ovirt-app-api",
+               username="viewer@internal", password=password)
+
+
+@pytest.fixture
+def person(site):
+    site.rest.json("POST", "/users", {"user_name": "viewer@internal", "role": "administrator"}, 201)
+    site.rest.json("PUT", "/users/viewer", {"password": PASSWORD})
+    yield
+    site.rest.json("DELETE", "/users/viewer")
+
+
+def test_libgovirt(site, vm, person):  # pylint: disable=redefined-outer-name,unused-argument
+    """A client with a password, which it sends when it is asked for it, then one with a token."""
     one = vm(start=False)
     give_display(site, one)
-    site.rest.json("POST", "/users", {"user_name": "viewer@internal", "role": "administrator"}, 201)
-    site.rest.json("PUT", "/users/viewer", {"password": "correct horse battery"})
-    done = subprocess.run([GOVIRT, f"127.0.0.1:{tcp_port(site)}", one.name], capture_output=True, text=True, timeout=60,
-                          check=False, env={**os.environ, "GOVIRT_DISABLE_HTTPS": "1",
-                                             "LM_USER": "viewer@internal", "LM_PASSWORD": "correct horse battery"})
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = done.stdout.split("\n")
-    assert [line for line in lines if line.startswith("state")] == ["state down", "state up", "state down"]
-    _, address, port, ticket, expiry = next(line for line in lines if line.startswith("display")).split()
-    assert address == "127.0.0.1" and int(port) >= 5900 and len(ticket) == 8 and expiry == "120"
+    token = get_token(site)[1]["access_token"]
+    for secret in ({"LM_USER": "viewer@internal", "LM_PASSWORD": PASSWORD}, {"LM_TOKEN": token}):
+        done = subprocess.run([GOVIRT, f"127.0.0.1:{tcp_port(site)}", one.name], capture_output=True, text=True, timeout=60,
+                              check=False, env={**os.environ, "GOVIRT_DISABLE_HTTPS": "1", **secret})
+        assert done.returncode == 0, done.stdout + done.stderr
+        lines = done.stdout.split("\n")
+        assert [line for line in lines if line.startswith("state")] == ["state down", "state up", "state down"]
+        _, address, port, ticket, expiry = next(line for line in lines if line.startswith("display")).split()
+        assert address == "127.0.0.1" and int(port) >= 5900 and len(ticket) == 8 and expiry == "120"
+
+
+def test_ansible_auth(site, person):  # pylint: disable=redefined-outer-name,unused-argument
+    """ovirt_auth: present, absent; a password that is wrong."""
+    status, refused = get_token(site, "wrong")
+    assert status == 400 and refused["error_code"] == "access_denied" and refused["error"]
+    status, signed_in = get_token(site)
+    assert status == 200 and isinstance(signed_in["exp"], str) and signed_in["token_type"] == "bearer"
+    bearer = {"Authorization": "Bearer " + signed_in["access_token"]}
+    assert site.rest("GET", "", headers=bearer)[0] == 200
+    assert sso(site, "/ovirt-engine/services/sso-logout", scope="ovirt-app-api", token=signed_in["access_token"]) == (200, {})
+    assert site.rest("GET", "", headers=bearer)[0] == 401
 
 
 def test_ticket_is_the_displays_password(site, vm):
@@ -148,6 +190,79 @@ def test_ansible_snapshot(sdk, vm):
     assert [each.find("snapshot_type").text for each in sdk("GET", href)] == ["active"]
 
 
+def test_ansible_restore(sdk, vm):
+    """ovirt_snapshot restore, and of one that is being previewed; ovirt_snapshot_info."""
+    one = vm(start=False)
+    one.snap("s", "t")
+    vm_href = f"/vms/{sdk.vm_by_name(one.name).get('id')}"
+    found = [s for s in sdk("GET", vm_href + "/snapshots?follow=") if s.find("description").text == "s"]
+    path = f"{vm_href}/snapshots/{found[0].get('id')}"
+    assert sdk("GET", path).find("snapshot_status").text == "ok"
+    # others send the whole document
+    whole = ET.tostring(sdk("GET", path), encoding="unicode")
+    done = sdk("POST", vm_href + "/previewsnapshot", "<action><async>false</async><restore_memory>true</restore_memory>"
+                                                     f"{whole}</action>")
+    assert done.find("status").text == "complete"
+    assert sdk("GET", path).find("snapshot_status").text == "in_preview"
+    sdk("POST", vm_href + "/commitsnapshot", "<action><async>false</async></action>")
+    sdk.poll(path, "snapshot_status", "ok")
+    sdk("POST", path + "/restore", "<action><restore_memory>false</restore_memory></action>")
+    sdk.poll(path, "snapshot_status", "ok")
+    sdk.poll(vm_href, "status", "down")
+    assert [s.find("description").text for s in sdk("GET", vm_href + "/snapshots")] == ["Active VM", "s"]
+
+
+def test_ansible_clone(sdk, vm):
+    """ovirt_vm: one that is not there is made of a snapshot of another one, by its name and description; and absent.
+    The document is the one that the SDK's vms_service().add() prints."""
+    one = vm(start=False)
+    one.snap("golden", options=[])
+    assert sdk.vm_by_name("twin", all_content="true") is None
+    blank = sdk("GET", "/templates/00000000-0000-0000-0000-000000000000")
+    assert blank.find("version/version_number").text == "1"
+    assert sdk("GET", "/clusters?search=name%3D%22Default%22").find("cluster").get("id")
+    source = sdk.vm_by_name(one.name)
+    snapshots = sdk("GET", f"/vms/{source.get('id')}/snapshots")
+    snapshot, = (each for each in snapshots if each.find("description").text == "golden")
+    assert sdk("GET", f"/clusters/{source.find('cluster').get('id')}").find("name").text == "Default"
+    made = sdk("POST", "/vms?clone=false&clone_permissions=false",
+               f"<vm><cluster><name>Default</name></cluster><name>twin</name><snapshots><snapshot id=\"{snapshot.get('id')}\"/>"
+               f"</snapshots><template id=\"{blank.get('id')}\"/></vm>")
+    href = f"/vms/{made.get('id')}"
+    assert made.tag == "vm" and made.find("name").text == "twin" and made.find("cluster").get("id")
+    sdk.poll(href, "status", "down")
+    assert sdk("GET", href + "/numanodes").tag == "vm_numa_nodes"
+    found = sdk.vm_by_name("twin", all_content="true")
+    assert found.get("id") == made.get("id") and found.find("memory").text == source.find("memory").text
+    disks = [sdk("GET", f"/vms/{each}/diskattachments")[0].get("id") for each in (source.get("id"), made.get("id"))]
+    assert disks[0] != disks[1] and sdk("GET", f"/disks/{disks[1]}").find("status").text == "ok"
+    with pytest.raises(SdkError) as again:
+        sdk("POST", "/vms", f"<vm><name>twin</name><snapshots><snapshot id=\"{snapshot.get('id')}\"/></snapshots></vm>")
+    assert again.value.status == 409
+    assert sdk("DELETE", href).find("status").text == "complete"
+    wait_for(lambda: sdk.site.rest("GET", href)[0] == 404, 60, "the clone is gone")
+    assert sdk.vm_by_name("twin") is None
+
+
+def test_ansible_job(sdk):
+    """ovirt_job: started with steps, one of them failed, finished."""
+    made = sdk("POST", "/jobs", "<job><auto_cleared>true</auto_cleared><description>backing up</description>"
+                                "<external>true</external><status>started</status></job>")
+    job = f"/jobs/{made.get('id')}"
+    for name in ("copying", "checking"):
+        sdk("POST", job + "/steps", f"<step><description>{name}</description><external>true</external>"
+                                    f"<job id=\"{made.get('id')}\"/><status>started</status><type>unknown</type></step>")
+    first = sdk("GET", job + "/steps")[0]
+    sdk("POST", f"{job}/steps/{first.get('id')}/end", "<action><succeeded>false</succeeded></action>")
+    listed = [each for each in sdk("GET", "/jobs") if each.find("description").text == "backing up"]
+    assert listed[0].find("status").text == "started" and listed[0].find("external").text == "true"
+    assert sdk("POST", job + "/end", "<action><succeeded>true</succeeded></action>").find("status").text == "complete"
+    assert sdk("GET", job).find("status").text == "finished"
+    assert [step.find("status").text for step in sdk("GET", job + "/steps")] == ["failed", "finished"]
+    option = sdk("GET", "/options/LiveMergeEnabled?version=general")
+    assert option.find("values/system_option_value/value").text == "true"
+
+
 def test_ansible_infos(sdk, vm):
     """ovirt_disk, ovirt_disk_info, ovirt_event_info, ovirt_job, ovirt_*_info."""
     one = vm()
@@ -155,7 +270,15 @@ def test_ansible_infos(sdk, vm):
     for tag in ("name", "provisioned_size", "shareable", "propagate_errors", "wipe_after_delete"):
         assert disk.find(tag) is not None, tag
     domain = sdk("GET", "/storagedomains/" + disk.find("storage_domains/storage_domain").get("id"))
-    assert domain.find("type").text == "data"
+    assert domain.find("type").text == "data" and domain.find("status") is None, "attached: its data center says it"
+    center = domain.find("data_centers/data_center").get("id")
+    assert sdk("GET", f"/datacenters/{center}/storagedomains/{domain.get('id')}").find("status").text == "active"
+    assert sdk("GET", f"/storagedomains/{domain.get('id')}/vms?unregistered=true").find("vm") is None
+    host = sdk("GET", "/hosts?all_content=false&follow=&search=name%3D*").find("host")
+    cluster = sdk("GET", f"/clusters/{host.find('cluster').get('id')}")
+    assert cluster.find("version/major").text == "4", "ovirt_host_info: cluster_version"
+    assert sdk("GET", "/vms?follow=snapshots,disk_attachments.disk&search=name%3D" + one.name).find(
+        "vm/disk_attachments/disk_attachment/disk/name").text
     attached = sdk("GET", f"/vms/{one.id}/diskattachments/{disk.get('id')}")
     assert attached.find("disk").get("id") == disk.get("id")
     one.snap("s", options=[])

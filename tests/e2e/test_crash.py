@@ -9,8 +9,18 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from lm import ext4_disk, wait_for
+from lm import Site, ext4_disk, wait_for
 from lm.crash import is_stopped
+
+
+@pytest.fixture(scope="module")
+def site():
+    """With some storage that can share blocks, for graft."""
+    whole = Site(beside={"x": "xfs"})
+    try:
+        yield whole.up()
+    finally:
+        whole.down()
 
 
 @pytest.fixture(autouse=True)
@@ -19,9 +29,9 @@ def everything_runs_again(site):
     site.mend()
 
 
-def writing_vm(vm):
+def writing_vm(vm, **options):
     """A guest that writes to two disks, with three snapshots."""
-    one = vm(2, guest=True)
+    one = vm(2, guest=True, **options)
     for disk in ("vda", "vdb"):
         one.guest.start_stream(disk, pace_us=500)
     for name in ("s1", "s2", "s3"):
@@ -195,20 +205,23 @@ def as_killed_at_its_end(note, target, mirror=True):
     return ET.tostring(root, encoding="unicode")
 
 
-@pytest.mark.parametrize("hook,mirror", [(True, True), (False, True), (True, False)],
-                         ids=["mended by the hook", "by the agent", "a pivot without a trace"])
-def test_libvirtd_refuses_its_own_note(site, vm, hook, mirror):
+@pytest.mark.parametrize("strategy,hook,mirror",
+                         [("commit-active", True, True), ("commit-active", False, True), ("commit-active", True, False),
+                          ("copy", True, False), ("graft", True, False)],
+                         ids=["mended by the hook", "by the agent", "a pivot without a trace",
+                              "a copy without a trace", "a graft without a trace"])
+def test_libvirtd_refuses_its_own_note(site, vm, strategy, hook, mirror):
     """Killed at the worst instant of a pivot, it would come back without the VM. It is mended before it reads that;
     without livemerge's hook by the agent, and a restart of libvirtd takes the VM back. Or it knows nothing of the
     pivot at all and shows the old leaf, which no guest may go on to write past."""
-    one = writing_vm(vm)
+    one = writing_vm(vm, **({"directory": site.work / "x" / "v"} if strategy == "graft" else {}))
     qemu = site.host.qemu_pid(one.name)
     status = site.host.run_path(f"libvirt/qemu/{one.name}.xml")
     script = site.host.directory / "etc" / "hooks" / "daemon.d" / "livemerge"
     site.agent.restart(faults="agent.pivot.suspended=stop@1,agent.pivot.before-manifest=stop@1")
     site.wait_ready()
     one.wait_status("up")
-    job_id = one.begin_delete("s3", options=("--strategy", "commit-active"))
+    job_id = one.begin_delete("s3", options=("--strategy", strategy))
     wait_for(lambda: is_stopped(site.agent), 60, "the agent stops in the pause")
     before = status.read_text(encoding="utf-8")
     os.kill(site.agent.pid, signal.SIGCONT)

@@ -121,6 +121,29 @@ def test_quiesced(site, fs_vm):
     assert not needs_recovery(top, site.work.path)
     one.guest.heard("FROZEN 0", 5)
     one.guest.heard("THAWED 0", 5)
+    keeps_frozen(site, one)
+
+
+def said(one, pattern):
+    """How often its guest has said that."""
+    return sum(bool(re.search(pattern, line)) for line in one.guest.said())
+
+
+def keeps_frozen(site, one):
+    """A user has frozen its file systems: snapshots leave them so, also of a new agent."""
+    frozen, thawed = said(one, "FROZEN 0"), said(one, "THAWED 0")
+    site.rest.json("POST", f"/vms/{one.id}/freezefilesystems", {})
+    assert site.rest.json("GET", f"/vms/{one.id}")["frozen"] is True
+    top = one.chain()[-1]
+    one.snap("while", options=["--quiesce", "require"])
+    assert not needs_recovery(top, site.work.path)
+    site.agent.restart()
+    site.wait_ready()
+    one.snap("later", options=["--quiesce", "require"])
+    assert site.rest.json("GET", f"/vms/{one.id}")["frozen"] is True
+    site.cli("vm", "thaw", one.name)
+    assert "frozen" not in site.rest.json("GET", f"/vms/{one.id}")
+    assert (said(one, "FROZEN 0"), said(one, "THAWED 0")) == (frozen + 1, thawed + 1)
 
 
 def test_quiesce_without_agent(site, vm):
@@ -133,6 +156,20 @@ def test_quiesce_without_agent(site, vm):
     assert one.names() == ["auto"] and one.files() == before
 
 
+@pytest.fixture
+def impatient(site):
+    """An agent that gives a guest two seconds to freeze its file systems."""
+    patient = site.agent.conf.read_text()
+    site.agent.conf.write_text(patient.replace("[agent]\n", "[agent]\nquiesce_budget_s=2\n"))
+    site.agent.restart()
+    site.wait_ready()
+    yield
+    site.agent.conf.write_text(patient)
+    site.agent.restart()
+    site.wait_ready()
+
+
+@pytest.mark.usefixtures("impatient")
 def test_quiesce_with_a_deaf_agent(site, fs_vm):
     one = fs_vm("deaf", guest=True, cmdline="agentfs=vda deaf")
     wait_for(lambda: agent_connected(site, one), 20, "the guest agent is connected")

@@ -10,7 +10,7 @@ import sqlite3
 
 import pytest
 
-from lm import Agent, Cli, Host, Manager, items, wait_for
+from lm import Agent, Cli, Host, Manager, items, lasting, wait_for
 from lm.host import make_domain
 
 
@@ -51,7 +51,7 @@ def test_identical_listing(site, vm):
     off = vm(1, start=False)
     off.snap("cold")
     before = [listing(site, one) for one in (runs, off)]
-    disks = [site.cli("vm", "show", one.name, "--json").out for one in (runs, off)]
+    disks = [lasting(site.cli("vm", "show", one.name, "--json").json) for one in (runs, off)]
     lose_manager(site)
     for one, status in ((runs, "up"), (off, "down")):
         one.wait_status(status)
@@ -62,7 +62,7 @@ def test_identical_listing(site, vm):
     done = imported(site)
     assert "job" not in entry(done, runs) and "job" not in entry(done, off), done
     assert [listing(site, one) for one in (runs, off)] == before
-    assert [site.cli("vm", "show", one.name, "--json").out for one in (runs, off)] == disks
+    assert [lasting(site.cli("vm", "show", one.name, "--json").json) for one in (runs, off)] == disks
     text = site.cli("storage", "import", off.directory)
     assert off.name in text.out and runs.name not in text.out and "Imported: 1 VMs" in text.err
     assert str(off.directory) in site.cli("storage", "list").out

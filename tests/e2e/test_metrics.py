@@ -23,6 +23,13 @@ def test_promtool_finds_nothing(site, vm):
     promtool = run(REPO / "tests/lib/promtool.sh", BUILD / "prometheus", timeout=120).stdout.strip()
     done = subprocess.run([promtool, "check", "metrics"], input=text, text=True, capture_output=True, check=False)
     assert done.returncode == 0 and not done.stdout + done.stderr, f"{done}\n{text}"
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
+    dashboard = (REPO / "packaging/grafana/livemerge.json").read_text()
+    shown = set(re.findall(r"\b(?:livemerge|process)_[a-z_]+\b", " ".join(re.findall(r'"expr": "(.*)"', dashboard))))
+    assert len(shown) > 10
+    for name in shown:
+        histogram = re.sub(r"_(bucket|sum|count)$", "", name)
+        assert name in kinds or kinds.get(histogram) == "histogram", f"the dashboard shows {name}, which there is not"
 
 
 def test_counts_what_happens(site, vm):

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The web page in Chromium, against the real manager, agent and libvirtd (tests/browser has the scenarios)."""
 
+import hashlib
 import http.client
+import json
+import uuid
+from pathlib import Path
 
 import pytest
 
-from lm import Site
+from lm import Site, pattern_is, wait_for
 from lm.browser import Browser, free_port, missing
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -118,14 +122,101 @@ def test_preview_undo_commit(site, vm, browser):
     one.wait_status("up")
 
 
+def test_deeds(site, vm, browser):
+    """Power, Restore, Mend and Import."""
+    one = vm(1, start=False)
+    one.snap("first", "second")
+    deeds = {
+        "start vm": lambda: site.host.virsh("start", one.name) and None,
+        "snapshot from outside": lambda: site.host.virsh(
+            "snapshot-create-as", one.name, "outside", "--disk-only", "--no-metadata") and None,
+    }
+    browser.play("deeds", about(site, one), deeds)
+    assert one.names() == ["first", "outside"]
+
+
+def test_users(site, vm, browser):
+    one = vm(1, start=False)
+    one.snap("first")
+    browser.play("users", about(site, one))
+    assert [u["name"] for u in site.rest.json("GET", "/users")["user"]] == ["admin", USER]
+
+
+def test_clone_and_remove(site, vm, browser):
+    one, off = vm(1), vm(1, start=False)
+    site.host.write(one.name, 0, "0", "8M", 1)
+    one.snap("first")
+    off.snap("old")
+    twin = f"{off.name}-twin"
+    try:
+        browser.play("clones", about(site, one, snapshot="first", twin=twin, off={"id": off.id, "name": off.name}))
+        names = site.host.virsh("list", "--all", "--name").split()
+        assert twin in names and off.name not in names
+        kept = list(one.directory.glob(f"{twin}-vda*"))
+        assert len(kept) == 1 and pattern_is(kept[0], "0", "8M", 1), "the disk of the clone that was removed alone"
+        assert [p.name for p in off.directory.iterdir() if p.is_file() and not p.name.startswith(f"{twin}-vda")] == []
+    finally:
+        site.host.remove(twin)
+
+
+def test_by_keyboard_alone(site, vm, browser):
+    one = vm(1, start=False)
+    one.snap("first", "second")
+    try:
+        browser.play("keyboard", about(site, one, twin=f"{one.name}-twin"))
+        assert one.names() == ["first", "second"]
+    finally:
+        site.host.remove(f"{one.name}-twin")
+
+
 def test_trouble(site, vm, browser):
     one = vm(1).layers("first")
     deeds = {
         "stop manager": site.manager.stop, "start manager": lambda: site.manager.start() and None,
-        "stop agent": site.agent.stop, "start agent": lambda: site.agent.start() and site.wait_ready(),
+        "stop agent": site.agent.stop,
+        "start agent": lambda: site.agent.start() and site.wait_ready(),
         "take snapshot": lambda name: one.snap(name) and None, "remove vm": one.remove,
     }
     browser.play("trouble", about(site, one, snapshot="first"), deeds)
+
+
+def deepen(site, one, count):
+    """Snapshots up to that many, as if they had been taken one after another: that would take a minute. one is off and
+    has two of them."""
+    manifest = one.directory / ".livemerge" / "vms" / f"{one.id}.json"
+    below, leaf = [Path(path) for path in one.chain()[-2:]]
+    template = leaf.read_bytes()
+    site.agent.stop()
+    stored = json.loads(manifest.read_text(encoding="utf-8"))
+    vm, disk = stored["vm"], stored["vm"]["disks"][0]
+    for i in range(len(vm["snapshots"]), count):
+        last, path = vm["snapshots"][-1], leaf.with_name(f"{one.name}-vda.{i:08x}.qcow2")
+        top = disk["volumes"][-1]
+        path.write_bytes(template.replace(below.name.encode(), Path(top["path"]).name.encode()))
+        vm["snapshots"].append({**last, "id": str(uuid.uuid4()), "name": f"layer {i:03}", "parent": last["id"],
+                                "disks": [{**last["disks"][0], "volume_id": top["id"]}]})
+        disk["volumes"].append({**top, "id": str(uuid.uuid4()), "path": str(path)})
+    text = json.dumps(vm, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+    stored["checksum"] = hashlib.sha256(text.encode()).hexdigest()
+    manifest.write_text(json.dumps(stored), encoding="utf-8")
+    xml = one.directory / "deeper.xml"
+    xml.write_text(site.host.virsh("dumpxml", one.name).replace(str(leaf), disk["volumes"][-1]["path"]), encoding="utf-8")
+    site.host.virsh("define", str(xml))
+    xml.unlink()
+    site.agent.start()
+    site.wait_ready()
+    wait_for(lambda: len(one.names()) == count, 20, f"VM {one.name} has {count} snapshots")
+
+
+def test_real_chain_of_many_layers(site, vm, browser):
+    """As deep as a chain may be: 200 volumes."""
+    one, count = vm(1, start=False), 199
+    one.snap("layer 000", "layer 001")
+    deepen(site, one, count)
+    told = browser.play("layers", about(site, one, first="layer 000", count=count))
+    print(told)
+    site.cli("doctor", one.name)
+    assert len(one.chain()) == count + 1
 
 
 def test_many(site, browser):

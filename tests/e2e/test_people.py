@@ -2,14 +2,19 @@
 """Signing in over TLS: tokens as oVirt's clients get them, Basic, the page's cookie; roles; restarts."""
 
 import concurrent.futures
+import http.client
 import json
+import os
+import re
+import ssl
 import subprocess
 import time
 
 import pytest
 
-from lm import Site, items
+from lm import BUILD, REPO, Site, items, run
 from lm.people import API, PASSWORD, Front, basic
+from lm.programs import Manager, Rest, program
 
 USERS = {"viewer": "viewer", "operator": "operator", "admin": "administrator", "scoped": "none"}
 UNSAFE = {"X_Livemerge": "1"}
@@ -20,7 +25,7 @@ def site():
     """As conftest's, with TLS as it is by default; and a user of each role."""
     whole = Site()
     conf = whole.manager.conf
-    conf.write_text(conf.read_text().replace("tls=no\n", ""))
+    conf.write_text(conf.read_text().replace("tls=no\n", "names=people.example.org, 127.0.0.1\n"))
     try:
         whole.up()
         for name, role in USERS.items():
@@ -136,7 +141,7 @@ def test_session(site, front):
     status, headers, text = front("POST", "/session", {"username": "operator", "password": PASSWORD})
     assert status == 200
     assert json.loads(text) == {"user": "operator@internal", "name": "operator", "role": "operator",
-                                "vm_roles": {"vm_role": []}}
+                                "passwords": "own", "vm_roles": {"vm_role": []}}
     cookie, *rules = headers["set-cookie"].split("; ")
     assert set(rules) == {"Path=/", "HttpOnly", "SameSite=Strict", "Secure"}
     assert front("GET", "/session", Cookie=cookie)[0] == 200
@@ -151,7 +156,9 @@ def test_session(site, front):
     # the cookie's token is no bearer's, nor the other way round
     assert front("GET", API, Authorization="Bearer " + cookie.split("=", 1)[1])[0] == 401
     bearer = front.token("operator")["Authorization"].split()[1]
-    assert front("GET", API, Cookie=f"livemerge-session={bearer}")[0] == 401
+    assert front("GET", API, Cookie=f"__Host-livemerge-session={bearer}")[0] == 401
+    # nor does one count that could have been planted: by a neighbour in the domain, or without TLS
+    assert cookie.startswith("__Host-") and front("GET", API, Cookie=cookie.removeprefix("__Host-"))[0] == 401
     status, headers, _ = front("DELETE", "/session", Cookie=cookie, **UNSAFE)
     assert status == 200 and "Max-Age=0" in headers["set-cookie"]
     status, headers, _ = front("GET", "/session", Cookie=cookie, **UNSAFE)
@@ -232,6 +239,166 @@ def test_role_of_one_vm(site, front, vm):
     get(f"/vms/{mine.id}", 404)
 
 
+# ---- the command line
+
+def test_command_line(site, front, tmp_path):
+    """The whole life of a user: `livemerge user` on the manager's machine, `livemerge login` from elsewhere."""
+    away, kept = front.address, tmp_path / "livemerge" / "tokens.json"
+    env = {name: value for name, value in os.environ.items() if name != "LIVEMERGE_TOKEN"}
+
+    def run(*words, says="", connect=site.cli.address, given="", good=True):
+        done = subprocess.run([program("livemerge"), "--connect", connect, *words], input=given, text=True, timeout=60,
+                              capture_output=True, check=False, env={**env, "XDG_CONFIG_HOME": str(tmp_path)})
+        assert (done.returncode == 0) == good and says in done.stdout + done.stderr, done
+        return done.stdout
+
+    def login(password):
+        run("login", away, "--user", "carol", "--ca", str(front.ca), given=f"{password}\n", says=f"Signed in at {away} as carol")
+
+    def carol():
+        return next(line.split()[:4] for line in run("user", "list").splitlines() if line.startswith("carol "))
+
+    run("user", "add", "carol", "king", given=f"{PASSWORD}\n", says="'king' is no role", good=False)
+    run("user", "add", "carol", "viewer", given=f"{PASSWORD}\n", says="User carol was added (viewer)")
+    run("user", "add", "carol", "viewer", given=f"{PASSWORD}\n", says="there is a user 'carol' already", good=False)
+    assert carol() == ["carol", "viewer", "set", "0"]
+    login(PASSWORD)
+    assert kept.stat().st_mode & 0o777 == 0o600 and PASSWORD not in kept.read_text()
+    assert carol() == ["carol", "viewer", "set", "1"]
+    run("vm", "list", connect=away)
+    run("user", "list", connect=away, says="administer", good=False)
+    run("user", "role", "carol", "administrator", says="carol has the role administrator now")
+    run("user", "list", connect=away, says="carol")
+    bearer, cookie = front.token("carol"), front.session("carol")
+    assert [line.split()[1] for line in run("session", "list", connect=away).splitlines() if line.endswith(" this one")] == ["program"]
+    run("session", "list", says="you are root@local here", good=False)
+    of_page = next(line.split()[0] for line in run("session", "list", "--user", "carol").splitlines() if " browser " in line)
+    run("session", "end", of_page[:6], connect=away, says=f"Session {of_page} of carol has ended")
+    assert (front("GET", "/session", **cookie)[0], front("GET", API, **bearer)[0]) == (401, 200)
+    run("session", "end", "--others", connect=away, says="All sessions and tokens of carol have ended")
+    assert front("GET", API, **bearer)[0] == 401
+    run("session", "end", "--others", "--user", "viewer", connect=away, says="All sessions and tokens of viewer")
+    run("user", "passwd", "carol", given="quite another\n", says="tokens and sessions of that user have ended")
+    run("vm", "list", connect=away, says="sign in", good=False)
+    login("quite another")
+    run("user", "passwd", says="you are root@local here", good=False)
+    run("user", "passwd", connect=away, given="wrong one\nstaple by staple\n", says="old_password", good=False)
+    run("user", "passwd", connect=away, given="quite another\nstaple by staple\n", says="Your password was changed")
+    run("user", "passwd", "carol@internal", connect=away, given="staple by staple\nquite another\n", says="Your password was changed")
+    run("vm", "list", connect=away)
+    run("logout", away, says=f"Signed out at {away}")
+    run("logout", away, says=f"Nobody is signed in at {away}")
+    run("vm", "list", connect=away, good=False)
+    assert carol() == ["carol", "administrator", "set", "0"]
+    run("user", "remove", "carol", says="-y", good=False)
+    run("user", "remove", "carol", "-y", says="User carol was removed; tokens and sessions of that user have ended")
+    run("user", "remove", "carol", "-y", says="there is no user 'carol'", good=False)
+    told = [e["description"] for e in events(site, 30030) if "'carol'" in e["description"]]
+    assert [text.split("(User")[0].strip() for text in reversed(told)] == [
+        "User 'carol' was added with the role viewer", "The role of user 'carol' is administrator now",
+        f"The session {of_page} (browser) of user 'carol' was ended from 127.0.0.1", "1 session of user 'carol' was ended from 127.0.0.1",
+        "The password of user 'carol' was changed", "The password of user 'carol' was changed by the user, from 127.0.0.1",
+        "The password of user 'carol' was changed by the user, from 127.0.0.1", "User 'carol' was removed"], told
+    assert all(("carol@internal" if "by the user" in text or "session" in text else "root@local") in text for text in told)
+
+
+# ---- the certificate
+
+def certificate(front, name="people.example.org"):
+    """What openssl gets and verifies on a new connection: {"serial": ..., "names": ...}."""
+    seen = run("openssl", "s_client", "-connect", f"127.0.0.1:{front.port}", "-CAfile", front.ca, "-verify_return_error",
+               "-verify_hostname", name, stdin=subprocess.DEVNULL).stdout
+    text = run("openssl", "x509", "-noout", "-serial", "-ext", "subjectAltName", input=seen).stdout
+    return {"serial": re.search("serial=(.*)", text)[1], "names": re.findall(r"(?:DNS|IP Address):([^,\s]+)", text)}
+
+
+def test_certificate(site, front):
+    """Its names are the configuration's; it is made anew on request, while a connection goes on."""
+    before = certificate(front)
+    assert before["names"] == ["people.example.org", "127.0.0.1", "localhost", "0:0:0:0:0:0:0:1"]
+    bearer = front.token("viewer")
+    kept = http.client.HTTPSConnection("127.0.0.1", front.port, timeout=30,
+                                       context=ssl.create_default_context(cafile=str(front.ca)))
+
+    def get():
+        kept.request("GET", f"{API}/certificate", headers={"Accept": "application/json", **bearer})
+        answer = kept.getresponse()
+        return answer.status, json.loads(answer.read())
+
+    status, document = get()
+    socket = kept.sock
+    assert status == 200 and document["serial"].replace(":", "") == before["serial"] and document["renewed_by_itself"]
+    assert front("POST", f"{API}/certificate/renew", {}, **bearer)[0] == 403
+    assert certificate(front) == before
+    assert before["serial"] not in site.cli("certificate", "renew").out.replace(":", "")
+    after = certificate(front)
+    assert after["serial"] != before["serial"] and after["names"] == before["names"]
+    status, document = get()
+    assert kept.sock is socket and document["serial"].replace(":", "") == after["serial"]
+    kept.close()
+    text = front("GET", "/metrics", Accept="text/plain", **bearer)[2]
+    ends = float(re.search(r"^livemerge_tls_certificate_end_timestamp_seconds (\S+)$", text, re.M)[1])
+    assert 363 < (ends - time.time()) / 86400 < 366
+    promtool = run(REPO / "tests/lib/promtool.sh", BUILD / "prometheus", timeout=120).stdout.strip()
+    checked = subprocess.run([promtool, "check", "metrics"], input=text, text=True, capture_output=True, check=False)
+    assert checked.returncode == 0 and not checked.stdout + checked.stderr, checked
+
+
+# ---- PAM
+
+@pytest.fixture(scope="module")
+def pam(site):
+    """A manager whose passwords are PAM's: the real library and modules, a service in a directory of its own. It takes
+    its time as long as there is a file "slow"."""
+    manager = Manager(site.work / "pam", {"A": f"unix:{site.work / 'nobody'}"})
+    service = manager.directory / "services"
+    service.mkdir()
+    check = service / "check"
+    check.write_text(f"""#!/bin/sh
+while [ -e {service}/slow ]; do sleep 0.05; done
+[ "$PAM_USER:$(tr -d '\\0')" = "alice:of the system" ]
+""")
+    check.chmod(0o700)
+    (service / "livemerge").write_text(f"auth [success=1 default=ignore] pam_exec.so expose_authtok quiet {check}\n"
+                                       "auth requisite pam_deny.so\nauth required pam_permit.so\naccount required pam_permit.so\n")
+    manager.conf.write_text(manager.conf.read_text().replace("tls=no\n", "") + f"\n[people]\npassword=pam\npam_dir={service}\n")
+    manager.start()
+    Rest(manager.socket).json("POST", "/users", {"user_name": "alice", "role": "viewer"}, 201)
+    yield Front(manager)
+    (service / "slow").unlink(missing_ok=True)
+    manager.stop()
+
+
+def test_pam_signs_in(pam):
+    bearer, cookie = pam.token("alice", "of the system"), pam.session("alice@internal", "of the system")
+    for way in (bearer, cookie, basic("alice", "of the system")):
+        assert pam("GET", f"{API}/vms", **way)[0] == 200
+    assert json.loads(pam("GET", "/session", **cookie)[2])["passwords"] == "pam"
+    assert pam.sso("alice", "wrong")[0] == 400 and pam.sso("root", "of the system")[0] == 400
+    assert pam("GET", API, **basic("alice", "wrong"))[0] == 401
+    own = ("POST", f"{API}/users/alice/password", {"old_password": "of the system", "password": "of our own"})
+    status, _, text = pam(*own, **bearer)
+    assert status == 409 and "the system's" in text
+
+
+def test_pam_takes_its_time(pam):
+    """Who has signed in goes on while a dozen wait for PAM, more than it is asked for at once; then they get in."""
+    slow = pam.manager.directory / "services" / "slow"
+    bearer = pam.token("alice", "of the system")
+    slow.touch()
+    with concurrent.futures.ThreadPoolExecutor(12) as many:
+        asked = [many.submit(pam.sso, "alice", "of the system") for _ in range(12)]
+        times = []
+        for _ in range(20):
+            began = time.monotonic()
+            assert pam("GET", f"{API}/vms", **bearer)[0] == 200
+            times.append(time.monotonic() - began)
+        still = sum(not one.done() for one in asked)
+        slow.unlink()
+        assert all(one.result()[0] == 200 for one in asked)
+    assert still == 12 and sorted(times)[10] < 1, times
+
+
 # ---- its life
 
 def test_restart_keeps_tokens(site, front):
@@ -279,9 +446,25 @@ def test_sign_ins_do_not_starve_others(front):
     assert sorted(times)[len(times) // 2] < max(0.1, took / 10), (times, took)
 
 
+def test_no_secret_is_written(site, front):
+    """Neither a password nor a token stands in the log or in a file of the manager's, though both came in URLs."""
+    status, _, text = front("POST", "/ovirt-engine/sso/oauth/token?grant_type=password&scope=ovirt-app-api&username=viewer"
+                            "&password=correct%20horse%20%26%20battery%20%2B%20100%25")
+    assert status == 200
+    token = json.loads(text)["access_token"]
+    assert front("GET", f"{API}/vms?search=name%3D{token}%20and", Authorization=f"Bearer {token}")[0] == 400
+    cookie = front.session("viewer")["Cookie"].split("=", 1)[1]
+    assert front("POST", f"/ovirt-engine/services/sso-logout?scope=ovirt-app-api&token={token}")[0] == 200
+    for file in (site.manager.log, *(site.manager.directory / "state").iterdir()):
+        written = file.read_bytes()
+        for secret in (token, cookie, PASSWORD, "correct%20horse"):
+            assert secret.encode() not in written, (file, secret)
+
+
 def test_too_many_failures(site, front):
-    """The last test: from now on this address has to wait."""
-    answers = [front("GET", API, **basic("viewer", "wrong password")) for _ in range(12)]
+    """The last test: from now on this address has to wait, whatever it says of itself."""
+    answers = [front("GET", API, X_Forwarded_For=f"198.51.100.{n}", X_Real_IP=f"198.51.100.{n}", Forwarded=f"for=198.51.100.{n}",
+                     **basic("viewer", "wrong password")) for n in range(12)]
     assert 401 in {a[0] for a in answers} and answers[-1][0] == 429
     assert int(answers[-1][1]["retry-after"]) > 0
     assert front.sso("viewer")[0] == 429, "the right password does not help either"

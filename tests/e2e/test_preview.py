@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Going back: preview, commit, undo and restore, on real VMs."""
 
+import re
+
 import pytest
 
 from lm import items, pattern_is
@@ -165,6 +167,34 @@ def test_guest_sees_it(site, vm):
     one.guest.connect()
     one.guest.compare("vda", 0, 4096, seed=2)
     site.cli("doctor", one.name)
+
+
+def test_configuration(site, vm):
+    """Memory, CPUs and devices go back with the disks; undo brings back what they were."""
+    one = vm(start=False)
+    before = (one.document()["memory"], site.host.virsh("vcpucount", one.name, "--maximum", "--config").strip())
+    assert before[1] == "1"
+    one.snap("small")
+    site.host.virsh("setvcpus", one.name, "3", "--maximum", "--config")
+    site.host.virsh("setmaxmem", one.name, "96M", "--config")
+    site.host.virsh("setmem", one.name, "96M", "--config")
+    one.snap("large")
+
+    def now():
+        xml = site.host.virsh("dumpxml", one.name, "--inactive")
+        return re.search(r">(\d+)</memory>", xml).group(1), re.search(r"<vcpu[^>]*>(\d+)<", xml).group(1)
+
+    large = now()
+    assert large == (str(96 << 10), "3")
+    site.cli("snapshot", "preview", one.name, "small")
+    small = now()
+    assert small[1] == "1" and small[0] != large[0] and one.document()["memory"] == before[0]
+    site.cli("snapshot", "undo", one.name, "-y")
+    assert now() == large
+    site.cli("snapshot", "restore", one.name, "small", "-y")
+    assert now() == small and one.names() == ["small"]
+    site.cli("vm", "start", one.name)
+    site.host.virsh("destroy", one.name)
 
 
 def test_memory(site, vm):

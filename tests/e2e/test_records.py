@@ -8,7 +8,7 @@ import sqlite3
 
 import pytest
 
-from lm import items, wait_for
+from lm import items, lasting, wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -99,13 +99,13 @@ def test_damaged_database(site, vm):
     """The manager's: VMs and snapshots are what the manifests say."""
     one = vm(2).layers("s1", "s2", disks=2)
     database = state(site.manager) / "manager.db"
-    before = (one.document(), one.snapshots())
+    before = (lasting(one.document()), one.snapshots())
     kill(site.manager)
     spoil_all(database)
     site.manager.start()
     site.wait_ready()
     one.wait_status("up")
-    assert (one.document(), one.snapshots()) == before
+    assert (lasting(one.document()), one.snapshots()) == before
     assert len(aside(database)) == 1
     events = items(site.rest.json("GET", "/events"), "event")
     assert [e["severity"] for e in events if str(e["code"]) == "30004"] == ["alert"], events

@@ -105,6 +105,52 @@ def test_foreign_block_job(site, vm):
     assert one.names() == ["s2"]
 
 
+BACKUP = """<domainbackup mode='pull'><server transport='unix' socket='{at}/backup.nbd'/><disks>
+<disk name='vda' backup='yes' type='file'><scratch file='{at}/scratch.qcow2'/></disk></disks></domainbackup>"""
+
+
+def test_backup(site, vm):
+    """Somebody else's backup is told before anything is tried, and when it is; it is not waited for."""
+    one = vm().layers("s1", "s2")
+    order = site.work / "backup.xml"
+    order.write_text(BACKUP.format(at=site.work.path))
+    site.host.virsh("backup-begin", one.name, str(order))
+    refused = site.cli("snapshot", "delete", one.name, "s1", "-y", code=4)
+    assert "backup" in refused.err and "blockjob" not in refused.err, refused
+    shown = site.rest.json("GET", f"/vms/{one.id}?operations=true")
+    assert shown["foreign_job"] == "backup"
+    taken = next(o for o in shown["operations"]["operation"] if o["name"] == "create_snapshot")
+    assert (taken["possible"], taken["key"]) == (False, "ACTION_TYPE_FAILED_VM_IS_DURING_BACKUP"), taken
+    assert "backup" in taken["why"]
+    site.host.virsh("domjobabort", one.name)
+    wait_for(lambda: "foreign_job" not in site.rest.json("GET", f"/vms/{one.id}"), 10, "its end is heard of")
+    one.delete("s1")
+    assert one.names() == ["s2"]
+
+
+def test_named(site, vm):
+    """PUT, and what virsh changes is seen."""
+    one = vm().layers("s1")
+    path = f"/vms/{one.id}"
+    assert site.rest.json("PUT", path, {"description": "of eggs", "comment": "a shop"})["description"] == "of eggs"
+    assert (site.host.virsh("desc", one.name), site.host.virsh("desc", one.name, "--title")) == ("of eggs", "a shop")
+    site.host.virsh("desc", one.name, "of ham")
+    wait_for(lambda: site.rest.json("GET", path)["description"] == "of ham", 10, "virsh's description is seen")
+    status, _, text = site.rest("PUT", path, {"name": "other"})
+    assert status == 409 and "it is not off" in text
+    site.host.virsh("destroy", one.name)
+    one.wait_status("down")
+    named = site.rest.json("PUT", path, {"name": "other"})
+    assert named["name"] == "other" and named["creation_time"] <= named["start_time"] < named["stop_time"]
+    host = site.rest.json("GET", "/hosts")["host"][0]
+    assert host["memory"] > 1 << 26 and host["cpu"]["topology"]["cores"] > 0 and host["libvirt_version"]["major"] >= 9
+    assert site.host.virsh("domuuid", "other") == one.id
+    site.cli("vm", "rename", "other", one.name)
+    site.host.virsh("start", one.name)
+    one.wait_status("up")
+    one.delete("s1")
+
+
 def test_saved_vm(site, vm):
     """The saved memory belongs to the present leaves."""
     one = vm().layers("s1")

@@ -3,11 +3,13 @@
 there is room again or somebody says so, and can be cancelled. On a small file system of its own."""
 
 import os
+import signal
 import time
 
 import pytest
 
-from lm import Disk, Site, Wire, image_chain, pattern_is, qemu_img, run, wait_for
+from lm import Disk, Site, Wire, image_chain, items, pattern_is, qemu_img, run, wait_for
+from lm.crash import is_stopped
 
 MIB = 1 << 20
 SIZE = 1024 * MIB
@@ -219,6 +221,40 @@ def test_seen_and_resumed_by_the_manager(site, vm, small):  # pylint: disable=re
     small.give_back()
     one.wait_job(job)
     assert has_all(one) and len(one.chain()) == 2
+
+
+def test_clone_pauses(site, vm, small):  # pylint: disable=redefined-outer-name
+    """Somebody else fills the storage after a clone has begun: it stands still, also after its agent died."""
+    one = three_layers(site, vm)
+    site.agent.restart(faults="agent.clone.before-build=stop@1")
+    site.wait_ready()
+    one.wait_status("up")
+    made = site.rest.json("POST", "/vms", {
+        "name": "twin", "strategy": "copy", "snapshots": {"snapshot": [{"id": one.snapshots()["s2"]["id"]}]}}, status=201)
+    job = made["job"]["id"]
+    wait_for(lambda: is_stopped(site.agent), 30, "the agent stops before it copies")
+    small.leave(small.reserve() + 80 * MIB)
+    os.kill(site.agent.pid, signal.SIGCONT)
+    wait_for(lambda: "nearly full" in one.job(job).get("attention", ""), 30, "the job shows that it has paused")
+    assert small.reserve() // 2 < small.free() < small.reserve() + 8 * MIB
+    site.agent.kill9()
+    site.agent.start("agent.clone.before-build=stop@1")
+    wait_for(lambda: is_stopped(site.agent), 30, "the agent begins again")
+    assert small.free() > small.reserve() + 60 * MIB, "what was copied is removed first"
+    os.kill(site.agent.pid, signal.SIGCONT)
+    wait_for(lambda: small.free() < small.reserve() + 20 * MIB and "nearly full" in one.job(job).get("attention", ""), 30,
+             "it stands still again")
+    time.sleep(0.5)  # what it had begun
+    before = small.free()
+    time.sleep(1)  # nothing is waited for: nothing must happen
+    assert abs(small.free() - before) < MIB, "it goes on copying"
+    small.give_back()
+    one.wait_job(job)
+    leaf = site.host.leaf("twin", "vda")
+    assert pattern_is(leaf, "0", f"{DATA}M", 7) and has_all(one)
+    codes = [e["code"] for e in items(site.rest.json("GET", "/events"), "event")]
+    assert 30001 in codes and 30002 in codes, codes
+    site.cli("vm", "remove", "twin", "-y")
 
 
 def test_refused_before_it_begins(site, vm, small):  # pylint: disable=redefined-outer-name

@@ -4,15 +4,17 @@ not started. Whatever else lies about or is broken refuses nothing."""
 
 import http.client
 import json
+import os
 import re
+import signal
 import socket
-import statistics
 import subprocess
 import time
 
 import pytest
 
 from lm import Site, pattern_is, qemu_img, run, wait_for
+from lm.crash import is_stopped
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +206,50 @@ def test_damaged_manifest_refuses_nothing(site, vm, damage):
         must_start(one, chain[1])
 
 
+@pytest.mark.parametrize("point", ["pivot.before-manifest", "merge.settled"])
+def test_a_vm_that_libvirt_has_lost(site, vm, point):
+    """libvirtd was killed after the pivot of a copy, none of its notes tells of it, and it takes the VM for off: but its
+    QEMU lives on the new leaf, and holds no lock of the old one, which the definition names. Nobody starts another."""
+    one = vm().layers("s1", "s2")
+    old, defined = one.chain()[-1], stored_xml(one).read_text()
+    qemu = site.host.qemu_pid(one.name)
+    site.agent.restart(faults=f"agent.{point}=stop@1")
+    site.wait_ready()
+    one.wait_status("up")
+    job = one.begin_delete("s2", options=("--strategy", "copy"))
+    wait_for(lambda: is_stopped(site.agent), 60, f"the agent stops at {point}")
+    if point == "merge.settled":
+        site.host.write(one.name, 0, "2M", "1M", 3)  # on the new leaf alone
+    site.host.kill9()
+    site.host.run_path(f"libvirt/qemu/{one.name}.xml").unlink()
+    stored_xml(one).write_text(defined)
+    site.agent.kill9()
+    site.host.start()
+    assert site.host.state(one.name) == "shut off" and site.host.leaf(one.name, "vda") == old
+
+    def must_not_be_two():
+        must_refuse(one, one.name, "its QEMU runs", "kill ")
+        assert processes(one) == [qemu], "there are never two"
+
+    must_not_be_two()
+    site.agent.start()
+    site.wait_ready()
+    one.wait_status("unknown")
+    must_not_be_two()
+    assert "its QEMU runs" in site.cli("vm", "start", one.name, code=1).err
+    must_not_be_two()
+    os.kill(qemu, signal.SIGKILL)
+    one.wait_job(job)
+    one.wait_status("down")
+    must_start(one, one.chain()[-1])
+    assert one.chain()[-1] != old and one.names() == ["s1"]
+    one.expect_layers(3)
+
+
+def processes(one):
+    return [int(pid) for pid in run("pgrep", "-f", "--", f"-uuid {one.id}", check=False).stdout.split()]
+
+
 def test_overlay_of_somebody_else(site, vm):
     """virsh has taken a snapshot while the agent was away: the new overlay is the leaf."""
     one = stopped_vm(vm, ("s1",))
@@ -311,28 +357,30 @@ def test_cold_merge_makes_way(site, vm, name, left):
         assert pattern_is(chain[-1], f"{offset}M", f"{length}M", pattern, share=True), offset
 
 
-def median_ms(*command, stdin):
+def fastest_ms(*command, stdin):
+    """Of many: that one had the processor to itself, whatever else goes on here."""
     times = []
     for _ in range(20):
         began = time.perf_counter()
         subprocess.run(command, input=stdin, check=True, capture_output=True)
         times.append((time.perf_counter() - began) * 1000)
-    return statistics.median(times)
+    return min(times)
 
 
 @pytest.mark.parametrize("agent", ["there", "away"])
 def test_it_is_quick(site, vm, agent):
-    """Under 20 ms, also for a VM with long chains; on a busy machine measured by what `true` takes."""
+    """Under 20 ms, also for a VM with long chains, and whatever else goes on: the fastest counts, measured by what `true` takes."""
     one = vm()
     one.snap(*(f"s{i}" for i in range(8)))
+    site.host.virsh("destroy", one.name)
     xml = site.host.virsh("dumpxml", one.name).encode()
     if agent == "away":
         site.agent.stop()
     hook = str(site.host.directory / "etc" / "hooks" / "qemu.d" / "livemerge")
     best = 1e9
     for _ in range(5):  # others may be busy here
-        nothing = median_ms("true", stdin=xml)
-        best = min(best, median_ms(hook, one.name, "prepare", "begin", "-", stdin=xml) - (nothing - 1))
+        nothing = fastest_ms("true", stdin=xml)
+        best = min(best, fastest_ms(hook, one.name, "prepare", "begin", "-", stdin=xml) - (nothing - 1))
         if best < 20:
             break
     print(f"the hook takes {best:.1f} ms, agent {agent}")

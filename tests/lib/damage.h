@@ -43,19 +43,6 @@ sound_clear(Sound *sound)
     g_ptr_array_unref(sound->states);
 }
 
-/* In memory where that is possible: thousands of files are made durable. */
-static inline char *
-quick_folder(void)
-{
-    char *folder = g_strdup("/dev/shm/livemerge-damage-XXXXXX");
-
-    if (access("/dev/shm", W_OK) == 0 && g_mkdtemp_full(folder, 0700) != NULL)
-        return folder;
-    g_free(folder);
-    return folder_new();
-}
-#define QUICK_FOLDER(name) __attribute__((cleanup(folder_remove))) char *name = quick_folder()
-
 static inline char *
 dump_of(const Kind *kind, const char *file)
 {
@@ -268,6 +255,24 @@ try_stranger(const Kind *kind, const Stranger *stranger, const char *folder)
     { "a-letter", "echo 'dear reader' > $F", NULL, NULL },                                        \
     { "version-flipped", NULL, "PRAGMA user_version=1", NULL }
 /* clang-format on */
+
+static inline void
+try_owned_by_others(const Kind *kind)
+{
+    QUICK_FOLDER(folder);
+    g_autofree char *file = g_build_filename(folder, kind->name, NULL), *aside = NULL;
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(kind->try(file, &aside, NULL));
+    if (chown(file, 4242, 4242) != 0) {
+        g_test_skip("no right to give files away");
+        return;
+    }
+    g_assert_false(kind->try(file, &aside, &error));
+    g_assert_error(error, ERR, ERR_REFUSED);
+    g_assert_nonnull(strstr(error->message, file));
+    g_assert_nonnull(strstr(error->message, "belongs to user 4242"));
+}
 
 /* In a child with mounts of its own: 0 = as promised. */
 static inline int

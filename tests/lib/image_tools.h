@@ -41,6 +41,19 @@ folder_remove(char **folder)
 }
 #define FOLDER(name) __attribute__((cleanup(folder_remove))) char *name = folder_new()
 
+/* In memory where that is possible: thousands of files are made durable. */
+static inline char *
+quick_folder(void)
+{
+    char *folder = g_strdup("/dev/shm/livemerge-damage-XXXXXX");
+
+    if (access("/dev/shm", W_OK) == 0 && g_mkdtemp_full(folder, 0700) != NULL)
+        return folder;
+    g_free(folder);
+    return folder_new();
+}
+#define QUICK_FOLDER(name) __attribute__((cleanup(folder_remove))) char *name = quick_folder()
+
 static inline char *
 in(const char *folder, const char *name)
 {
@@ -154,4 +167,24 @@ assert_refused(const GError *error, ErrorCode code, const char *wanted)
     if (strstr(error->message, wanted) == NULL)
         g_error("the message lacks \"%s\": %s", wanted, error->message);
     g_assert_true(g_utf8_validate(error->message, -1, NULL));
+}
+
+/* The file holds this, and is not made durable: for tests that spoil it thousands of times. */
+static inline void
+overwrite(const char *path, const char *bytes, size_t length)
+{
+    autofd int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+    g_assert_cmpint(write(fd, bytes, length), ==, (ssize_t)length);
+}
+
+/* The n-th way to spoil it, of length * 9: first each bit, then each length. */
+static inline void
+spoil(const char *path, const char *bytes, size_t length, size_t n)
+{
+    g_autofree char *copy = g_memdup2(bytes, length);
+
+    if (n < length * 8)
+        copy[n / 8] = (char)(copy[n / 8] ^ (1 << (n % 8)));
+    overwrite(path, copy, n < length * 8 ? length : n - length * 8);
 }

@@ -1,17 +1,27 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "world.h"
+#include "lines.h"
 
 #include "storage/guard.h"
 
 #include <string.h>
 
+#define MOST_VOLUMES 16
+
+/* All that a running VM's disk is judged by: as long as it is the same, so is the judgement. */
+typedef struct {
+    unsigned life, n;
+    uint64_t changed; /* when the content of any volume last did */
+    const VfsNode *volumes[MOST_VOLUMES];
+    uint64_t acked[MAX_CLUSTERS], pending[MAX_CLUSTERS];
+} Seen;
+static Seen seen[MAX_DISKS];
 static uint64_t checked_generation;
 static unsigned checked_life;
 
 /* ---- what the guest was promised ---- */
 
-static uint64_t
-read_graph(const SimDisk *disk, unsigned cluster)
+uint64_t
+check_read(const SimDisk *disk, unsigned cluster)
 {
     uint64_t value;
 
@@ -32,7 +42,7 @@ static void
 check_graph(const SimDisk *disk, const char *when)
 {
     for (unsigned c = 0; c < vm.clusters; c++) {
-        uint64_t value = read_graph(disk, c);
+        uint64_t value = check_read(disk, c);
         if (may_be(disk, c, value))
             continue;
         g_autoptr(GString) text = g_string_new(NULL);
@@ -45,6 +55,22 @@ check_graph(const SimDisk *disk, const char *when)
     }
 }
 
+static Seen
+look_at(const SimDisk *disk)
+{
+    Seen now = { .life = vm.life, .n = disk->graph->len };
+
+    for (guint i = 0; i < now.n; i++) {
+        const VfsNode *volume = ((Node *)disk->graph->pdata[i])->image.node;
+        now.changed = MAX(now.changed, volume->changed);
+        g_assert(i < MOST_VOLUMES);
+        now.volumes[i] = volume;
+    }
+    memcpy(now.acked, disk->acked, sizeof now.acked);
+    memcpy(now.pending, disk->pending, sizeof now.pending);
+    return now;
+}
+
 void
 check_guest_data(void)
 {
@@ -52,8 +78,13 @@ check_guest_data(void)
         return;
     checked_generation = vfs_generation;
     checked_life = vm.life;
-    for (unsigned i = 0; i < vm.n_disks; i++)
+    for (unsigned i = 0; i < vm.n_disks; i++) {
+        Seen now = look_at(&vm.disks[i]);
+        if (memcmp(&now, &seen[i], sizeof now) == 0)
+            continue;
         check_graph(&vm.disks[i], "the running VM");
+        seen[i] = now;
+    }
 }
 
 /* What was written and not acknowledged when the VM stopped is one or the other from now on: that
@@ -61,11 +92,12 @@ check_guest_data(void)
 void
 check_start(void)
 {
+    lines_start();
     for (unsigned i = 0; i < vm.n_disks; i++) {
         SimDisk *disk = &vm.disks[i];
         check_graph(disk, "the VM starts");
         for (unsigned c = 0; c < vm.clusters; c++) {
-            if (read_graph(disk, c) == disk->acked[c])
+            if (check_read(disk, c) == disk->acked[c])
                 disk->pending[c] = 0;
         }
     }
@@ -93,6 +125,7 @@ check_pivoted(SimDisk *disk)
 /* ---- promises ---- */
 
 static GHashTable *promises, *ended; /* ids of operations */
+static unsigned powered_off; /* vm.life of whom the present stop has powered off; 0 = none */
 
 void
 check_reset(void)
@@ -104,6 +137,22 @@ check_reset(void)
     g_hash_table_remove_all(promises);
     g_hash_table_remove_all(ended);
     checked_generation = 0;
+    memset(seen, 0, sizeof seen);
+    powered_off = 0;
+}
+
+void
+check_stop_begins(void)
+{
+    powered_off = 0;
+}
+
+void
+check_note_off(void)
+{
+    if (powered_off != 0 && powered_off != vm.life)
+        world_wrong("one operation has powered the VM off twice: it was started in between");
+    powered_off = vm.life;
 }
 
 void
@@ -154,6 +203,7 @@ check_name_gone(const char *path, VfsNode *node, const char *to)
         strstr(path, "/.livemerge/") != NULL)
         return;
     world_trace("%s goes%s%s", path, to != NULL ? " to " : "", to != NULL ? to : "");
+    lines_name_gone(path, node);
     for (unsigned i = 0; i < vm.n_disks; i++) {
         SimDisk *disk = &vm.disks[i];
         for (guint k = 0; vm.runs && k < disk->graph->len; k++)
@@ -163,10 +213,14 @@ check_name_gone(const char *path, VfsNode *node, const char *to)
         if (vm.runs && disk->job.type != HV_JOB_NONE && disk->job.state != JOB_CONCLUDED &&
             vfs_find(disk->job.base) == node)
             world_wrong("%s is removed, but a job writes into it (disk %s)", path, disk->target);
-        if (chain_names(disk->defined, node))
+        if (vm.there && chain_names(disk->defined, node))
             world_wrong("%s is removed, but the stored chain of disk %s names it (from %s)", path,
                         disk->target, disk->defined);
     }
+    for (unsigned i = 0; second.there && i < second.n_disks; i++)
+        if (chain_names(second.sources[i], node))
+            world_wrong("%s is removed, but VM '%s' stands on it (%s)", path, second.name,
+                        second.sources[i]);
 }
 
 /* ---- the end ---- */
@@ -203,8 +257,11 @@ check_disk_end(const Vm *stored, SimDisk *disk, GHashTable *wanted)
         world_wrong("disk %s: the manifest's chain (%u, leaf %s) is not the VM's (%u, leaf %s)",
                     disk->target, known->volumes->len, disk_leaf(known)->path, disk->graph->len,
                     ((Node *)disk->graph->pdata[0])->path);
-    if (strcmp(disk->defined, ((Node *)disk->graph->pdata[0])->path) != 0 ||
-        disk->defined_backing != NULL)
+    /* what the host's power took back is put right when the VM is off; saved memory does not ask it
+     */
+    bool lost = vm.restored && (plan.lies & LIE_DEFINITION) != 0;
+    if (!lost && (strcmp(disk->defined, ((Node *)disk->graph->pdata[0])->path) != 0 ||
+                  disk->defined_backing != NULL))
         world_wrong("disk %s: the definition names %s%s, the VM runs on %s", disk->target,
                     disk->defined, disk->defined_backing != NULL ? " and a <backingStore>" : "",
                     ((Node *)disk->graph->pdata[0])->path);
@@ -221,15 +278,30 @@ is_known_debris(const char *path)
 }
 
 static void
+check_lock(const char *path)
+{
+    const VfsNode *node = vfs_find(path);
+
+    if (node->locks != NULL && node->locks->len > 0)
+        world_wrong("%s is still held", path);
+}
+
+static void
 check_debris(GHashTable *wanted)
 {
     g_auto(GStrv) files = vfs_list(HOME);
 
     for (char **file = files; *file != NULL; file++) {
+        if (strstr(*file, "/vms/") != NULL && g_str_has_suffix(*file, ".lock"))
+            check_lock(*file);
         if (is_known_debris(*file))
             continue;
         if (strstr(*file, "/.livemerge/") != NULL) {
-            if (strstr(*file, "/vms/") == NULL && !g_str_has_suffix(*file, "/domain.json") &&
+            /* who unlinks a lock lets two hold it */
+            bool of_vm =
+                strstr(*file, "/vms/") != NULL &&
+                (vm.there || strstr(*file, vm.id) == NULL || g_str_has_suffix(*file, ".lock"));
+            if (!of_vm && !g_str_has_suffix(*file, "/domain.json") &&
                 !g_str_has_suffix(*file, "/rates.json") && strstr(*file, "/lease.") == NULL &&
                 !g_str_has_suffix(*file, ".livemerge-tmp")) /* swept later */
                 world_wrong("left over: %s", *file);
@@ -239,19 +311,69 @@ check_debris(GHashTable *wanted)
     }
 }
 
+/* Of those that the set-up has made: what they were then, they are. */
+static void
+check_snapshot(const Vm *stored, const Snapshot *snapshot)
+{
+    unsigned number = (unsigned)g_ascii_strtoull(snapshot->id, NULL, 16);
+    char broken[128];
+
+    for (guint i = 0; i < snapshot->disks->len; i++) {
+        const SnapshotDisk *part = snapshot->disks->pdata[i];
+        const Disk *known = vm_disk(stored, part->disk_id);
+        const Volume *volume = known != NULL ? disk_volume(known, part->volume_id) : NULL;
+        const SimDisk *disk = known != NULL ? qemu_disk(known->target) : NULL;
+        if (part->unusable || volume == NULL || disk == NULL)
+            continue;
+        g_autoptr(GArray) chain =
+            image_chain(volume->path, g_str_has_suffix(volume->path, ".raw"), broken);
+        for (unsigned c = 0; chain != NULL && c < vm.clusters; c++)
+            if (image_chain_get(chain, c) != disk->content[number - 1][c]) {
+                world_wrong("snapshot %s, disk %s: cluster %u of %s is not what it was",
+                            snapshot->name, disk->target, c, volume->path);
+                return;
+            }
+        if (chain == NULL)
+            world_wrong("snapshot %s, disk %s: %s is missing", snapshot->name, disk->target,
+                        broken);
+    }
+}
+
+static void
+check_snapshots(const Vm *stored, GHashTable *wanted)
+{
+    for (guint i = 0; i < stored->snapshots->len; i++) {
+        const Snapshot *snapshot = stored->snapshots->pdata[i];
+        if (snapshot->memory != NULL)
+            g_hash_table_add(wanted, g_strdup(snapshot->memory));
+        if (snapshot->memory != NULL && !libvirt_memory_is_whole(snapshot->memory))
+            world_wrong("snapshot %s: its memory %s is damaged, or missing", snapshot->name,
+                        snapshot->memory);
+        if (g_str_has_suffix(snapshot->id, "-0000-4000-9000-000000000000"))
+            check_snapshot(stored, snapshot);
+    }
+}
+
 void
 check_end(void)
 {
     g_auto(GuardManifest) manifest = { 0 };
     g_autoptr(GHashTable) wanted = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    const Vm *stored = load_manifest(&manifest);
+    const Vm *stored = NULL;
 
+    check_other(wanted);
+    if (!vm.there) {
+        check_debris(wanted);
+        return;
+    }
+    stored = load_manifest(&manifest);
     if (!vm.runs || stored == NULL)
         return;
     if (vm.paused != vm.user_paused)
         world_wrong("the VM is %s at the end", vm.paused ? "suspended" : "not suspended any more");
     for (unsigned i = 0; i < vm.n_disks; i++)
         check_disk_end(stored, &vm.disks[i], wanted);
+    check_snapshots(stored, wanted);
     if (storage_was_unwell() && !plan.strict)
         return; /* what could not be tidied up then is the doctor's */
     for (guint i = 0; i < stored->operations->len; i++)

@@ -35,7 +35,7 @@ static void kill_agent(void);
 static void
 agent_failed(const char *why)
 {
-    if (world_is_calm())
+    if (world_is_calm() && storage_is_well() && fiber_now_us() > world_calm_since_us)
         world_wrong("the agent does not start: %s", why);
     world_trace("the agent does not start: %s", why);
     world_later(G_TIME_SPAN_SECOND, "systemd", agent_start);
@@ -189,6 +189,10 @@ lose_definitions(void)
             definition_lost(&vm.disks[i]);
         else
             g_strlcpy(vm.disks[i].defined_durable, vm.disks[i].defined, 256);
+    if (fiber_now_us() - vm.config_us < lost_us)
+        vm.config = vm.config_durable;
+    else
+        vm.config_durable = vm.config;
 }
 
 static void

@@ -124,6 +124,8 @@ stack_new(void)
         mmap(STACKS_PLACE, (size_t)MAX_STACKS * STACK, PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != STACKS_PLACE)
         g_error("no room for stacks");
+    if (n_stacks == 0)
+        madvise(STACKS_PLACE, (size_t)MAX_STACKS * STACK, MADV_HUGEPAGE);
     g_assert(n_stacks < MAX_STACKS);
     n_stacks++;
     return at;

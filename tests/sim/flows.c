@@ -3,12 +3,17 @@
  * What is done in a schedule. The flows named agent-... ask the agent themselves, as the manager
  * would.
  */
-#include "world.h"
+#include "flows.h"
 
 #include "base/text.h"
-#include "flow/manager.h"
 
 #include <string.h>
+
+/* What the user remembers who asks the manager, also of one that was killed. */
+static struct {
+    unsigned at;
+    char before[40]; /* the last job of the steps before */
+} progress;
 
 #define BUDGET_US (30 * G_TIME_SPAN_SECOND)
 
@@ -38,16 +43,16 @@ ask(const char *method, const char *path, const json_t *body, bool patient)
     }
 }
 
-static json_t *
-vm_json(void)
+json_t *
+ask_vm_json(void)
 {
     g_autofree char *path = g_strdup_printf("/v1/vms/%s", vm.id);
 
     return ask("GET", path, NULL, true);
 }
 
-static char *
-begin(const char *kind, json_t *take_params)
+char *
+ask_begin(const char *kind, json_t *take_params)
 {
     g_autoptr(json_t) body = take_params, answer = NULL;
     char *id = id_new();
@@ -65,8 +70,8 @@ begin(const char *kind, json_t *take_params)
 }
 
 /* Its last state; it is acknowledged then. NULL: the agent says that there is none. */
-static json_t *
-follow(const char *id)
+json_t *
+ask_follow(const char *id)
 {
     g_autofree char *path = g_strdup_printf("/v1/operations/%s", id);
     g_autofree char *ack = g_strdup_printf("/v1/operations/%s/ack", id);
@@ -116,10 +121,10 @@ begin_merge(const json_t *disk, size_t base, size_t top, const char *strategy)
 
     for (size_t i = base; i < top; i++)
         json_array_append_new(remove, json_string(volume_of(disk, i)));
-    return begin("merge",
-                 json_pack("{s:s, s:s, s:s, s:s, s:i, s:O, s:s}", "disk_id", json_text(disk, "id"),
-                           "base", volume_of(disk, base), "top", volume_of(disk, top), "strategy",
-                           strategy, "bandwidth", 0, "remove", remove, "verify", "extents"));
+    return ask_begin("merge", json_pack("{s:s, s:s, s:s, s:s, s:i, s:O, s:s}", "disk_id",
+                                        json_text(disk, "id"), "base", volume_of(disk, base), "top",
+                                        volume_of(disk, top), "strategy", strategy, "bandwidth", 0,
+                                        "remove", remove, "verify", "extents"));
 }
 
 static void
@@ -133,10 +138,10 @@ delete_left(const json_t *disk, const json_t *merged)
     for (;;) {
         json_t *params = json_pack("{s:s, s:O}", "disk_id", json_text(disk, "id"), "volumes", left);
         json_put_text(params, "instance", json_text(result, "instance"));
-        g_autofree char *id = begin("delete-volumes", params);
+        g_autofree char *id = ask_begin("delete-volumes", params);
         if (id == NULL)
             return;
-        g_autoptr(json_t) end = follow(id);
+        g_autoptr(json_t) end = ask_follow(id);
         if (end == NULL || strcmp(json_text(end, "state"), "done") == 0)
             return;
         world_trace("delete-volumes: %s", json_text(json_object_get(end, "error"), "message"));
@@ -150,10 +155,10 @@ delete_left(const json_t *disk, const json_t *merged)
 }
 
 /* The same run on each disk, side by side. */
-static void
-merge_all(size_t base, size_t top, const char *strategy)
+void
+ask_merge_all(size_t base, size_t top, const char *strategy)
 {
-    g_autoptr(json_t) json = vm_json();
+    g_autoptr(json_t) json = ask_vm_json();
     json_t *disks = json_object_get(json, "disks");
     char *ids[MAX_DISKS] = { NULL };
 
@@ -161,7 +166,7 @@ merge_all(size_t base, size_t top, const char *strategy)
         ids[i] = begin_merge(json_array_get(disks, i), base, top, strategy);
     for (size_t i = 0; i < json_array_size(disks); i++) {
         g_autofree char *id = ids[i];
-        g_autoptr(json_t) end = id != NULL ? follow(id) : NULL;
+        g_autoptr(json_t) end = id != NULL ? ask_follow(id) : NULL;
         if (end == NULL)
             continue;
         if (strcmp(json_text(end, "state"), "done") == 0)
@@ -169,6 +174,12 @@ merge_all(size_t base, size_t top, const char *strategy)
         else
             world_trace("merge: %s", json_text(json_object_get(end, "error"), "message"));
     }
+}
+
+static void
+merge_all(size_t base, size_t top, const char *strategy)
+{
+    ask_merge_all(base, top, strategy);
     world_done();
 }
 
@@ -206,13 +217,13 @@ run_cold(void)
 static void
 run_delete_named(void)
 {
-    g_autoptr(json_t) json = vm_json();
+    g_autoptr(json_t) json = ask_vm_json();
     const json_t *disk = json_array_get(json_object_get(json, "disks"), 0),
                  *base = json_array_get(json_object_get(disk, "volumes"), 0);
     g_autofree char *id =
-        begin("delete-volumes", json_pack("{s:s, s:[s]}", "disk_id", json_text(disk, "id"),
-                                          "volumes", json_text(base, "path")));
-    g_autoptr(json_t) end = id != NULL ? follow(id) : NULL;
+        ask_begin("delete-volumes", json_pack("{s:s, s:[s]}", "disk_id", json_text(disk, "id"),
+                                              "volumes", json_text(base, "path")));
+    g_autoptr(json_t) end = id != NULL ? ask_follow(id) : NULL;
 
     if (end != NULL && strcmp(json_text(end, "state"), "done") == 0)
         world_wrong("a volume that the VM stands on was deleted");
@@ -223,9 +234,9 @@ static void
 run_create(void)
 {
     g_autofree char *snapshot = id_new();
-    g_autofree char *id =
-        begin("snapshot-create", json_pack("{s:s, s:s}", "snapshot_id", snapshot, "name", "new"));
-    g_autoptr(json_t) end = id != NULL ? follow(id) : NULL;
+    g_autofree char *id = ask_begin(
+        "snapshot-create", json_pack("{s:s, s:s}", "snapshot_id", snapshot, "name", "new"));
+    g_autoptr(json_t) end = id != NULL ? ask_follow(id) : NULL;
 
     if (end != NULL && strcmp(json_text(end, "state"), "done") != 0)
         world_trace("snapshot-create: %s", json_text(json_object_get(end, "error"), "message"));
@@ -263,8 +274,6 @@ last_job(Manager *manager, char **id, int64_t rev)
                        : NULL;
 }
 
-typedef char *(*Ask)(Manager *manager, GError **error);
-
 static char *
 ask_remove(Manager *manager, const char *const *ids, Strategy strategy, GError **error)
 {
@@ -299,7 +308,7 @@ canceller(void *data)
 }
 
 static char *
-begin_job(Manager *manager, Ask how, unsigned *tries)
+begin_job(Manager *manager, JobAsk how, unsigned *tries)
 {
     g_autoptr(GError) error = NULL;
     char *id = how(manager, &error);
@@ -309,7 +318,7 @@ begin_job(Manager *manager, Ask how, unsigned *tries)
         return id;
     }
     world_trace("no job: %s", error->message);
-    if (!error_may_retry(error) && world_is_calm() && ++*tries > 20)
+    if (!error_may_retry(error) && world_is_calm() && ++*tries > 80)
         world_wrong("the job is refused: %s", error->message);
     fiber_sleep_us(200000);
     return NULL;
@@ -323,10 +332,63 @@ note_failure(const json_t *job, unsigned *failed)
         world_wrong("the job fails again and again: %s", json_text(job, "error"));
 }
 
-/* Again and again until it has succeeded: a job that failed, when nothing fails any more, can be
- * repeated. */
+/* The newest job is of an earlier step, or there is none: NULL. */
+static json_t *
+job_of_step(RunningJob *now, int64_t rev)
+{
+    if (*progress.before != '\0' && g_strcmp0(now->id, progress.before) == 0)
+        now->id = NULL; /* of the step before; is there a newer one? */
+    g_autoptr(json_t) job = last_job(now->manager, &now->id, rev);
+    if (g_strcmp0(now->id, progress.before) != 0)
+        return g_steal_pointer(&job);
+    now->id = NULL;
+    return NULL;
+}
+
 static void
-run_job(Ask how)
+next_step(const JobStep *step, RunningJob *now, bool done)
+{
+    if (step->ends != NULL)
+        step->ends(done);
+    g_strlcpy(progress.before, now->id != NULL ? now->id : progress.before, sizeof progress.before);
+    progress.at++;
+}
+
+/* What it needs may be gone, or what it is for may be so already. */
+static bool
+is_needless(const JobStep *step, RunningJob *now)
+{
+    bool is_so = step->is_so != NULL && step->is_so();
+
+    if (!is_so && step->needs != NULL && !step->needs()) {
+        world_trace("back to step %u", step->otherwise);
+        g_strlcpy(progress.before, now->id != NULL ? now->id : progress.before,
+                  sizeof progress.before);
+        progress.at = step->otherwise;
+        return true;
+    }
+    if (!is_so)
+        return false;
+    next_step(step, now, false);
+    return true;
+}
+
+static void
+begin_step(const JobStep *step, RunningJob *now, unsigned *refused)
+{
+    if (step->begins != NULL)
+        step->begins();
+    char *id = begin_job(now->manager, step->ask, refused);
+    if (id != NULL)
+        now->id = id;
+    else
+        is_needless(step, now);
+}
+
+/* One after another, each again and again until it has succeeded: a job that failed, when nothing
+ * fails any more, can be repeated. */
+void
+run_jobs(const JobStep *steps)
 {
     RunningJob now = { .manager = open_manager() };
     unsigned refused = 0, failed = 0;
@@ -335,28 +397,40 @@ run_job(Ask how)
 
     if (now.manager != NULL)
         fiber_start(P_MANAGER, "canceller", canceller, &now);
-    while (now.manager != NULL && !world_is_wrong()) {
-        g_autoptr(json_t) job = last_job(now.manager, &now.id, rev);
+    while (now.manager != NULL && !world_is_wrong() && steps[progress.at].ask != NULL) {
+        const JobStep *step = &steps[progress.at];
+        g_autoptr(json_t) job = job_of_step(&now, rev);
         const char *status = job != NULL ? json_text(job, "status") : NULL;
         if (job != NULL)
             rev = json_number(job, "rev");
         fiber_wake(&world_cancel_wanted, true);
-        if (g_strcmp0(status, "finished") == 0)
-            break;
         if (g_strcmp0(status, "started") == 0)
             continue;
+        rev = 0;
+        if (g_strcmp0(status, "finished") == 0) {
+            next_step(step, &now, true);
+            refused = failed = 0;
+            continue;
+        }
         if (status != NULL && now.id != noted) {
             note_failure(job, &failed);
             noted = now.id;
             fiber_sleep_us(G_TIME_SPAN_SECOND);
+            if (is_needless(step, &now))
+                continue;
         }
-        rev = 0;
-        char *next = begin_job(now.manager, how, &refused);
-        if (next != NULL)
-            now.id = next;
+        begin_step(step, &now, &refused);
     }
     world_done();
     fiber_wait_on(NULL, -1); /* the canceller looks at "now" */
+}
+
+static void
+run_job(JobAsk how)
+{
+    const JobStep steps[] = { { .ask = how }, { NULL } };
+
+    run_jobs(steps);
 }
 
 static char *
@@ -431,6 +505,12 @@ run_create_snapshot(void)
     run_job(ask_create);
 }
 
+void
+flows_reset(void)
+{
+    memset(&progress, 0, sizeof progress);
+}
+
 /* clang-format off */
 const Flow flows[] = {
     /* name                 disks depth off    share  */
@@ -450,6 +530,18 @@ const Flow flows[] = {
     { "delete-all",          2,   3,    false, false, run_remove_all,      "all, of two disks", true },
     { "delete-graft",        1,   3,    false, true,  run_remove_graft,    "by graft", true },
     { "delete-off",          1,   3,    true,  false, run_remove_newest,   "VM off", true },
+    { "power",               1,   2,    false, false, run_power,          "suspended, started, rebooted, shut down", true },
+    { "agent-power",         1,   2,    false, false, run_agent_power,    "stopped and started in a merge" },
+    { "preview-undo",        1,   3,    false, false, run_try,           "tried, and thrown away", true },
+    { "preview-commit",      2,   3,    false, false, run_keep,         "tried, and kept", true },
+    { "restore",             1,   3,    false, false, run_restore,        "gone back to", true },
+    { "commit-shared",       1,   3,    false, false, run_keep,         "what somebody stands on stays", true, 2 },
+    { "memory-try",          2,   2,    false, false, run_memory_try,     "with memory, tried, and thrown away", true },
+    { "memory-keep",         1,   2,    false, false, run_memory_keep,    "the same, and kept", true },
+    { "remove",              1,   3,    false, false, run_remove,         "a VM goes", true },
+    { "remove-shared",       1,   3,    false, false, run_remove,         "but not its base", true, 1 },
+    { "clone",               1,   3,    false, false, run_clone,          "out of a snapshot; and it goes", true },
+    { "clone-off",           2,   2,    true,  true,  run_clone_off,      "a VM that is off, by sharing", true },
     { "create",              2,   2,    false, false, run_create_snapshot, "a snapshot is taken", true },
     { NULL },
 };

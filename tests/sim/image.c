@@ -94,9 +94,10 @@ image_value(const Image *image, unsigned cluster, uint64_t *ret_value)
         *ret_value = vfs_number(node, cluster * CLUSTER_BYTES);
         return true;
     }
-    if (l2_of(image) == 0)
+    uint64_t l2 = l2_of(image);
+    if (l2 == 0)
         return false;
-    entry = be64(node, l2_of(image) + cluster * UINT64_C(8));
+    entry = be64(node, l2 + cluster * UINT64_C(8));
     if ((entry & 1) != 0)
         return true; /* zeros */
     at = entry & OFFSET_MASK;
@@ -160,7 +161,7 @@ image_put(const Image *image, unsigned cluster, uint64_t value)
 void
 image_flush(const Image *image)
 {
-    vfs_sync(image->node);
+    vfs_sync_data(image->node);
 }
 
 /* The name's place stays, after the extensions; the format is replaced in its extension. */

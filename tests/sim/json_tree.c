@@ -170,8 +170,10 @@ json_object_size(const json_t *json)
 JsonMember *
 json_member(const json_t *object, const char *key, size_t length)
 {
+    /* names of one length mostly differ in the first letter; of no length the end is compared */
     for (JsonMember *m = ((const JsonObject *)object)->first; m != NULL; m = m->next)
-        if (m->length == length && memcmp(m->key, key, length) == 0)
+        if (m->length == length && m->key[0] == (length > 0 ? key[0] : '\0') &&
+            memcmp(m->key, key, length) == 0)
             return m;
     return NULL;
 }

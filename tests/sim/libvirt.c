@@ -8,7 +8,7 @@
 typedef struct {
     HvEventKind kind;
     HvJobStatus status;
-    char disk[8];
+    char disk[8], vm_id[40];
     int64_t at_us;
 } Event;
 
@@ -31,8 +31,8 @@ libvirt_show_vm(void)
 
 /* ---- events ---- */
 
-void
-libvirt_send(HvEventKind kind, const char *disk, HvJobStatus status)
+static void
+send_of(const char *vm_id, HvEventKind kind, const char *disk, HvJobStatus status)
 {
     if (client == NULL || !client->connected || !vm.libvirtd || world_lies(LIE_LOST_EVENTS, 30))
         return;
@@ -42,15 +42,28 @@ libvirt_send(HvEventKind kind, const char *disk, HvJobStatus status)
     event->at_us = fiber_now_us() + 100 +
                    (world_lies(LIE_LATE_EVENTS, 40) ? (int64_t)fiber_below(2000000) : 0);
     g_strlcpy(event->disk, disk != NULL ? disk : "", sizeof event->disk);
+    g_strlcpy(event->vm_id, vm_id, sizeof event->vm_id);
     bool overtakes = world_lies(LIE_REORDER, 30);
     g_queue_insert_before(&client->events, overtakes ? client->events.head : NULL, event);
     fiber_wake(client, true);
 }
 
+void
+libvirt_send(HvEventKind kind, const char *disk, HvJobStatus status)
+{
+    send_of(vm.id, kind, disk, status);
+}
+
+void
+libvirt_send_domain(const char *vm_id)
+{
+    send_of(vm_id, HV_EVENT_DOMAIN, NULL, 0);
+}
+
 static void
 deliver(Client *self, const Event *event)
 {
-    HvEvent hv = { .kind = event->kind, .vm_id = vm.id, .job_status = event->status };
+    HvEvent hv = { .kind = event->kind, .vm_id = event->vm_id, .job_status = event->status };
 
     if (event->kind == HV_EVENT_BLOCK_JOB)
         hv.disk = event->disk;
@@ -127,7 +140,12 @@ op_list(Hypervisor *hv, GError **error)
 {
     if (!reach((Client *)hv, "libvirt list", error))
         return NULL;
-    char *ids[] = { vm.id, NULL };
+    char *ids[3] = { NULL };
+    unsigned n = 0;
+    if (vm.there)
+        ids[n++] = vm.id;
+    if (second.there)
+        ids[n++] = second.id;
     return g_strdupv(ids);
 }
 
@@ -138,7 +156,11 @@ state_now(void)
         return VM_UP; /* no instance yet */
     if (vm.runs && vm.lost)
         return VM_UNKNOWN; /* libvirt says off; domain.c looks at the processes, too */
-    return !vm.runs ? VM_DOWN : vm.paused ? VM_PAUSED : VM_UP;
+    if (!vm.runs)
+        return vm.saved.there && !vm.saved.half ? VM_SUSPENDED : VM_DOWN;
+    if (!vm.paused)
+        return VM_UP; /* also while its memory is written beside a snapshot */
+    return vm.saving ? VM_SAVING : VM_PAUSED;
 }
 
 GPtrArray *
@@ -157,8 +179,8 @@ format_of(const char *path)
     return g_str_has_suffix(path, ".raw") ? "raw" : "qcow2";
 }
 
-static HvDisk *
-disk_new_of(const SimDisk *disk, const char *source)
+HvDisk *
+libvirt_disk(const SimDisk *disk, const char *source)
 {
     HvDisk *hv = g_new0(HvDisk, 1);
 
@@ -201,7 +223,7 @@ static HvDisk *
 live_disk(const SimDisk *disk)
 {
     const View *view = &disk->live;
-    HvDisk *hv = disk_new_of(disk, view->source);
+    HvDisk *hv = libvirt_disk(disk, view->source);
 
     hv->backing = libvirt_copy_backing(view->backing);
     hv->backing_terminated = true;
@@ -218,7 +240,7 @@ live_disk(const SimDisk *disk)
 HvDisk *
 libvirt_defined_disk(const SimDisk *disk)
 {
-    HvDisk *hv = disk_new_of(disk, disk->defined);
+    HvDisk *hv = libvirt_disk(disk, disk->defined);
 
     if (disk->defined_backing != NULL)
         hv->backing = libvirt_copy_backing(disk->defined_backing);
@@ -230,10 +252,14 @@ op_look(Hypervisor *hv, const char *vm_id, GError **error)
 {
     if (!reach((Client *)hv, "libvirt look", error))
         return NULL;
-    if (strcmp(vm_id, vm.id) != 0) {
+    if (libvirt_is_other(vm_id))
+        return libvirt_look_at_other();
+    if (strcmp(vm_id, vm.id) != 0 || !vm.there) {
         error_set(error, ERR_NOT_FOUND, "no domain %s", vm_id);
         return NULL;
     }
+    if (libvirt_sees_vm() && !vm.saving)
+        vm.saved.there = false; /* as domain.c */
     HvDomain *domain = hv_domain_new();
     domain->id = g_strdup(vm.id);
     domain->name = g_strdup(vm.name);
@@ -241,11 +267,12 @@ op_look(Hypervisor *hv, const char *vm_id, GError **error)
     if (domain->state == VM_UNKNOWN)
         domain->state_detail = g_strdup("lost");
     domain->persistent = true;
+    domain->has_managed_save = domain->state == VM_SUSPENDED;
     domain->memory = 1 << 28;
     domain->vcpus = 1;
     domain->instance = libvirt_sees_vm() ? g_strdup(vm.instance) : NULL;
-    domain->xml = g_strdup("<domain/>");
-    domain->inactive_xml = g_strdup("<domain/>");
+    domain->xml = g_strdup_printf("<domain>%u</domain>", vm.config);
+    domain->inactive_xml = g_strdup(domain->xml);
     if (domain->disks == NULL)
         domain->disks = g_ptr_array_new_with_free_func((GDestroyNotify)hv_disk_free);
     if (domain->inactive == NULL)
@@ -261,9 +288,11 @@ op_look(Hypervisor *hv, const char *vm_id, GError **error)
 static bool
 op_foreign_job(Hypervisor *hv, const char *vm_id, char **ret_job, GError **error)
 {
-    (void)vm_id;
     *ret_job = NULL;
-    return reach((Client *)hv, "libvirt job info", error);
+    if (!reach((Client *)hv, "libvirt job info", error))
+        return false;
+    *ret_job = vm.saving && !libvirt_is_other(vm_id) ? g_strdup("save") : NULL;
+    return true;
 }
 
 static bool
@@ -271,10 +300,11 @@ op_job_look(Hypervisor *hv, const char *vm_id, const char *target, HvJob *ret_jo
 {
     SimDisk *disk = qemu_disk(target);
 
-    (void)vm_id;
     *ret_job = (HvJob){ .type = HV_JOB_NONE };
     if (!reach((Client *)hv, "libvirt block job info", error))
         return false;
+    if (libvirt_is_other(vm_id))
+        return true;
     if (disk == NULL)
         return error_set(error, ERR_HYPERVISOR, "no disk %s", target);
     const Job *job = &disk->job;
@@ -296,7 +326,7 @@ libvirt_run_call(void *data)
     Call *call = data;
 
     fiber_sleep_us(DELAY_US);
-    while (vm.in_hook)
+    while (vm.in_hook || (vm.saving && !call->beside))
         fiber_sleep_us(2000);
     if (world_lies(LIE_REFUSES, 5))
         error_set(&call->error, fiber_chance(50) ? ERR_HYPERVISOR : ERR_BUSY, "no, says libvirt");

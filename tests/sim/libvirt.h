@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * What libvirt.c (the client: asking, events), libvirt_do.c (calls that change something) and
- * libvirtd.c (starting the VM, libvirtd's own life) share.
+ * What libvirt.c (the client: asking, events), libvirt_do.c (calls that change something),
+ * libvirt_power.c (starting and stopping the VM), libvirt_memory.c (its memory beside a snapshot),
+ * libvirt_define.c (defining, undefining) and libvirtd.c (libvirtd's own life) share.
  *
  * A call that changes something is done by a fiber of libvirtd, so it goes on when its caller dies.
  * What libvirtd knows of a running VM is in its memory (live), in its status file, and in the
@@ -24,12 +25,16 @@ typedef struct Call {
     bool (*func)(struct Call *call, GError **error);
     SimDisk *disk;
     const char *base, *top;
+    const char *config; /* of a definition: all but its disks; NULL = it stays */
     uint64_t bandwidth;
     HvJobType type;
     const HvSnapshotDisk *disks;
     const char *memory;
     const char *const *targets, *const *sources;
     unsigned n;
+    bool paused;
+    HvPower how;
+    bool beside; /* a job of the whole VM is not in its way */
     bool done, ok;
     GError *error;
 } Call;
@@ -38,11 +43,13 @@ extern GPtrArray *libvirt_calls; /* all of this world */
 
 /* ---- libvirt.c ---- */
 void libvirt_send(HvEventKind kind, const char *disk, HvJobStatus status);
+void libvirt_send_domain(const char *vm_id);
 void libvirt_broke(void); /* the client sees that libvirtd is gone */
 /* The call belongs to libvirtd: it is never freed, since the caller may die. */
 bool libvirt_do(Client *self, const char *what, const Call *wanted, GError **error);
 void libvirt_run_call(void *call);
 GPtrArray *libvirt_copy_backing(const GPtrArray *from);
+HvDisk *libvirt_disk(const SimDisk *disk, const char *source);
 HvDisk *libvirt_defined_disk(const SimDisk *disk);
 
 /* ---- libvirt_do.c ---- */
@@ -53,4 +60,39 @@ void libvirt_show_graph(SimDisk *disk);
 void libvirt_show_no_mirror(SimDisk *disk);
 /* libvirt knows of a job that has ended: the views follow, and it is dismissed. */
 void libvirt_conclude_job(SimDisk *disk);
+
+/* ---- libvirt_define.c ---- */
+/* backing: what the definition says of the files below, as far as it does (owned); NULL = nothing
+ */
+void libvirt_define(SimDisk *disk, const char *source, GPtrArray *backing);
+void libvirt_name_disks(Call *call, const char *const *targets, const char *const *sources,
+                        unsigned n);
+bool libvirt_op_redefine(Hypervisor *hv, const char *vm_id, const char *const *targets,
+                         const char *const *sources, const char *const *formats, unsigned n,
+                         GError **error);
+bool libvirt_op_reconfigure(Hypervisor *hv, const char *vm_id, const char *config,
+                            const char *const *targets, const char *const *sources,
+                            const char *const *formats, unsigned n, GError **error);
+/* of other VMs, which are off */
+bool libvirt_is_other(const char *vm_id);
+HvDomain *libvirt_look_at_other(void);
+bool libvirt_op_undefine(Hypervisor *hv, const char *vm_id, bool all, GError **error);
+bool libvirt_op_clone(Hypervisor *hv, const char *vm_id, const HvClone *clone, GPtrArray *left,
+                      GError **error);
+
+/* ---- libvirt_memory.c ---- */
+/* Around the switch of a snapshot: memory is saved before, and the VM goes on after it. */
+bool libvirt_with_memory(Call *call, bool (*switch_disks)(Call *call, GError **error),
+                         GError **error);
+bool libvirt_op_restore(Hypervisor *hv, const char *vm_id, const char *memory,
+                        const char *const *targets, const char *const *sources,
+                        const char *const *formats, unsigned n, bool paused, GError **error);
+
+/* ---- libvirt_power.c ---- */
+bool libvirt_has_job(void); /* a block job, of any disk */
+/* On these leaves; NULL = as it is defined, or those of its saved memory. */
+bool libvirt_start_on(const Call *call, const char *const *sources, GError **error);
+bool libvirt_op_start(Hypervisor *hv, const char *vm_id, bool paused, GError **error);
+bool libvirt_op_power(Hypervisor *hv, const char *vm_id, HvPower how, GError **error);
+
 extern const HypervisorOps libvirt_doing; /* the functions that change something */

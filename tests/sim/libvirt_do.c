@@ -45,23 +45,6 @@ libvirt_show_no_mirror(SimDisk *disk)
     *disk->live.mirror_job = *disk->live.mirror_path = *disk->live.mirror_ready = '\0';
 }
 
-/* backing: what the definition says of the files below, as far as it does (owned); NULL = nothing
- */
-static void
-define(SimDisk *disk, const char *source, GPtrArray *backing)
-{
-    if (backing == NULL && strcmp(disk->defined, source) == 0 && disk->defined_backing == NULL)
-        return;
-    if (fiber_now_us() - disk->defined_us > 5 * G_TIME_SPAN_SECOND)
-        g_strlcpy(disk->defined_durable, disk->defined, sizeof disk->defined_durable);
-    disk->defined_us = fiber_now_us();
-    g_strlcpy(disk->defined, source, sizeof disk->defined);
-    if (disk->defined_backing != NULL)
-        g_ptr_array_unref(disk->defined_backing);
-    disk->defined_backing = backing;
-    world_trace("the definition of %s names %s", disk->target, source);
-}
-
 /* A snapshot puts the overlay on top of what the definition said before. */
 static void
 define_overlay(SimDisk *disk, const char *overlay)
@@ -69,7 +52,7 @@ define_overlay(SimDisk *disk, const char *overlay)
     GPtrArray *backing = libvirt_copy_backing(disk->defined_backing);
 
     g_ptr_array_insert(backing, 0, g_strdup(disk->defined));
-    define(disk, overlay, backing);
+    libvirt_define(disk, overlay, backing);
 }
 
 /* What libvirt has found out by itself is not written into a definition; what it has read in its
@@ -139,7 +122,7 @@ libvirt_conclude_job(SimDisk *disk)
     disk->concluding = false;
     fiber_point("libvirt saves the definition");
     if (outcome == HV_JOB_COMPLETED && vm.runs && vm.life == life)
-        define(disk, type == HV_JOB_COMMIT ? disk->defined : disk->live.source, backing);
+        libvirt_define(disk, type == HV_JOB_COMMIT ? disk->defined : disk->live.source, backing);
     else if (backing != NULL)
         g_ptr_array_unref(backing);
     libvirt_send(HV_EVENT_BLOCK_JOB, disk->target, outcome);
@@ -496,17 +479,15 @@ snapshot_off(const Call *call, GError **error)
         if (vfs_find(call->disks[i].overlay) == NULL)
             return error_set(error, ERR_HYPERVISOR, "missing existing file");
     for (unsigned i = 0; i < call->n; i++)
-        define(qemu_disk(call->disks[i].target), call->disks[i].overlay, NULL);
+        libvirt_define(qemu_disk(call->disks[i].target), call->disks[i].overlay, NULL);
     return true;
 }
 
 static bool
-do_snapshot(Call *call, GError **error)
+switch_disks(Call *call, GError **error)
 {
     unsigned life = vm.life;
 
-    if (!libvirt_sees_vm())
-        return snapshot_off(call, error);
     for (unsigned i = 0; i < call->n; i++) {
         SimDisk *disk = qemu_disk(call->disks[i].target);
         if (disk == NULL || vfs_find(call->disks[i].overlay) == NULL)
@@ -529,6 +510,8 @@ do_snapshot(Call *call, GError **error)
     if (!qemu_snapshot(call->disks, call->n))
         return error_set(error, ERR_HYPERVISOR, "the transaction failed");
     vm.adds_nodes = false;
+    for (unsigned i = 0; i < vm.n_disks; i++)
+        memcpy(vm.disks[i].content[NEW_SNAPSHOT], vm.disks[i].acked, sizeof vm.disks[i].acked);
     fiber_point("QEMU has switched to the overlays");
     if (!vm.runs || vm.life != life)
         return error_set(error, ERR_HYPERVISOR, "domain is not running");
@@ -543,6 +526,17 @@ do_snapshot(Call *call, GError **error)
 }
 
 static bool
+do_snapshot(Call *call, GError **error)
+{
+    if (!libvirt_sees_vm())
+        return call->memory == NULL
+                   ? snapshot_off(call, error)
+                   : error_set(error, ERR_HYPERVISOR, "memory cannot be saved while it is off");
+    return call->memory != NULL ? libvirt_with_memory(call, switch_disks, error)
+                                : switch_disks(call, error);
+}
+
+static bool
 op_snapshot(Hypervisor *hv, const char *vm_id, const HvSnapshotDisk *disks, unsigned n,
             const char *memory, GError **error)
 {
@@ -550,13 +544,14 @@ op_snapshot(Hypervisor *hv, const char *vm_id, const HvSnapshotDisk *disks, unsi
     unsigned kept = 0;
 
     (void)vm_id;
-    (void)memory;
     for (unsigned i = 0; i < n; i++)
         if (disks[i].overlay != NULL)
             copy[kept++] =
                 (HvSnapshotDisk){ g_strdup(disks[i].target), g_strdup(disks[i].overlay) };
-    return libvirt_do((Client *)hv, "snapshot",
-                      &(Call){ .func = do_snapshot, .disks = copy, .n = kept }, error);
+    return libvirt_do(
+        (Client *)hv, "snapshot",
+        &(Call){ .func = do_snapshot, .disks = copy, .n = kept, .memory = g_strdup(memory) },
+        error);
 }
 
 static bool
@@ -566,39 +561,6 @@ op_freeze(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error)
     (void)vm_id;
     (void)budget_s;
     return error_set(error, ERR_HYPERVISOR, "there is no guest agent");
-}
-
-static bool
-do_redefine(Call *call, GError **error)
-{
-    (void)error;
-    fiber_point("libvirt is about to redefine");
-    for (unsigned i = 0; i < call->n; i++)
-        define(qemu_disk(call->targets[i]), call->sources[i], NULL);
-    for (unsigned i = 0; i < vm.n_disks; i++)
-        define(&vm.disks[i], vm.disks[i].defined, NULL);
-    libvirt_send(HV_EVENT_DOMAIN, NULL, 0);
-    return true;
-}
-
-static bool
-op_redefine(Hypervisor *hv, const char *vm_id, const char *const *targets,
-            const char *const *sources, const char *const *formats, unsigned n, GError **error)
-{
-    char **t = g_new0(char *, n + 1), **s = g_new0(char *, n + 1);
-
-    (void)vm_id;
-    (void)formats;
-    for (unsigned i = 0; i < n; i++) {
-        t[i] = g_strdup(targets[i]);
-        s[i] = g_strdup(sources[i]);
-    }
-    return libvirt_do((Client *)hv, "redefine",
-                      &(Call){ .func = do_redefine,
-                               .targets = (const char *const *)t,
-                               .sources = (const char *const *)s,
-                               .n = n },
-                      error);
 }
 
 const HypervisorOps libvirt_doing = {
@@ -612,5 +574,11 @@ const HypervisorOps libvirt_doing = {
     .job_pivot = op_pivot,
     .suspend = op_suspend,
     .resume = op_resume,
-    .redefine = op_redefine,
+    .start = libvirt_op_start,
+    .restore = libvirt_op_restore,
+    .power = libvirt_op_power,
+    .clone = libvirt_op_clone,
+    .undefine = libvirt_op_undefine,
+    .redefine = libvirt_op_redefine,
+    .reconfigure = libvirt_op_reconfigure,
 };

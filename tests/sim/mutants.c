@@ -5,7 +5,10 @@
  */
 #include "world.h"
 
+#include "agent/branch.h"
+#include "agent/clone.h"
 #include "agent/merge.h"
+#include "storage/guard.h"
 
 #include <string.h>
 
@@ -15,10 +18,12 @@
 
 int __wrap_unlink(const char *path);
 
-const char *const mutant_words[MUTANTS] = { "none",         "no-suspend", "late-journal",
-                                            "no-tombstone", "no-load",    "blind-delete",
-                                            "alone",        "talk",       "late-switch",
-                                            "early-delete", "no-sync" };
+const char *const mutant_words[MUTANTS] = {
+    "none",         "no-suspend",  "late-journal", "no-tombstone", "no-load",
+    "blind-delete", "alone",       "talk",         "late-switch",  "early-delete",
+    "no-sync",      "stop-any",    "no-guard",     "early-undo",   "own-list",
+    "remove-first", "early-clone", "old-memory",   "loose-memory", "old-config"
+};
 
 static JournalRow late; /* of MUTANT_LATE_JOURNAL: what is not written yet */
 
@@ -101,6 +106,98 @@ WRAP(merge_flag)(const Operation *op, const char *key)
     return REAL(merge_flag)(op, key);
 }
 
+/* ---- a stop that means whichever instance runs ---- */
+
+const char *REAL(op_data)(const Operation *op, const char *key);
+const char *
+WRAP(op_data)(const Operation *op, const char *key)
+{
+    const char *value = REAL(op_data)(op, key);
+
+    return plan.mutant == MUTANT_STOP_ANY && value != NULL && *value != '\0' &&
+                   strcmp(key, "instance") == 0 && vm.runs
+               ? vm.instance
+               : value;
+}
+
+/* ---- trying a snapshot ---- */
+
+void REAL(guard_look)(const GuardManifest *manifest, const char *target, const char *source,
+                      const char *format, GuardFinding *ret_finding);
+void
+WRAP(guard_look)(const GuardManifest *manifest, const char *target, const char *source,
+                 const char *format, GuardFinding *ret_finding)
+{
+    memset(ret_finding, 0, sizeof *ret_finding);
+    if (plan.mutant != MUTANT_NO_GUARD)
+        REAL(guard_look)(manifest, target, source, format, ret_finding);
+}
+
+bool REAL(vm_undo_preview)(Vm *vm, GPtrArray *left, GError **error);
+bool
+WRAP(vm_undo_preview)(Vm *tried, GPtrArray *left, GError **error)
+{
+    if (!REAL(vm_undo_preview)(tried, left, error))
+        return false;
+    for (guint i = 0; plan.mutant == MUTANT_EARLY_UNDO && i < left->len; i++)
+        __wrap_unlink(left->pdata[i]);
+    return true;
+}
+
+bool REAL(volume_holds_data)(const char *path);
+bool
+WRAP(volume_holds_data)(const char *path)
+{
+    return plan.mutant != MUTANT_OLD_MEMORY && REAL(volume_holds_data)(path);
+}
+
+bool REAL(volume_sync)(const char *path, GError **error);
+bool
+WRAP(volume_sync)(const char *path, GError **error)
+{
+    return (plan.mutant == MUTANT_LOOSE_MEMORY && g_str_has_suffix(path, ".memory")) ||
+           REAL(volume_sync)(path, error);
+}
+
+bool REAL(branch_configure)(Operation *op, const char *config, const json_t *disks, const char *key,
+                            const char *format_key, GError **error);
+bool
+WRAP(branch_configure)(Operation *op, const char *config, const json_t *disks, const char *key,
+                       const char *format_key, GError **error)
+{
+    return REAL(branch_configure)(op, plan.mutant == MUTANT_OLD_CONFIG ? NULL : config, disks, key,
+                                  format_key, error);
+}
+
+/* ---- cloning ---- */
+
+StepState REAL(clone_build_check)(void *op, GError **error);
+StepState
+WRAP(clone_build_check)(void *op, GError **error)
+{
+    StepState state = REAL(clone_build_check)(op, error);
+
+    return plan.mutant == MUTANT_EARLY_CLONE && state == STEP_RUNNING ? STEP_DONE : state;
+}
+
+/* ---- removing a VM ---- */
+
+char *REAL(agent_user_of)(Agent *agent, const char *vm_id, const char *path);
+char *
+WRAP(agent_user_of)(Agent *agent, const char *vm_id, const char *path)
+{
+    return plan.mutant == MUTANT_OWN_LIST ? NULL : REAL(agent_user_of)(agent, vm_id, path);
+}
+
+/* The volumes go while the definition still names them. */
+void
+mutant_before_undefine(const char *vm_id)
+{
+    for (unsigned i = 0; plan.mutant == MUTANT_REMOVE_FIRST && i < vm.n_disks; i++)
+        if (strcmp(vm_id, vm.id) == 0)
+            __wrap_unlink(vm.disks[i].defined);
+}
+
 /* ---- the switch ---- */
 
 /* The old leaf is no longer the truth, though it holds writes that the new one lacks; whoever finds
@@ -162,7 +259,7 @@ bool
 WRAP(volume_delete)(const Domain *domain, const char *op_id, const char *path, TrashWhat mode,
                     GError **error)
 {
-    if (plan.mutant != MUTANT_BLIND_DELETE)
+    if (plan.mutant != MUTANT_BLIND_DELETE && plan.mutant != MUTANT_OWN_LIST)
         return REAL(volume_delete)(domain, op_id, path, mode, error);
     __wrap_unlink(path);
     vfs_sync(vfs_find(HOME));

@@ -236,7 +236,7 @@ qemu_resume(void)
 /* ---- life and death ---- */
 
 bool
-qemu_start(char *ret_why)
+qemu_start(const char *const *sources, char *ret_why)
 {
     if (vm.runs) {
         world_wrong("the VM was started twice");
@@ -248,7 +248,8 @@ qemu_start(char *ret_why)
     }
     for (unsigned i = 0; i < vm.n_disks; i++) {
         SimDisk *disk = &vm.disks[i];
-        if (!graph_open(disk, disk->defined, disk->defined_backing, ret_why))
+        if (!graph_open(disk, sources != NULL ? sources[i] : disk->defined,
+                        sources != NULL ? NULL : disk->defined_backing, ret_why))
             return false;
         for (guint k = 0; k < disk->graph->len; k++) {
             Node *node = disk->graph->pdata[k];

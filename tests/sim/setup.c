@@ -38,11 +38,14 @@ make_disk(unsigned d, Vm *model, GPtrArray *snapshots)
             g_error("%s", error->message);
         g_assert(image_at(vfs_find(path), path, false, &image));
         for (unsigned k = 0; k < vm.clusters; k++) {
-            if (fiber_chance(i == 0 ? 70 : 40)) {
+            /* at least one, or two lines could look the same */
+            if (fiber_chance(i == 0 ? 70 : 40) || k == i) {
                 disk->acked[k] = ++vm.versions;
                 image_put(&image, k, vm.versions);
             }
         }
+        g_strlcpy(disk->volumes[i], path, sizeof disk->volumes[i]);
+        memcpy(disk->content[i], disk->acked, sizeof disk->acked);
         vfs_sync(image.node);
         g_ptr_array_add(known->volumes, volume_new(id, path, "qcow2", vm.clusters * CLUSTER_BYTES));
         if (i + 1 < plan.flow->depth)
@@ -70,11 +73,13 @@ make_files(void)
         Snapshot *snapshot = snapshot_new(id, name, fiber_now_us() / 1000 + i);
         if (i > 0)
             snapshot->parent = g_strdup(((Snapshot *)model->snapshots->pdata[i - 1])->id);
-        snapshot->config = g_strdup("<domain/>");
+        snapshot->config = g_strdup_printf("<domain>%u</domain>", i);
         g_ptr_array_add(model->snapshots, snapshot);
     }
     for (unsigned d = 0; d < vm.n_disks; d++)
         make_disk(d, model, model->snapshots);
+    if (plan.flow->below > 0)
+        other_make((unsigned)plan.flow->below - 1);
     Domain *domain = domain_open(HOME, "dom", &error);
     model->home = g_strdup(HOME);
     if (domain == NULL || !manifest_save(domain, model, &error))
@@ -104,7 +109,12 @@ make_vm(void)
     vm.n_disks = plan.flow->disks;
     vm.clusters = 6;
     vm.wanted = !plan.flow->off;
+    vm.there = true;
+    vm.saving = vm.restored = false;
+    memset(&vm.saved, 0, sizeof vm.saved);
     vm.lost = vm.adds_nodes = vm.left_nodes = false;
     vm.life = 0;
+    vm.config = vm.config_durable = plan.flow->depth - 1;
+    vm.config_us = 0;
     vm.versions = 0;
 }

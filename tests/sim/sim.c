@@ -138,6 +138,16 @@ run_mutants(Explore *how)
         { MUTANT_LATE_SWITCH, "agent-graft", 0 },
         { MUTANT_EARLY_DELETE, "agent-graft", 0 },
         { MUTANT_NO_SYNC, "agent-graft", 0 },
+        { MUTANT_STOP_ANY, "agent-power", LIE_ERROR | LIE_OFTEN },
+        { MUTANT_NO_GUARD, "preview-commit", 0 },
+        { MUTANT_EARLY_UNDO, "preview-undo", 0 },
+        { MUTANT_OWN_LIST, "commit-shared", 0 },
+        { MUTANT_OWN_LIST, "remove-shared", 0 },
+        { MUTANT_REMOVE_FIRST, "remove", 0 },
+        { MUTANT_EARLY_CLONE, "clone", 0 },
+        { MUTANT_OLD_MEMORY, "memory-try", 0 },
+        { MUTANT_LOOSE_MEMORY, "memory-keep", 0 },
+        { MUTANT_OLD_CONFIG, "preview-commit", 0 },
     };
     unsigned missed = 0;
 

@@ -4,11 +4,14 @@
 #include "fiber.h"
 
 #include <link.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #define ROOM (UINT64_C(1) << 30) /* only what is used is ever backed by memory */
-#define MAX_PIECES 512
+#define MAX_PIECES 4096
+#define PAGE 4096
+#define MAX_PAGES 16384 /* of the heap that are watched */
 
 typedef struct {
     char *from;
@@ -17,6 +20,7 @@ typedef struct {
 
 struct State {
     unsigned n_pieces;
+    unsigned n_written; /* pages of the begin: how many were by then */
     size_t bytes;
     Piece pieces[MAX_PIECES];
     char copies[];
@@ -64,6 +68,65 @@ add_object(struct dl_phdr_info *info, size_t size, void *data)
     return 0;
 }
 
+/* ---- the heap's pages at the begin ---- */
+
+/* In memory of its own, which is not put back */
+typedef struct {
+    size_t n;    /* pages */
+    char *above; /* what was allocated later */
+    unsigned n_written;
+    uint32_t written[MAX_PAGES]; /* since then, in that order */
+    bool is_written[MAX_PAGES];
+    char signal_stack[64 * 1024];
+    char copies[MAX_PAGES][PAGE]; /* as they were */
+} Begin;
+
+static Begin *begin;
+
+static char *
+page_at(size_t number)
+{
+    return heap_begin() + number * PAGE;
+}
+
+/* The first write to a page */
+static void
+on_write(int number, siginfo_t *info, void *context)
+{
+    const char *at = info->si_addr;
+    bool is_ours = at >= page_at(0) && at < page_at(begin->n);
+    size_t page = is_ours ? (size_t)(at - page_at(0)) / PAGE : 0;
+
+    (void)context;
+    if (!is_ours || begin->is_written[page]) {
+        signal(number, SIG_DFL); /* it comes again, and kills */
+        return;
+    }
+    begin->is_written[page] = true;
+    begin->written[begin->n_written++] = (uint32_t)page;
+    mprotect(page_at(page), PAGE, PROT_READ | PROT_WRITE);
+}
+
+void
+state_begin(void)
+{
+    const struct sigaction action = { .sa_sigaction = on_write,
+                                      .sa_flags = SA_SIGINFO | SA_ONSTACK };
+
+    begin = mmap(NULL, sizeof *begin, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    g_assert(begin != MAP_FAILED);
+    const stack_t stack = { .ss_sp = begin->signal_stack, .ss_size = sizeof begin->signal_stack };
+    begin->n = ((size_t)(heap_end() - heap_begin()) + PAGE - 1) / PAGE;
+    g_assert(begin->n <= MAX_PAGES);
+    heap_begin_anew();
+    begin->above = heap_end();
+    memcpy(begin->copies, heap_begin(), begin->n * PAGE);
+    sigaltstack(&stack, NULL);
+    sigaction(SIGSEGV, &action, NULL);
+    mprotect(heap_begin(), begin->n * PAGE, PROT_READ);
+}
+
 /* ---- saving ---- */
 
 State *
@@ -73,6 +136,7 @@ state_new(void)
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     g_assert(state != MAP_FAILED);
+    madvise(state, ROOM, MADV_HUGEPAGE);
     if (n_variables == 0)
         dl_iterate_phdr(add_object, NULL);
     return state;
@@ -90,12 +154,27 @@ save_piece(char *from, char *to, void *data)
     state->pieces[state->n_pieces++] = piece;
 }
 
+static void
+save_written(State *state)
+{
+    for (size_t i = 0; i < begin->n; i++) {
+        size_t from = i;
+        while (i < begin->n && begin->is_written[i])
+            i++;
+        if (i > from)
+            save_piece(page_at(from), page_at(i), state);
+    }
+    state->n_written = begin->n_written;
+}
+
 void
 state_save(State *state)
 {
+    g_assert(begin != NULL);
     state->n_pieces = 0;
     state->bytes = 0;
-    heap_each_piece(save_piece, state);
+    save_written(state);
+    heap_each_piece(begin->above, save_piece, state);
     for (unsigned i = 0; i < n_variables; i++)
         save_piece(variables[i].from, variables[i].from + variables[i].length, state);
     fibers_each_stack(save_piece, state);
@@ -109,6 +188,10 @@ state_restore(const State *state)
     for (unsigned i = 0; i < state->n_pieces; i++) {
         memcpy(state->pieces[i].from, copy, state->pieces[i].length);
         copy += state->pieces[i].length;
+    }
+    for (unsigned i = state->n_written; i < begin->n_written; i++) {
+        uint32_t page = begin->written[i];
+        memcpy(page_at(page), begin->copies[page], PAGE);
     }
 }
 

@@ -15,14 +15,24 @@
 
 typedef struct State State;
 
+/* What the heap holds now is the same in all states that are saved later, but for the pages that
+ * somebody writes to: they are write-protected, and which ones are written to shows by itself. So
+ * two thirds of the heap are never copied again. Once in a process, before its first
+ * state_save(). The kernel is not to write there: what calls of it fill in lies elsewhere. */
+void state_begin(void);
 /* Room for one; can be saved into again and again. Never freed. */
 State *state_new(void);
 void state_save(State *state);
 void state_restore(const State *state);
 size_t state_bytes(const State *state);
 
-/* heap.c: what malloc() has handed out, without large chunks that are free */
-void heap_each_piece(void (*each)(char *from, char *to, void *data), void *data);
+/* heap.c: what malloc() has handed out from there on, without large chunks that are free */
+void heap_each_piece(char *from, void (*each)(char *from, char *to, void *data), void *data);
+char *heap_begin(void);
+char *heap_end(void);
+/* What is free now is not handed out again: what comes lies close together, in large pages of its
+ * own, apart from what was there before and mostly stays as it is. */
+void heap_begin_anew(void);
 /* Frees what no variable leads to: processes that were killed leave their memory behind. maps: the
  * text of /proc/self/maps. Outside of fibers; what their stacks hold is not looked at. */
 void heap_collect(const char *maps);

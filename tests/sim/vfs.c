@@ -24,9 +24,9 @@ vfs_node_new(bool is_dir)
     node->number = vfs_nodes->len + 10;
     node->is_dir = is_dir;
     node->mode = is_dir ? S_IFDIR | 0700 : S_IFREG | 0600;
-    node->mtime_ns = node->ctime_ns = fiber_wall_us() * 1000;
-    node->now.pages = g_ptr_array_new();
-    node->durable.pages = g_ptr_array_new();
+    node->mtime_ns = node->ctime_ns = node->durable_mtime_ns = fiber_wall_us() * 1000;
+    vfs_content_init(&node->now);
+    vfs_content_init(&node->durable);
     node->locks = g_array_new(FALSE, FALSE, sizeof(VfsLock));
     if (is_dir) {
         node->links = 1;
@@ -163,7 +163,7 @@ vfs_find(const char *path)
         char part[256];
         while (*path == '/')
             path++;
-        size_t n = strcspn(path, "/");
+        size_t n = (size_t)(strchrnul(path, '/') - path);
         if (n == 0)
             break;
         if (n >= sizeof part || !node->is_dir)
@@ -232,9 +232,11 @@ vfs_touch(VfsNode *node, bool content)
 {
     /* times differ for each change, as on a real file system they mostly do */
     node->ctime_ns = MAX(node->ctime_ns + 1, fiber_wall_us() * 1000);
-    if (content)
-        node->mtime_ns = node->ctime_ns;
     vfs_generation++;
+    if (!content)
+        return;
+    node->mtime_ns = node->ctime_ns;
+    node->changed = vfs_generation;
 }
 
 static void

@@ -30,7 +30,8 @@ typedef struct {
 
 typedef struct {
     uint64_t size;
-    GPtrArray *pages; /* of VfsPage; NULL = a hole */
+    GPtrArray *pages;                  /* of VfsPage; NULL = a hole */
+    uint64_t changed_from, changed_to; /* outside of these, now and durable have the same pages */
 } VfsContent;
 
 typedef struct {
@@ -47,7 +48,9 @@ struct VfsNode {
     mode_t mode;
     unsigned links;
     int64_t mtime_ns, ctime_ns;
+    int64_t durable_mtime_ns; /* a flush of QEMU is of the data alone */
     VfsContent now, durable;
+    uint64_t changed;  /* vfs_generation when its content last changed */
     bool dirty;        /* now differs from durable */
     GArray *writes;    /* of QemuWrite (image.h): by QEMU since the last fsync; NULL = none */
     GArray *locks;     /* of VfsLock */
@@ -77,6 +80,7 @@ void vfs_copy(VfsNode *from, uint64_t at, VfsNode *to, uint64_t to_at, uint64_t 
 void vfs_truncate(VfsNode *node, uint64_t size);
 uint64_t vfs_allocated(const VfsNode *node);
 void vfs_sync(VfsNode *node);
+void vfs_sync_data(VfsNode *node);
 /* The number at this offset, and whether all pages of the length begin with it. */
 uint64_t vfs_number(const VfsNode *node, uint64_t offset);
 

@@ -67,6 +67,8 @@ vfs_page_at(const VfsContent *c, uint64_t index)
 void
 vfs_page_put(VfsContent *c, uint64_t index, VfsPage *take)
 {
+    c->changed_from = MIN(c->changed_from, index);
+    c->changed_to = MAX(c->changed_to, index + 1);
     if (index >= c->pages->len)
         g_ptr_array_set_size(c->pages, (int)index + 1);
     vfs_page_unref(c->pages->pdata[index]);
@@ -74,14 +76,48 @@ vfs_page_put(VfsContent *c, uint64_t index, VfsPage *take)
 }
 
 void
-vfs_content_copy(VfsContent *to, const VfsContent *from)
+vfs_content_init(VfsContent *c)
 {
-    for (guint i = 0; i < to->pages->len; i++)
+    *c = (VfsContent){ .pages = g_ptr_array_new(), .changed_from = UINT64_MAX };
+}
+
+void
+vfs_content_cut(VfsContent *c, guint keep)
+{
+    if (keep >= c->pages->len)
+        return;
+    for (guint i = keep; i < c->pages->len; i++)
+        vfs_page_unref(c->pages->pdata[i]);
+    c->changed_from = MIN(c->changed_from, keep);
+    c->changed_to = MAX(c->changed_to, c->pages->len);
+    g_ptr_array_set_size(c->pages, (int)keep);
+}
+
+/* They have the same pages from here on. */
+static void
+forget_changes(VfsContent *a, VfsContent *b)
+{
+    a->changed_from = b->changed_from = UINT64_MAX;
+    a->changed_to = b->changed_to = 0;
+}
+
+/* Only what has changed on either side since they were the same. */
+void
+vfs_content_copy(VfsContent *to, VfsContent *from)
+{
+    uint64_t begin = MIN(from->changed_from, to->changed_from);
+    uint64_t end = MIN(MAX(from->changed_to, to->changed_to), from->pages->len);
+
+    for (guint i = from->pages->len; i < to->pages->len; i++)
         vfs_page_unref(to->pages->pdata[i]);
     g_ptr_array_set_size(to->pages, (int)from->pages->len);
-    for (guint i = 0; i < from->pages->len; i++)
-        to->pages->pdata[i] = vfs_page_ref(from->pages->pdata[i]);
+    for (uint64_t i = begin; i < end; i++) {
+        VfsPage *page = vfs_page_ref(from->pages->pdata[i]);
+        vfs_page_unref(to->pages->pdata[i]);
+        to->pages->pdata[i] = page;
+    }
     to->size = from->size;
+    forget_changes(to, from);
 }
 
 /* ---- content ---- */
@@ -180,10 +216,7 @@ vfs_truncate(VfsNode *node, uint64_t size)
 {
     guint keep = (guint)((size + VFS_PAGE - 1) / VFS_PAGE);
 
-    for (guint i = keep; i < node->now.pages->len; i++)
-        vfs_page_unref(node->now.pages->pdata[i]);
-    if (keep < node->now.pages->len)
-        g_ptr_array_set_size(node->now.pages, (int)keep);
+    vfs_content_cut(&node->now, keep);
     if (size % VFS_PAGE != 0 && size < node->now.size && vfs_page_at(&node->now, size / VFS_PAGE)) {
         uint8_t bytes[VFS_PAGE] = { 0 };
         uint64_t at = size - size % VFS_PAGE;
@@ -211,6 +244,11 @@ vfs_number(const VfsNode *node, uint64_t offset)
     const VfsPage *page = vfs_page_at(&node->now, offset / VFS_PAGE);
     uint64_t value = 0;
 
-    page_read(page, (uint8_t *)&value, offset % VFS_PAGE, sizeof value);
+    if (page != NULL && !page->repeats && offset % 8 == 0)
+        memcpy(&value, page->bytes + offset % VFS_PAGE, sizeof value);
+    else if (page != NULL && offset % 8 == 0)
+        value = page->number;
+    else
+        page_read(page, (uint8_t *)&value, offset % VFS_PAGE, sizeof value);
     return value;
 }

@@ -27,4 +27,6 @@ VfsPage *vfs_page_ref(VfsPage *page);
 void vfs_page_unref(void *page);
 VfsPage *vfs_page_at(const VfsContent *c, uint64_t index);
 void vfs_page_put(VfsContent *c, uint64_t index, VfsPage *take);
-void vfs_content_copy(VfsContent *to, const VfsContent *from);
+void vfs_content_init(VfsContent *c);
+void vfs_content_copy(VfsContent *to, VfsContent *from); /* of one file: now and durable */
+void vfs_content_cut(VfsContent *c, guint keep);         /* to so many pages */

@@ -54,13 +54,20 @@ settle_incoming(VfsNode *dir)
 void
 vfs_sync(VfsNode *node)
 {
-    if (node->is_dir) {
-        settle_incoming(node);
-        for (guint i = 0; i < node->changes->len; i++)
-            settle(node, &g_array_index(node->changes, VfsChange, i));
-        vfs_changes_clear(node->changes);
+    if (!node->is_dir) {
+        vfs_sync_data(node);
+        node->durable_mtime_ns = node->mtime_ns;
         return;
     }
+    settle_incoming(node);
+    for (guint i = 0; i < node->changes->len; i++)
+        settle(node, &g_array_index(node->changes, VfsChange, i));
+    vfs_changes_clear(node->changes);
+}
+
+void
+vfs_sync_data(VfsNode *node)
+{
     if (node->writes != NULL)
         g_array_set_size(node->writes, 0);
     if (!node->dirty)
@@ -83,10 +90,7 @@ lose_pages(VfsNode *node)
     }
     now->size = size;
     guint keep = (guint)((size + VFS_PAGE - 1) / VFS_PAGE);
-    for (guint i = keep; i < now->pages->len; i++)
-        vfs_page_unref(now->pages->pdata[i]);
-    if (now->pages->len > keep)
-        g_ptr_array_set_size(now->pages, (int)keep);
+    vfs_content_cut(now, keep);
 }
 
 /* Of what QEMU wrote since a flush. With power goes any of it; with QEMU what lies in its caches
@@ -148,6 +152,9 @@ vfs_power_loss(void)
         if (!node->is_dir) {
             vfs_content_copy(&node->durable, &node->now);
             node->dirty = false;
+            if (node->durable_mtime_ns != node->mtime_ns && fiber_chance(50))
+                node->mtime_ns = node->durable_mtime_ns;
+            node->durable_mtime_ns = node->mtime_ns;
             node->links = 0;
             if (node->writes != NULL)
                 g_array_set_size(node->writes, 0);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "world.h"
+#include "lines.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -72,6 +72,12 @@ world_is_calm(void)
 {
     return finished || (world_network && storage_is_well() && next_fault >= plan.n_faults &&
                         fiber_now_us() > world_calm_since_us);
+}
+
+bool
+world_is_untouched(void)
+{
+    return next_fault == 0 && plan.lies == 0;
 }
 
 void
@@ -163,9 +169,12 @@ set_up(void)
     check_reset();
     mutants_reset();
     faults_reset();
+    flows_reset();
+    lines_reset();
+    other_reset();
     make_vm();
     make_files();
-    if (!plan.flow->off && !qemu_start(why))
+    if (!plan.flow->off && !qemu_start(NULL, why))
         g_error("%s", why);
     if (vm.runs)
         libvirt_show_vm();
@@ -175,6 +184,13 @@ set_up(void)
     while (!is_up() && fiber_now_us() < until)
         fibers_run(fiber_now_us() + 20000);
     return is_up();
+}
+
+/* At the end it runs, unless it was removed. */
+static bool
+is_as_wanted(void)
+{
+    return vm.runs || !vm.there;
 }
 
 /* True: the schedule is over. */
@@ -193,10 +209,11 @@ look(void)
         return world_is_calm() && now - world_calm_since_us > CALM_US;
     }
     vm.wanted = true;
-    if (settled_us == 0)
-        settled_us = now;
-    return (vm.runs && world_agent != NULL && now - settled_us > SETTLE_US) ||
-           now - settled_us > CALM_US;
+    if (settled_us == 0 && storage_is_well())
+        settled_us = now; /* what could not be tidied up until then is tidied up now */
+    return settled_us > 0 &&
+           ((is_as_wanted() && world_agent != NULL && now - settled_us > SETTLE_US) ||
+            now - settled_us > CALM_US);
 }
 
 /* Nothing else happens: all that was begun must come to its end. Goes on from wherever the world
@@ -210,7 +227,7 @@ run_to_the_end(void)
         fibers_run((fiber_now_us() / SLICE_US + 1) * SLICE_US);
         over = look();
     }
-    if (wrong != NULL || (finished && vm.runs && world_agent != NULL))
+    if (wrong != NULL || (finished && is_as_wanted() && world_agent != NULL))
         return;
     g_autofree char *state = fibers_state();
     world_wrong("%s within %d minutes:\n%s",

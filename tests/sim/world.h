@@ -6,9 +6,9 @@
  *     sim.c      options
  *     explore.c  which schedules are run
  *     world.c    one schedule
- *     setup.c    its begin; flows.c: what is done in it
+ *     setup.c    its begin; flows*.c: what is done in it
  *     faults.c   processes that die and come back
- *     check.c    what must hold
+ *     check.c    what must hold; lines.c: of a VM that tries a snapshot; others.c: of another VM
  *     libvirt*.c libvirtd: the functions of hypervisor.h, its definitions, its lies
  *     qemu.c     QEMU: the block graph, jobs, the guest that writes
  *     daemon.c   qemu-storage-daemon, for merges of a VM that is off
@@ -31,6 +31,8 @@ enum { P_WORLD, P_AGENT, P_MANAGER, P_LIBVIRTD, P_QEMU, P_DAEMON };
 
 #define MAX_DISKS 2
 #define MAX_CLUSTERS 16
+#define MAX_DEPTH 4
+#define NEW_SNAPSHOT (MAX_DEPTH - 1) /* SimDisk.content of one that is taken in the schedule */
 #define HOME "/sim/dom"
 
 /* ---- faults ---- */
@@ -107,6 +109,15 @@ typedef enum {
     MUTANT_LATE_SWITCH,  /* the VM is resumed before the manifest names its new leaf */
     MUTANT_EARLY_DELETE, /* the old leaf goes before the switch is in the manifest */
     MUTANT_NO_SYNC,      /* nothing is made durable in the storage domain */
+    MUTANT_STOP_ANY,     /* a stop, repeated, stops what was started since */
+    MUTANT_NO_GUARD,     /* a start is never refused, and no definition is put right */
+    MUTANT_EARLY_UNDO,   /* the tried line goes before the manifest names the old one */
+    MUTANT_OWN_LIST,     /* what is to be deleted is, whoever stands on it */
+    MUTANT_REMOVE_FIRST, /* volumes go before the VM is undefined */
+    MUTANT_EARLY_CLONE,  /* a clone is defined before its volumes are whole */
+    MUTANT_OLD_MEMORY,   /* what a leaf holds is not looked at: memory goes on with newer disks */
+    MUTANT_LOOSE_MEMORY, /* memory is not made durable */
+    MUTANT_OLD_CONFIG,   /* the definition goes back with its disks alone */
     MUTANTS
 } Mutant;
 extern const char *const mutant_words[MUTANTS];
@@ -121,6 +132,7 @@ typedef struct Flow {
     void (*run)(void);     /* in a fiber of the manager; begun again when that was killed */
     const char *what;
     bool manager; /* it is the real one, and can be killed */
+    int below;    /* another VM stands on this volume of the first disk, counted from 1; 0 = none */
 } Flow;
 
 /* ---- one VM ---- */
@@ -148,6 +160,7 @@ typedef struct {
 
 typedef struct {
     char target[8], id[40];
+    char volumes[MAX_DEPTH][256]; /* as they were at the begin */
     /* QEMU */
     GPtrArray *graph; /* of Node, leaf first; empty = not running */
     GPtrArray
@@ -164,13 +177,21 @@ typedef struct {
     GPtrArray *defined_backing; /* stale <backingStore>; NULL = it says nothing */
     /* what the guest was promised */
     uint64_t acked[MAX_CLUSTERS];
-    uint64_t pending[MAX_CLUSTERS]; /* written, not yet acknowledged; 0 = nothing */
+    uint64_t pending[MAX_CLUSTERS];            /* written, not yet acknowledged; 0 = nothing */
+    uint64_t content[MAX_DEPTH][MAX_CLUSTERS]; /* up to each volume, at the begin; NEW_SNAPSHOT */
 } SimDisk;
 typedef struct {
     char path[256];
     Image image;
     bool kept_open; /* for writing */
 } Node;
+
+/* Managed save. What a libvirtd has half written when it was killed looks like one, and is not. */
+typedef struct {
+    bool there, half;
+    bool paused; /* the VM was */
+    char sources[MAX_DISKS][256];
+} SavedMemory;
 
 typedef struct {
     char id[40], name[16];
@@ -183,12 +204,27 @@ typedef struct {
     /* libvirt */
     bool libvirtd, starting, in_hook;
     bool adds_nodes, left_nodes; /* it does so for a new file; it died then, and QEMU kept them */
+    bool there;                  /* it is defined */
+    bool saving;                 /* its memory is being written */
+    SavedMemory saved;
+    bool restored;                   /* it goes on from saved memory */
+    unsigned config, config_durable; /* what its definition says beside disks */
+    int64_t config_us;
     bool lost; /* libvirtd could not read its status file: it takes the VM for off */
     bool user_paused;
     bool wanted;       /* the user wants it to run */
     uint64_t versions; /* given out so far */
 } SimVm;
 extern SimVm vm;
+
+/* Another one, which is off. */
+typedef struct {
+    bool there;
+    char id[40], name[16];
+    unsigned n_disks;
+    char targets[MAX_DISKS][8], sources[MAX_DISKS][256];
+} SimOther;
+extern SimOther second;
 extern Schedule plan;
 
 /* ---- world.c ---- */
@@ -213,7 +249,8 @@ void world_wrong(const char *format, ...) G_GNUC_PRINTF(1, 2);
 bool world_is_wrong(void);
 void world_trace(const char *format, ...) G_GNUC_PRINTF(1, 2);
 bool world_lies(unsigned lie, unsigned percent);
-bool world_is_calm(void); /* no more faults will come */
+bool world_is_calm(void);      /* no more faults will come */
+bool world_is_untouched(void); /* nothing has happened so far that does not always happen */
 extern int64_t world_calm_since_us;
 void world_done(void);     /* the flow has ended */
 extern Agent *world_agent; /* NULL = it does not run */
@@ -221,6 +258,13 @@ extern Agent *world_agent; /* NULL = it does not run */
 /* ---- setup.c ---- */
 void make_vm(void);
 void make_files(void);
+
+/* ---- others.c ---- */
+void other_reset(void);
+void other_make(unsigned n);         /* it stands on volume n of the first disk */
+void other_expect(int snapshot);     /* what a clone holds; -1: what the VM does now */
+void check_cloned(void);             /* it is defined now */
+void check_other(GHashTable *names); /* at the end; adds its files */
 
 /* ---- faults.c ---- */
 void faults_reset(void);
@@ -238,8 +282,9 @@ bool storage_is_well(void);
 bool storage_was_unwell(void); /* in this schedule */
 
 /* ---- check.c ---- */
-void check_guest_data(void); /* cheap: after each point */
-void check_start(void);      /* the VM is about to run on these graphs */
+void check_guest_data(void);                                /* cheap: after each point */
+uint64_t check_read(const SimDisk *disk, unsigned cluster); /* as QEMU would */
+void check_start(void); /* the VM is about to run on these graphs */
 void check_end(void);
 /* The guest is about to write to a leaf that a pivot gave it: the manifest must name it. */
 bool check_pivoted(SimDisk *disk);
@@ -248,12 +293,16 @@ void check_promise(const char *id);
 void check_note_promise(const char *id);
 void check_note_end(const char *id); /* acknowledged */
 bool check_has_ended(const char *id);
+/* The VM is about to be powered off: one operation does that to one instance only. */
+void check_note_off(void);
+void check_stop_begins(void); /* another one */
 void check_reset(void);
 void check_name_gone(const char *path, VfsNode *node, const char *to);
 
 /* ---- qemu.c ---- */
-bool qemu_start(char *ret_why); /* 128 bytes */
-void qemu_died(void);           /* kills its fibers, too: may not return in one of them */
+/* sources: its leaves; NULL = what the definition names. ret_why: 128 bytes */
+bool qemu_start(const char *const *sources, char *ret_why);
+void qemu_died(void); /* kills its fibers, too: may not return in one of them */
 void qemu_job_start(SimDisk *disk, HvJobType type, const char *base, const char *top);
 bool qemu_snapshot(const HvSnapshotDisk *disks, unsigned n);
 void qemu_suspend(void);
@@ -271,6 +320,7 @@ Hypervisor *libvirt_client_new(HvEventFunc each, void *data);
 void libvirt_client_died(void); /* the agent was killed */
 void libvirtd_start(void);
 void libvirtd_died(void);
+bool libvirt_memory_is_whole(const char *path); /* a file beside a snapshot */
 /* By a user: waits for it. */
 bool libvirt_start_vm(char *ret_why);
 void libvirt_job_event(SimDisk *disk, HvJobStatus status); /* from QEMU */
@@ -293,6 +343,7 @@ void mutants_reset(void);
 bool mutant_is_blind(void); /* what libvirt says is not to be looked at just now */
 bool mutant_syncs_nothing(void);
 void mutant_before_pivot(void);
+void mutant_before_undefine(const char *vm_id);
 
 /* ---- daemon.c ---- */
 void daemon_died(void);
@@ -300,7 +351,8 @@ bool daemon_runs(void);
 void daemon_reset(void);
 
 /* ---- flows.c ---- */
-extern const Flow flows[];               /* ends with a NULL name */
+extern const Flow flows[]; /* ends with a NULL name */
+void flows_reset(void);
 const Flow *flow_find(const char *name); /* explore.c; NULL = there is none */
 
 /* ---- known.c: schedules that once went wrong ---- */

@@ -5,153 +5,19 @@
  * there; the start guard knows which; nothing is lost of the line that stays.
  */
 #include "agent/doctor.h"
-#include "agent/operation.h"
-#include "base/fault.h"
-#include "fake_hypervisor.h"
+#include "agent/inventory.h"
 #include "storage/guard.h"
-
-#include <glib/gstdio.h>
+#include "two_disk_host.h"
 
 #define OP "aaaaaaaa-0000-4000-8000-000000000001"
 #define OP2 "bbbbbbbb-0000-4000-8000-000000000002"
 #define OP3 "cccccccc-0000-4000-8000-000000000003"
-#define SNAP(n) "00000000-0000-4000-8000-00000000000" #n
-#define PATIENCE_US (30 * G_TIME_SPAN_SECOND)
-
-/* vda: a.0.q (snapshot 1) <- a.1.q (2) <- a.2.q (3, with memory) <- a.3.q; vdb likewise.
- * Each layer writes 64 KiB of its own and all of them the first. */
-typedef struct {
-    char *folder, *disks, *state;
-    Fake fake;
-    Agent *agent;
-} Host;
-
-static char *template;
-
-static void
-template_make(void)
-{
-    template = folder_new();
-    for (char disk = 'a'; disk <= 'b'; disk++) {
-        g_autofree char *below = NULL;
-        for (unsigned i = 0; i < 4; i++) {
-            g_autofree char *name = g_strdup_printf("%c.%u.q", disk, i);
-            g_autofree char *path =
-                image(template, name, MIB, below, below != NULL ? "qcow2" : NULL);
-            MUST(template, "qemu-io -f qcow2 -c 'write -P %u 0 64k' -c 'write -P %u %uk 64k' %s",
-                 i + 1, i + 11, (i + 1) * 64, path);
-            MUST(template, "qemu-img convert -f qcow2 -O raw %s %c.%u.gold", path, disk, i);
-            g_free(below);
-            below = g_path_get_basename(path);
-        }
-    }
-    MUST(template, "cp a.0.gold a.2.memory");
-}
-
-static void
-agent_begin(Host *host)
-{
-    const char *names[] = { "d", NULL }, *paths[] = { host->disks, NULL };
-    const AgentOptions options = { .state_dir = host->state,
-                                   .storage_names = names,
-                                   .storage_paths = paths,
-                                   .pivot_budget_ms = 1000,
-                                   .quiesce_budget_s = 1 };
-    const HvEvent connected = { .kind = HV_EVENT_CONNECTED };
-    g_autoptr(GError) error = NULL;
-    int64_t until = g_get_monotonic_time() + PATIENCE_US;
-    bool loaded = false;
-
-    host->fake.away = false;
-    host->agent = agent_new(&options, &error);
-    g_assert_no_error(error);
-    agent_attach(host->agent, &host->fake.hv);
-    agent_on_hv_event(&connected, host->agent);
-    while (!loaded && g_get_monotonic_time() < until) {
-        g_usleep(1000);
-        WITH_LOCK(&host->agent->lock);
-        loaded = host->agent->loaded;
-    }
-    g_assert_true(loaded);
-}
-
-static void
-agent_end(Host *host)
-{
-    g_mutex_lock(&host->fake.lock);
-    host->fake.away = true;
-    g_mutex_unlock(&host->fake.lock);
-    agent_stop(host->agent);
-    agent_free(g_steal_pointer(&host->agent));
-}
-
-static void
-host_clear(Host *host)
-{
-    fault_arm(-1);
-    if (host->agent != NULL)
-        agent_end(host);
-    for (unsigned i = 0; i < FAKE_DISKS; i++) {
-        g_free(host->fake.disks[i].live);
-        g_free(host->fake.disks[i].stored);
-    }
-    g_mutex_clear(&host->fake.lock);
-    g_free(host->disks);
-    g_free(host->state);
-    folder_remove(&host->folder);
-}
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Host, host_clear)
-
-static Vm *
-stored_vm(Host *host)
-{
-    g_autoptr(GError) error = NULL;
-    g_autoptr(Domain) domain = domain_open(host->disks, NULL, &error);
-    Vm *vm = manifest_load(domain, FAKE_VM, &error);
-
-    g_assert_no_error(error);
-    return vm;
-}
-
-static void
-add_snapshots(Host *host)
-{
-    static const char *const ids[] = { SNAP(1), SNAP(2), SNAP(3) };
-    g_autoptr(GError) error = NULL;
-    g_autoptr(Domain) domain = domain_open(host->disks, NULL, &error);
-    g_autoptr(Vm) vm = stored_vm(host);
-
-    for (unsigned i = 0; i < G_N_ELEMENTS(ids); i++) {
-        Snapshot *snapshot = snapshot_new(ids[i], ids[i] + 35, 1000 + i);
-        snapshot->parent = i > 0 ? g_strdup(ids[i - 1]) : NULL;
-        snapshot->memory = i == 2 ? in(host->disks, "a.2.memory") : NULL;
-        for (guint k = 0; k < vm->disks->len; k++) {
-            const Disk *disk = vm->disks->pdata[k];
-            vm_add_snapshot_disk(snapshot, disk->id, ((Volume *)disk->volumes->pdata[i])->id);
-        }
-        g_ptr_array_add(vm->snapshots, snapshot);
-    }
-    g_assert_true(manifest_save(domain, vm, &error));
-}
+#define CONFIG "<domain>then</domain>" /* of each snapshot; now it is "<domain/>" */
 
 static void
 host_make(Host *host)
 {
-    host->folder = folder_new();
-    host->disks = in(host->folder, "d");
-    host->state = in(host->folder, "s");
-    MUST("/", "cp -r %s %s", template, host->disks);
-    g_assert_cmpint(g_mkdir(host->state, 0700), ==, 0);
-    host->fake.hv.ops = &fake_ops;
-    g_mutex_init(&host->fake.lock);
-    for (unsigned i = 0; i < FAKE_DISKS; i++) {
-        FakeDisk *disk = &host->fake.disks[i];
-        g_snprintf(disk->target, sizeof disk->target, "vd%c", 'a' + (int)i);
-        disk->stored = in(host->disks, i == 0 ? "a.3.q" : "b.3.q");
-        disk->live = g_strdup(disk->stored);
-    }
-    agent_begin(host);
-    add_snapshots(host);
+    host_make_with(host, CONFIG);
 }
 
 /* As if vdb had been added later. */
@@ -160,59 +26,11 @@ take_from_snapshot_3(Host *host)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(Domain) domain = domain_open(host->disks, NULL, &error);
-    g_autoptr(Vm) vm = stored_vm(host);
+    g_autoptr(Vm) vm = stored_vm(host, FAKE_VM);
 
     g_ptr_array_set_size(vm_snapshot(vm, SNAP(3))->disks, 1);
     g_assert_true(manifest_save(domain, vm, &error));
 }
-
-static bool
-operation_start(Host *host, const char *id, const char *kind, json_t *take_params, GError **error)
-{
-    g_autoptr(json_t) body = take_params;
-    g_autoptr(json_t) answer = NULL;
-
-    json_object_set_new(body, "id", json_string(id));
-    json_object_set_new(body, "kind", json_string(kind));
-    json_object_set_new(body, "vm_id", json_string(FAKE_VM));
-    return operation_begin(host->agent, body, &answer, error);
-}
-
-static json_t *
-operation_wait(Host *host, const char *id)
-{
-    int64_t until = g_get_monotonic_time() + PATIENCE_US;
-
-    for (;;) {
-        json_t *json = NULL;
-        if (!operation_get(host->agent, id, &json, NULL) ||
-            !g_str_equal(json_text(json, "state"), "running"))
-            return json;
-        if (g_get_monotonic_time() > until)
-            g_error("%s stands at '%s' and waits for: %s", id, json_text(json, "step"),
-                    json_text(json, "waiting_for"));
-        json_decref(json);
-        g_usleep(2000);
-    }
-}
-
-/* Its document, once it has ended as wanted. */
-static json_t *
-do_operation(Host *host, const char *id, const char *kind, json_t *take_params, const char *wanted)
-{
-    g_autoptr(GError) error = NULL;
-    json_t *json;
-
-    operation_start(host, id, kind, take_params, &error);
-    g_assert_no_error(error);
-    json = operation_wait(host, id);
-    operation_ack(host->agent, id, NULL);
-    if (!g_str_equal(json_text(json, "state"), wanted))
-        g_error("%s is %s: %s", kind, json_text(json, "state"),
-                json_text(json_object_get(json, "error"), "message"));
-    return json;
-}
-#define DO(...) json_decref(do_operation(__VA_ARGS__))
 
 static json_t *
 of_snapshot(const char *snapshot_id)
@@ -381,7 +199,7 @@ test_undo(void)
     assert_guarded(&host, NULL);
     g_assert_cmpuint(images_in(&host), ==, 9);
     g_assert_false(g_file_test(tried, G_FILE_TEST_EXISTS));
-    g_autoptr(Vm) vm = stored_vm(&host);
+    g_autoptr(Vm) vm = stored_vm(&host, FAKE_VM);
     g_assert_cmpuint(vm->snapshots->len, ==, 3);
     g_assert_cmpuint(vm->leftovers->len, ==, 0);
     assert_sound(&host);
@@ -401,7 +219,7 @@ test_commit(void)
     assert_stands_on(&host, 0);
     /* a.0.q, b.0.q and a leaf for each: the memory of snapshot 3 is gone, too */
     g_assert_cmpuint(images_in(&host), ==, 4);
-    g_autoptr(Vm) vm = stored_vm(&host);
+    g_autoptr(Vm) vm = stored_vm(&host, FAKE_VM);
     g_assert_cmpuint(vm->snapshots->len, ==, 1);
     g_assert_cmpuint(vm->leftovers->len, ==, 0);
     g_assert_null(vm->preview);
@@ -456,7 +274,7 @@ test_link(void)
     g_autofree char *now = leaf_of(&host, 0);
     g_assert_cmpstr(now, ==, leaf);
     assert_stands_on(&host, 3);
-    g_autoptr(Vm) vm = stored_vm(&host);
+    g_autoptr(Vm) vm = stored_vm(&host, FAKE_VM);
     g_assert_null(vm->preview);
     g_assert_cmpuint(vm->operations->len, ==, 0);
     g_autofree char *left = must(host.disks, "find . -name '*.aaaaaaaa.qcow2'");
@@ -471,7 +289,7 @@ test_one_disk(void)
 
     host_make(&host);
     take_from_snapshot_3(&host);
-    g_autoptr(Vm) before = stored_vm(&host);
+    g_autoptr(Vm) before = stored_vm(&host, FAKE_VM);
     json_t *params = of_snapshot(SNAP(3));
     json_object_set_new(params, "disks", json_pack("[s]", vm_disk(before, "vda")->id));
     DO(&host, OP, "snapshot-preview", params, "done");
@@ -505,6 +323,69 @@ test_memory(void)
     DO(&host, OP3, "vm-start", json_object(), "done");
     g_assert_cmpstr(host.fake.restored, ==, "");
     g_assert_true(host.fake.running);
+}
+
+/* A look of the agent while nothing is under way, which writes down what it sees. */
+static void
+look(Host *host)
+{
+    AgentVm *entry = agent_entry(host->agent, FAKE_VM, false);
+    g_autoptr(GMutexLocker) here G_GNUC_UNUSED = g_mutex_locker_new(&entry->lock);
+    g_autoptr(GError) error = NULL;
+
+    g_assert_false(agent_is_busy(host->agent, entry));
+    g_assert_true(agent_look(host->agent, entry, &error));
+}
+
+/* Kept as it is now, the snapshot's memory is gone on from once, and only from there. */
+static void
+test_restored_memory(void)
+{
+    g_auto(Host) host = { 0 };
+    json_t *params = of_snapshot(SNAP(3));
+
+    host_make(&host);
+    json_object_set_new(params, "memory", json_true());
+    DO(&host, OP, "snapshot-preview", params, "done");
+    DO(&host, OP2, "snapshot-commit", of_snapshot(SNAP(3)), "done");
+    look(&host);
+    DO(&host, SNAP(5), "vm-start", json_object(), "done");
+    g_assert_true(g_str_has_suffix(host.fake.restored, "/a.2.memory"));
+    *host.fake.restored = '\0';
+    fake_power_off(&host.fake);
+    DO(&host, OP3, "vm-start", json_object(), "done");
+    g_assert_cmpstr(host.fake.restored, ==, "");
+}
+
+/* Memory, CPUs and devices are those of the snapshot, and after an undo what they were. */
+static void
+test_configuration(void)
+{
+    g_auto(Host) host = { 0 };
+
+    host_make(&host);
+    DO(&host, OP, "snapshot-preview", of_snapshot(SNAP(2)), "done");
+    g_assert_cmpstr(host.fake.config, ==, CONFIG);
+    DO(&host, OP2, "snapshot-undo", of_snapshot(SNAP(2)), "done");
+    g_assert_cmpstr(host.fake.config, ==, "<domain/>");
+    g_autofree char *leaf = leaf_of(&host, 0);
+    g_assert_true(g_str_has_suffix(leaf, "/a.3.q"));
+}
+
+/* What libvirt does not take any more does not keep the disks from going back. */
+static void
+test_configuration_is_refused(void)
+{
+    g_auto(Host) host = { 0 };
+
+    host_make(&host);
+    host.fake.refuse_configs = true;
+    DO(&host, OP, "snapshot-preview", of_snapshot(SNAP(2)), "done");
+    g_assert_null(host.fake.config);
+    g_autofree char *tried = leaf_of(&host, 0);
+    g_assert_false(g_str_has_suffix(tried, "/a.3.q"));
+    g_autoptr(Vm) vm = stored_vm(&host, FAKE_VM);
+    g_assert_nonnull(vm->preview);
 }
 
 static void
@@ -655,7 +536,7 @@ stop_at(const char *kind, Sweep sweep, int n)
     operation_ack(host.agent, OP3, NULL); /* again: the fault may have hit the first */
     const char *state = ended != NULL ? json_text(ended, "state") : "unknown";
     unsigned layer = layer_now(&host, 1);
-    g_autoptr(Vm) vm = stored_vm(&host);
+    g_autoptr(Vm) vm = stored_vm(&host, FAKE_VM);
 
     g_test_message("%s, stopped at point %d: %s, on layer %u", kind, n, state, layer);
     assert_guarded(&host, NULL);
@@ -665,6 +546,8 @@ stop_at(const char *kind, Sweep sweep, int n)
         g_assert_cmpuint(layer, ==, preview ? 3 : 1);
     if (sweep == RESTART && ended != NULL)
         g_assert_cmpstr(state, ==, "done");
+    if (sweep == RESTART) /* else somebody may have started it before it went back */
+        g_assert_cmpstr(host.fake.config, ==, layer == 1 ? CONFIG : preview ? NULL : "<domain/>");
     g_assert_cmpuint(vm->operations->len, ==, 0);
     if (preview && layer == 3)
         g_assert_cmpuint(images_in(&host), ==, 9);
@@ -674,6 +557,73 @@ stop_at(const char *kind, Sweep sweep, int n)
     if (!ends || sweep == RESTART) /* else what is to be deleted is still there */
         assert_sound(&host);
     return fired;
+}
+
+/* Stops at the n-th point; true when the definition names the new leaf and the operation is not at
+ * its end. */
+static bool
+stop_after_define(Host *host, int n)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *old = NULL, *now = NULL;
+
+    host_make(host);
+    fault_arm(n);
+    operation_start(host, OP, "snapshot-preview", of_snapshot(SNAP(2)), &error);
+    wait_for_fault_or_end(host, OP);
+    g_assert_true(fault_fired());
+    agent_end(host);
+    fault_arm(-1);
+    old = in(host->disks, "a.3.q");
+    now = leaf_of(host, 0);
+    return !g_str_equal(now, old);
+}
+
+/* As after an error of libvirt for a deed that was done. */
+static void
+let_it_be_taken_back(Host *host)
+{
+    g_autofree char *file = g_build_filename(host->state, "journal.db", NULL);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Journal) journal = journal_open(file, &error);
+    g_assert_no_error(error);
+    g_autoptr(GPtrArray) rows = journal_load(journal, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(rows->len, ==, 1);
+    JournalRow *row = rows->pdata[0];
+
+    g_free(row->step);
+    g_free(row->error_word);
+    g_free(row->error_text);
+    row->step = g_strdup("undo");
+    row->error_word = g_strdup("hypervisor");
+    row->error_text = g_strdup("the definition was not written");
+    g_assert_true(journal_update(journal, row, &error));
+}
+
+/* What the guest has written on the new leaf is not thrown away, and nothing waits for ever. */
+static void
+test_started_before_it_is_taken_back(void)
+{
+    bool found = false;
+
+    for (int n = 0; !found; n++) {
+        g_auto(Host) host = { 0 };
+        found = stop_after_define(&host, n);
+        if (!found)
+            continue;
+        let_it_be_taken_back(&host);
+        write_leaf(&host, 0, 99);
+        fake_power_on(&host.fake);
+        agent_begin(&host);
+        g_autoptr(json_t) ended = operation_wait(&host, OP);
+        g_assert_cmpstr(json_text(ended, "state"), ==, "done");
+        g_autoptr(Vm) vm = stored_vm(&host, FAKE_VM);
+        g_assert_nonnull(vm->preview);
+        g_assert_cmpuint(vm->operations->len, ==, 0);
+        g_autofree char *leaf = leaf_of(&host, 0);
+        g_assert_true(g_file_test(leaf, G_FILE_TEST_EXISTS));
+    }
 }
 
 static void
@@ -690,16 +640,21 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     if (!have_qemu())
         return 0;
-    template_make();
+    template_make(4);
     g_test_add_func("/branch/undo", test_undo);
     g_test_add_func("/branch/commit", test_commit);
     g_test_add_func("/branch/refused", test_refused);
     g_test_add_func("/branch/one-disk", test_one_disk);
     g_test_add_func("/branch/link", test_link);
     g_test_add_func("/branch/memory", test_memory);
+    g_test_add_func("/branch/restored-memory", test_restored_memory);
+    g_test_add_func("/branch/configuration", test_configuration);
+    g_test_add_func("/branch/configuration-is-refused", test_configuration_is_refused);
     g_test_add_func("/branch/no-memory", test_no_memory);
     g_test_add_func("/branch/definition-is-lost", test_definition_is_lost);
     g_test_add_func("/branch/started-from-old-leaf", test_started_from_old_leaf);
+    g_test_add_func("/branch/started-before-it-is-taken-back",
+                    test_started_before_it_is_taken_back);
     g_test_add_data_func("/branch/stop-anywhere/preview", "snapshot-preview", test_stop_anywhere);
     g_test_add_data_func("/branch/stop-anywhere/commit", "snapshot-commit", test_stop_anywhere);
     g_test_add_data_func("/branch/stop-anywhere/undo", "snapshot-undo", test_stop_anywhere);

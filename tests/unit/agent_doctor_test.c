@@ -5,14 +5,13 @@
  * gives nothing, also while a merge runs.
  */
 #include "agent/doctor.h"
+#include "agent_on_fake.h"
 #include "base/fault.h"
 #include "base/text.h"
-#include "fake_hypervisor.h"
 #include "qcow2/build.h"
 
 #include <glib/gstdio.h>
 
-#define PATIENCE_US (30 * G_TIME_SPAN_SECOND)
 #define BASE "web.qcow2"
 #define MIDDLE "web.1a2b3c4d.qcow2"
 #define LEAF "web.2b3c4d5e.qcow2"
@@ -113,14 +112,6 @@ path_of(const Host *host, const char *name)
     return g_build_filename(host->dir, name, NULL);
 }
 
-static bool
-is_loaded(Host *host)
-{
-    WITH_LOCK(&host->agent->lock);
-
-    return host->agent->loaded;
-}
-
 static void
 look(Host *host)
 {
@@ -141,18 +132,8 @@ agent_begin(Host *host)
                                    .storage_paths = paths,
                                    .pivot_budget_ms = 1000,
                                    .quiesce_budget_s = 1 };
-    const HvEvent event = { .kind = HV_EVENT_CONNECTED };
-    int64_t until = g_get_monotonic_time() + PATIENCE_US;
-    g_autoptr(GError) error = NULL;
 
-    host->fake.away = false;
-    host->agent = agent_new(&options, &error);
-    g_assert_no_error(error);
-    agent_attach(host->agent, &host->fake.hv);
-    agent_on_hv_event(&event, host->agent);
-    while (!is_loaded(host) && g_get_monotonic_time() < until)
-        g_usleep(1000);
-    g_assert_true(is_loaded(host));
+    host->agent = agent_on(&host->fake, &options);
     host->entry = agent_entry(host->agent, FAKE_VM, false);
 }
 
@@ -293,19 +274,34 @@ expect(Host *host, Diagnosis class, Finding **ret_finding)
     }
 }
 
+/* Among others. */
+static void
+expect_one_of(Host *host, Diagnosis class, Finding **ret_finding)
+{
+    g_autoptr(json_t) answer = ask(host);
+    size_t i;
+    json_t *json;
+
+    json_array_foreach (json_object_get(answer, "findings"), i, json)
+        if (*ret_finding == NULL && g_str_equal(json_text(json, "class"), diagnosis_word(class)))
+            *ret_finding = finding_from_json(json, NULL);
+    if (*ret_finding == NULL) {
+        autolibc char *text = json_dumps(answer, JSON_INDENT(1));
+        g_error("no %s among %s", diagnosis_word(class), text);
+    }
+}
+
 /* Begins an operation and waits for its end; the result. */
 static json_t *
-operate(Host *host, const char *id, const char *kind, const char *key, json_t *take_value)
+operate_with(Host *host, json_t *body)
 {
-    json_t *body = json_pack("{s:s, s:s, s:s, s:o}", "id", id, "kind", kind, "vm_id", FAKE_VM, key,
-                             take_value);
+    const char *id = json_text(body, "id");
     int64_t until = g_get_monotonic_time() + PATIENCE_US;
     g_autoptr(GError) error = NULL;
     json_t *op = NULL;
 
     operation_begin(host->agent, body, &op, &error);
     g_assert_no_error(error);
-    json_decref(body);
     while (g_str_equal(json_text(op, "state"), "running") && g_get_monotonic_time() < until) {
         json_decref(op);
         g_usleep(1000);
@@ -320,6 +316,15 @@ operate(Host *host, const char *id, const char *kind, const char *key, json_t *t
     json_decref(op);
     operation_ack(host->agent, id, NULL);
     return result;
+}
+
+static json_t *
+operate(Host *host, const char *id, const char *kind, const char *key, json_t *take_value)
+{
+    g_autoptr(json_t) body = json_pack("{s:s, s:s, s:s, s:o}", "id", id, "kind", kind, "vm_id",
+                                       FAKE_VM, key, take_value);
+
+    return operate_with(host, body);
 }
 
 static json_t *
@@ -341,6 +346,13 @@ static void
 make_orphan(Host *host)
 {
     g_free(image(host->dir, "web.9f8e7d6c.qcow2", MIB, MIDDLE, "qcow2"));
+}
+
+/* It may be the newest of a line of which a manifest that was lost has told. */
+static void
+make_orphan_line(Host *host)
+{
+    make_orphan(host);
     write_data(host, "web.9f8e7d6c.qcow2");
 }
 
@@ -773,9 +785,10 @@ static const struct {
     bool undo;              /* does an undo bring it back? */
 } rows[] = {
     { "orphan",            make_orphan,              DIAG_ORPHAN_VOLUME,    FIX_SAFE,  in_trash,           true },
+    { "orphan-line",       make_orphan_line,         DIAG_ORPHAN_VOLUME,    FIX_ASKED, in_trash,           true },
     { "orphan-empty",      make_orphan_empty,        DIAG_ORPHAN_VOLUME,    FIX_ASKED, in_trash,           true },
     { "orphan-with-data",  make_orphan_with_data,    DIAG_ORPHAN_VOLUME,    FIX_NONE,  NULL,               false },
-    { "orphan-memory",     make_orphan_memory,       DIAG_ORPHAN_VOLUME,    FIX_SAFE,  in_trash,           true },
+    { "orphan-memory",     make_orphan_memory,       DIAG_ORPHAN_VOLUME,    FIX_ASKED, in_trash,           true },
     { "left-by-merge", make_left_by_merge, DIAG_ORPHAN_VOLUME, FIX_SAFE, in_trash, true },
     { "missing-parent",    make_missing,             DIAG_MISSING_PARENT,   FIX_NONE,  NULL,               false },
     { "missing-in-trash",  make_missing_in_trash,    DIAG_MISSING_PARENT,   FIX_SAFE,  NULL,               false },
@@ -809,6 +822,19 @@ static const struct {
     { "lost-memory",       make_lost_memory,         DIAG_LOST_SNAPSHOT,    FIX_NONE,  NULL,               false },
 };
 /* clang-format on */
+
+/* Whoever adds a class adds a row; a damaged manifest has a test of its own. */
+static void
+test_every_class(void)
+{
+    bool tried[DIAG_LAST] = { [DIAG_BAD_MANIFEST] = true };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
+        tried[rows[i].class] = true;
+    for (int i = 0; i < DIAG_LAST; i++)
+        if (!tried[i])
+            g_error("no row makes '%s'", diagnosis_word((Diagnosis)i));
+}
 
 static void
 check_mended(json_t *take_result)
@@ -877,12 +903,17 @@ test_bad_manifest(void)
 {
     g_auto(Host) host = { 0 };
     g_autoptr(Finding) finding = NULL;
-    g_autofree char *first = id_new(), *second = id_new(), *copy = NULL;
+    g_autofree char *tried = id_new(), *undo = id_new(), *first = id_new(), *second = id_new();
+    g_autofree char *copy = NULL;
 
     host_make(&host);
     make_bad_manifest(&host);
     expect(&host, DIAG_BAD_MANIFEST, &finding);
     g_assert_cmpint(finding->fix_kind, ==, FIX_ASKED);
+    check_mended(fix(&host, tried, DIAG_BAD_MANIFEST));
+    wait_for_manifest(&host);
+    json_decref(operate(&host, undo, "doctor-undo", "undo", json_string(tried)));
+    expect(&host, DIAG_BAD_MANIFEST, NULL);
     check_mended(fix(&host, first, DIAG_BAD_MANIFEST));
     copy = g_strdup_printf("%s/.livemerge/undo/%s/manifest.json", host.dir, first);
     g_assert_true(g_file_test(copy, G_FILE_TEST_EXISTS));
@@ -934,6 +965,35 @@ test_many(void)
         json_equal(json_object_get(before, "findings"), json_object_get(after, "findings")));
 }
 
+/* A preview has left the newest line beside the chain, and the manifest that says so is lost: it is
+ * nobody's, as far as anything tells. It stays, unless it is named. */
+static void
+test_manifest_is_lost_in_preview(void)
+{
+    g_auto(Host) host = { 0 };
+    g_autoptr(Finding) finding = NULL;
+    g_autofree char *preview = id_new(), *plain = id_new(), *line = NULL, *record = NULL;
+
+    host_make(&host);
+    line = path_of(&host, LEAF);
+    record = path_of(&host, ".livemerge/vms/" FAKE_VM ".json");
+    write_data(&host, LEAF);
+    g_autoptr(Vm) vm = manifest(&host);
+    g_autoptr(json_t) body = json_pack(
+        "{s:s, s:s, s:s, s:s, s:[s]}", "id", preview, "kind", "snapshot-preview", "vm_id", FAKE_VM,
+        "snapshot_id", ((Snapshot *)vm->snapshots->pdata[0])->id, "disks", vm_disk(vm, "vda")->id);
+    json_decref(operate_with(&host, body));
+    agent_end(&host);
+    g_assert_cmpint(g_unlink(record), ==, 0);
+    agent_begin(&host);
+    expect_one_of(&host, DIAG_ORPHAN_VOLUME, &finding);
+    g_assert_cmpstr(finding->file, ==, line);
+    g_assert_cmpint(finding->fix_kind, ==, FIX_ASKED);
+    g_assert_nonnull(strstr(finding->fix, "manifest was lost"));
+    json_decref(fix(&host, plain, DIAG_LAST));
+    g_assert_true(g_file_test(line, G_FILE_TEST_EXISTS));
+}
+
 static unsigned
 busy_with(Host *host)
 {
@@ -941,6 +1001,25 @@ busy_with(Host *host)
 
     g_assert_cmpuint(json_array_size(json_object_get(answer, "findings")), ==, 0);
     return (unsigned)json_array_size(json_object_get(answer, "busy"));
+}
+
+/* libvirt takes it for off, on an old leaf perhaps; its QEMU runs: nothing is judged by that, and
+ * no file of it is touched. */
+static void
+test_lost_by_libvirt(void)
+{
+    g_auto(Host) host = { 0 };
+
+    host_make(&host);
+    make_orphan(&host);
+    make_absolute(&host);
+    g_mutex_lock(&host.fake.lock);
+    host.fake.running = host.fake.lost = true;
+    g_mutex_unlock(&host.fake.lock);
+    g_autoptr(json_t) answer = ask(&host);
+    const json_t *busy = json_array_get(json_object_get(answer, "busy"), 0);
+    g_assert_cmpuint(json_array_size(json_object_get(answer, "findings")), ==, 0);
+    g_assert_nonnull(strstr(json_text(busy, "why"), "its QEMU runs"));
 }
 
 /* While one of our own merges runs nothing is said, and nothing is begun beside it. */
@@ -1028,9 +1107,12 @@ main(int argc, char **argv)
         g_autofree char *name = g_strdup_printf("/doctor/class/%s", rows[i].name);
         g_test_add_data_func(name, GSIZE_TO_POINTER(i), test_class);
     }
+    g_test_add_func("/doctor/every-class", test_every_class);
     g_test_add_func("/doctor/bad-manifest", test_bad_manifest);
     g_test_add_func("/doctor/record-and-file", test_record_and_file);
     g_test_add_func("/doctor/many", test_many);
+    g_test_add_func("/doctor/manifest-is-lost-in-preview", test_manifest_is_lost_in_preview);
+    g_test_add_func("/doctor/lost-by-libvirt", test_lost_by_libvirt);
     g_test_add_func("/doctor/while-merging", test_while_merging);
     g_test_add_func("/doctor/stop-anywhere", test_stop_anywhere);
     g_test_add_func("/doctor/refuses", test_refuses);

@@ -6,15 +6,14 @@
  */
 #include "agent/merge.h"
 #include "agent/space.h"
+#include "agent_on_fake.h"
 #include "base/text.h"
-#include "fake_hypervisor.h"
 #include "qcow2/verify.h"
 
 #include <glib/gstdio.h>
 
 #define OP "aaaaaaaa-0000-4000-8000-000000000001"
 #define LIMIT 50000000 /* bytes a second, as the user asked for */
-#define PATIENCE_US (30 * G_TIME_SPAN_SECOND)
 
 /* ---- what is compared ---- */
 
@@ -165,36 +164,22 @@ agent_begin(Host *host)
     const AgentOptions options = { .state_dir = host->state,
                                    .pivot_budget_ms = 1000,
                                    .quiesce_budget_s = 1 };
-    const HvEvent connected = { .kind = HV_EVENT_CONNECTED };
     g_autoptr(GError) error = NULL;
-    bool loaded = false;
 
-    host->agent = agent_new(&options, &error);
-    g_assert_no_error(error);
-    host->fake.away = false;
-    agent_attach(host->agent, &host->fake.hv);
+    fake_is_away(&host->fake, false);
+    host->agent = agent_attached(&host->fake, &options);
     /* the domain is there, and tells what it should, before an operation goes on */
     Domain *domain = domain_open(host->disks, NULL, &error);
     g_assert_no_error(error);
     domain->space = tell_space;
     g_ptr_array_add(host->agent->domains, domain);
-    agent_on_hv_event(&connected, host->agent);
-    for (int64_t until = g_get_monotonic_time() + PATIENCE_US;
-         !loaded && g_get_monotonic_time() < until; g_usleep(1000)) {
-        WITH_LOCK(&host->agent->lock);
-        loaded = host->agent->loaded;
-    }
-    g_assert_true(loaded);
+    agent_connect(host->agent);
 }
 
 static void
 agent_end(Host *host)
 {
-    g_mutex_lock(&host->fake.lock);
-    host->fake.away = true;
-    g_mutex_unlock(&host->fake.lock);
-    agent_stop(host->agent);
-    agent_free(g_steal_pointer(&host->agent));
+    agent_off(&host->fake, g_steal_pointer(&host->agent));
 }
 
 /* a.q <- a.1.q <- a.2.q <- a.3.q, each with 64 KiB of its own and 64 KiB over all others */

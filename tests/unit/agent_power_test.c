@@ -3,123 +3,9 @@
  * Tests of src/agent/power.c on a hypervisor in memory: what libvirt is asked for, and that an
  * operation that is repeated by the next agent does to no VM what was meant for another life of it.
  */
-#include "agent/operation.h"
-#include "base/clock.h"
-#include "fake_hypervisor.h"
-
-#include <glib/gstdio.h>
+#include "agent_host.h"
 
 #define MERGE "bbbbbbbb-0000-4000-8000-000000000002"
-#define PATIENCE_US (30 * G_TIME_SPAN_SECOND)
-
-typedef struct {
-    char *folder;
-    Fake fake;
-    Agent *agent;
-    char op[40]; /* the last operation */
-    unsigned ops;
-} Host;
-
-static bool
-is_loaded(Host *host)
-{
-    WITH_LOCK(&host->agent->lock);
-
-    return host->agent->loaded;
-}
-
-static void
-agent_begin(Host *host)
-{
-    g_autofree char *state = in(host->folder, "s");
-    const AgentOptions options = { .state_dir = state, .pivot_budget_ms = 1000 };
-    const HvEvent event = { .kind = HV_EVENT_CONNECTED };
-    int64_t until = clock_mono_us() + PATIENCE_US;
-    g_autoptr(GError) error = NULL;
-
-    g_mutex_lock(&host->fake.lock);
-    host->fake.away = false;
-    g_mutex_unlock(&host->fake.lock);
-    host->agent = agent_new(&options, &error);
-    g_assert_no_error(error);
-    agent_attach(host->agent, &host->fake.hv);
-    agent_on_hv_event(&event, host->agent);
-    while (!is_loaded(host) && clock_mono_us() < until)
-        g_usleep(1000);
-    g_assert_true(is_loaded(host));
-}
-
-static void
-agent_end(Host *host)
-{
-    g_mutex_lock(&host->fake.lock);
-    host->fake.away = true;
-    g_mutex_unlock(&host->fake.lock);
-    agent_free(g_steal_pointer(&host->agent));
-}
-
-static void
-set_up(Host *host, gconstpointer data)
-{
-    host->folder = folder_new();
-    MUST(host->folder, "mkdir -m 700 s d");
-    host->fake.hv.ops = &fake_ops;
-    host->fake.powers = g_string_new(NULL);
-    g_mutex_init(&host->fake.lock);
-    for (unsigned i = 0; i < FAKE_DISKS; i++) {
-        g_autofree char *name = g_strdup_printf("d/%u.q", i);
-        g_snprintf(host->fake.disks[i].target, 4, "vd%c", 'a' + i);
-        host->fake.disks[i].stored = image(host->folder, name, MIB, NULL, NULL);
-        host->fake.disks[i].live = g_strdup(host->fake.disks[i].stored);
-    }
-    agent_begin(host);
-}
-
-static void
-tear_down(Host *host, gconstpointer data)
-{
-    agent_end(host);
-    for (unsigned i = 0; i < FAKE_DISKS; i++) {
-        g_free(host->fake.disks[i].stored);
-        g_free(host->fake.disks[i].live);
-    }
-    g_string_free(host->fake.powers, TRUE);
-    g_mutex_clear(&host->fake.lock);
-    folder_remove(&host->folder);
-}
-
-static void
-begin(Host *host, const char *kind, const char *how)
-{
-    g_snprintf(host->op, sizeof host->op, "aaaaaaaa-0000-4000-8000-%012u", ++host->ops);
-    g_autoptr(json_t) body =
-        json_pack("{s:s, s:s, s:s}", "id", host->op, "kind", kind, "vm_id", FAKE_VM);
-    g_autoptr(json_t) answer = NULL;
-    g_autoptr(GError) error = NULL;
-
-    json_put_text(body, "how", how);
-    operation_begin(host->agent, body, &answer, &error);
-    g_assert_no_error(error);
-}
-
-/* Until its state is this one, or it waits for something if that is NULL. */
-static json_t *
-wait_for(Host *host, const char *state)
-{
-    int64_t until = clock_mono_us() + PATIENCE_US;
-
-    for (;;) {
-        g_autoptr(json_t) doc = NULL;
-        g_autoptr(GError) error = NULL;
-        g_assert_true(operation_get(host->agent, host->op, &doc, &error));
-        if (state != NULL ? g_str_equal(json_text(doc, "state"), state)
-                          : json_text(doc, "waiting_for") != NULL)
-            return g_steal_pointer(&doc);
-        if (clock_mono_us() > until)
-            g_error("the operation is not '%s': %s", state, json_dumps(doc, JSON_INDENT(1)));
-        g_usleep(1000);
-    }
-}
 
 static void
 asked(Host *host, const char *kind, const char *how, const char *wanted)
@@ -235,6 +121,26 @@ test_started_once(Host *host, gconstpointer data)
     g_assert_cmpstr(host->fake.powers->str, ==, "start ");
 }
 
+/* Nobody knows whether the guest has heard of it before libvirtd and agent died: it is asked again,
+ * for a shutdown that never came would be worse than one that came twice. It is the same instance,
+ * or nothing is asked. */
+static void
+test_asked_again(Host *host, gconstpointer data)
+{
+    g_autoptr(json_t) waits = NULL, done = NULL;
+
+    asked(host, "vm-start", NULL, "start ");
+    g_string_truncate(host->fake.powers, 0);
+    host->fake.dies_after_power = true;
+    begin(host, "vm-stop", "shutdown");
+    waits = wait_for(host, NULL);
+    agent_end(host);
+    host->fake.dies_after_power = false;
+    agent_begin(host);
+    done = wait_for(host, "done");
+    g_assert_cmpstr(host->fake.powers->str, ==, "shutdown shutdown ");
+}
+
 static void
 test_suspend_too_late(Host *host, gconstpointer data)
 {
@@ -261,19 +167,36 @@ stay(void *self, GError **error)
 }
 static const Step stay_steps[] = { { "stay", stay, NULL, 0, false, NULL, STEP_END }, { NULL } };
 
-/* The list of the VM's operations gets one more, or loses it. */
+/* Into the list of the VM's operations. */
 static void
-put(Host *host, Operation *merge, bool there)
+put_merge(Host *host, json_t *take_data)
 {
+    static const OperationKind kind = { .kind = "merge", .steps = stay_steps };
     AgentVm *entry = agent_entry(host->agent, FAKE_VM, false);
     WITH_LOCK(&entry->lock); /* nobody turns them now */
 
+    host->merge = (Operation){
+        .agent = host->agent,
+        .entry = entry,
+        .kind = &kind,
+        .row = { .id = (char *)MERGE,
+                 .kind = (char *)"merge",
+                 .vm_id = (char *)FAKE_VM,
+                 .step = (char *)"stay",
+                 .data = take_data },
+        .machine = { .self = &host->merge, .steps = stay_steps, .step = (char *)"stay" },
+    };
     g_mutex_lock(&host->agent->lock);
-    if (there)
-        g_ptr_array_add(entry->operations, merge);
-    else
-        g_ptr_array_remove(entry->operations, merge);
+    g_ptr_array_add(entry->operations, &host->merge);
     g_mutex_unlock(&host->agent->lock);
+}
+
+static void
+merge_has_pivoted(Host *host)
+{
+    WITH_LOCK(&host->merge.entry->lock);
+
+    op_remember(&host->merge, "pivoting", NULL);
 }
 
 /* A guest that a merge has suspended for its pivot is the merge's to resume. */
@@ -281,32 +204,18 @@ static void
 test_resume_beside_pivot(Host *host, gconstpointer data)
 {
     g_autoptr(json_t) waits = NULL, done = NULL;
-    g_autoptr(json_t) remembered =
-        json_pack("{s:s, s:{s:b}}", "target", "vda", "pivoting", "suspended", 1);
-    static const OperationKind kind = { .kind = "merge", .steps = stay_steps };
-    Operation merge = { .agent = host->agent,
-                        .entry = agent_entry(host->agent, FAKE_VM, false),
-                        .kind = &kind,
-                        .row = { .id = (char *)MERGE,
-                                 .kind = (char *)"merge",
-                                 .vm_id = (char *)FAKE_VM,
-                                 .step = (char *)"stay",
-                                 .data = remembered },
-                        .machine = {
-                            .self = &merge, .steps = stay_steps, .step = (char *)"stay" } };
 
     asked(host, "vm-start", NULL, "start ");
     host->fake.paused = true;
-    put(host, &merge, true);
+    put_merge(host, json_pack("{s:s, s:{s:b}}", "target", "vda", "pivoting", "suspended", 1));
     begin(host, "vm-start", NULL);
     waits = wait_for(host, NULL);
     g_assert_nonnull(strstr(json_text(waits, "waiting_for"), "vda"));
     g_assert_true(host->fake.paused);
 
-    op_remember(&merge, "pivoting", NULL);
+    merge_has_pivoted(host);
     done = wait_for(host, "done");
     g_assert_false(host->fake.paused);
-    put(host, &merge, false);
 }
 
 int
@@ -319,6 +228,7 @@ main(int argc, char **argv)
     TEST("/agent/power/not-seen-yet", test_not_seen_yet);
     TEST("/agent/power/another-life", test_another_life);
     TEST("/agent/power/started-once", test_started_once);
+    TEST("/agent/power/asked-again", test_asked_again);
     TEST("/agent/power/suspend-too-late", test_suspend_too_late);
     TEST("/agent/power/resume-beside-pivot", test_resume_beside_pivot);
     return g_test_run();

@@ -6,13 +6,11 @@
 #include "agent/hookfile.h"
 #include "agent/operation.h"
 #include "agent/starting.h"
+#include "agent_on_fake.h"
 #include "base/clock.h"
-#include "fake_hypervisor.h"
 
 #include <glib/gstdio.h>
 #include <sys/stat.h>
-
-#define PATIENCE_US (30 * G_TIME_SPAN_SECOND)
 
 /* A VM that is off, with disks vda: a.0.q <- a.1.q <- a.2.q and vdb likewise, and its agent. */
 typedef struct {
@@ -44,29 +42,18 @@ agent_begin(Host *host, bool connected)
     const AgentOptions options = { .state_dir = state,
                                    .pivot_budget_ms = 1000,
                                    .quiesce_budget_s = 1 };
-    const HvEvent event = { .kind = HV_EVENT_CONNECTED };
-    int64_t until = g_get_monotonic_time() + PATIENCE_US;
-    g_autoptr(GError) error = NULL;
 
-    host->fake.away = !connected;
-    host->agent = agent_new(&options, &error);
-    g_assert_no_error(error);
-    agent_attach(host->agent, &host->fake.hv);
-    if (connected) {
-        agent_on_hv_event(&event, host->agent);
-        while (!is_loaded(host) && g_get_monotonic_time() < until)
-            g_usleep(1000);
-        g_assert_true(is_loaded(host));
-    }
+    fake_is_away(&host->fake, !connected);
+    host->agent = agent_attached(&host->fake, &options);
+    if (connected)
+        agent_connect(host->agent);
     host->entry = agent_entry(host->agent, FAKE_VM, connected);
 }
 
 static void
 agent_end(Host *host)
 {
-    g_mutex_lock(&host->fake.lock);
-    host->fake.away = true;
-    g_mutex_unlock(&host->fake.lock);
+    fake_is_away(&host->fake, true);
     agent_free(g_steal_pointer(&host->agent));
 }
 

@@ -5,7 +5,7 @@
  */
 #define FAKE_DISKS 8
 #include "agent/survey.h"
-#include "fake_hypervisor.h"
+#include "agent_on_fake.h"
 
 #include <glib/gstdio.h>
 
@@ -13,7 +13,6 @@
 #define L1_AT (3 * CLUSTER)
 #define L2_AT (4 * CLUSTER) /* behind what qcow2_create() makes */
 #define COPIED (UINT64_C(1) << 63)
-#define PATIENCE_US (30 * G_TIME_SPAN_SECOND)
 #define SNAPSHOT "dddddddd-0000-4000-8000-%012u"
 
 /* ---- volumes */
@@ -175,21 +174,8 @@ host_begin(Host *host)
     const AgentOptions options = { .state_dir = host->state,
                                    .pivot_budget_ms = 1000,
                                    .quiesce_budget_s = 1 };
-    const HvEvent connected = { .kind = HV_EVENT_CONNECTED };
-    g_autoptr(GError) error = NULL;
-    int64_t until = later();
-    bool loaded = false;
 
-    host->agent = agent_new(&options, &error);
-    g_assert_no_error(error);
-    agent_attach(host->agent, &host->fake.hv);
-    agent_on_hv_event(&connected, host->agent);
-    while (!loaded) {
-        g_assert_cmpint(g_get_monotonic_time(), <, until);
-        g_usleep(1000);
-        WITH_LOCK(&host->agent->lock);
-        loaded = host->agent->loaded;
-    }
+    host->agent = agent_on(&host->fake, &options);
 }
 
 static void

@@ -24,8 +24,11 @@ static inline bool
 agent_hello(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
             GError **error)
 {
-    *ret_json = json_pack("{s:s, s:s, s:s, s:i, s:b}", "name", "fake", "version", "0", "agent_id",
-                          "aaaaaaaa-0000-4000-8000-000000000001", "epoch", 0, "connected", 1);
+    *ret_json = json_pack("{s:s, s:s, s:s, s:i, s:b, s:{s:s, s:I, s:i, s:i, s:i, s:i, s:s}}",
+                          "name", "fake", "version", "1.2.3", "agent_id",
+                          "aaaaaaaa-0000-4000-8000-000000000001", "epoch", 0, "connected", 1,
+                          "host", "cpu", "abacus", "memory", (json_int_t)8589934592, "sockets", 1,
+                          "cores", 4, "threads", 2, "mhz", 3000, "libvirt", "9.0.0");
     return true;
 }
 
@@ -141,13 +144,36 @@ agent_doctor(void *self, const HttpRequest *request, const char *id, json_t *bod
     return true;
 }
 
+static inline bool
+agent_storage(void *self, const HttpRequest *request, const char *id, json_t *body,
+              json_t **ret_json, GError **error)
+{
+    *ret_json =
+        json_pack("{s:[{s:s, s:I}, {s:s, s:I, s:I, s:b, s:s}, {s:s, s:I}]}", "domains", "path", "/",
+                  "available", (json_int_t)1, "path", "/images", "available",
+                  (json_int_t)7000000000, "used", (json_int_t)3000000000, "shares_blocks", 1,
+                  "holder", "process 7 of host A", "path", "/image", "available", (json_int_t)2);
+    return true;
+}
+
+static inline bool
+agent_clone(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
+            GError **error)
+{
+    *ret_json = json_pack("{s:s, s:i, s:i, s:[], s:[]}", "strategy", "copy", "bytes", 0, "written",
+                          0, "disks", "left");
+    return true;
+}
+
 /* clang-format off */
 static const WireRoute agent_routes[] = {
     { "GET",  "/v1/hello",             agent_hello },
     { "GET",  "/v1/vms",               agent_vms },
     { "GET",  "/v1/vms/ID",            agent_vms },
     { "POST", "/v1/vms/ID/plan",       agent_plan },
+    { "POST", "/v1/vms/ID/clone",      agent_clone },
     { "GET",  "/v1/doctor",            agent_doctor },
+    { "GET",  "/v1/storage",           agent_storage },
     { "POST", "/v1/operations",        agent_begin },
     { "GET",  "/v1/operations",        agent_operations },
     { "GET",  "/v1/operations/ID",     agent_operation },

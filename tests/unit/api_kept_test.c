@@ -2,6 +2,7 @@
  *
  * Kept answers: never older than what anybody was told before, packed only for who asks for it.
  */
+#include "api/cache.h"
 #include "api/gzip.h"
 #include "api_site.h"
 
@@ -144,6 +145,102 @@ test_jobs_and_hosts(void)
     site_free(site);
 }
 
+/* ---- one makes it for all ---- */
+
+#define ASKING 30
+
+typedef struct {
+    Cache *cache;
+    GBytes *made; /* by whoever is to make it; NULL = he fails */
+    int makers;   /* atomic */
+} Herd;
+
+static gpointer
+ask_one(gpointer herd_)
+{
+    Herd *herd = herd_;
+    CacheTurn *turn = NULL;
+    GBytes *answer = cache_begin(herd->cache, "list", &turn);
+
+    if (answer != NULL)
+        return answer;
+    g_atomic_int_inc(&herd->makers);
+    g_usleep(2000); /* the others come meanwhile, or find it kept: they are given the same */
+    cache_end(herd->cache, turn, herd->made);
+    return herd->made != NULL ? g_bytes_ref(herd->made) : NULL;
+}
+
+static void
+ask_together(Herd *herd, GBytes *answers[ASKING])
+{
+    GThread *threads[ASKING];
+
+    for (int i = 0; i < ASKING; i++)
+        threads[i] = g_thread_new("asks", ask_one, herd);
+    for (int i = 0; i < ASKING; i++)
+        answers[i] = g_thread_join(threads[i]);
+}
+
+static void
+test_one_makes_it(void)
+{
+    Site *site = site_new();
+    Herd herd = { .cache = cache_new(site->manager), .made = g_bytes_new("all", 3) };
+    GBytes *answers[ASKING];
+
+    ask_together(&herd, answers);
+    g_assert_cmpint(herd.makers, ==, 1);
+    for (int i = 0; i < ASKING; i++) {
+        g_assert_true(answers[i] == herd.made);
+        g_bytes_unref(answers[i]);
+    }
+    g_bytes_unref(herd.made);
+    cache_free(herd.cache);
+    site_free(site);
+}
+
+/* Then each of the others tries by himself: nobody waits for what does not come. */
+static void
+test_one_fails(void)
+{
+    Site *site = site_new();
+    Herd herd = { .cache = cache_new(site->manager) };
+    GBytes *answers[ASKING];
+
+    ask_together(&herd, answers);
+    g_assert_cmpint(herd.makers, ==, ASKING);
+    for (int i = 0; i < ASKING; i++)
+        g_assert_null(answers[i]);
+    cache_free(herd.cache);
+    site_free(site);
+}
+
+/* Who asks after a change does not wait for what was begun before it, nor is it kept. */
+static void
+test_begun_before(void)
+{
+    Site *site = site_new();
+    Cache *cache = cache_new(site->manager);
+    g_autoptr(GBytes) old = g_bytes_new("old", 3);
+    g_autoptr(GBytes) young = g_bytes_new("young", 5);
+    CacheTurn *before = NULL, *after = NULL, *last = NULL;
+
+    g_assert_null(cache_begin(cache, "list", &before));
+    change_memory(site->agent, 7 << 20);
+    for (int i = 0; i < 20000 && memory_now(site) != 7 << 20; i++)
+        g_usleep(500);
+    g_assert_null(cache_begin(cache, "list", &after));
+    cache_end(cache, before, old);
+    cache_end(cache, after, young);
+    g_autoptr(GBytes) kept = cache_begin(cache, "list", &last);
+    if (kept == NULL) /* something else has changed */
+        cache_end(cache, last, NULL);
+    else
+        g_assert_true(kept == young);
+    cache_free(cache);
+    site_free(site);
+}
+
 /* ---- packed ---- */
 
 static void
@@ -245,6 +342,9 @@ main(int argc, char **argv)
     xml_init();
     g_test_add_func("/api-kept/never-old", test_never_old);
     g_test_add_func("/api-kept/jobs-and-hosts", test_jobs_and_hosts);
+    g_test_add_func("/api-kept/one-makes-it", test_one_makes_it);
+    g_test_add_func("/api-kept/one-fails", test_one_fails);
+    g_test_add_func("/api-kept/begun-before", test_begun_before);
     g_test_add_func("/api-kept/accepted", test_accepted);
     g_test_add_func("/api-kept/pack", test_pack);
     g_test_add_func("/api-kept/both-ways", test_both_ways);

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/fault.h"
 #include "base/lockfile.h"
+#include "base/log.h"
 #include "base/steps.h"
 #include "base/text.h"
 
@@ -926,6 +927,10 @@ test_sizes(void)
     g_autofree char *long_time = seconds_text(1.2);
     g_assert_cmpstr(short_time, ==, "35 ms");
     g_assert_cmpstr(long_time, ==, "1.2 s");
+    text_replace(&short_time, short_time); /* itself */
+    g_assert_cmpstr(short_time, ==, "35 ms");
+    text_replace(&short_time, NULL);
+    g_assert_null(short_time);
 }
 
 /* These two stay for the rest of the process, so they get their own. */
@@ -1034,6 +1039,27 @@ test_lockfile_death(void)
     g_assert_cmpint(late, >=, 0);
 }
 
+/* What a stranger types into a field of his is no second line of the log, nor moves a cursor. */
+static void
+test_log_is_one_line(void)
+{
+    autofd int kept = dup(STDERR_FILENO);
+    char said[1000] = "";
+    int fds[2];
+
+    g_assert_cmpint(pipe(fds), ==, 0);
+    autofd int from = fds[0];
+    dup2(fds[1], STDERR_FILENO);
+    log_warn("user '%s' could not sign in",
+             "eve\n2026-01-01 livemerge-manager: all is well\x1b[2J\r");
+    dup2(kept, STDERR_FILENO);
+    close(fds[1]);
+    g_assert_cmpint(read(from, said, sizeof said - 1), >, 0);
+    g_assert_nonnull(
+        strstr(said, "user 'eve 2026-01-01 livemerge-manager: all is well [2J ' could"));
+    g_assert_cmpstr(strchr(said, '\n'), ==, "\n");
+}
+
 int
 main(int argc, char **argv)
 {
@@ -1067,6 +1093,7 @@ main(int argc, char **argv)
     g_test_add_func("/text/ids", test_ids);
     g_test_add_func("/text/sizes", test_sizes);
     g_test_add_func("/seams", test_seams);
+    g_test_add_func("/log/is-one-line", test_log_is_one_line);
     g_test_add_func("/lockfile/take", test_lockfile);
     g_test_add_func("/lockfile/errors", test_lockfile_errors);
     g_test_add_func("/lockfile/death", test_lockfile_death);

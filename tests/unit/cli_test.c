@@ -649,7 +649,7 @@ answer_get(Fake *fake, const char *path, int *ret_status)
     } rows[] = {
         { "", "{\"product_info\":{\"version\":{\"full_version\":\"9.9\"}}}" },
         { "vms", "{\"vm\":[{\"id\":\"" VM_ID "\",\"name\":\"web\",\"status\":\"up\",\"memory\":"
-                 "1073741824,\"snapshots_count\":2},{\"id\":\"55\",\"name\":\"raw\",\"status\":"
+                 "1073741824,\"snapshot_count\":2},{\"id\":\"55\",\"name\":\"raw\",\"status\":"
                  "\"down\",\"unmanaged\":\"network disk\"}]}" },
         { "vms/" VM_ID, "{\"id\":\"" VM_ID "\",\"name\":\"web\",\"status\":\"up\"}" },
         { "vms/" VM_ID "/diskattachments",
@@ -665,6 +665,19 @@ answer_get(Fake *fake, const char *path, int *ret_status)
                   "\"started\"}]}" },
         { "jobs/" JOB_ID "/steps", "{\"step\":[{\"number\":0,\"description\":\"Checking\","
                                    "\"status\":\"finished\"}]}" },
+        { "users/alice/sessions",
+          "{\"session\":[{\"id\":\"a1b2c3d4e5f60718\",\"kind\":\"program\",\"address\":"
+          "\"192.0.2.7\",\"created\":\"2026-01-31T12:00:00Z\",\"last_used\":"
+          "\"2026-01-31T13:00:00Z\",\"expires\":\"2026-03-02T12:00:00Z\",\"current\":true},"
+          "{\"id\":\"a1ffffffffffffff\",\"kind\":\"browser\",\"created\":"
+          "\"2026-01-31T12:00:00Z\",\"last_used\":\"2026-01-31T12:00:00Z\",\"expires\":"
+          "\"2026-01-31T13:00:00Z\",\"current\":false}]}" },
+        { "users/bob/sessions", "{\"session\":[]}" },
+        { "certificate",
+          "{\"subject\":\"CN=host\",\"issuer\":\"CN=livemerge CA host\",\"serial\":\"0A:1B\","
+          "\"names\":{\"name\":[\"host.example.org\",\"192.0.2.7\"]},\"valid_from\":"
+          "\"2020-01-31T12:00:00Z\",\"expires\":\"2021-01-31T12:00:00Z\",\"file\":"
+          "\"/x/cert.pem\",\"renewed_by_itself\":false,\"why\":\"it is yours\"}" },
         { "events", "{\"event\":[{\"id\":\"8\",\"severity\":\"error\",\"time\":"
                     "\"2026-01-31T12:00:02Z\",\"description\":\"second\\u0007\"},{\"id\":\"7\","
                     "\"severity\":\"normal\",\"time\":\"2026-01-31T12:00:01Z\",\"description\":"
@@ -888,6 +901,24 @@ test_runs(void)
         { "snapshot delete web never -n", 3, NULL, "there is no snapshot 'never'" },
         { "plan web nightly", 1, NULL, "it has begun job " JOB_ID }, /* an old manager */
         { "plan --help", 0, "Usage: livemerge plan VM SNAPSHOT... [OPTION...]", "" },
+        { "session list --user alice", 0,
+          "a1b2c3d4e5f60718  program  2026-01-31 12:00:00  2026-01-31 13:00:00  192.0.2.7  "
+          "2026-03-02 12:00:00  this one",
+          "" },
+        { "session list --user alice", 0, "12:00:00  2026-01-31 12:00:00  -          ", "" },
+        { "session list --user bob", 0, NULL, "bob is signed in nowhere" },
+        { "session end --user alice a1f", 0, NULL,
+          "Session a1ffffffffffffff of alice has ended.\n" },
+        { "session end --user alice a1b", 0, NULL, "it was this one: sign in again" },
+        { "session end --user alice a1", 2, NULL, "'a1' fits 2 sessions" },
+        { "session end --user alice c3", 3, NULL, "there is no session 'c3'" },
+        { "session end --user alice --others", 0, NULL,
+          "All sessions and tokens of alice have ended, but the one that asked." },
+        { "session end --user alice", 2, NULL, "name one session" },
+        { "session end --user alice a1b --others", 2, NULL, "name one session" },
+        { "certificate show", 0, "2021-01-31 12:00:00: it has ended\n", "" },
+        { "certificate show", 0, "host.example.org, 192.0.2.7\n", "" },
+        { "certificate show", 0, "not by itself: it is yours\n", "" },
         { "version", 0, "manager 9.9", "" },
         { "help", 0, "snapshot delete VM SNAPSHOT...", "" },
         { "snapshot delete --help", 0, "--bandwidth MIB", "" },
@@ -1262,8 +1293,8 @@ test_complete(void)
         const char *words; /* after the program; the last one is being typed */
         const char *wanted;
     } rows[] = {
-        { "",
-          "vm\nsnapshot\nplan\nstorage\njob\nevent\ndoctor\nuser\nlogin\nlogout\nversion\nhelp\n" },
+        { "", "vm\nsnapshot\nplan\nstorage\njob\nevent\ndoctor\nuser\nsession\ncertificate\nlogin\n"
+              "logout\nversion\nhelp\n" },
         { "p", "plan\n" },
         { "plan w", "web\n" },
         { "plan web ", "before update\nnightly\n" },
@@ -1272,7 +1303,8 @@ test_complete(void)
         { "plan web nightly --verify ", "extents\nnone\nfull\n" },
         { "job r", "resume\n" },
         { "job resume 2", JOB_ID "\n" },
-        { "s", "snapshot\nstorage\n" },
+        { "s", "snapshot\nstorage\nsession\n" },
+        { "session end --user alice a1b", "a1b2c3d4e5f60718\n" },
         { "snapshot ", "create\nlist\nshow\ndelete\nrename\npreview\ncommit\nundo\nrestore\n" },
         { "snapshot d", "delete\n" },
         { "--json snapshot re", "rename\nrestore\n" },

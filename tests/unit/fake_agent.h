@@ -276,6 +276,24 @@ fake_power(FakeAgent *a, const FakeOperation *op)
 }
 
 static json_t *
+fake_update(FakeAgent *a, const FakeOperation *op)
+{
+    const char *name = json_text(op->body, "name");
+    const char *description = json_text(op->body, "description");
+
+    g_string_append_printf(a->log, "vm-update %s;", name != NULL ? name : description);
+    if (name != NULL) {
+        g_free(a->vm->name);
+        a->vm->name = g_strdup(name);
+    }
+    if (description != NULL) {
+        g_free(a->vm->description);
+        a->vm->description = g_strdup(description);
+    }
+    return json_object();
+}
+
+static json_t *
 fake_left(const GPtrArray *left)
 {
     json_t *list = json_array();
@@ -350,8 +368,9 @@ fake_execute(FakeAgent *a, FakeOperation *op)
                              g_str_equal(kind, "snapshot-commit") ||
                              g_str_equal(kind, "snapshot-undo")
                          ? fake_branch(a, op)
-                     : g_str_has_prefix(kind, "vm-") ? fake_power(a, op)
-                                                     : fake_forget(a, op);
+                     : g_str_equal(kind, "vm-update") ? fake_update(a, op)
+                     : g_str_has_prefix(kind, "vm-")  ? fake_power(a, op)
+                                                      : fake_forget(a, op);
     }
     g_clear_pointer(&op->attention, g_free);
     fake_say(a, json_pack("{s:s, s:s}", "event", "vm", "vm_id", FAKE_VM));

@@ -45,8 +45,23 @@ typedef struct {
     bool lost;             /* libvirt takes it for off, and look() has found its QEMU */
     bool dies_in_snapshot; /* libvirtd goes away in the call */
     bool endless;          /* internal jobs do not end */
+    bool refuse_configs;   /* libvirt does not take what was */
+    char *config;          /* what the definition went back to last; NULL = never */
     char restored[256];    /* the memory that it went on from last; "" = none */
     FakeDisk disks[FAKE_DISKS];
+    /* a VM that was made out of it; NULL = none */
+    char *clone, *clone_name, *clone_leaves[FAKE_DISKS];
+    bool clone_runs;
+    bool removed;           /* the first one was */
+    bool dies_after_define; /* libvirtd goes away when it has defined, or undefined, a VM */
+    bool guest_agent;       /* it answers */
+    bool frozen, deaf;   /* the file systems; deaf: it does what it is asked and does not say so */
+    bool dies_in_freeze; /* libvirtd goes away when it is done */
+    unsigned freezes, thaws;
+    bool was_frozen;         /* in the last snapshot */
+    const char *foreign_job; /* NULL = none */
+    char called[64];         /* "" = web1 */
+    char description[64], title[64];
 } Fake;
 
 static inline FakeDisk *
@@ -79,7 +94,7 @@ fake_job_clear(FakeDisk *disk)
 static inline void
 fake_power_off(Fake *fake)
 {
-    fake->running = fake->paused = false;
+    fake->running = fake->paused = fake->frozen = false;
     for (unsigned i = 0; i < FAKE_DISKS; i++)
         fake_job_clear(&fake->disks[i]);
 }
@@ -123,7 +138,8 @@ static inline char **
 fake_list(Hypervisor *hv, GError **error)
 {
     FAKE_ENTER(NULL)
-    const char *const ids[] = { FAKE_VM, NULL };
+    const char *const ids[] = { fake->removed ? fake->clone : FAKE_VM,
+                                fake->removed ? NULL : fake->clone, NULL };
 
     fake->away = fake->dies_after_list;
     return g_strdupv((char **)ids);
@@ -153,14 +169,51 @@ fake_hv_disk(const FakeDisk *disk, const char *source, bool live)
 }
 
 static inline HvDomain *
+fake_look_at_clone(const Fake *fake)
+{
+    HvDomain *domain = hv_domain_new();
+
+    domain->id = g_strdup(fake->clone);
+    domain->name = g_strdup(fake->clone_name);
+    domain->state = fake->clone_runs ? VM_UP : VM_DOWN;
+    domain->instance = fake->clone_runs ? g_strdup("2000.7") : NULL;
+    domain->persistent = true;
+    domain->disks = g_ptr_array_new_with_free_func((GDestroyNotify)hv_disk_free);
+    domain->inactive = g_ptr_array_new_with_free_func((GDestroyNotify)hv_disk_free);
+    for (unsigned i = 0; i < FAKE_DISKS; i++) {
+        const FakeDisk *disk = &fake->disks[i];
+        if (fake->clone_leaves[i] == NULL)
+            continue;
+        g_ptr_array_add(domain->disks, fake_hv_disk(disk, fake->clone_leaves[i], false));
+        g_ptr_array_add(domain->inactive, fake_hv_disk(disk, fake->clone_leaves[i], false));
+    }
+    return domain;
+}
+
+static inline HvDomain *
 fake_look(Hypervisor *hv, const char *vm_id, GError **error)
 {
-    FAKE_ENTER(NULL)
+    Fake *fake = (Fake *)hv;
+    WITH_LOCK(&fake->lock);
+    if (fake->away) {
+        error_set(error, ERR_UNREACHABLE, "the test's libvirt is away");
+        return NULL;
+    }
+    if (fake->clone != NULL && strcmp(vm_id, fake->clone) == 0)
+        return fake_look_at_clone(fake);
+    if (fake->gone || fake->removed || strcmp(vm_id, FAKE_VM) != 0) {
+        error_set(error, ERR_NOT_FOUND, "no domain %s", vm_id);
+        return NULL;
+    }
     HvDomain *domain = hv_domain_new();
     bool live = fake->running && !fake->lost;
 
     domain->id = g_strdup(vm_id);
-    domain->name = g_strdup("web1");
+    domain->name = g_strdup(*fake->called != '\0' ? fake->called : "web1");
+    domain->description = g_strdup(fake->description);
+    domain->title = g_strdup(fake->title);
+    domain->agent_connected = fake->guest_agent && fake->running;
+    domain->foreign_job = fake->running ? g_strdup(fake->foreign_job) : NULL;
     domain->state = !fake->running ? VM_DOWN : fake->paused ? VM_PAUSED : VM_UP;
     domain->state_detail = fake->paused ? g_strdup(fake->io_error) : NULL;
     domain->persistent = true;
@@ -189,7 +242,7 @@ static inline bool
 fake_foreign_job(Hypervisor *hv, const char *vm_id, char **ret_job, GError **error)
 {
     FAKE_ENTER(false)
-    *ret_job = NULL;
+    *ret_job = g_strdup(fake->foreign_job);
     return true;
 }
 
@@ -207,6 +260,7 @@ fake_snapshot(Hypervisor *hv, const char *vm_id, const HvSnapshotDisk *disks, un
         return error_set(error, ERR_UNREACHABLE, "the connection is lost");
     }
     fake->snapshots++;
+    fake->was_frozen = fake->frozen;
     for (unsigned i = 0; i < n_disks; i++) {
         FakeDisk *disk = fake_disk(fake, disks[i].target);
         g_assert_true(g_file_test(disks[i].overlay, G_FILE_TEST_EXISTS));
@@ -216,10 +270,57 @@ fake_snapshot(Hypervisor *hv, const char *vm_id, const HvSnapshotDisk *disks, un
     return true;
 }
 
+/* As QEMU's agent has it: what is frozen cannot be frozen. */
+static inline bool
+fake_set_frozen(Fake *fake, bool frozen, GError **error)
+{
+    if (!fake->guest_agent)
+        return error_set(error, ERR_HYPERVISOR, "no guest agent");
+    if (frozen && fake->frozen)
+        return error_set(error, ERR_HYPERVISOR, "the command is not allowed when frozen");
+    fake->frozen = frozen;
+    if (!fake->deaf)
+        return true;
+    return error_set(error, ERR_HYPERVISOR, "the guest agent does not answer");
+}
+
 static inline bool
 fake_freeze(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error)
 {
-    return error_set(error, ERR_HYPERVISOR, "no guest agent");
+    FAKE_ENTER(false)
+    fake->freezes++;
+    if (!fake->dies_in_freeze)
+        return fake_set_frozen(fake, true, error);
+    fake->away = fake->frozen = true;
+    return error_set(error, ERR_UNREACHABLE, "the connection is lost");
+}
+
+static inline bool
+fake_thaw(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error)
+{
+    FAKE_ENTER(false)
+    fake->thaws++;
+    fake->deaf = false;
+    return fake_set_frozen(fake, false, error);
+}
+
+static inline bool
+fake_rename(Hypervisor *hv, const char *vm_id, const char *name, GError **error)
+{
+    FAKE_ENTER(false)
+    g_assert_false(fake->running);
+    g_strlcpy(fake->called, name, sizeof fake->called);
+    return true;
+}
+
+static inline bool
+fake_describe(Hypervisor *hv, const char *vm_id, const char *description, const char *title,
+              GError **error)
+{
+    FAKE_ENTER(false)
+    g_strlcpy(fake->description, description, sizeof fake->description);
+    g_strlcpy(fake->title, title, sizeof fake->title);
+    return true;
 }
 
 static inline bool
@@ -423,6 +524,61 @@ fake_redefine(Hypervisor *hv, const char *vm_id, const char *const *targets,
     return true;
 }
 
+static inline bool
+fake_reconfigure(Hypervisor *hv, const char *vm_id, const char *config, const char *const *targets,
+                 const char *const *sources, const char *const *formats, unsigned n, GError **error)
+{
+    Fake *fake = (Fake *)hv;
+
+    if (fake->refuse_configs)
+        return error_set(error, ERR_HYPERVISOR, "no such machine");
+    if (!fake_redefine(hv, vm_id, targets, sources, formats, n, error))
+        return false;
+    WITH_LOCK(&fake->lock);
+    fake_set(&fake->config, config);
+    return true;
+}
+
+static inline bool
+fake_defined(Fake *fake, GError **error)
+{
+    if (!fake->dies_after_define)
+        return true;
+    fake->away = true;
+    return error_set(error, ERR_UNREACHABLE, "the connection is lost");
+}
+
+static inline bool
+fake_clone(Hypervisor *hv, const char *vm_id, const HvClone *clone, GPtrArray *left, GError **error)
+{
+    FAKE_ENTER(false)
+
+    g_assert_cmpstr(vm_id, ==, FAKE_VM);
+    fake_set(&fake->clone, clone->id);
+    fake_set(&fake->clone_name, clone->name);
+    for (unsigned i = 0; i < clone->n; i++) {
+        g_assert_true(g_file_test(clone->sources[i], G_FILE_TEST_EXISTS));
+        fake_set(&fake->clone_leaves[fake_disk(fake, clone->targets[i]) - fake->disks],
+                 clone->sources[i]);
+    }
+    return fake_defined(fake, error);
+}
+
+static inline bool
+fake_undefine(Hypervisor *hv, const char *vm_id, bool all, GError **error)
+{
+    FAKE_ENTER(false)
+
+    if (fake->clone != NULL && strcmp(vm_id, fake->clone) == 0) {
+        g_assert_false(fake->clone_runs);
+        g_clear_pointer(&fake->clone, g_free);
+    } else if (strcmp(vm_id, FAKE_VM) == 0) {
+        g_assert_false(fake->running);
+        fake->removed = true;
+    }
+    return fake_defined(fake, error);
+}
+
 static const HypervisorOps fake_ops = {
     .free = fake_free,
     .is_connected = fake_is_connected,
@@ -431,7 +587,9 @@ static const HypervisorOps fake_ops = {
     .foreign_job = fake_foreign_job,
     .snapshot = fake_snapshot,
     .freeze = fake_freeze,
-    .thaw = fake_freeze,
+    .thaw = fake_thaw,
+    .rename = fake_rename,
+    .describe = fake_describe,
     .commit_start = fake_commit_start,
     .copy_start = fake_copy_start,
     .job_look = fake_job_look,
@@ -444,4 +602,7 @@ static const HypervisorOps fake_ops = {
     .restore = fake_restore,
     .power = fake_power,
     .redefine = fake_redefine,
+    .reconfigure = fake_reconfigure,
+    .clone = fake_clone,
+    .undefine = fake_undefine,
 };

@@ -81,7 +81,7 @@ test_refused(Fixture *f, gconstpointer data)
     turn_off(f);
     assert_refused_with(f, BRANCH_PREVIEW, S(9), ERR_NOT_FOUND, "no snapshot");
     assert_refused_with(f, BRANCH_COMMIT, NULL, ERR_INVALID, "being previewed");
-    ASSERT_EVENTS(f, "1 115 101 61");
+    ASSERT_EVENTS(f, "1 115 116 61");
     g_assert_cmpuint(f->agent->begun, ==, 0);
 }
 

@@ -202,6 +202,112 @@ test_shutdown_cancelled(Fixture *f, gconstpointer data)
     assert_status(f, "up");
 }
 
+static void
+test_freeze(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+
+    f->agent->vm->agent_connected = true;
+    g_autofree char *freeze = begin_power(f, VERB_VM_FREEZE, &error);
+    g_assert_no_error(error);
+    assert_status(f, "up");
+    end_well(f, freeze);
+    g_autofree char *thaw = begin_power(f, VERB_VM_THAW, &error);
+    g_assert_no_error(error);
+    end_well(f, thaw);
+    assert_log_has(f, "vm-freeze ;", 1);
+    assert_log_has(f, "vm-thaw ;", 1);
+    wait_for_event(f, 10767, 1);
+    wait_for_event(f, 10768, 1);
+    ASSERT_EVENT_TEXT(f, 10767, "Guest filesystems on VM 'web1' have been frozen successfully.");
+    f->agent->fail_kind = "vm-freeze";
+    g_autofree char *failed = begin_power(f, VERB_VM_FREEZE, &error);
+    g_autoptr(json_t) doc = wait_for_end(f, failed);
+    g_assert_cmpstr(json_text(doc, "status"), ==, "failed");
+    wait_for_event(f, 10769, 1);
+    turn_off(f);
+    wait_for_status(f, "down");
+    g_assert_null(begin_power(f, VERB_VM_THAW, &error));
+    g_assert_error(error, ERR, ERR_REFUSED);
+    wait_for_event(f, 10770, 1);
+}
+
+static char *
+begin_update(Fixture *f, const char *name, const char *description, GError **error)
+{
+    VmUpdate what = { .vm_id = FAKE_VM,
+                      .name = name,
+                      .description = description,
+                      .correlation_id = "corr",
+                      .user = "admin" };
+
+    return manager_vm_update(f->manager, &what, error);
+}
+
+static void
+test_update(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    static const struct {
+        const char *name, *description;
+        ErrorCode code;
+    } bad[] = { { "a/b", NULL, ERR_INVALID },
+                { "", NULL, ERR_INVALID },
+                { NULL, "bell\a", ERR_INVALID },
+                { FAKE_VM, NULL, ERR_INVALID } };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_assert_null(begin_update(f, bad[i].name, bad[i].description, &error));
+        g_assert_error(error, ERR, (int)bad[i].code);
+        g_clear_error(&error);
+    }
+    g_autofree char *job = begin_update(f, "shop", NULL, &error);
+    g_assert_no_error(error);
+    end_well(f, job);
+    g_autoptr(Vm) vm = manager_vm(f->manager, "shop", &error);
+    g_assert_no_error(error);
+    g_autofree char *again = begin_update(f, "shop", "of eggs\nand ham", &error);
+    g_assert_no_error(error);
+    end_well(f, again);
+    assert_log_has(f, "vm-update shop;vm-update of eggs\nand ham;", 1);
+    wait_for_event(f, 35, 2);
+    g_autoptr(GPtrArray) rows = store_event_list(f->store, 0, -1, true, NULL);
+    const EventRow *row = rows->pdata[rows->len - 1];
+    g_assert_cmpstr(row->host_name, ==, "host1");
+    g_assert_nonnull(row->host_id);
+}
+
+static void
+test_rename_of_a_running_one(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+
+    g_assert_null(begin_update(f, "shop", NULL, &error));
+    g_assert_error(error, ERR, ERR_REFUSED);
+    g_assert_cmpstr(error_reason(error)->key, ==, "ACTION_TYPE_FAILED_VM_IS_NOT_DOWN");
+    wait_for_event(f, 58, 1);
+}
+
+/* When it began and ended, which its host does not remember. */
+static void
+test_times(Fixture *f, gconstpointer data)
+{
+    g_autoptr(Vm) before = manager_vm(f->manager, FAKE_VM, NULL);
+
+    g_assert_cmpint(before->created, >, 0);
+    g_assert_cmpint(before->stopped, ==, 0);
+    turn_off(f);
+    wait_for_status(f, "down");
+    g_autoptr(Vm) after = manager_vm(f->manager, FAKE_VM, NULL);
+    g_assert_cmpint(after->stopped, >=, before->created);
+    restart_manager(f);
+    wait_for_host(f, true);
+    wait_for_status(f, "down");
+    g_autoptr(Vm) later = manager_vm(f->manager, FAKE_VM, NULL);
+    g_assert_cmpint(later->stopped, ==, after->stopped);
+    g_assert_cmpint(later->created, ==, before->created);
+}
+
 /* What the agent has forgotten, the VM's state tells. */
 static void
 test_lost_journal(Fixture *f, gconstpointer data)
@@ -229,6 +335,10 @@ main(int argc, char **argv)
     TEST("/flow/power/beside-a-merge", set_up, test_beside_a_merge);
     TEST("/flow/power/shutdown", set_up, test_shutdown);
     TEST("/flow/power/shutdown-cancelled", set_up, test_shutdown_cancelled);
+    TEST("/flow/power/freeze", set_up, test_freeze);
+    TEST("/flow/update/update", set_up_down, test_update);
+    TEST("/flow/update/running", set_up, test_rename_of_a_running_one);
+    TEST("/flow/power/times", set_up, test_times);
     TEST("/flow/power/lost-journal", set_up_down, test_lost_journal);
     return g_test_run();
 }

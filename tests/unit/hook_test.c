@@ -10,6 +10,7 @@
 
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 #define VM_ID "11111111-2222-3333-4444-555555555555"
 
@@ -235,6 +236,32 @@ test_judge(void)
     g_assert_error(error, ERR, ERR_CORRUPT);
 }
 
+/* What stands for a QEMU that libvirt has lost: only its arguments count. */
+static void
+test_lost(void)
+{
+    const char *const args[] = { "sh",         "-c",    "read x", "qemu", "-name",
+                                 "guest=web,", "-uuid", VM_ID,    NULL };
+    g_autoptr(GError) error = NULL;
+    GPid pid;
+    int in;
+
+    g_assert_null(hook_lost(VM_ID, "web"));
+    g_spawn_async_with_pipes(NULL, (char **)args, NULL,
+                             G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH, NULL, NULL, &pid, &in,
+                             NULL, NULL, &error);
+    g_assert_no_error(error);
+    g_autofree char *why = hook_lost(VM_ID, "web");
+    g_autofree char *kill = g_strdup_printf("kill %d)", (int)pid);
+    g_assert_nonnull(why);
+    g_assert_nonnull(strstr(why, "'web'"));
+    g_assert_nonnull(strstr(why, kill));
+    g_assert_null(hook_lost("11111111-2222-3333-4444-555555555556", "other"));
+    close(in); /* its end */
+    g_assert_cmpint(waitpid(pid, NULL, 0), ==, pid);
+    g_assert_null(hook_lost(VM_ID, "web"));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -244,5 +271,6 @@ main(int argc, char **argv)
     g_test_add_func("/hook/nobody-there", test_nobody_there);
     g_test_add_func("/hook/address", test_address);
     g_test_add_func("/hook/judge", test_judge);
+    g_test_add_func("/hook/lost", test_lost);
     return g_test_run();
 }

@@ -144,8 +144,9 @@ static void
 tear_down(Fixture *fixture, gconstpointer data)
 {
     http_server_stop(fixture->server);
-    for (const char *const *name = (const char *const[]){ "ca.pem", "cert.pem", "key.pem", "file",
-                                                          "socket", "two", NULL };
+    for (const char *const *name =
+             (const char *const[]){ "ca.pem", "ca-key.pem", "cert.pem", "key.pem", "file", "socket",
+                                    "two", NULL };
          *name != NULL; name++)
         remove_file(fixture->dir, *name);
     if (rmdir(fixture->dir) < 0)
@@ -811,6 +812,17 @@ read_file(const char *dir, const char *name)
     return text;
 }
 
+static bool
+make_certificate(const char *dir, GError **error)
+{
+    static const char *const names[] = { "localhost", "127.0.0.1", NULL };
+    g_autofree char *news = NULL;
+    bool good = http_keep_certificate(dir, names, &news, error);
+
+    g_assert_null(news);
+    return good;
+}
+
 static void
 test_certificate_files(Fixture *fixture, gconstpointer data)
 {
@@ -818,15 +830,18 @@ test_certificate_files(Fixture *fixture, gconstpointer data)
     g_autofree char *key_file = g_build_filename(fixture->dir, "key.pem", NULL);
     struct stat about;
 
-    g_assert_true(http_make_certificate(fixture->dir, &error));
+    g_assert_true(make_certificate(fixture->dir, &error));
     g_autofree char *first = read_file(fixture->dir, "cert.pem");
-    g_assert_true(http_make_certificate(fixture->dir, &error));
+    g_assert_true(make_certificate(fixture->dir, &error));
     g_autofree char *second = read_file(fixture->dir, "cert.pem");
     g_assert_cmpstr(first, ==, second);
     g_assert_cmpint(stat(key_file, &about), ==, 0);
     g_assert_cmpint(about.st_mode & 07777, ==, 0600);
+    g_autofree char *ca_key_file = g_build_filename(fixture->dir, "ca-key.pem", NULL);
+    g_assert_cmpint(stat(ca_key_file, &about), ==, 0);
+    g_assert_cmpint(about.st_mode & 07777, ==, 0600);
     unlink(key_file);
-    g_assert_false(http_make_certificate(fixture->dir, &error));
+    g_assert_false(make_certificate(fixture->dir, &error));
     g_assert_error(error, ERR, ERR_EXISTS);
     g_clear_error(&error);
 
@@ -862,8 +877,8 @@ test_tls(Fixture *fixture, gconstpointer data)
     g_autofree char *body = g_strnfill(MAX_BODY, 'x');
     g_autofree char *port = NULL;
 
-    g_assert_true(http_make_certificate(fixture->dir, &error));
-    g_assert_true(http_make_certificate(other_dir, &error));
+    g_assert_true(make_certificate(fixture->dir, &error));
+    g_assert_true(make_certificate(other_dir, &error));
     HttpServer *server = start_tls(fixture, &port);
     for (size_t i = 0; i < G_N_ELEMENTS(hosts); i++) {
         g_autofree char *address = g_strdup_printf("https://%s:%s", hosts[i], port);
@@ -894,6 +909,7 @@ test_tls(Fixture *fixture, gconstpointer data)
     http_server_stop(server);
     assert_quick(began, "stopping the TLS server");
     remove_file(other_dir, "ca.pem");
+    remove_file(other_dir, "ca-key.pem");
     remove_file(other_dir, "cert.pem");
     remove_file(other_dir, "key.pem");
     g_assert_cmpint(rmdir(other_dir), ==, 0);

@@ -2,7 +2,7 @@
  *
  * What libvirt has noted of a VM that runs: only what it would refuse is mended.
  */
-#include "hypervisor/hypervisor.h"
+#include "hypervisor/connection.h"
 #include "hypervisor/status.h"
 
 #include "base/cleanup.h"
@@ -140,6 +140,78 @@ test_no_note(void)
     g_assert_false(status_mend_lost("web", "0.0"));
 }
 
+#define BELOW(file, image) "'backing-image': {'filename': '" file "'" image "}"
+#define DEVICE(qdev, file, image)                                                                \
+    "{'device': '', 'qdev': '" qdev "', 'inserted': {'file': '" file "', 'image': {'filename': " \
+    "'" file "'" image "}}}"
+#define REPLY(devices) "{'return': [" devices "]}"
+#define VIRTIO "/machine/peripheral/virtio-disk0/virtio-backend"
+#define AS_NODE                                                                          \
+    "json:{\\\"driver\\\": \\\"qcow2\\\", \\\"file\\\": {\\\"driver\\\": \\\"file\\\", " \
+    "\\\"filename\\\": \\\"/v/old\\\"}}"
+
+/* the same of a long chain: cut off in the middle of a name */
+#define CUT                                                                                    \
+    "json:{\\\"backing\\\": {\\\"driver\\\": \\\"qcow2\\\", \\\"file\\\": {\\\"filename\\\": " \
+    "\\\"/v/b"
+#define LONG(node, below)                                                                          \
+    "{'qdev': '" VIRTIO "', 'inserted': {'file': '" CUT "', 'node-name': '" node "', 'image': "    \
+    "{'filename': '" CUT "', 'full-backing-filename': '" below "', 'backing-image': {'filename': " \
+    "'" CUT "', 'full-backing-filename': '/v/base', 'backing-image': {'filename': '/v/base'}}}}}"
+#define NODE(name, file) "{'node-name': '" name "', 'file': '" file "'}"
+
+static char *
+with_quotes(const char *text)
+{
+    g_auto(GStrv) parts = text != NULL ? g_strsplit(text, "'", -1) : NULL;
+
+    return parts != NULL ? g_strjoinv("\"", parts) : NULL;
+}
+
+/* QEMU's own word of its leaf, where libvirt takes /v/old for it. */
+static void
+test_leaf(void)
+{
+    static const struct {
+        const char *reply, *leaf;
+        bool above;
+        const char *nodes;
+    } rows[] = {
+        { REPLY(DEVICE(VIRTIO, "/v/old", ", " BELOW("/v/base", ""))), "/v/old", false },
+        { REPLY(DEVICE(VIRTIO, "/v/base", "")), "/v/base", false }, /* a commit has pivoted */
+        { REPLY(DEVICE(VIRTIO, "/v/copy", ", " BELOW("/v/base", ""))), "/v/copy", false },
+        { REPLY(DEVICE(VIRTIO, "/v/new", ", " BELOW("/v/old", ", " BELOW("/v/base", "")))),
+          "/v/new", true },
+        { REPLY(DEVICE(VIRTIO, "/v/new", ", " BELOW("/v/between", ", " BELOW("/v/old", "")))),
+          "/v/new", true },
+        { REPLY(DEVICE(VIRTIO, "/v/new", ", " BELOW(AS_NODE, ""))), "/v/new", true },
+        { REPLY(DEVICE("ide0-0-0", "/v/cd", "") ", " DEVICE(VIRTIO, "/v/copy", "")), "/v/copy",
+          false },
+        { REPLY(DEVICE("virtio-disk1", "/v/copy", "")), NULL, false },
+        { REPLY("{'device': '', 'qdev': '" VIRTIO "'}"), NULL, false },
+        { "{'error': {}}", NULL, false },
+        { "", NULL, false },
+        { REPLY(LONG("libvirt-7-format", "/v/between")), NULL, false, "ask" },
+        { REPLY(LONG("libvirt-7-format", "/v/between")), "/v/old", false,
+          REPLY(NODE("libvirt-7-format", CUT) ", " NODE("libvirt-7-storage", "/v/old")) },
+        { REPLY(LONG("libvirt-9-format", "/v/old")), "/v/new", true,
+          REPLY(NODE("libvirt-7-storage", "/v/old") ", " NODE("libvirt-9-storage", "/v/new")) },
+        { REPLY(LONG("libvirt-7-format", "/v/x")), NULL, false, REPLY(NODE("other", "/v/old")) },
+        { REPLY(LONG("root", "/v/x")), NULL, false, REPLY(NODE("root", CUT)) },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree char *reply = with_quotes(rows[i].reply);
+        bool above = false, cut = false, to_ask = g_strcmp0(rows[i].nodes, "ask") == 0;
+        g_autofree char *nodes = to_ask ? NULL : with_quotes(rows[i].nodes);
+        g_autofree char *leaf =
+            monitor_find_leaf(reply, nodes, "virtio-disk0", "/v/old", &above, &cut);
+        if (g_strcmp0(leaf, rows[i].leaf) != 0 || above != rows[i].above || cut != to_ask)
+            g_error("row %zu: %s, %s, %s", i, leaf, above ? "above" : "not above",
+                    cut ? "cut off" : "whole");
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -148,5 +220,6 @@ main(int argc, char **argv)
     g_test_add_func("/hypervisor/status/left-alone", test_left_alone);
     g_test_add_func("/hypervisor/status/folder", test_folder);
     g_test_add_func("/hypervisor/status/no-note", test_no_note);
+    g_test_add_func("/hypervisor/status/leaf", test_leaf);
     return g_test_run();
 }

@@ -311,6 +311,13 @@ start_fake_qemu(const char *uuid)
 }
 
 static void
+end_fake_qemu(GPid pid)
+{
+    g_assert_cmpint(kill(pid, SIGKILL), ==, 0);
+    g_assert_cmpint(waitpid(pid, NULL, 0), ==, pid);
+}
+
+static void
 test_instance(void)
 {
     g_autofree char *uuid = id_new();
@@ -337,6 +344,30 @@ test_instance(void)
     g_assert_cmpint(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), ==, 0);
     g_assert_null(instance_look(uuid, first)); /* a zombie now */
     g_assert_cmpint(waitpid(pid, NULL, 0), ==, pid);
+}
+
+/* One that libvirt has lost is not taken for the VM that was started since. */
+static void
+test_newest_instance(void)
+{
+    g_autofree char *uuid = id_new();
+    GPid lost = start_fake_qemu(uuid), pid = 0;
+    g_autofree char *old = instance_look(uuid, NULL);
+    g_autofree char *found = g_strdup(old);
+
+    while (g_str_equal(found, old)) { /* begun within the same tick of the kernel's */
+        if (pid != 0)
+            end_fake_qemu(pid);
+        pid = start_fake_qemu(uuid);
+        g_free(found);
+        found = instance_look(uuid, NULL);
+    }
+    g_autofree char *prefix = g_strdup_printf("%d.", (int)pid);
+    g_assert_true(g_str_has_prefix(found, prefix));
+    end_fake_qemu(pid);
+    g_autofree char *left = instance_look(uuid, found);
+    g_assert_cmpstr(left, ==, old);
+    end_fake_qemu(lost);
 }
 
 static void
@@ -637,6 +668,7 @@ real_look(Real *r)
     g_assert_false(domain->has_managed_save);
     g_assert_false(domain->agent_connected);
     g_assert_nonnull(domain->instance);
+    g_assert_cmpint(ABS(domain->started - g_get_real_time() / 1000), <, 10 * 60 * 1000);
     g_assert_cmpuint(domain->memory, ==, 32 << 20);
     g_assert_cmpuint(domain->disks->len, ==, 3);
     g_assert_cmpuint(domain->inactive->len, ==, 3);
@@ -800,8 +832,42 @@ real_foreign_job(Real *r)
         g_error("no backup begins: %s", virGetLastErrorMessage());
     MUST(r->ops->foreign_job(r->hv, r->id, &job, must));
     g_assert_cmpstr(job, ==, "backup");
-    g_assert_cmpint(state_of(r), ==, VM_UP);
+    g_autoptr(HvDomain) domain = r->ops->look(r->hv, r->id, NULL);
+    g_assert_cmpint(domain->state, ==, VM_UP);
+    g_assert_cmpstr(domain->foreign_job, ==, "backup");
     g_assert_cmpint(virDomainAbortJob(r->vm), ==, 0);
+}
+
+static void
+assert_described(Real *r, const char *name, const char *description, const char *title)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(HvDomain) domain = r->ops->look(r->hv, r->id, &error);
+
+    g_assert_no_error(error);
+    if (name != NULL)
+        g_assert_cmpstr(domain->name, ==, name);
+    g_assert_cmpstr(domain->description, ==, description);
+    g_assert_cmpstr(domain->title, ==, title);
+}
+
+static void
+real_describe(Real *r)
+{
+    g_autoptr(GError) error = NULL;
+    g_auto(HvHost) host = { 0 };
+
+    MUST(r->ops->describe(r->hv, r->id, "two\nlines & <more>", "it's one", must));
+    assert_described(r, NULL, "two\nlines & <more>", "it's one");
+    MUST(r->ops->describe(r->hv, r->id, "", "it's one", must));
+    assert_described(r, NULL, NULL, "it's one");
+    g_assert_false(r->ops->rename(r->hv, r->id, "shop", &error)); /* it runs */
+    g_assert_error(error, ERR, ERR_HYPERVISOR);
+    g_test_message("%s", error->message);
+    MUST(r->ops->host(r->hv, &host, must));
+    g_assert_cmpuint(host.memory, >, 64 << 20);
+    g_assert_cmpuint(host.sockets * host.cores * host.threads, >, 0);
+    g_assert_nonnull(host.libvirt);
 }
 
 static void
@@ -851,6 +917,11 @@ real_off(Real *r)
     g_assert_false(r->ops->suspend(r->hv, r->id, &error));
     g_assert_error(error, ERR, ERR_HYPERVISOR);
     g_clear_error(&error);
+    g_autofree char *other = g_strconcat(domain->name, "-shop", NULL);
+    MUST(r->ops->rename(r->hv, r->id, other, must));
+    assert_described(r, other, NULL, "it's one");
+    MUST(r->ops->describe(r->hv, r->id, "off", "", must));
+    assert_described(r, other, "off", NULL);
     g_assert_cmpint(virDomainUndefine(r->vm), ==, 0);
     g_assert_null(r->ops->look(r->hv, r->id, &error));
     g_assert_error(error, ERR, ERR_NOT_FOUND);
@@ -883,6 +954,7 @@ test_real(void)
     real_failure(&r);
     real_snapshot_refused(&r);
     real_foreign_job(&r);
+    real_describe(&r);
     real_agent(&r);
     real_managed_save(&r);
     real_redefine(&r);
@@ -955,6 +1027,7 @@ main(int argc, char **argv)
     g_test_add_func("/hypervisor/error-codes", test_error_codes);
     g_test_add_func("/hypervisor/disk-of-job", test_disk_of_job);
     g_test_add_func("/hypervisor/instance", test_instance);
+    g_test_add_func("/hypervisor/newest-instance", test_newest_instance);
     g_test_add_func("/hypervisor/unreachable", test_unreachable);
     g_test_add_func("/hypervisor/test-driver", test_test_driver);
     if (g_getenv("LIVEMERGE_TEST_URI") != NULL) {

@@ -195,21 +195,25 @@ test_rates(void)
     static const struct {
         const Facts *facts;
         bool down, share;
-        double commit, cold, copy, calls; /* rates; MB/s, calls/s */
+        double commit, fill, cold, copy, calls; /* rates; MB/s, calls/s */
         Strategy wanted;
     } rows[] = {
-        { big,        false, false, 250, 400, 500,  30e3, STRATEGY_COMMIT_ACTIVE },
-        { big,        false, false, 250, 400, 5000, 30e3, STRATEGY_COMMIT_ACTIVE },
-        { big,        false, true,  250, 400, 500,  30e3, STRATEGY_GRAFT },
-        { big,        false, true,  250, 400, 500,  4,    STRATEGY_COMMIT_ACTIVE },
-        { big,        true,  false, 250, 400, 500,  30e3, STRATEGY_COLD_COMMIT },
-        { big,        true,  false, 250, 100, 500,  30e3, STRATEGY_COPY },
-        { big,        true,  true,  250, 100, 500,  30e3, STRATEGY_GRAFT },
-        { small_base, false, false, 250, 400, 500,  30e3, STRATEGY_COPY },
-        { small_base, false, false, 500, 400, 500,  30e3, STRATEGY_COMMIT_ACTIVE }, /* alike: fewer bytes */
-        { small_base, false, false, 250, 400, 250,  30e3, STRATEGY_COMMIT_ACTIVE },
-        { small_base, true,  false, 250, 500, 510,  30e3, STRATEGY_COLD_COMMIT },
-        { small_base, true,  false, 250, 400, 800,  30e3, STRATEGY_COPY },
+        { big,        false, false, 250, 250, 400, 500,  30e3, STRATEGY_COMMIT_ACTIVE },
+        { big,        false, false, 250, 250, 400, 5000, 30e3, STRATEGY_COMMIT_ACTIVE },
+        { big,        false, true,  250, 250, 400, 500,  30e3, STRATEGY_GRAFT },
+        { big,        false, true,  250, 250, 400, 500,  4,    STRATEGY_COMMIT_ACTIVE },
+        { big,        true,  false, 250, 250, 400, 500,  30e3, STRATEGY_COLD_COMMIT },
+        { big,        true,  false, 250, 250, 100, 500,  30e3, STRATEGY_COPY },
+        { big,        true,  true,  250, 250, 100, 500,  30e3, STRATEGY_GRAFT },
+        { small_base, false, false, 250, 250, 400, 500,  30e3, STRATEGY_COPY },
+        { small_base, false, false, 500, 500, 400, 500,  30e3, STRATEGY_COMMIT_ACTIVE }, /* alike: fewer bytes */
+        { small_base, false, false, 250, 250, 400, 250,  30e3, STRATEGY_COMMIT_ACTIVE },
+        { small_base, true,  false, 250, 250, 500, 510,  30e3, STRATEGY_COLD_COMMIT },
+        { small_base, true,  false, 250, 250, 400, 800,  30e3, STRATEGY_COPY },
+        /* what grows the base is slower than what lies over it */
+        { small_base, false, false, 900, 250, 400, 500,  30e3, STRATEGY_COPY },
+        { small_base, false, false, 250, 900, 400, 500,  30e3, STRATEGY_COMMIT_ACTIVE },
+        { big,        false, false, 900, 250, 400, 5000, 30e3, STRATEGY_COMMIT_ACTIVE },
     };
     /* clang-format on */
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -219,6 +223,7 @@ test_rates(void)
 
         disk->can_share = rows[i].share;
         disk->rates.value[RATE_COMMIT] = rows[i].commit * 1e6;
+        disk->rates.value[RATE_FILL] = rows[i].fill * 1e6;
         disk->rates.value[RATE_COLD] = rows[i].cold * 1e6;
         disk->rates.value[RATE_COPY] = rows[i].copy * 1e6;
         disk->rates.value[RATE_SHARE] = rows[i].calls;

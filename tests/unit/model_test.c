@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * Tests of src/model: JSON both ways, what a merge does to chains and snapshots, every cell of the
- * verb table, and the rates. The planner's are in model_plan_test.c and model_cost_test.c.
+ * Tests of src/model: JSON both ways, what a merge does to chains and snapshots, and every cell of
+ * the verb table. The planner's are in model_plan_test.c and model_cost_test.c.
  */
-#include "model/rates.h"
 #include "model_vm.h"
-
-#include <math.h>
 
 #include <string.h>
 
@@ -99,10 +96,12 @@ static void
 test_json_names(void)
 {
     static const char wanted[] =
-        "agent_connected disks display_address display_port display_tls_port generation graphics "
+        "agent_connected ballooning created disks display_address display_port display_tls_port "
+        "generation graphics "
         "home host id instance leftovers memory name "
         "operations "
-        "snapshots state state_detail unmanaged vcpus | boot branches bus busy id read_only target "
+        "snapshots started state state_detail stopped unmanaged vcpus | boot branches bus busy id "
+        "read_only target "
         "unmanaged "
         "volumes | allocated foreign format id path read_only used_by virtual_size | comment "
         "config date disks id "
@@ -341,125 +340,6 @@ test_apply_merge_grows_base(void)
     g_assert_cmpuint(disk_volume(disk, "v0")->virtual_size, ==, 5ULL << 30);
 }
 
-/* ---- rates */
-
-static void
-test_rates_learn(void)
-{
-    /* clang-format off */
-    static const struct { double amount, seconds, wanted; bool taken; } rows[] = { /* one after another */
-        { 1e6,   0.049, 250e6,  false }, /* too short to say anything */
-        { 0,     1,     250e6,  false },
-        { -5,    1,     250e6,  false },
-        { 1e6,   -1,    250e6,  false },
-        { 1e6,   0,     250e6,  false },
-        { NAN,   1,     250e6,  false },
-        { 1e6,   NAN,   250e6,  false },
-        { INFINITY, 1,  250e6,  false },
-        { 1e6, INFINITY, 250e6, false },
-        { 0.5,   1,     250e6,  false },
-        { 5e6,   0.05,  100e6,  true },  /* the first replaces the guess */
-        { 600e6, 2,     200e6,  true },  /* each later one counts half */
-        { 400e6, 1,     300e6,  true },
-        { 1e6,   0.01,  300e6,  false },
-        { 2,     2,     150000000.5, true },
-    };
-    /* clang-format on */
-    Rates rates;
-    unsigned taken = 0;
-
-    rates_init(&rates);
-    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
-        bool took = rates_add(&rates, RATE_COMMIT, rows[i].amount, rows[i].seconds);
-        g_test_message("row %zu: %g in %g s", i, rows[i].amount, rows[i].seconds);
-        taken += took;
-        g_assert_cmpint(took, ==, rows[i].taken);
-        g_assert_cmpfloat_with_epsilon(rates.value[RATE_COMMIT], rows[i].wanted, 1e-3);
-        g_assert_cmpuint(rates.samples[RATE_COMMIT], ==, taken);
-    }
-    g_assert_false(rates_add(&rates, RATE_LAST, 1e6, 1));
-    g_assert_cmpfloat(rates.value[RATE_COLD], ==, 400e6); /* the others are as they were */
-    g_assert_cmpuint(rates.samples[RATE_COLD], ==, 0);
-}
-
-/* A storage that becomes slow is known as slow after a few merges. */
-static void
-test_rates_forget(void)
-{
-    Rates rates;
-
-    rates_init(&rates);
-    for (unsigned i = 0; i < 100; i++)
-        rates_add(&rates, RATE_COPY, 1e9, 1);
-    for (unsigned i = 0; i < 7; i++)
-        rates_add(&rates, RATE_COPY, 1e8, 1);
-    g_assert_cmpfloat(rates.value[RATE_COPY], <, 1.1e8);
-    g_assert_cmpuint(rates.samples[RATE_COPY], ==, 107);
-}
-
-static void
-test_rates_json(void)
-{
-    Rates rates, back;
-
-    rates_init(&rates);
-    for (int i = 0; i < RATE_LAST; i++)
-        for (int turn = 0; turn <= i; turn++)
-            g_assert_true(rates_add(&rates, (Rate)i, 12345.678 * (i + 1), 1.5));
-    g_autoptr(json_t) json = rates_to_json(&rates);
-    g_assert_cmpuint(json_object_size(json), ==, RATE_LAST);
-    autolibc char *text = json_dumps(json, 0);
-    g_autoptr(json_t) parsed = json_loads(text, 0, NULL);
-    rates_from_json(&back, parsed);
-    for (int i = 0; i < RATE_LAST; i++) {
-        g_assert_cmpfloat_with_epsilon(back.value[i], rates.value[i], 1e-6);
-        g_assert_cmpuint(back.samples[i], ==, (unsigned)i + 1);
-    }
-}
-
-static void
-test_rates_garbage(void)
-{
-    /* clang-format off */
-    static const struct { const char *json; double value; unsigned samples; } rows[] = { /* of commit */
-        { "{'commit':{'value':1000.5,'samples':3}}",         1000.5, 3 },
-        { "{'commit':{'value':1000,'samples':3}}",           1000,   3 },
-        { "{'commit':{'value':1000}}",                       1000,   0 },
-        { "{'commit':{'value':1000,'samples':3,'new':[]}}",  1000,   3 },
-        { "{}",                                              250e6,  0 },
-        { "[]",                                              250e6,  0 },
-        { "7",                                               250e6,  0 },
-        { "{'commit':7}",                                    250e6,  0 },
-        { "{'commit':{}}",                                   250e6,  0 },
-        { "{'commit':{'value':0,'samples':3}}",              250e6,  0 },
-        { "{'commit':{'value':-1000,'samples':3}}",          250e6,  0 },
-        { "{'commit':{'value':1e-300,'samples':3}}",         250e6,  0 },
-        { "{'commit':{'value':1e300,'samples':3}}",          250e6,  0 },
-        { "{'commit':{'value':'1000','samples':3}}",         250e6,  0 },
-        { "{'commit':{'value':null,'samples':3}}",           250e6,  0 },
-        { "{'commit':{'value':1000,'samples':-1}}",          250e6,  0 },
-        { "{'commit':{'value':1000,'samples':99999999999}}", 250e6,  0 },
-        { "{'commit':{'value':1000,'samples':1.5}}",         1000,   0 },
-    };
-    /* clang-format on */
-    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
-        g_autofree char *text = g_strdelimit(g_strdup(rows[i].json), "'", '"');
-        g_autoptr(json_t) json = json_loads(text, JSON_DECODE_ANY, NULL);
-        Rates rates;
-
-        g_test_message("row %zu: %s", i, text);
-        g_assert_nonnull(json);
-        rates_from_json(&rates, json);
-        g_assert_cmpfloat(rates.value[RATE_COMMIT], ==, rows[i].value);
-        g_assert_cmpuint(rates.samples[RATE_COMMIT], ==, rows[i].samples);
-        g_assert_cmpfloat(rates.value[RATE_READ], ==, 800e6);
-    }
-    Rates none;
-    rates_from_json(&none, NULL);
-    g_assert_cmpfloat(none.value[RATE_SHARE], ==, 30e3);
-    g_assert_cmpstr(rate_word(RATE_LAST), ==, "unknown");
-}
-
 int
 main(int argc, char **argv)
 {
@@ -474,9 +354,5 @@ main(int argc, char **argv)
     g_test_add_func("/vm/apply-merge", test_apply_merge);
     g_test_add_func("/vm/apply-merge/refuses", test_apply_merge_refuses);
     g_test_add_func("/vm/apply-merge/grows-base", test_apply_merge_grows_base);
-    g_test_add_func("/rates/learn", test_rates_learn);
-    g_test_add_func("/rates/forget", test_rates_forget);
-    g_test_add_func("/rates/json", test_rates_json);
-    g_test_add_func("/rates/garbage", test_rates_garbage);
     return g_test_run();
 }

@@ -29,16 +29,21 @@ static const struct {
     [VERB_SNAPSHOT_UNDO]                     = { "down",           "no-disk unmanaged " HOLDS " no-preview busy-disk foreign" },
     [VERB_SNAPSHOT_RESTORE]                  = { "down",           "no-disk unmanaged active locked " HOLDS " preview unusable busy-disk foreign" },
     [VERB_SNAPSHOT_CLONE]                    = { "up paused down saving_state powering_down suspended", "no-disk unmanaged active locked " HOLDS " preview unusable no-config" },
+    [VERB_VM_CLONE]                 = { "down",           "no-disk unmanaged " HOLDS " preview busy-disk foreign" },
     [VERB_VM_START]                 = { "paused down suspended", "taking changing power held silent" },
     [VERB_VM_STOP]                  = { "up paused powering_down suspended", "power held silent" },
     [VERB_VM_SHUTDOWN]              = { "up", "power held silent" },
     [VERB_VM_REBOOT]                = { "up", "power held silent" },
     [VERB_VM_RESET]                 = { "up paused", "power held silent" },
     [VERB_VM_SUSPEND]                  = { "up paused",             HOLDS " preview busy-disk foreign", "VM_CANNOT_SUSPENDE_HAS_RUNNING_TASKS" },
+    [VERB_VM_FREEZE]                = { "up",             "taking changing power held silent no-agent" },
+    [VERB_VM_THAW]                  = { "up",             "taking changing power held silent no-agent" },
+    [VERB_VM_UPDATE]                = { "up paused down suspended", "taking changing power held silent" },
+    [VERB_VM_RENAME]                = { "down",           HOLDS " foreign" },
     [VERB_VM_REMOVE]                = { "down",           HOLDS " preview foreign" },
     [VERB_DOCTOR]                   = { "up paused down suspended", HOLDS " foreign" },
-    [VERB_JOB_CANCEL]               = { STATES,           "job-ended job-late" },
-    [VERB_JOB_RESUME]               = { STATES,           "job-ended job-runs" },
+    [VERB_JOB_CANCEL]               = { STATES,           "job-others job-ended job-late" },
+    [VERB_JOB_RESUME]               = { STATES,           "job-others job-ended job-runs" },
 };
 
 /* In the order of precedence, without the state. */
@@ -63,6 +68,7 @@ static const struct { const char *word; ErrorCode code; const char *key, *says; 
     [COND_DISK_BUSY]      = { "busy-disk",  ERR_REFUSED,     "ACTION_TYPE_FAILED_DISKS_LOCKED", "virsh blockjob web1 vda --abort" },
     [COND_FOREIGN]        = { "foreign",    ERR_BUSY,        "ACTION_TYPE_FAILED_VM_IS_DURING_BACKUP", "a backup that livemerge did not start" },
     [COND_NO_AGENT]       = { "no-agent",   ERR_REFUSED,     NULL, "guest agent" },
+    [COND_JOB_OTHERS]     = { "job-others", ERR_REFUSED,     NULL, "it is another program's" },
     [COND_JOB_ENDED]      = { "job-ended",  ERR_REFUSED,     NULL, "job j2 (renaming b): it has already ended" },
     [COND_JOB_LATE]       = { "job-late",   ERR_REFUSED,     NULL, "it is at 'forget' and cannot be cancelled any more" },
     [COND_JOB_RUNS]       = { "job-runs",   ERR_REFUSED,     NULL, "livemerge job show j2" },
@@ -76,6 +82,9 @@ static const struct { Verb verb; const char *key; } state_keys[] = {
     { VERB_SNAPSHOT_COMMIT,          "ACTION_TYPE_FAILED_VM_IS_NOT_DOWN" },
     { VERB_SNAPSHOT_UNDO,            "ACTION_TYPE_FAILED_VM_IS_NOT_DOWN" },
     { VERB_SNAPSHOT_RESTORE,         "ACTION_TYPE_FAILED_VM_IS_NOT_DOWN" },
+    { VERB_VM_CLONE,                 "ACTION_TYPE_FAILED_VM_IS_NOT_DOWN" },
+    { VERB_VM_FREEZE,                "ACTION_TYPE_FAILED_VM_STATUS_ILLEGAL" },
+    { VERB_VM_THAW,                  "ACTION_TYPE_FAILED_VM_STATUS_ILLEGAL" },
 };
 /* clang-format on */
 
@@ -181,6 +190,7 @@ apply(Case *c, Condition condition)
         c->context.busy_disk = c->vm->disks->pdata[0];
     if (condition == COND_FOREIGN)
         c->context.foreign_job = "backup";
+    c->context.job_others = condition == COND_JOB_OTHERS;
     c->context.job_ended = condition == COND_JOB_ENDED;
     c->context.job_late = condition == COND_JOB_LATE;
     c->context.job_paused = condition != COND_JOB_RUNS;
@@ -269,7 +279,7 @@ is_of_another(Verb verb, Condition condition)
                        condition == COND_UNUSABLE || condition == COND_NO_CONFIG;
     Refusal refusal;
     bool another = (of_snapshot && verb_subject(verb) != SUBJECT_SNAPSHOT) ||
-                   (condition >= COND_JOB_ENDED && verb_subject(verb) != SUBJECT_JOB) ||
+                   (condition >= COND_JOB_OTHERS && verb_subject(verb) != SUBJECT_JOB) ||
                    condition == COND_STATE;
 
     g_assert_true(!another || !verb_condition_refuses(verb, condition, &refusal));
@@ -287,9 +297,12 @@ test_every_condition(void)
             if (is_of_another(verb, condition))
                 continue;
             g_test_message("%s, %s", verb_name(verb), word);
+            bool goes_back = verb == VERB_SNAPSHOT_PREVIEW || verb == VERB_SNAPSHOT_RESTORE;
+            ErrorCode code = condition == COND_ACTIVE && goes_back ? ERR_INVALID /* oVirt: 400 */
+                                                                   : causes[condition].code;
             bool of_job = condition >= COND_TAKING && condition <= COND_HELD;
             apply(&c, condition);
-            try_cell(verb, &c, !has_word(wanted[verb].conditions, word), causes[condition].code,
+            try_cell(verb, &c, !has_word(wanted[verb].conditions, word), code,
                      of_job && wanted[verb].job_key != NULL ? wanted[verb].job_key
                                                             : causes[condition].key,
                      causes[condition].says);
@@ -301,8 +314,8 @@ test_every_condition(void)
 static void
 test_precedence(void)
 {
-    for (Condition first = 0; first < COND_JOB_ENDED; first++) {
-        for (Condition later = first + 1; later < COND_JOB_ENDED; later++) {
+    for (Condition first = 0; first < COND_JOB_OTHERS; first++) {
+        for (Condition later = first + 1; later < COND_JOB_OTHERS; later++) {
             g_auto(Case) c = case_new(VERB_SNAPSHOT_DELETE);
             g_autoptr(GError) error = NULL;
             Refusal refusal;
@@ -359,6 +372,25 @@ test_messages(void)
     }
 }
 
+/* Its host answers, and says why the state of the VM is not known: that is told, not silence. */
+static void
+test_unknown_but_told(void)
+{
+    g_auto(Case) c = case_new(VERB_VM_START);
+    g_autoptr(GError) told = NULL;
+    g_autoptr(GError) silent = NULL;
+
+    c.vm->state = VM_UNKNOWN;
+    g_free(c.vm->unmanaged);
+    c.vm->unmanaged = g_strdup("its QEMU runs");
+    g_assert_false(verb_allowed(VERB_VM_START, c.vm, &c.context, &told));
+    g_assert_error(told, ERR, ERR_UNREACHABLE);
+    g_assert_cmpstr(told->message, ==, "cannot start VM 'web1': its QEMU runs");
+    c.context.host_problem = "no answer yet";
+    g_assert_false(verb_allowed(VERB_VM_START, c.vm, &c.context, &silent));
+    g_assert_null(strstr(silent->message, "QEMU"));
+}
+
 static void
 test_create_verbs(void)
 {
@@ -393,6 +425,7 @@ main(int argc, char **argv)
     g_test_add_func("/verbs/every-condition", test_every_condition);
     g_test_add_func("/verbs/precedence", test_precedence);
     g_test_add_func("/verbs/messages", test_messages);
+    g_test_add_func("/verbs/unknown-but-told", test_unknown_but_told);
     g_test_add_func("/verbs/create", test_create_verbs);
     g_test_add_func("/verbs/reason-travels", test_reason_travels);
     return g_test_run();

@@ -284,7 +284,8 @@ test_commits(void)
     g_assert_cmpuint(done, ==, 10);
 }
 
-/* A call does not cross the border of the builder's windows: here of 2,048 tables of 2 MiB. */
+/* A call does not cross the border of the builder's windows: here of 64 tables of 2 MiB as long as
+ * the data are in order, and of what is left where they are not. */
 static void
 test_windows(void)
 {

@@ -447,6 +447,35 @@ test_reserved(void)
     }
 }
 
+/* Runs of data need not end at the same places in both maps. */
+static void
+test_other_order(void)
+{
+    static const char *const orders[] = { "01234567", "10327654", "71602534" };
+    FOLDER(folder);
+    g_autofree char *a = in(folder, "a"), *b = in(folder, "b");
+    Qcow2Source source = { a, "qcow2" };
+    g_autoptr(GError) error = NULL;
+
+    if (!have_qemu())
+        return;
+    for (size_t i = 0; i < G_N_ELEMENTS(orders); i++) {
+        MUST(folder, "qemu-img create -q -f qcow2 -o cluster_size=4k a 4M");
+        MUST(folder, "qemu-img create -q -f qcow2 -o cluster_size=4k b 4M");
+        for (const char *part = orders[i]; *part != '\0'; part++) {
+            int k = (int)(part - orders[i]), n = *part - '0';
+            MUST(folder, "qemu-io -c 'write -q -P %d %dk 512k' a", k, k * 512);
+            MUST(folder, "qemu-io -c 'write -q -P %d %dk 512k' b", n, n * 512);
+        }
+        qcow2_same_map(&source, 1, b, NULL, NULL, NULL, &error);
+        g_assert_no_error(error);
+        MUST(folder, "qemu-io -c 'write -q -P 9 1644k 1k' b");
+        g_assert_false(qcow2_same_map(&source, 1, b, NULL, NULL, NULL, &error));
+        g_assert_nonnull(strstr(error->message, "at byte 1683456 of the disk"));
+        g_clear_error(&error);
+    }
+}
+
 /* What cannot be carried over is said by name. */
 static void
 test_uncarried(void)
@@ -474,6 +503,7 @@ main(int argc, char **argv)
     g_test_add_func("/qcow2/qemu/chains", test_chains);
     g_test_add_func("/qcow2/qemu/compressed", test_compressed);
     g_test_add_func("/qcow2/qemu/reserved", test_reserved);
+    g_test_add_func("/qcow2/qemu/other-order", test_other_order);
     g_test_add_func("/qcow2/qemu/uncarried", test_uncarried);
     int status = g_test_run();
     leave_file_systems();

@@ -153,8 +153,7 @@ test_plain(void)
     g_auto(World) world = { 0 };
 
     world_make(&world);
-    for (guint i = 0; i < G_N_ELEMENTS(chain); i++)
-        set_time(&world, chain[i], -10 - (int)i); /* that the leaf is older says nothing */
+    set_time(&world, chain[2], -10); /* that the leaf is older says nothing */
     expect(&world, "the leaf", chain[2], GUARD_FINE, NULL);
     expect(&world, "a lower one", chain[1], GUARD_STALE, chain[2]);
     expect(&world, "the base", chain[0], GUARD_STALE, chain[2]);
@@ -184,8 +183,69 @@ test_written_behind(void)
     set_time(&world, chain[0], 10);
     expect(&world, "merged by somebody else", chain[0], GUARD_FINE, NULL);
     expect(&world, "and the one between", chain[1], GUARD_STALE, chain[2]);
-    set_time(&world, chain[2], 20);
-    expect(&world, "the clock was set back", chain[0], GUARD_STALE, chain[2]);
+    set_time(&world, chain[0], -20);
+    expect(&world, "merged after the clock was set back", chain[0], GUARD_FINE, NULL);
+    save(&world);
+    expect(&world, "and nothing was news to the manifest", chain[0], GUARD_FINE, NULL);
+    vm_add_leftover(world.vm, "/nonexistent/x.qcow2");
+    save(&world);
+    expect(&world, "before the manifest was written", chain[0], GUARD_STALE, chain[2]);
+    write_data(&world, chain[0]);
+    expect(&world, "after it", chain[0], GUARD_FINE, NULL);
+}
+
+/* The VM wrote its old leaf when the clock was ahead; then it was set back, and a snapshot taken.
+ */
+static void
+test_clock_was_set_back(void)
+{
+    g_auto(World) world = { 0 };
+    g_autofree char *path = NULL;
+
+    world_make(&world);
+    path = file_in(&world, "web.3.qcow2");
+    set_time(&world, chain[2], 3600);
+    overlay(&world, "web.3.qcow2", chain[2]);
+    g_ptr_array_add(world.disk->volumes, volume_new("v3", path, "qcow2", MIB));
+    save(&world);
+    write_data(&world, "web.3.qcow2");
+    expect(&world, "the old leaf", chain[2], GUARD_STALE, "web.3.qcow2");
+    expect(&world, "the new one", "web.3.qcow2", GUARD_FINE, NULL);
+}
+
+static const char *
+seen(const World *world, Vm **vm, guint at)
+{
+    g_autoptr(GError) error = NULL;
+
+    vm_free(*vm);
+    *vm = manifest_load(world->domain, VM_ID, &error);
+    g_assert_no_error(error);
+    return ((const Volume *)vm_disk(*vm, "d1")->volumes->pdata[at])->seen;
+}
+
+/* What is below a leaf is noted, but not while a merge may write it. */
+static void
+test_seen(void)
+{
+    g_auto(World) world = { 0 };
+    g_autoptr(Vm) vm = NULL;
+
+    world_make(&world);
+    for (guint i = 0; i < 2; i++) {
+        g_autofree char *path = file_in(&world, chain[i]);
+        g_autofree char *now = volume_look(path);
+        g_assert_cmpstr(seen(&world, &vm, i), ==, now);
+    }
+    g_assert_null(seen(&world, &vm, 2));
+    record(&world, "merge", "v0", "v1");
+    save(&world);
+    g_assert_null(seen(&world, &vm, 0));
+    g_ptr_array_set_size(world.vm->operations, 0);
+    write_data(&world, chain[0]);
+    save(&world);
+    expect(&world, "what we wrote ourselves", chain[0], GUARD_STALE, chain[2]);
+    g_assert_null(volume_look(world.folder)); /* no regular file */
 }
 
 /* The manifest does not fit what is there any more. */
@@ -197,7 +257,6 @@ test_manifest_is_old(void)
 
     world_make(&world);
     leaf = file_in(&world, chain[2]);
-    set_time(&world, chain[0], -10);
     MUST(world.domain->path, "qemu-img rebase -u -b '' %s", chain[2]);
     expect(&world, "the leaf stands on nothing", chain[0], GUARD_FINE, NULL);
     poke(leaf, 0, 4, 0);
@@ -216,7 +275,6 @@ test_names(void)
     g_autofree char *folder_link = NULL;
 
     world_make(&world);
-    set_time(&world, chain[0], -10);
     link_path = file_in(&world, "link.qcow2");
     g_assert_cmpint(symlink(chain[2], link_path), ==, 0);
     expect(&world, "a link to the leaf", "link.qcow2", GUARD_FINE, NULL);
@@ -256,7 +314,6 @@ test_template(void)
         { "vda", "web.1.qcow2", GUARD_STALE }, { "vdb", "web.1.qcow2", GUARD_STALE },
         { "vdb", "web.qcow2", GUARD_STALE },   { "vdc", "web.qcow2", GUARD_STALE },
     };
-    set_time(&world, chain[0], -10);
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_auto(GuardFinding) finding = { 0 };
         look_as(&world, rows[i].target, rows[i].source, &finding);
@@ -332,7 +389,6 @@ test_snapshot(void)
     world_make(&world);
     record(&world, "snapshot-create", NULL, NULL);
     save(&world);
-    set_time(&world, chain[1], -10);
     expect(&world, "nothing made", chain[2], GUARD_FINE, NULL);
     overlay(&world, "web.12345678.qcow2", chain[2]);
     expect(&world, "prepared", chain[2], GUARD_FINE, NULL);
@@ -419,6 +475,8 @@ main(int argc, char **argv)
         return 77;
     g_test_add_func("/guard/plain", test_plain);
     g_test_add_func("/guard/written-behind", test_written_behind);
+    g_test_add_func("/guard/clock-was-set-back", test_clock_was_set_back);
+    g_test_add_func("/guard/seen", test_seen);
     g_test_add_func("/guard/manifest-is-old", test_manifest_is_old);
     g_test_add_func("/guard/names", test_names);
     g_test_add_func("/guard/template", test_template);

@@ -7,6 +7,8 @@
 #include "storage/salvage.h"
 #include "storage/storage.h"
 
+#include "base/clock.h"
+
 #include "../lib/image_tools.h"
 
 #include <glib/gstdio.h>
@@ -65,7 +67,10 @@ test_one_holder(void)
     g_autofree char *self = g_strdup_printf("process %d of host", (int)getpid());
     int64_t token;
 
+    g_assert_null(domain_holder(a));
     must_hold(a->lease, &first);
+    g_autofree char *holder = domain_holder(b);
+    g_assert_true(g_str_has_prefix(holder, self));
     must_hold(a->lease, &again); /* a second thread of the same agent */
     g_assert_cmpint(first.token, ==, again.token);
     must_be_busy(b->lease, self);
@@ -326,6 +331,38 @@ test_other_implementation(void)
     lease_free(&remote.lease);
 }
 
+/* Each bit, each length: a record that says nothing, or something else, lets nobody have a number
+ * that was there before; one who has the lease notices. */
+static void
+test_spoiled_record(void)
+{
+    QUICK_FOLDER(folder);
+    g_autoptr(Domain) a = domain_in(folder), b = domain_in(folder);
+    g_autofree char *file = in(folder, ".livemerge/lease.json"), *bytes = NULL, *now = NULL;
+    LeaseHold hold = { 0 };
+    gsize length = 0, size = 0;
+
+    must_hold(a->lease, &hold);
+    int64_t token = hold.token;
+    lease_drop(&hold);
+    g_assert_true(g_file_get_contents(file, &bytes, &length, NULL));
+    while (clock_wall_ms() <= token) /* a lost record's numbers begin with the time */
+        g_usleep(100);
+    for (gsize i = 0; i < length * 9; i++) {
+        spoil(file, bytes, length, i);
+        must_hold(b->lease, &hold);
+        g_assert_cmpint(hold.token, >, token);
+        lease_drop(&hold);
+    }
+    must_hold(b->lease, &hold);
+    g_assert_true(g_file_get_contents(file, &now, &size, NULL));
+    overwrite(file, now, size / 2);
+    g_autoptr(GError) error = NULL;
+    g_assert_false(lease_check(&hold, &error));
+    g_assert_error(error, ERR, ERR_BUSY);
+    lease_drop(&hold);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -333,6 +370,7 @@ main(int argc, char **argv)
     g_test_add_func("/lease/one-holder", test_one_holder);
     g_test_add_func("/lease/numbers-grow", test_numbers_grow);
     g_test_add_func("/lease/lost", test_lost);
+    g_test_add_func("/lease/spoiled-record", test_spoiled_record);
     g_test_add_func("/lease/all-deletes-ask", test_all_deletes_ask);
     g_test_add_func("/lease/confirm", test_confirm);
     g_test_add_func("/lease/other-process", test_other_process);

@@ -146,6 +146,30 @@ test_spoiled(const void *data)
                    length * 8, refused, length);
 }
 
+/* How fast a storage is has no checksum: estimates stay finite, and nothing else depends on it. */
+static void
+test_spoiled_rates(void)
+{
+    FOLDER(folder);
+    g_autoptr(Domain) domain = domain_open(folder, NULL, NULL);
+    g_autofree char *file = in(folder, ".livemerge/rates.json"), *bytes = NULL;
+    Rates rates;
+    gsize length = 0;
+
+    g_assert_true(rates_load(domain, &rates, NULL));
+    g_assert_true(rates_add(&rates, RATE_COPY, 3e9, 2));
+    g_assert_true(rates_save(domain, &rates, NULL));
+    g_assert_true(g_file_get_contents(file, &bytes, &length, NULL));
+    for (gsize i = 0; i < length * 9; i++) {
+        g_autoptr(GError) error = NULL;
+        spoil(file, bytes, length, i);
+        if (!rates_load(domain, &rates, &error))
+            g_assert_nonnull(strstr(error->message, file));
+        for (int rate = 0; rate < RATE_LAST; rate++)
+            g_assert_true(rates.value[rate] >= 1 && rates.value[rate] <= 1e13);
+    }
+}
+
 /* ---- not our file ---- */
 
 typedef struct {
@@ -287,6 +311,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_data_func("/records/manifest", &records[0], test_spoiled);
     g_test_add_data_func("/records/description", &records[1], test_spoiled);
+    g_test_add_func("/records/rates", test_spoiled_rates);
     for (size_t i = 0; i < G_N_ELEMENTS(strangers); i++) {
         g_autofree char *name = g_strdup_printf("/records/stranger/%s", strangers[i].name);
         g_test_add_data_func(name, &strangers[i], test_stranger);

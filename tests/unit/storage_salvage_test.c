@@ -120,6 +120,36 @@ test_undo(void)
     g_assert_error(error, ERR, ERR_INVALID);
 }
 
+/* What is undone by it moves files and changes definitions: each bit, each length. */
+static void
+test_spoiled_undo(void)
+{
+    FOLDER(folder);
+    g_autoptr(Domain) domain = domain_in(folder);
+    g_autofree char *file = in(folder, ".livemerge/undo/" OP "/undo.json"), *bytes = NULL;
+    g_autoptr(json_t) list =
+        json_pack("[{s:s, s:s}]", "what", "trashed", "path", "/d/web.9f8e7d6c.qcow2");
+    g_autoptr(GError) error = NULL;
+    gsize length = 0;
+
+    g_assert_true(undo_put_list(domain, OP, VM, list, &error));
+    g_assert_true(g_file_get_contents(file, &bytes, &length, NULL));
+    for (gsize i = 0; i < length * 9; i++) {
+        g_autoptr(GError) problem = NULL;
+        spoil(file, bytes, length, i);
+        g_autoptr(json_t) got = undo_get_list(domain, OP, VM, &problem);
+        if (got != NULL)
+            g_assert_true(json_equal(got, list));
+        else
+            assert_refused(problem, ERR_CORRUPT, file);
+    }
+    overwrite(file, bytes, length);
+    g_autoptr(json_t) whole = undo_get_list(domain, OP, VM, &error);
+    g_assert_true(json_equal(whole, list));
+    g_assert_null(undo_get_list(domain, OP, OP, &error));
+    g_assert_error(error, ERR, ERR_REFUSED);
+}
+
 /* The manifest as it was can be had back, however it was replaced, or damaged before. */
 static void
 test_manifest(void)
@@ -214,6 +244,7 @@ main(int argc, char **argv)
     g_test_add_func("/salvage/files", test_files);
     g_test_add_func("/salvage/trash", test_trash);
     g_test_add_func("/salvage/undo", test_undo);
+    g_test_add_func("/salvage/undo-spoiled", test_spoiled_undo);
     g_test_add_func("/salvage/manifest", test_manifest);
     g_test_add_func("/salvage/expire", test_expire);
     return g_test_run();

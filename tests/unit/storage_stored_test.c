@@ -130,9 +130,12 @@ test_others_write(void)
     g_assert_false(manifest_save(mine, vm, &error));
     g_assert_error(error, ERR, ERR_REFUSED);
     g_clear_error(&error);
+    g_assert_true(manifest_sync(mine, VM_ID, &error));
     g_assert_true(manifest_remove(theirs, VM_ID, &error));
     g_assert_null(manifest_load(mine, VM_ID, &error));
     g_assert_no_error(error);
+    g_assert_false(manifest_sync(mine, VM_ID, &error)); /* there is nothing that could be durable */
+    g_assert_error(error, ERR, ERR_STORAGE);
 }
 
 /* Who changes what was loaded changes nothing of what the next one gets. */

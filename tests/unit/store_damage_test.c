@@ -125,6 +125,12 @@ test_stranger(const void *data)
 }
 
 static void
+test_owned_by_others(void)
+{
+    try_owned_by_others(&kind);
+}
+
+static void
 test_read_only(const void *damaged)
 {
     try_read_only(&kind, damaged != NULL);
@@ -206,6 +212,7 @@ main(int argc, char **argv)
         g_autofree char *name = g_strdup_printf("/database/stranger/%s", strangers[i].name);
         g_test_add_data_func(name, &strangers[i], test_stranger);
     }
+    g_test_add_func("/database/owned-by-others", test_owned_by_others);
     g_test_add_data_func("/database/read-only", NULL, test_read_only);
     g_test_add_data_func("/database/read-only-and-damaged", "", test_read_only);
     g_test_add_func("/database/salvage", test_salvage);

@@ -305,6 +305,21 @@ events(Store *store, int64_t from, int max, bool oldest_first)
     } while (0)
 
 static void
+test_event_removed(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    int64_t a = add_event(f->store, 1, NULL, "a"), b = add_event(f->store, 1, NULL, "b");
+
+    g_assert_true(store_event_remove(f->store, b, &error));
+    g_assert_false(store_event_remove(f->store, b, &error));
+    g_assert_error(error, ERR, ERR_NOT_FOUND);
+    reopen(f);
+    ASSERT_EVENTS(f->store, 0, -1, true, "a");
+    g_assert_cmpint(a, <, b);
+    g_assert_cmpint(add_event(f->store, 1, NULL, "c"), >, b); /* nobody takes it for the other */
+}
+
+static void
 test_events(Fixture *f, gconstpointer data)
 {
     g_autoptr(GError) error = NULL;
@@ -411,12 +426,37 @@ test_older_schema(Fixture *f, gconstpointer data)
                  "COLUMN sum;"
                  "ALTER TABLE flow DROP COLUMN sum; ALTER TABLE event DROP COLUMN sum;"
                  "DROP INDEX event_job; ALTER TABLE event DROP COLUMN about;"
+                 "ALTER TABLE event DROP COLUMN host_id; ALTER TABLE event DROP COLUMN host_name;"
                  "CREATE UNIQUE INDEX event_job ON event(job_id, code, ifnull(snapshot_id, ''))"
                  "  WHERE job_id IS NOT NULL; PRAGMA user_version = 1; PRAGMA application_id = 0");
     reopen(f);
     ASSERT_EVENTS(f->store, 0, -1, true, "a");
     g_assert_cmpint(add_event(f->store, 342, "job", "again"), ==, 0);
     g_assert_cmpint(add_event_about(f->store, 342, "job", "x", "b"), >, 0);
+}
+
+/* Tokens of a version that did not keep where they were used go on. */
+static void
+test_older_tokens(Fixture *f, gconstpointer data)
+{
+    TokenRow token = { .hash = (char *)"h",
+                       .person = (char *)"p",
+                       .kind = (char *)"api",
+                       .created = 1,
+                       .peer = (char *)"192.0.2.1" };
+
+    g_assert_true(store_token_put(f->store, &token, NULL));
+    g_clear_pointer(&f->store, store_close);
+    sql(f->file, "ALTER TABLE token DROP COLUMN peer; ALTER TABLE event DROP COLUMN host_id;"
+                 "ALTER TABLE event DROP COLUMN host_name; PRAGMA user_version = 4;"
+                 "PRAGMA application_id = 0");
+    for (int again = 0; again < 2; again++) {
+        reopen(f);
+        g_autoptr(GPtrArray) rows = store_tokens(f->store, NULL);
+        g_assert_cmpuint(rows->len, ==, 1);
+        g_assert_cmpstr(((const TokenRow *)rows->pdata[0])->hash, ==, "h");
+        g_assert_null(((const TokenRow *)rows->pdata[0])->peer);
+    }
 }
 
 static void
@@ -530,9 +570,11 @@ main(int argc, char **argv)
     ADD("/store/cancel-is-sticky", test_cancel_is_sticky);
     ADD("/store/prune", test_prune);
     ADD("/store/events", test_events);
+    ADD("/store/event-removed", test_event_removed);
     ADD("/store/vms", test_vms);
     ADD("/store/newer-schema-is-refused", test_newer_schema_is_refused);
     ADD("/store/older-schema", test_older_schema);
+    ADD("/store/older-tokens", test_older_tokens);
     ADD("/store/damage-is-named", test_damage_is_named);
     ADD("/store/full-disk", test_full_disk);
     /* last: from here on the clock is a fake */

@@ -4,21 +4,23 @@ import {
   Alert, Button, Masthead, MastheadBrand, MastheadContent, MastheadMain, MastheadToggle, Nav, NavItem, NavList, Page, PageSection, PageSidebar,
   PageSidebarBody, PageToggleButton, SkipToContent, Toolbar, ToolbarContent, ToolbarGroup, ToolbarItem,
 } from "@patternfly/react-core";
-import { api } from "./api/api";
-import { hosts, state, useStore } from "./live";
+import { useEffect, useRef } from "react";
+import { hosts, me, state, useStore } from "./live";
 import { go, to, useWords } from "./nav";
 import { Doctor } from "./pages/doctor";
 import { SignIn } from "./pages/sign_in";
 import { Storage } from "./pages/storage";
+import { Users } from "./pages/users";
 import { VmPage } from "./pages/vm";
 import { Vms } from "./pages/vms";
+import { MAIN, focusMain } from "./parts/focus";
+import { ShownJob } from "./parts/job";
+import { OwnMenu } from "./parts/own_menu";
 import { TaskBar } from "./parts/taskbar";
 import { dark, setDark } from "./parts/theme";
 import { Toasts } from "./parts/toasts";
 import { Empty } from "./parts/view";
 import { t } from "./texts";
-
-const MAIN = "main";
 
 function ThemeSwitch() {
   const on = useStore(dark);
@@ -47,7 +49,7 @@ function Head() {
           <ToolbarContent>
             <ToolbarGroup align={{ default: "alignEnd" }}>
               <ToolbarItem><ThemeSwitch /></ToolbarItem>
-              <ToolbarItem><Button variant="link" onClick={() => void api.signOut().then(() => api.session()).catch(() => undefined)}>{t.signIn.out}</Button></ToolbarItem>
+              <ToolbarItem><OwnMenu /></ToolbarItem>
             </ToolbarGroup>
           </ToolbarContent>
         </Toolbar>
@@ -58,6 +60,7 @@ function Head() {
 
 function Side({ at }: { at: string | undefined }) {
   const items: [string, string][] = [["vms", t.nav.vms], ["storage", t.nav.storage], ["doctor", t.nav.doctor]];
+  if (useStore(me)?.role === "administrator") items.push(["users", t.nav.users]);
   return (
     <PageSidebar>
       <PageSidebarBody>
@@ -93,12 +96,21 @@ function Content({ words }: { words: string[] }) {
   if (page === "vms" || page === undefined) return <Vms />;
   if (page === "storage") return <Storage />;
   if (page === "doctor") return <Doctor />;
+  if (page === "users") return <Users />;
   return <Empty title={t.common.notFound} />;
 }
 
 export function App() {
   const words = useWords();
   const connection = useStore(state);
+  useStore(me); // what is greyed depends on it
+  const [page, id] = words;
+  const at = `${page ?? ""}/${id ?? ""}`;
+  const before = useRef(at);
+  useEffect(() => {
+    if (before.current !== at) focusMain(); // the link that led here may have gone with its page
+    before.current = at;
+  }, [at]);
   if (connection.kind === "signed-out") return <SignIn />;
   return (
     <div className="lm-app">
@@ -111,6 +123,7 @@ export function App() {
       </Page>
       <TaskBar />
       <Toasts />
+      <ShownJob />
     </div>
   );
 }

@@ -6,7 +6,9 @@ import { useEffect, useSyncExternalStore } from "react";
 import { api } from "./api/api";
 import { ROOT, call, watchAnswers } from "./api/http";
 import type { Fault } from "./api/http";
-import type { Event, Host, Job, Vm } from "./api/types";
+import { forgetDrawings } from "./model/drawings";
+import { nextLookMs } from "./model/pace";
+import type { Event, Host, Job, Ref, Session, Vm } from "./api/types";
 
 type Load<T> = (signal: AbortSignal) => Promise<T>;
 interface Entry {
@@ -105,7 +107,7 @@ export function useLive<T>(key: string | null, topics: string[], load: Load<T>):
   const view = useSyncExternalStore(subscribe, () => entry?.view ?? NOTHING) as View<T>;
   useEffect(() => {
     if (entry && (entry.asked === 0 || state.value.kind !== "live")) refresh(entry);
-    // eslint-disable-next-line -- the entry of a key is always the same
+    // eslint-disable-next-line react-hooks/exhaustive-deps -- the entry of a key is always the same
   }, [key]);
   return view;
 }
@@ -205,20 +207,31 @@ export const state = new Store<Connection>({ kind: "connecting" });
 
 let source: EventSource | undefined;
 let timer: ReturnType<typeof setTimeout> | undefined;
+/** looks in vain since the last answer */
+let vain = 0;
 
 function lost(): void {
   if (state.value.kind === "live" || state.value.kind === "connecting") state.set({ kind: "stale", since: Date.now() });
 }
 
-function parsed<T>(told: (doc: T) => void): (message: MessageEvent<string>) => void {
-  return (message) => told(JSON.parse(message.data) as T);
+function heard(name: string, told: (doc: unknown) => void): void {
+  source?.addEventListener(name, (message: MessageEvent<string>) => told(JSON.parse(message.data)));
 }
 
+/** Who has signed in, and so what is greyed. */
+export const me = new Store<Session | undefined>(undefined);
+
 function opened(): void {
+  vain = 0;
   state.set({ kind: "live" });
   changedAll();
-  void loadPast().catch(lost);
-  void lookAtHosts().catch(lost);
+  void loadPast().catch(lostAndLook);
+  void lookAtHosts().catch(lostAndLook);
+}
+
+function lostAndLook(): void {
+  lost();
+  if (state.value.kind === "stale") lookLater();
 }
 
 /** Is the manager there again? A plain request tells sooner, and without noise, than a stream. */
@@ -231,23 +244,49 @@ async function look(): Promise<void> {
     connect();
   } catch (error) {
     if ((error as Fault).signedOut) return;
-    lost();
-    timer = setTimeout(() => void look(), 1000);
+    lostAndLook();
   }
 }
 
-export function connect(): void {
+/** Soon at first, for a manager that restarts is back in a moment; then seldom. */
+function lookLater(): void {
   clearTimeout(timer);
-  source?.close();
+  timer = setTimeout(() => void look(), nextLookMs(vain++));
+}
+
+function openStream(): void {
   source = new EventSource(`${ROOT}/events/stream`);
   source.addEventListener("open", opened);
   source.addEventListener("error", () => {
     lost();
     timer = setTimeout(() => void look(), 500);
   });
-  source.addEventListener("event", parsed<Event>(eventTold));
-  source.addEventListener("job", parsed<Job>(jobTold));
-  source.addEventListener("vm", parsed<{ id: string }>((vm) => vmChanged(vm.id)));
+  heard("event", (event) => eventTold(event as Event));
+  heard("job", (job) => jobTold(job as Job));
+  heard("vm", (vm) => {
+    vmChanged((vm as Ref).id);
+    hostsLater(); // when a host falls silent, its VMs become unknown
+  });
+}
+
+/** Whoever sees only some VMs has no stream here: the page asks, every ten seconds, and so learns of another role, too. */
+const seesAll = (session: Session): boolean => session.role !== "none";
+
+export function connect(): void {
+  clearTimeout(timer);
+  source?.close();
+  source = undefined;
+  api.session().then(
+    (session) => {
+      me.set(session);
+      if (seesAll(session)) openStream();
+      else opened();
+    },
+    (error: unknown) => {
+      if ((error as Fault).signedOut) return;
+      lostAndLook();
+    },
+  );
 }
 
 /** Nothing of a session may be seen after it. */
@@ -259,7 +298,9 @@ function forgetAll(): void {
   entries.clear();
   jobs.set(new Map());
   events.set([]);
+  forgetDrawings();
   hosts.set([]);
+  me.set(undefined);
 }
 
 watchAnswers((fault) => {
@@ -285,8 +326,18 @@ async function lookAtHosts(): Promise<void> {
   if (!first) changedAll();
 }
 
+const HOSTS_PACE_MS = 2000;
+let hostsTimer: ReturnType<typeof setTimeout> | undefined;
+/** Soon, and once for many changes. */
+function hostsLater(): void {
+  hostsTimer ??= setTimeout(() => {
+    hostsTimer = undefined;
+    if (state.value.kind === "live") void lookAtHosts().catch(() => undefined);
+  }, HOSTS_PACE_MS);
+}
+
 /** Nothing is asked for more often than this without a reason. */
 setInterval(() => {
-  if (state.value.kind === "stale") void look();
+  if (state.value.kind === "live" && me.value && !seesAll(me.value)) opened();
   else if (state.value.kind === "live") void lookAtHosts().catch(() => undefined); /* a fault is told to who watches */
 }, SLOW_MS);

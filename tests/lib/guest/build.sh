@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# build.sh DIR: makes the test guest in DIR: vmlinuz (Debian's cloud kernel, only unpacked, never
-# installed), initrd.gz (busybox and our writer) and check (the verifier, for this machine).
+# build.sh DIR: makes the test guest in DIR: linux (Debian's cloud kernel, only unpacked, never
+# installed), initrd (busybox and our writer) and check (the verifier, for this machine).
 # Does nothing if they are there and made from what is here now.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -12,7 +12,7 @@ out=$(cd "$1" && pwd)
 exec 9>"$out/.lock" # two test runs may start at once
 flock 9
 stamp=$(cat "$here"/* /bin/busybox | sha256sum)
-if [ -s "$out/vmlinuz" ] && [ -s "$out/initrd.gz" ] && [ "$(cat "$out/.stamp" 2>/dev/null)" = "$stamp" ]; then
+if [ -s "$out/linux" ] && [ -s "$out/initrd" ] && [ "$(cat "$out/.stamp" 2>/dev/null)" = "$stamp" ]; then
     exit 0
 fi
 work=$(mktemp -d "$out/.work.XXXXXX")
@@ -41,10 +41,11 @@ fetch_kernel() {
         find "$work/kernel/lib/modules" -name $module.ko -exec cp {} "$out/kernel/" \;
     done
     strip -g "$out"/kernel/*.ko
-    cp "$work"/kernel/boot/vmlinuz-* "$out/vmlinuz"
+    "$here/unpack.py" "$work"/kernel/boot/vmlinuz-* "$work/linux"
+    mv "$work/linux" "$out/linux"
 }
 
-[ -s "$out/vmlinuz" ] || fetch_kernel
+[ -s "$out/linux" ] || fetch_kernel
 mkdir -p "$work"/root/{bin,lib,proc,sys,dev}
 cp /bin/busybox "$work/root/bin/"
 cp "$here/init" "$work/root/"
@@ -53,6 +54,6 @@ gcc -O2 -Wall -D_GNU_SOURCE -static -pthread -o "$work/root/bin/gw" "$here/gw.c"
 gcc -O2 -Wall -D_GNU_SOURCE -static -o "$work/root/bin/ga" "$here/ga.c"
 strip "$work/root/bin/gw" "$work/root/bin/ga"
 gcc -O2 -Wall -D_GNU_SOURCE -o "$out/check" "$here/check.c"
-(cd "$work/root" && find . | cpio --quiet -o -H newc | gzip -9) >"$work/initrd.gz"
-mv "$work/initrd.gz" "$out/initrd.gz"
+(cd "$work/root" && find . | cpio --quiet -o -H newc) >"$work/initrd" # not packed: see unpack.py
+mv "$work/initrd" "$out/initrd"
 echo "$stamp" >"$out/.stamp"

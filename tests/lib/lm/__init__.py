@@ -7,12 +7,12 @@ from .host import Disk, Host, domain_xml, ext4_disk, flip_data, image_chain, mak
 from .guest import Guest, Lost, Stream, build_guest, check_image, verify_acked
 from .site import Site, Vm, pattern_is
 from .wire import Wire
-from .programs import Agent, Cli, Manager, Rest, items
+from .programs import Agent, Cli, Manager, Rest, items, lasting
 
 __all__ = [
     "BUILD", "REPO", "WorkDir", "leftovers", "run", "wait_for",
     "Disk", "Host", "domain_xml", "ext4_disk", "flip_data", "image_chain", "make_domain", "qemu_img",
     "Guest", "Lost", "Stream", "build_guest", "check_image", "verify_acked",
-    "Agent", "Cli", "Manager", "Rest", "items",
+    "Agent", "Cli", "Manager", "Rest", "items", "lasting",
     "Site", "Vm", "Wire", "pattern_is",
 ]

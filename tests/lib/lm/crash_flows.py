@@ -62,11 +62,29 @@ def restore(subject):
     return ("snapshot", "restore", subject.name, list(subject.marks)[0], "-y", "--no-wait")
 
 
+def clone(subject):
+    return ("vm", "clone", subject.name, twin(subject), "--snapshot", list(subject.marks)[0], "--no-wait")
+
+
+def remove_twin(subject):
+    return ("vm", "remove", twin(subject), "-y", "--no-wait")
+
+
 def import_storage(subject):
     return ("storage", "import", str(subject.vm.directory), "--no-wait")
 
 
 import_storage.which = (-1,)  # which snapshot's delete it ends, if one was under way
+
+
+def power(verb):
+    def words(subject):
+        return ("vm", verb, subject.name, "--no-wait")
+    return words
+
+
+def twin(subject):
+    return f"{subject.name}-twin"
 
 
 # ---- what is so when it has ended; before, nothing has changed
@@ -117,6 +135,30 @@ def preview_ended(verb):
     return ended
 
 
+def twin_is_gone(crash):
+    """Nothing is left of it: no definition, no manifest, and (check_files()) no volume."""
+    assert twin(crash.subject) not in crash.site.host.virsh("list", "--all", "--name").split()
+    for manifest in (crash.subject.vm.directory / ".livemerge" / "vms").glob("*.json"):
+        assert twin(crash.subject) not in manifest.read_text(encoding="utf-8"), manifest
+
+
+def cloned(crash, done):
+    """It holds what the snapshot does; and goes away again."""
+    subject = crash.subject
+    if done:
+        leaves = [disk.find("source").get("file") for disk in crash.site.host.xml(twin(subject)).findall("devices/disk")]
+        for leaf, chain in zip(leaves, subject.chains()):
+            run("qemu-img", "compare", "-q", "-U", leaf, chain[0])
+        crash.site.cli("vm", "remove", twin(subject), "-y")
+    twin_is_gone(crash)
+
+
+def twin_removed(crash, done):
+    if not done:  # it was not accepted
+        crash.site.cli("vm", "remove", twin(crash.subject), "-y")
+    twin_is_gone(crash)
+
+
 def cut(subject):
     """What came after the first snapshot is gone."""
     name, (instant, _) = next(iter(subject.marks.items()))
@@ -127,6 +169,54 @@ def cut(subject):
 def restored(crash, done):
     if done:
         cut(crash.subject)
+
+
+def started(crash, done):
+    """It runs, once, and keeps what it writes. Then it is off again, as the flow found it."""
+    subject, case = crash.subject, crash.case
+    if done and (case is None or case.victim != "all" or case.point.startswith("agent.power")):  # else it had run
+        wait_for(subject.qmp.runs, 20, f"VM {subject.name} runs")
+    if crash.site.host.state(subject.name) != "shut off":
+        assert len(subject.processes()) == 1, f"QEMUs of VM {subject.name}: {subject.processes()}"
+        subject.runs = True
+        subject.write_some()
+        subject.runs = False
+        crash.site.host.virsh("destroy", subject.name)
+    subject.vm.wait_status("down")
+
+
+def stopped(crash, done):
+    """It is off, and stays so until somebody starts it."""
+    assert not done or crash.site.host.state(crash.subject.name) == "shut off"
+    crash.subject.power_on()
+    crash.subject.vm.wait_status("up")
+
+
+def suspended(crash, done):
+    """It goes on where it was."""
+    if done:
+        crash.subject.vm.wait_status("suspended")
+        assert not crash.subject.processes()
+        crash.site.cli("vm", "start", crash.subject.name)
+    stopped(crash, False)
+
+
+def rebooted(crash, done):
+    """In the same QEMU, if nobody killed that."""
+    if done and (crash.case is None or crash.case.victim != "all"):
+        assert crash.subject.processes() == crash.ran, f"{crash.ran} ran"
+    stopped(crash, False)
+
+
+def guest_obeys(crash):
+    """It powers itself off when it is asked to, be it that the question came twice."""
+    wait_for(lambda: crash.jobs() or crash.client.poll() is not None, 20, "the job is there, or was refused")
+    if not crash.jobs():
+        return
+    wait_for(lambda: crash.jobs()[0]["status"] != "started" or crash.jobs()[0].get("step") == "off", 60,
+             f"VM {crash.subject.name} has been asked to shut down")
+    if crash.subject.qmp.runs():
+        crash.subject.qmp("quit")
 
 
 def import_again(crash, done):
@@ -252,6 +342,10 @@ def manager_is_lost(subject):
     site.wait_ready()
 
 
+def has_a_twin(subject):
+    subject.site.cli("vm", "clone", subject.name, twin(subject), "--snapshot", list(subject.marks)[0])
+
+
 def virsh_takes_a_snapshot(subject):
     """The doctor is to adopt it under its name."""
     subject.made += 1
@@ -278,6 +372,7 @@ class Flow:
     options: tuple = ()      # of its snapshots
     may_fail: bool = False
     often: bool = False      # every victim at every point; else one victim a point, in turn
+    own: tuple = ()          # prefixes of its own points: every victim there, all the same
     keeps: str = "undo"      # what may be left in .livemerge, to be looked at by a person
     ignored: tuple = ()      # what the doctor finds all the same
     faults: str = ""         # further ones
@@ -286,6 +381,8 @@ class Flow:
     at_point: Optional[Callable] = None   # (crash), while it stands there
     recovered: Optional[Callable] = None  # (crash), when all run again
     victims: tuple = field(default=VICTIMS)
+    saves_memory: bool = False
+    power: bool = False      # it starts or stops the VM: nobody else does until it has ended
     only: str = ""           # prefixes of the points that are meant, if not all
 
     def prepare(self, subject):
@@ -299,13 +396,14 @@ class Flow:
 
 FLOWS = [
     Flow("create", create(), created, layers=1, disks=2, may_fail=True, often=True),
-    Flow("create-memory", create("--memory"), created, layers=0, may_fail=True),
+    Flow("create-memory", create("--memory"), created, layers=0, may_fail=True, saves_memory=True),
     Flow("create-off", create(), created, layers=1, disks=2, runs=False, victims=COLD_VICTIMS),
     Flow("commit", delete("commit", 0), deleted, disks=2, often=True),
     Flow("commit-active", delete("commit-active", -1), deleted, disks=2, often=True),
     Flow("all", delete("auto"), deleted, disks=2),
     Flow("memory", delete("auto", 0), deleted, layers=1, options=("--memory",)),
-    Flow("copy", delete("copy", -1), deleted),
+    Flow("copy", delete("copy", -1), deleted,
+         own=("qcow2-build-copy", "qcow2-build-create", "qcow2-build-sync-folder")),
     Flow("graft", delete("graft", -1), deleted),
     Flow("graft-sealed", delete("graft", 0), deleted, mib=8, leaf_mib=6, often=True),
     Flow("cold-commit", delete("cold-commit", -1), deleted, runs=False, victims=(*COLD_VICTIMS, "daemon"), often=True),
@@ -313,25 +411,40 @@ FLOWS = [
     Flow("cold-copy", delete("copy", 0), deleted, runs=False, victims=COLD_VICTIMS),
     Flow("preview", preview, previewed, disks=2, runs=False, victims=COLD_VICTIMS, often=True),
     Flow("preview-undo", end_preview("undo"), preview_ended("undo"), spoil=previews, runs=False,
-         victims=COLD_VICTIMS),
+         victims=COLD_VICTIMS, own=("agent.branch",)),
     Flow("preview-commit", end_preview("commit"), preview_ended("commit"), spoil=previews_and_goes_on, runs=False,
-         victims=COLD_VICTIMS),
-    Flow("restore", restore, restored, layers=3, runs=False, victims=COLD_VICTIMS),
+         victims=COLD_VICTIMS, own=("agent.branch",)),
+    Flow("restore", restore, restored, layers=3, runs=False, victims=COLD_VICTIMS, own=("agent.branch",)),
+    Flow("clone", clone, cloned, disks=2, often=True),
+    Flow("cancel-clone", clone, cloned, may_fail=True, at_point=cancel, only="agent.clone"),
+    Flow("remove", remove_twin, twin_removed, disks=2, spoil=has_a_twin, only="agent.remove agent.delete volume.",
+         often=True),
+    Flow("start", power("start"), started, runs=False, power=True, victims=COLD_VICTIMS, own=("agent.power",)),
+    Flow("stop", power("stop"), stopped, power=True, victims=COLD_VICTIMS, own=("agent.power",)),
+    Flow("shutdown", power("shutdown"), stopped, recovered=guest_obeys, power=True, victims=COLD_VICTIMS,
+         own=("agent.power",), only="agent.power"),
+    Flow("suspend", power("suspend"), suspended, may_fail=True, saves_memory=True, power=True, victims=COLD_VICTIMS,
+         own=("agent.power",)),
+    Flow("reboot", power("reboot"), rebooted, power=True, victims=COLD_VICTIMS, own=("agent.power",),
+         only="agent.power"),
+    Flow("reset", power("reset"), rebooted, power=True, victims=COLD_VICTIMS, own=("agent.power",),
+         only="agent.power"),
     Flow("rename", rename, renamed, layers=2),
-    Flow("doctor", fix, mended, spoil=old_leaf_is_defined),
+    Flow("doctor", fix, mended, spoil=old_leaf_is_defined, own=("agent.doctor",)),
     Flow("undo", undo, undone, spoil=fixed_already),
     Flow("cancel", delete("commit-active", -1), cancelled, may_fail=True, leaf_mib=6,
          at_point=cancel, only="agent.merge agent.pivot manifest."),
     Flow("cancel-graft", delete("graft", -1), cancelled, may_fail=True, leaf_mib=6, at_point=cancel,
          only="agent.merge agent.graft agent.pivot qcow2-build-share"),
     Flow("differs", delete("graft", -1, options=("--verify", "full")), deleted, may_fail=True, leaf_mib=6,
-         faults="agent.verify.before=stop@1", meddle=spoil_what_is_built, keeps="undo|trash/keep",
+         own=("agent.verify", "agent.graft"), faults="agent.verify.before=stop@1", meddle=spoil_what_is_built,
+         keeps="undo|trash/keep",
          only="agent.verify.differs agent.verify.set-aside agent.graft.before-unseal agent.graft.before-remove-seal"),
     Flow("hold", delete("commit-active", -1, options=("--bandwidth", "10")), deleted, mib=64, leaf_mib=48,
-         meddle=fill_storage, recovered=give_back, only="agent.space"),
+         meddle=fill_storage, recovered=give_back, only="agent.space", own=("agent.space",)),
     Flow("adopt", fix, adopted, layers=1, spoil=virsh_takes_a_snapshot, ignored=("absolute-path",)),
-    Flow("import-adopt", import_storage, adopted_by_import, spoil=manifest_is_lost),
-    Flow("import-forget", import_storage, ended_by_import, spoil=manager_is_lost),
+    Flow("import-adopt", import_storage, adopted_by_import, spoil=manifest_is_lost, own=("agent.import",)),
+    Flow("import-forget", import_storage, ended_by_import, spoil=manager_is_lost, own=("agent.import",)),
     Flow("guest-create", create(), created, layers=1, guest=True, mib=16, may_fail=True, only="agent.snapshot"),
     Flow("guest-commit", delete("commit", 0), deleted, guest=True, mib=16, only="agent.merge"),
     Flow("guest-commit-active", delete("commit-active", -1), deleted, guest=True, mib=16,

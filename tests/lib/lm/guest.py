@@ -126,6 +126,11 @@ class Guest:
                                        f"its last words: {self._said[-5:]}")
                 self._news.wait(left)
 
+    def said(self):
+        """All its lines so far."""
+        with self._news:
+            return list(self._said)
+
     def command(self, line, timeout=60):
         """Sends a command (see gw.c), returns the answer."""
         since = len(self._said)

@@ -150,6 +150,11 @@ class Manager(Daemon):
                              f"tls=no\nsocket={self.socket}\n{agents}")
 
 
+def lasting(document):
+    """Of a VM, all but the times that a manager knows of what it saw itself."""
+    return {name: value for name, value in document.items() if name not in ("creation_time", "stop_time")}
+
+
 def items(document, *names):
     """Members of a collection inside a document: items(job, "disks", "disk"). They stand one level
     deeper ({"disks": {"disk": [...]}}), as in oVirt's JSON."""

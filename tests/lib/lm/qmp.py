@@ -9,6 +9,11 @@ from dataclasses import dataclass
 BLOCK = 4096
 
 
+def file_of(name):
+    """QEMU describes a node whose backing file is another one than its header names."""
+    return json.loads(name[len("json:"):])["file"]["filename"] if name.startswith("json:") else name
+
+
 class Qmp:
     """The monitor that make_domain(monitor=True) gives a VM. One connection a command: QEMU may have
     died and been born again since the last."""
@@ -45,6 +50,11 @@ class Qmp:
             return self("query-status")["running"]
         except (OSError, ValueError):
             return False
+
+    def leaves(self):
+        """{"virtio-disk0": file of the leaf}."""
+        return {block["qdev"].split("/")[3]: file_of(block["inserted"]["file"]) for block in self("query-block")
+                if block.get("qdev", "").startswith("/machine/peripheral/virtio-disk")}
 
     def io(self, disk, *commands):
         """qemu-io's commands on a disk, as its device would do them."""

@@ -23,12 +23,14 @@ def pattern_is(image, offset, length, pattern, share=False):
 
 class Site:
     """Everything of one test module lies below one directory, self.work. With a file system ("xfs",
-    "btrfs", "ext4") the volumes lie on one of that kind and size, on a loop device."""
+    "btrfs", "ext4") the volumes lie on one of that kind and size, on a loop device. beside: {directory in self.work:
+    kind} of further ones."""
 
-    def __init__(self, file_system=None, size="2G"):
+    def __init__(self, file_system=None, size="2G", beside=None):
         build_guest()
         self.work = WorkDir()
-        self.file_system, self.size = file_system, size
+        self.size = size
+        self.file_systems = {**({"v": file_system} if file_system else {}), **(beside or {})}
         self.host = Host("A", self.work / "h")
         self.agent = Agent(self.work / "agent", self.host.uri)
         if os.environ.get("LM_GUARD", "1") == "1":  # 0: libvirt asks nobody before it starts a VM
@@ -39,8 +41,8 @@ class Site:
         self.vms = []
 
     def up(self):
-        if self.file_system:
-            self._mount()
+        for name, kind in self.file_systems.items():
+            self._mount(name, kind)
         self.host.up()
         self.agent.start()
         self.manager.start()
@@ -56,24 +58,25 @@ class Site:
             except (AssertionError, TimeoutError) as error:
                 problems.append(str(error))
         self.host.down()
-        if self.file_system:
+        if self.file_systems:
             problems += [line for line in leftovers(self.work.path) if "mounted" not in line]
-            self._unmount()
+        for name in self.file_systems:
+            self._unmount(self.work / name)
         problems += leftovers(self.work.path)
         self.work.remove()
         assert not problems, "\n".join(problems)
 
-    def _mount(self):
-        image, volumes = self.work / "fs.img", self.work / "v"
-        volumes.mkdir()
+    def _mount(self, name, kind):
+        image, where = self.work / f"{name}.img", self.work / name
+        where.mkdir()
         run("truncate", "-s", self.size, image)
-        run(f"mkfs.{self.file_system}", "-q", *MKFS[self.file_system], image)
-        run("mount", "-o", "loop", image, volumes)
+        run(f"mkfs.{kind}", "-q", *MKFS[kind], image)
+        run("mount", "-o", "loop", image, where)
 
-    def _unmount(self):
+    @staticmethod
+    def _unmount(where):
         """A process that was just killed may hold it for a moment."""
-        volumes = self.work / "v"
-        wait_for(lambda: not volumes.is_mount() or run("umount", volumes), 10, f"{volumes} is not in use any more")
+        wait_for(lambda: not where.is_mount() or run("umount", where), 10, f"{where} is not in use any more")
 
     def wait_ready(self):
         """Until the manager has an agent that has a libvirtd."""

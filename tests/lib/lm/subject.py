@@ -33,6 +33,8 @@ class Subject:
         self.lost_ids = []    # of the snapshots whose names went with the manifest
         self.made = 0       # snapshots so far
         self.leaks = False  # a QEMU was killed: clusters that nobody uses may be left
+        self.may_forget = False  # libvirtd was killed, and may not know of a pivot
+        self.forgotten = False   # and does not: it will until the VM is off
         self.random = random.Random(name)
 
     @property
@@ -78,8 +80,12 @@ class Subject:
             self.snap(*options)
         self.write_some()
 
+    def processes(self):
+        """Ids of its QEMUs, of which there is never more than one."""
+        return run("pgrep", "-f", "--", f"-uuid {self.vm.id}", check=False).stdout.split()
+
     def is_worn(self):
-        return len(self.marks) > MOST_LAYERS or bool(self.unusable)
+        return len(self.marks) > MOST_LAYERS or bool(self.unusable) or self.forgotten
 
     def power_on(self):
         """Once the start guard and QEMU's locks let it; a VM that is suspended by us is waited for."""
@@ -95,9 +101,16 @@ class Subject:
     # ---- what is true
 
     def leaves(self, inactive=False):
-        """{target: file that the VM writes}."""
+        """{target: file that the VM writes}. A libvirtd that was killed in a pivot may show the old leaf until the VM
+        is off (docs/merge.md); then QEMU is believed."""
         disks = self.site.host.xml(self.name, inactive).findall("devices/disk")
-        return {disk.find("target").get("dev"): disk.find("source").get("file") for disk in disks}
+        told = {disk.find("target").get("dev"): disk.find("source").get("file") for disk in disks}
+        if inactive or not self.may_forget or not self.qmp.runs():
+            return told
+        real = self.qmp.leaves()
+        found = {target: real[f"virtio-disk{i}"] for i, target in enumerate(told)}
+        self.forgotten |= found != told
+        return found
 
     def chains(self):
         return [image_chain(leaf) for leaf in self.leaves().values()]

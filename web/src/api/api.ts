@@ -2,7 +2,7 @@
 // The resources of docs/api.md that the page uses: one place for each.
 import { call } from "./http";
 import type {
-  Disk, DiskAttachment, Doctor, Event, Host, ImportReport, Job, Plan, Ref, Session, Snapshot, SnapshotWish, StorageDomain, Vm,
+  Disk, DiskAttachment, Doctor, Event, Host, ImportReport, Job, Plan, Ref, Session, Snapshot, SnapshotWish, StorageDomain, User, UserSession, Vm, VmRole,
 } from "./types";
 
 const seg = encodeURIComponent;
@@ -52,6 +52,9 @@ export const api = {
   undo: (vm: string) => call<Begun>(`/vms/${seg(vm)}/undosnapshot`, { method: "POST", body: { async: true } }),
   restore: (vm: string, snapshot: string) =>
     call<Begun>(`/vms/${seg(vm)}/snapshots/${seg(snapshot)}/restore`, { method: "POST", body: { async: true } }),
+  clone: (vm: string, name: string, snapshot: string | undefined, strategy: string) =>
+    call<Begun>(`/vms/${seg(vm)}/clone`, { method: "POST", body: { vm: { name }, strategy, ...(snapshot !== undefined && { snapshot: { id: snapshot } }) } }),
+  removeVm: (vm: string, keepDisks: boolean) => call<Begun>(`/vms/${seg(vm)}?detach_only=${String(keepDisks)}`, { method: "DELETE" }),
   power: (vm: string, verb: PowerVerb) => call<Begun>(`/vms/${seg(vm)}/${verb}`, { method: "POST", body: {} }),
 
   jobs: async (signal?: AbortSignal) => (await call<{ job?: Job[] }>("/jobs?max=200", { signal })).job ?? [],
@@ -70,6 +73,19 @@ export const api = {
         body: { ...(path && { path }), dry_run: dryRun, take_over: takeOver },
       })
     ).import ?? {},
+  users: async (signal?: AbortSignal) => (await call<{ user?: User[] }>("/users", { signal })).user ?? [],
+  addUser: (name: string, role: string, password: string) =>
+    call<User>("/users", { method: "POST", body: { user_name: name, role, ...(password && { password }) } }),
+  changeUser: (id: string, change: { role?: string; password?: string; vm_roles?: { vm_role: VmRole[] } }) =>
+    call<User>(`/users/${seg(id)}`, { method: "PUT", body: change }),
+  changeOwnPassword: (name: string, old_password: string, password: string) =>
+    call<object>(`/users/${seg(name)}/password`, { method: "POST", body: { old_password, password } }),
+  sessions: async (name: string, signal?: AbortSignal) =>
+    (await call<{ session?: UserSession[] }>(`/users/${seg(name)}/sessions`, { signal })).session ?? [],
+  endSession: (name: string, id: string) => call<object>(`/users/${seg(name)}/sessions/${seg(id)}`, { method: "DELETE" }),
+  endSessions: (name: string) => call<object>(`/users/${seg(name)}/sessions`, { method: "DELETE" }),
+  removeUser: (id: string) => call<object>(`/users/${seg(id)}`, { method: "DELETE" }),
+
   doctor: (signal?: AbortSignal) => call<Doctor>("/doctor", { signal }),
   mend: (vm: string, classes: string[]) =>
     call<Begun>(`/vms/${seg(vm)}/doctor`, {

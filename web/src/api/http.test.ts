@@ -15,9 +15,9 @@ test.each([
 
 test("a change is sent as JSON, whatever it says", async () => {
   const seen: [string, RequestInit][] = [];
-  vi.stubGlobal("fetch", async (url: string, init: RequestInit) => {
+  vi.stubGlobal("fetch", (url: string, init: RequestInit) => {
     seen.push([url, init]);
-    return new Response("{}");
+    return Promise.resolve(new Response("{}"));
   });
   await call("/vms");
   await call("/vms/a/snapshots", { method: "POST", body: { description: "<b>" } });
@@ -30,11 +30,11 @@ test("a change is sent as JSON, whatever it says", async () => {
 test("no answer is told to who watches, and so is the end of the session", async () => {
   const told: (number | null)[] = [];
   const stop = watchAnswers((fault) => told.push(fault?.status ?? null));
-  vi.stubGlobal("fetch", async () => { throw new TypeError("refused"); });
+  vi.stubGlobal("fetch", () => Promise.reject(new TypeError("refused")));
   await expect(call("/vms")).rejects.toMatchObject({ noAnswer: true });
-  vi.stubGlobal("fetch", async () => new Response("{}", { status: 401 }));
+  vi.stubGlobal("fetch", () => Promise.resolve(new Response("{}", { status: 401 })));
   await expect(call("/vms")).rejects.toBeInstanceOf(Fault);
-  vi.stubGlobal("fetch", async () => new Response("{}"));
+  vi.stubGlobal("fetch", () => Promise.resolve(new Response("{}")));
   await call("/vms");
   stop();
   expect(told).toEqual([0, 401, null]);

@@ -5,6 +5,36 @@ export interface Session {
   user: string;
   name: string;
   role: string;
+  /** where passwords are kept: "own" ones are changed here */
+  passwords?: string;
+  vm_roles?: { vm_role?: VmRole[] };
+}
+
+export interface VmRole {
+  vm: { id: string; name?: string };
+  role: string;
+}
+
+export interface User {
+  id: string;
+  name: string;
+  user_name: string;
+  role: string;
+  has_password?: boolean;
+  tokens?: number;
+  created?: string;
+  changed?: string;
+  vm_roles?: { vm_role?: VmRole[] };
+}
+
+export interface UserSession {
+  id: string;
+  kind: string;
+  address?: string;
+  created: string;
+  last_used: string;
+  expires: string;
+  current: boolean;
 }
 
 export interface Ref {
@@ -184,6 +214,11 @@ export interface Job {
   attention?: string;
   correlation_id?: string;
   findings?: { finding?: Finding[] };
+  clone?: Ref;
+  left_out?: { reason?: string[] };
+  volumes_removed?: { volume?: string[] };
+  kept?: { volume?: { path: string; why?: string }[] };
+  configuration_kept?: string;
   actions?: { link?: { rel: string }[] };
 }
 
@@ -217,6 +252,7 @@ export interface StorageDomain {
   available?: number;
   used?: number;
   shares_blocks?: boolean;
+  holder?: string;
   storage?: { type?: string; path?: string };
 }
 

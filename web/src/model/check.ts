@@ -17,6 +17,14 @@ export function bandwidthWrong(text: string): string | undefined {
   return /^\d{1,7}$/.test(text.trim()) && Number(text) <= 1_000_000 ? undefined : t.remove.bandwidthWrong;
 }
 
+export function userWrong(name: string): string | undefined {
+  return /^[A-Za-z0-9._-]{1,64}$/.test(name) ? undefined : t.users.nameWrong;
+}
+
+export function passwordWrong(password: string): string | undefined {
+  return size(password) >= 8 && size(password) <= LONGEST ? undefined : t.users.passwordWrong;
+}
+
 export function pathWrong(text: string): string | undefined {
   return text === "" || (text.startsWith("/") && !text.includes("\0")) ? undefined : t.storage.importPathWrong;
 }

@@ -11,10 +11,12 @@ import type { Costs, Disk, Plan, PlanRun, Snapshot, Vm } from "../api/types";
 import { drawPlan } from "../model/chain";
 import type { DiskDrawing } from "../model/chain";
 import { bandwidthWrong } from "../model/check";
+import { keepDrawing } from "../model/drawings";
 import { bytes, milliseconds, seconds } from "../model/format";
 import { Chains } from "../parts/chains";
 import { Field } from "../parts/field";
-import { JobBody, JobButtons, keepDrawing, useJob } from "../parts/job";
+import { useFocusBack } from "../parts/focus";
+import { JobBody, JobButtons, useJob } from "../parts/job";
 import { faultText } from "../parts/toasts";
 import { t } from "../texts";
 
@@ -33,25 +35,26 @@ interface Planned {
 }
 
 function usePlan(vm: Vm, snapshots: Snapshot[], strategy: string): { planned?: Planned; fault?: unknown; again: () => void } {
-  const [result, setResult] = useState<{ planned?: Planned; fault?: unknown }>({});
+  const [result, setResult] = useState<{ of: string; planned?: Planned; fault?: unknown }>({ of: "" });
   const [round, setRound] = useState(0);
   const ids = snapshots.map((s) => s.id).join(" ");
+  const asked = `${vm.id} ${strategy} ${round} ${ids}`;
   useEffect(() => {
     const control = new AbortController();
-    setResult({});
     const wanted = ids.split(" ");
     Promise.all([api.plan(vm.id, wanted, strategy, control.signal), api.disks(vm.id, control.signal)]).then(
       ([plan, attachments]) => {
         const disks: Disk[] = attachments.map((a) => a.disk);
-        setResult({ planned: { plan, drawing: drawPlan(plan, disks, new Set(wanted)) } });
+        setResult({ of: asked, planned: { plan, drawing: drawPlan(plan, disks, new Set(wanted)) } });
       },
       (fault: unknown) => {
-        if (!control.signal.aborted) setResult({ fault });
+        if (!control.signal.aborted) setResult({ of: asked, fault });
       },
     );
     return () => control.abort();
-  }, [vm.id, ids, strategy, round]);
-  return { ...result, again: () => setRound(round + 1) };
+  }, [vm.id, ids, strategy, asked]);
+  const { planned, fault } = result.of === asked ? result : {};
+  return { planned, fault, again: () => setRound(round + 1) };
 }
 
 function costItems(c: Costs): [string, string][] {
@@ -163,6 +166,7 @@ function Doing({ id, drawing, title, onClose }: { id: string; drawing: DiskDrawi
 }
 
 export function DeleteDialog({ vm, snapshots, onClose }: Props) {
+  useFocusBack();
   const [choice, setChoice] = useState<Choice>({ strategy: "auto", verify: "extents", bandwidth: "0" });
   const { planned, fault, again } = usePlan(vm, snapshots, choice.strategy);
   const [begun, setBegun] = useState<{ id: string; drawing: DiskDrawing[] }>();

@@ -4,9 +4,11 @@ import { Alert, Button, Label, Title, Toolbar, ToolbarContent, ToolbarItem } fro
 import { useState } from "react";
 import { api } from "../api/api";
 import type { Doctor as Report, Finding } from "../api/types";
-import { useLive } from "../live";
+import { me, useLive, useStore } from "../live";
 import { bytes } from "../model/format";
+import { roleTooLow } from "../model/rights";
 import { to } from "../nav";
+import { ActionButton } from "../parts/action";
 import { Severity } from "../parts/marks";
 import { JobDialog } from "../parts/job";
 import { toastFault } from "../parts/toasts";
@@ -36,6 +38,7 @@ function group(findings: Finding[]): [string, Finding[]][] {
 
 function VmFindings({ id, findings, onJob }: { id: string; findings: Finding[]; onJob: (job: string) => void }) {
   const [busy, setBusy] = useState(false);
+  const refused = roleTooLow(useStore(me), "administrator");
   const name = findings[0]?.vm?.name ?? findings[0]?.host ?? "";
   const mendable = id !== "" && findings.some((f) => f.can_fix === "yes");
   const mend = async (): Promise<void> => {
@@ -52,7 +55,7 @@ function VmFindings({ id, findings, onJob }: { id: string; findings: Finding[]; 
     <section className="lm-card">
       <div className="lm-title">
         <h2>{id ? <a href={to("vms", id, "snapshots")}>{name}</a> : name}</h2>
-        {mendable && <Button variant="secondary" isLoading={busy} isDisabled={busy} onClick={() => void mend()}>{t.doctor.mend}</Button>}
+        {mendable && <ActionButton busy={busy} why={refused} onClick={() => void mend()}>{t.doctor.mend}</ActionButton>}
       </div>
       <div className="lm-scroll" role="region" tabIndex={0} aria-label={`${t.doctor.title}: ${name}`}>
         <table className="lm-compare lm-wide">

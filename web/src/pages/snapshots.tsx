@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // The Snapshots tab: the tree with "you are here", and what can be done, for the selection.
-import { Button, Checkbox, Toolbar, ToolbarContent, ToolbarGroup, ToolbarItem, Tooltip } from "@patternfly/react-core";
+import { Checkbox, Toolbar, ToolbarContent, ToolbarGroup, ToolbarItem, Tooltip } from "@patternfly/react-core";
 import { useMemo, useState } from "react";
 import { api } from "../api/api";
 import type { Snapshot, Vm } from "../api/types";
@@ -8,7 +8,7 @@ import { useLive } from "../live";
 import { bytes, exact } from "../model/format";
 import { treeRows } from "../model/tree";
 import type { TreeRow } from "../model/tree";
-import { ActionButton, whyNot } from "../parts/action";
+import { ActionButton, whyNotFor } from "../parts/action";
 import { Grid } from "../parts/grid";
 import type { Column } from "../parts/grid";
 import { Mark } from "../parts/marks";
@@ -19,9 +19,10 @@ import { CreateDialog } from "./create_dialog";
 import { DeleteDialog } from "./delete_dialog";
 import { ConfirmDialog, RenameDialog } from "./snapshot_dialogs";
 import type { Deed } from "./snapshot_dialogs";
+import { CloneDialog, whyNoClone } from "./vm_dialogs";
 
 const ROW = 48;
-type Open = { kind: "create" } | { kind: "delete" | "rename" | Deed; on: Snapshot[] } | null;
+type Open = { kind: "create" } | { kind: "delete" | "rename" | "clone" | Deed; on: Snapshot[] } | null;
 
 function Marks({ s }: { s: Snapshot }) {
   if (s.snapshot_type !== "regular") return null;
@@ -102,13 +103,13 @@ function columnsOf(rows: TreeRow[], chosen: Set<string>, choose: (ids: Set<strin
 }
 
 /** The server's reason, or that the selection does not fit. */
-function whyNotOne(chosen: Snapshot[], verb: string): string | undefined {
-  return chosen.length === 1 ? whyNot(chosen[0]!.operations, verb) : t.snapshots.needsOne;
+function whyNotOne(vm: Vm, chosen: Snapshot[], verb: string): string | undefined {
+  return chosen.length === 1 ? whyNotFor(vm, chosen[0]!.operations, verb) : t.snapshots.needsOne;
 }
-function whyNotAll(chosen: Snapshot[], verb: string): string | undefined {
+function whyNotAll(vm: Vm, chosen: Snapshot[], verb: string): string | undefined {
   if (chosen.length === 0) return t.snapshots.needsSome;
   for (const s of chosen) {
-    const why = whyNot(s.operations, verb);
+    const why = whyNotFor(vm, s.operations, verb);
     if (why) return `${s.description}: ${why}`;
   }
   return undefined;
@@ -117,7 +118,12 @@ function whyNotAll(chosen: Snapshot[], verb: string): string | undefined {
 function Tools({ vm, chosen, previewed, open }: { vm: Vm; chosen: Snapshot[]; previewed?: Snapshot; open: (what: Open) => void }) {
   const one = (kind: "rename" | Deed, verb: string, text: string) => (
     <ToolbarItem>
-      <ActionButton why={whyNotOne(chosen, verb)} onClick={() => open({ kind, on: chosen })}>{text}</ActionButton>
+      <ActionButton why={whyNotOne(vm, chosen, verb)} onClick={() => open({ kind, on: chosen })}>{text}</ActionButton>
+    </ToolbarItem>
+  );
+  const ofPreview = (kind: "commit" | "undo", text: string) => (
+    <ToolbarItem>
+      <ActionButton why={whyNotFor(vm, vm.operations, kind) ?? (previewed ? undefined : t.snapshots.noPreview)} onClick={() => previewed && open({ kind, on: [previewed] })}>{text}</ActionButton>
     </ToolbarItem>
   );
   return (
@@ -125,24 +131,18 @@ function Tools({ vm, chosen, previewed, open }: { vm: Vm; chosen: Snapshot[]; pr
       <ToolbarContent rowWrap={{ default: "wrap" }}>
         <ToolbarGroup variant="action-group" rowWrap={{ default: "wrap" }}>
           <ToolbarItem>
-            <ActionButton variant="primary" why={whyNot(vm.operations, "create_snapshot")} onClick={() => open({ kind: "create" })}>{t.snapshots.create}</ActionButton>
+            <ActionButton variant="primary" why={whyNotFor(vm, vm.operations, "create_snapshot")} onClick={() => open({ kind: "create" })}>{t.snapshots.create}</ActionButton>
           </ToolbarItem>
-          {previewed ? (
-            <>
-              <ToolbarItem>
-                <ActionButton why={whyNot(vm.operations, "commit")} onClick={() => open({ kind: "commit", on: [previewed] })}>{t.snapshots.commit}</ActionButton>
-              </ToolbarItem>
-              <ToolbarItem>
-                <ActionButton why={whyNot(vm.operations, "undo")} onClick={() => open({ kind: "undo", on: [previewed] })}>{t.snapshots.undo}</ActionButton>
-              </ToolbarItem>
-            </>
-          ) : (
-            one("preview", "preview", t.snapshots.previewVerb)
-          )}
+          {one("preview", "preview", t.snapshots.previewVerb)}
+          {ofPreview("commit", t.snapshots.commit)}
+          {ofPreview("undo", t.snapshots.undo)}
           {one("restore", "restore", t.snapshots.restore)}
+          <ToolbarItem>
+            <ActionButton why={chosen.length === 1 ? whyNoClone(chosen[0]!.operations, "clone") : t.snapshots.needsOne} onClick={() => open({ kind: "clone", on: chosen })}>{t.clone.verb}</ActionButton>
+          </ToolbarItem>
           {one("rename", "rename_snapshot", t.snapshots.rename)}
           <ToolbarItem>
-            <ActionButton variant="danger" why={whyNotAll(chosen, "plan")} onClick={() => open({ kind: "delete", on: chosen })}>{t.snapshots.remove}</ActionButton>
+            <ActionButton variant="danger" why={whyNotAll(vm, chosen, "plan")} onClick={() => open({ kind: "delete", on: chosen })}>{t.snapshots.remove}</ActionButton>
           </ToolbarItem>
         </ToolbarGroup>
       </ToolbarContent>
@@ -156,6 +156,7 @@ function Dialogs({ vm, open, onClose }: { vm: Vm; open: Open; onClose: () => voi
   const first = open.on[0]!;
   if (open.kind === "delete") return <DeleteDialog vm={vm} snapshots={open.on} onClose={onClose} />;
   if (open.kind === "rename") return <RenameDialog vm={vm} snapshot={first} onClose={onClose} />;
+  if (open.kind === "clone") return <CloneDialog vm={vm} snapshot={first} onClose={onClose} />;
   return <ConfirmDialog deed={open.kind} vm={vm} snapshot={first} onClose={onClose} />;
 }
 
@@ -171,7 +172,7 @@ function List({ vm, snapshots, open }: { vm: Vm; snapshots: Snapshot[]; open: (w
       {count === 0 ? (
         <Empty title={t.snapshots.none}>
           <p>{t.snapshots.noneBody}</p>
-          <Button variant="link" isDisabled={whyNot(vm.operations, "create_snapshot") !== undefined} onClick={() => open({ kind: "create" })}>{t.snapshots.create}</Button>
+          <ActionButton variant="link" why={whyNotFor(vm, vm.operations, "create_snapshot")} onClick={() => open({ kind: "create" })}>{t.snapshots.createFirst}</ActionButton>
         </Empty>
       ) : (
         <>

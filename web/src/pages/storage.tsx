@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Storage domains, what of the disks lies on them, and taking over after a manager was lost.
-import { Alert, Button, Checkbox, Title, Toolbar, ToolbarContent, ToolbarItem } from "@patternfly/react-core";
+import { Alert, Checkbox, Title, Toolbar, ToolbarContent, ToolbarItem } from "@patternfly/react-core";
 import { useState } from "react";
 import { api } from "../api/api";
 import type { Disk, ImportReport, StorageDomain } from "../api/types";
-import { changedAll, useLive } from "../live";
+import { changedAll, me, useLive, useStore } from "../live";
 import { pathWrong } from "../model/check";
 import { bytes } from "../model/format";
+import { roleTooLow } from "../model/rights";
+import { ActionButton } from "../parts/action";
 import { Dialog } from "../parts/dialog";
 import { Field } from "../parts/field";
 import { Grid } from "../parts/grid";
@@ -42,7 +44,9 @@ const COLUMNS: Column<Row>[] = [
   { key: "volumes", label: t.storage.volumes, width: "6rem", drop: 1, numeric: true, render: (r) => r.volumes },
   { key: "data", label: t.vms.data, width: "8.5rem", numeric: true, render: (r) => bytes(r.bytes) },
   { key: "free", label: t.storage.free, width: "7rem", numeric: true, render: (r) => bytes(r.domain.available) },
-  { key: "sharing", label: t.storage.sharing, width: "8rem", drop: 2, render: (r) => (r.domain.shares_blocks === undefined ? t.common.unknown : r.domain.shares_blocks ? t.common.yes : t.common.no) },
+  { key: "total", label: t.storage.total, width: "7rem", drop: 1, numeric: true, render: (r) => bytes(r.domain.used === undefined ? undefined : r.domain.used + (r.domain.available ?? 0)) },
+  { key: "sharing", label: <span title={t.storage.sharingHint}>{t.storage.sharing}</span>, width: "8rem", drop: 2, render: (r) => (r.domain.shares_blocks === undefined ? t.common.unknown : r.domain.shares_blocks ? t.common.yes : t.common.no) },
+  { key: "holder", label: <span title={t.storage.holderHint}>{t.storage.holder}</span>, width: "minmax(8rem, 2fr)", drop: 2, render: (r) => <span className="lm-name" title={r.domain.holder}>{r.domain.holder ?? t.common.unknown}</span> },
 ];
 
 function Found({ report }: { report: ImportReport }) {
@@ -95,7 +99,7 @@ export function Storage() {
       <Title headingLevel="h1">{t.storage.title}</Title>
       <Toolbar inset={{ default: "insetNone" }}>
         <ToolbarContent>
-          <ToolbarItem><Button variant="secondary" onClick={() => setImports(true)}>{t.storage.import}</Button></ToolbarItem>
+          <ToolbarItem><ActionButton why={roleTooLow(useStore(me), "administrator")} onClick={() => setImports(true)}>{t.storage.import}</ActionButton></ToolbarItem>
         </ToolbarContent>
       </Toolbar>
       <Shown view={view}>

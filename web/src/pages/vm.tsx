@@ -15,6 +15,7 @@ import { PowerButtons } from "../parts/power";
 import { Empty, Shown } from "../parts/view";
 import { t } from "../texts";
 import { Snapshots } from "./snapshots";
+import { VmButtons } from "./vm_dialogs";
 
 const TABS = ["general", "disks", "snapshots", "jobs", "events"] as const;
 type TabKey = (typeof TABS)[number];
@@ -37,6 +38,7 @@ function General({ vm }: { vm: Vm }) {
     <div className="lm-fill">
       {vm.unmanaged && <Alert isInline variant="warning" title={t.vm.unmanaged}>{vm.unmanaged}</Alert>}
       <PowerButtons vm={vm} />
+      <VmButtons vm={vm} />
       <DescriptionList isHorizontal isCompact columnModifier={{ default: "1Col", lg: "2Col" }}>
         {items.filter(([, value]) => value !== undefined).map(([term, value]) => (
           <DescriptionListGroup key={term}>

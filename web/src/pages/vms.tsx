@@ -16,10 +16,14 @@ import { t } from "../texts";
 
 const ROW = 44;
 
+/** Layers that no snapshot tells of. */
+const isDeep = (vm: Vm): boolean => vm.snapshot_count !== undefined && (vm.chain_depth ?? 0) > vm.snapshot_count + 1;
+
 function Warnings({ vm }: { vm: Vm }) {
   return (
     <span className="lm-marks">
       {vm.has_illegal_images && <Mark status="danger" text={t.snapshots.unusable} hint={`${vm.name} ${t.vms.unusable}`} />}
+      {isDeep(vm) && <Mark text={t.vms.deep} hint={t.vms.deepHint(vm.chain_depth ?? 0, vm.snapshot_count ?? 0)} />}
       {vm.unmanaged && <Mark status="warning" text={t.vm.unmanaged} hint={vm.unmanaged} />}
       {vm.status === "unknown" && <Mark status="warning" text={t.status.unknown ?? ""} hint={vm.status_detail ?? t.hosts.silentBody} />}
     </span>
@@ -33,7 +37,7 @@ const COLUMNS: Column<Vm>[] = [
   { key: "snapshots", label: t.vms.snapshots, width: "6.5rem", drop: 1, numeric: true, sort: (vm) => vm.snapshot_count ?? 0, render: (vm) => vm.snapshot_count ?? t.common.unknown },
   { key: "depth", label: <span title={t.vms.depthHint}>{t.vms.depth}</span>, width: "5rem", drop: 2, numeric: true, sort: (vm) => vm.chain_depth ?? 0, render: (vm) => vm.chain_depth ?? t.common.unknown },
   { key: "data", label: t.vms.data, width: "8.5rem", drop: 2, numeric: true, sort: (vm) => vm.chain_bytes ?? 0, render: (vm) => bytes(vm.chain_bytes) },
-  { key: "warnings", label: t.vms.warnings, width: "minmax(7rem, 1fr)", drop: 2, sort: (vm) => Number(vm.has_illegal_images ?? false) + Number(vm.unmanaged !== undefined), render: (vm) => <Warnings vm={vm} /> },
+  { key: "warnings", label: t.vms.warnings, width: "minmax(7rem, 1fr)", drop: 2, sort: (vm) => 4 * Number(vm.has_illegal_images ?? false) + 2 * Number(vm.unmanaged !== undefined) + Number(isDeep(vm)), render: (vm) => <Warnings vm={vm} /> },
   { key: "power", label: <span className="pf-v6-screen-reader">{t.common.actions}</span>, width: "3rem", render: (vm) => <PowerMenu vm={vm} /> },
 ];
 

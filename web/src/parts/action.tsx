@@ -2,10 +2,19 @@
 // A button for one operation: greyed with the server's own reason, which hover and focus show.
 import { Button, Tooltip } from "@patternfly/react-core";
 import type { ReactNode } from "react";
-import type { Operation } from "../api/types";
+import type { Operation, Vm } from "../api/types";
+import { me } from "../live";
+import { roleTooLow } from "../model/rights";
+
+type Operations = { operation?: Operation[] } | undefined;
+
+/** The same for a VM or one of its snapshots, of who has signed in: the frame draws all anew when that changes. */
+export function whyNotFor(vm: Vm, operations: Operations, name: string): string | undefined {
+  return roleTooLow(me.value, "operator", vm.id) ?? whyNot(operations, name);
+}
 
 /** Why it cannot be done; undefined = it can. What a server does not tell is tried: it answers with its reason. */
-export function whyNot(operations: { operation?: Operation[] } | undefined, name: string): string | undefined {
+export function whyNot(operations: Operations, name: string): string | undefined {
   const found = operations?.operation?.find((o) => o.name === name);
   if (!found || found.possible) return undefined;
   const why = found.why ?? found.code ?? "";
@@ -28,17 +37,13 @@ interface Props {
 }
 
 export function ActionButton({ why, onClick, children, variant = "secondary", icon, label, busy }: Props) {
-  const button = (
-    <Button variant={variant} icon={icon} aria-label={label} isLoading={busy} isAriaDisabled={why !== undefined || busy}
-      onClick={onClick} size={variant === "plain" ? "sm" : "default"}>
-      {children}
-    </Button>
-  );
-  return why !== undefined ? (
-    <Tooltip content={why} entryDelay={100}>
-      {button}
+  /* always with its tooltip: without one it would be another button, and lose the focus when it turns grey */
+  return (
+    <Tooltip content={why ?? ""} entryDelay={100} trigger={why !== undefined ? "mouseenter focus" : "manual"}>
+      <Button variant={variant} icon={icon} aria-label={label} isLoading={busy} isAriaDisabled={why !== undefined || busy}
+        onClick={onClick} size={variant === "plain" ? "sm" : "default"}>
+        {children}
+      </Button>
     </Tooltip>
-  ) : (
-    button
   );
 }

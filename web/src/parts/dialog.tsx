@@ -4,6 +4,7 @@ import { Alert, Button, Modal, ModalBody, ModalFooter, ModalHeader } from "@patt
 import { useState } from "react";
 import type { ReactNode } from "react";
 import { t } from "../texts";
+import { useFocusBack } from "./focus";
 import { faultText } from "./toasts";
 
 interface Props {
@@ -19,6 +20,7 @@ interface Props {
 }
 
 export function Dialog({ title, ok, danger, blocked, onOk, onClose, children, wide }: Props) {
+  useFocusBack();
   const [busy, setBusy] = useState(false);
   const [fault, setFault] = useState<string>();
   const act = async (): Promise<void> => {

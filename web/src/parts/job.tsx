@@ -4,18 +4,23 @@ import { Alert, Button, DescriptionList, DescriptionListDescription, Description
 import { useEffect, useState } from "react";
 import { api } from "../api/api";
 import type { Job, JobDisk } from "../api/types";
-import { jobTold, jobs, useStore } from "../live";
+import { Store, jobTold, jobs, me, useStore } from "../live";
 import type { DiskDrawing } from "../model/chain";
+import { drawingOf } from "../model/drawings";
 import { bytes, milliseconds, seconds } from "../model/format";
+import { roleTooLow } from "../model/rights";
+import { to } from "../nav";
 import { t } from "../texts";
+import { ActionButton } from "./action";
 import { Chains } from "./chains";
+import { useFocusBack } from "./focus";
 import { JobStatus } from "./marks";
 import { toastFault } from "./toasts";
 
-/** Drawings of the deletes that were begun here, by job. */
-const drawings = new Map<string, DiskDrawing[]>();
-export function keepDrawing(job: string, drawing: DiskDrawing[]): void {
-  drawings.set(job, drawing);
+/** The job whose dialog is open, whatever page is: some take away or leave the page on which they were begun. */
+const shown = new Store<string | undefined>(undefined);
+export function showJob(id: string | undefined): void {
+  shown.set(id);
 }
 
 export function useJob(id: string): Job | undefined {
@@ -91,11 +96,12 @@ export function JobBody({ job, drawing }: { job: Job; drawing?: DiskDrawing[] })
         <JobStatus status={job.status} /> <span>{job.description}</span>
       </p>
       {!ended && <Progress value={job.progress?.percent ?? 0} aria-label={t.job.progress} measureLocation="outside" />}
-      {!ended && disks.length > 0 && <Figures job={job} />}
+      {!ended && (job.progress?.bytes_total ?? 0) > 0 && <Figures job={job} />}
       {job.error && <Alert isInline variant="danger" title={job.error} />}
       {job.attention && <Alert isInline variant="warning" title={job.attention} />}
       {!ended && job.waiting_for && <Alert isInline variant="info" title={`${t.job.waitsFor}: ${job.waiting_for}`} />}
       {drawing && <Chains drawings={drawing} disks={disks} />}
+      {ended && <Result job={job} />}
       {ended && disks.map((disk) => <Comparison key={disk.id} disk={disk} />)}
       {!drawing && !ended && disks.map((disk) => (
         <Progress key={disk.id} size="sm" title={t.remove.disk(disk.name)}
@@ -105,9 +111,31 @@ export function JobBody({ job, drawing }: { job: Job; drawing?: DiskDrawing[] })
   );
 }
 
+/** What came of it, if that is more than that it is done. */
+function Result({ job }: { job: Job }) {
+  const lists: [string, string[]][] = [
+    [t.clone.leftOut, job.left_out?.reason ?? []],
+    [t.removeVm.removed, job.volumes_removed?.volume ?? []],
+    [t.removeVm.kept, (job.kept?.volume ?? []).map((v) => `${v.path}: ${v.why ?? ""}`)],
+  ];
+  return (
+    <>
+      {job.clone && <p>{t.clone.made}: <a href={to("vms", job.clone.id, "general")} onClick={() => showJob(undefined)}>{job.clone.name ?? job.clone.id}</a></p>}
+      {job.configuration_kept && <Alert isInline variant="warning" title={t.job.configurationKept}>{job.configuration_kept}</Alert>}
+      {lists.filter(([, rows]) => rows.length > 0).map(([title, rows]) => (
+        <section key={title} aria-label={title}>
+          <h3>{title}</h3>
+          <ul className="lm-volumes">{rows.map((row) => <li key={row} className="lm-file">{row}</li>)}</ul>
+        </section>
+      ))}
+    </>
+  );
+}
+
 /** In the footer of the job's dialog. It asks in its place: a dialog above a dialog would hide both from screen readers. */
 export function JobButtons({ job }: { job: Job }) {
   const [asks, setAsks] = useState(false);
+  const refused = roleTooLow(useStore(me), "operator", job.vm?.id);
   if (job.end_time !== undefined) return null;
   const cancel = (): void => {
     setAsks(false);
@@ -128,23 +156,29 @@ export function JobButtons({ job }: { job: Job }) {
   return (
     <>
       {job.attention && (
-        <Button variant="primary" onClick={() => void api.resumeJob(job.id).catch(toastFault)}>{t.job.resume}</Button>
+        <ActionButton variant="primary" why={refused} onClick={() => void api.resumeJob(job.id).catch(toastFault)}>{t.job.resume}</ActionButton>
       )}
-      <Button variant="danger" onClick={() => setAsks(true)}>{t.job.cancel}</Button>
+      <ActionButton variant="danger" why={refused} onClick={() => setAsks(true)}>{t.job.cancel}</ActionButton>
     </>
   );
 }
 
 export function JobDialog({ id, onClose }: { id: string; onClose: () => void }) {
+  useFocusBack();
   const job = useJob(id);
   return (
     <Modal isOpen onClose={onClose} variant="large" aria-labelledby="lm-job-title">
       <ModalHeader title={job?.description ?? t.job.title} labelId="lm-job-title" />
-      <ModalBody tabIndex={0} aria-label={t.job.progress}>{job ? <JobBody job={job} drawing={drawings.get(id)} /> : t.common.loading}</ModalBody>
+      <ModalBody tabIndex={0} aria-label={t.job.progress}>{job ? <JobBody job={job} drawing={drawingOf(id)} /> : t.common.loading}</ModalBody>
       <ModalFooter>
         {job && <JobButtons job={job} />}
         <Button variant="secondary" onClick={onClose}>{job?.end_time ? t.common.close : t.job.background}</Button>
       </ModalFooter>
     </Modal>
   );
+}
+
+export function ShownJob() {
+  const id = useStore(shown);
+  return id !== undefined && <JobDialog key={id} id={id} onClose={() => showJob(undefined)} />;
 }

@@ -7,7 +7,7 @@ import type { PowerVerb } from "../api/api";
 import type { Vm } from "../api/types";
 import { vmChanged } from "../live";
 import { t } from "../texts";
-import { ActionButton, whyNot } from "./action";
+import { ActionButton, whyNotFor } from "./action";
 import { Dialog } from "./dialog";
 import { toast, toastFault } from "./toasts";
 
@@ -36,7 +36,7 @@ export function PowerMenu({ vm }: { vm: Vm }) {
   const { act, dialog } = usePower(vm);
   return (
     <>
-      <Dropdown isOpen={open} onOpenChange={setOpen} onSelect={() => setOpen(false)} popperProps={{ position: "right", appendTo: () => document.body }}
+      <Dropdown isOpen={open} onOpenChange={setOpen} onSelect={() => setOpen(false)} shouldFocusToggleOnSelect popperProps={{ position: "right", appendTo: () => document.body }}
         toggle={(ref) => (
           <MenuToggle ref={ref} variant="plain" isExpanded={open} aria-label={`${t.vms.power}: ${vm.name}`} onClick={() => setOpen(!open)}>
             <span aria-hidden="true">⋮</span>
@@ -44,7 +44,7 @@ export function PowerMenu({ vm }: { vm: Vm }) {
         )}>
         <DropdownList>
           {VERBS.map((verb) => {
-            const why = whyNot(vm.operations, verb);
+            const why = whyNotFor(vm, vm.operations, verb);
             return (
               <DropdownItem key={verb} isAriaDisabled={why !== undefined} isDanger={verb === "stop"} description={why} onClick={() => act(verb)}>
                 {t.vms[verb]}
@@ -63,7 +63,7 @@ export function PowerButtons({ vm }: { vm: Vm }) {
   return (
     <div className="lm-power">
       {VERBS.map((verb) => (
-        <ActionButton key={verb} variant={verb === "stop" ? "danger" : "secondary"} why={whyNot(vm.operations, verb)} onClick={() => act(verb)}>
+        <ActionButton key={verb} variant={verb === "stop" ? "danger" : "secondary"} why={whyNotFor(vm, vm.operations, verb)} onClick={() => act(verb)}>
           {t.vms[verb]}
         </ActionButton>
       ))}

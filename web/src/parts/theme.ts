@@ -13,8 +13,8 @@ function stored(): string | null {
   }
 }
 
-const system = window.matchMedia?.("(prefers-color-scheme: dark)");
-export const dark = new Store<boolean>(stored() ? stored() === "dark" : (system?.matches ?? false));
+const system = window.matchMedia("(prefers-color-scheme: dark)");
+export const dark = new Store<boolean>(stored() ? stored() === "dark" : system.matches);
 
 export function applyTheme(): void {
   document.documentElement.classList.toggle(CLASS, dark.value);
@@ -30,7 +30,7 @@ export function setDark(on: boolean): void {
   applyTheme();
 }
 
-system?.addEventListener("change", (event) => {
+system.addEventListener("change", (event) => {
   if (stored()) return;
   dark.set(event.matches);
   applyTheme();

@@ -34,7 +34,7 @@ export function toastFault(error: unknown): void {
 const KINDS: Record<string, Kind> = { error: "danger", alert: "danger", warning: "warning" };
 
 /** Begins and routine steps are in the list below; a toast is for what ended or went wrong. */
-const ENDED = new Set([68, 356, 71, 94, 95, 100, 651, 30002, 30006]);
+const ENDED = new Set([53, 113, 68, 356, 71, 94, 95, 100, 651, 30002, 30006]);
 
 export function Toasts() {
   const list = useStore(toasts);

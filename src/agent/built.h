@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Volumes that an operation builds out of others, as its row.data tells of them: shared by merges
+ * (build.c, graft.c) and clones (clone*.c). Threads: any.
+ */
+#pragma once
+
+#include "qcow2/build.h"
+
+#include <jansson.h>
+
+/* What a build reads: [{"path", "format"}], base first. The texts are borrowed; g_free(). */
+Qcow2Source *sources_of(const json_t *volumes, unsigned *ret_n);
+/* Is any of these volumes there, be it half built? [{"dest"}] */
+bool any_is_built(const json_t *entries);

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Freezing the guest's file systems for as long as a user wants: for what others do with the
+ * storage meanwhile.
+ *
+ *   vm-freeze    freeze ─► (end)          vm-thaw    thaw ─► (end)
+ *                  └─► thaw ─► (end, failed)            └─► (end, failed)
+ *
+ * The manifest names the frozen instance before the guest is asked: a snapshot that is taken then
+ * neither freezes it again, which its agent would refuse, nor thaws it. A freeze that has failed
+ * may have begun, so the guest is thawed in any case.
+ */
+#include "agent/operation.h"
+
+#include "base/text.h"
+#include "model/verbs.h"
+
+/* ---- the note ---- */
+
+/* instance NULL: none. A VM without a manifest has no snapshots that could be in the way. */
+static bool
+note(Operation *op, const char *instance, GError **error)
+{
+    g_autoptr(Vm) shown = agent_vm_copy(op->agent, op->row.vm_id);
+    Domain *home = NULL;
+    g_autoptr(Vm) vm = NULL;
+
+    if (shown == NULL || shown->home == NULL)
+        return true;
+    vm = op_manifest(op, &home, error);
+    if (vm == NULL)
+        return false;
+    if (g_strcmp0(vm->frozen, instance) == 0)
+        return true;
+    text_replace(&vm->frozen, instance);
+    return manifest_save(home, vm, error);
+}
+
+bool
+agent_is_frozen(Agent *agent, const AgentVm *entry, const HvDomain *hv)
+{
+    WITH_LOCK(&agent->lock);
+    const Vm *vm = entry->vm;
+
+    return vm != NULL && hv->instance != NULL && g_strcmp0(vm->frozen, hv->instance) == 0;
+}
+
+static HvDomain *
+look(Operation *op, GError **error)
+{
+    return op_connected(op, error) ? op_hv(op, error) : NULL;
+}
+
+/* ---- freeze ---- */
+
+/* Was it this operation that began it? Then the note is its wish, not yet what is. */
+static bool
+is_begun(const Operation *op)
+{
+    return json_flag(op->row.data, "begun");
+}
+
+static StepState
+freeze_check(void *self, GError **error)
+{
+    Operation *op = self;
+    g_autoptr(HvDomain) hv = look(op, error);
+
+    if (hv == NULL)
+        return STEP_UNKNOWN;
+    bool frozen = is_begun(op) ? g_strcmp0(op_data(op, "frozen"), hv->instance) == 0
+                               : agent_is_frozen(op->agent, op->entry, hv);
+    return frozen && hv->instance != NULL ? STEP_DONE : STEP_TODO;
+}
+
+static bool
+freeze_act(void *self, GError **error)
+{
+    Operation *op = self;
+    Hypervisor *libvirt = op->agent->hv;
+    g_autoptr(HvDomain) hv = look(op, error);
+    g_autoptr(Vm) vm = hv != NULL ? agent_vm_copy(op->agent, op->row.vm_id) : NULL;
+
+    if (vm == NULL)
+        return hv != NULL && error_set(error, ERR_NOT_FOUND, "VM %s is gone", op->row.vm_id);
+    if (!op_allowed(op, VERB_VM_FREEZE, hv, vm, error))
+        return false;
+    op_remember(op, "begun", json_true());
+    if (!operation_save(op, error) || !note(op, hv->instance, error) ||
+        !libvirt->ops->freeze(libvirt, op->row.vm_id, op->agent->quiesce_budget_s, error))
+        return false;
+    op_remember(op, "frozen", json_string(hv->instance));
+    return agent_look(op->agent, op->entry, error);
+}
+
+/* ---- thaw ---- */
+
+static StepState
+thaw_check(void *self, GError **error)
+{
+    Operation *op = self;
+    g_autoptr(HvDomain) hv = look(op, error);
+
+    if (hv == NULL)
+        return STEP_UNKNOWN;
+    return hv->instance == NULL || json_flag(op->row.data, "thawed") ? STEP_DONE : STEP_TODO;
+}
+
+/* After a freeze that has failed. */
+static StepState
+undo_check(void *self, GError **error)
+{
+    return is_begun(self) ? thaw_check(self, error) : STEP_DONE;
+}
+
+static bool
+thaw_act(void *self, GError **error)
+{
+    Operation *op = self;
+    Hypervisor *libvirt = op->agent->hv;
+
+    if (!libvirt->ops->thaw(libvirt, op->row.vm_id, op->agent->quiesce_budget_s, error) ||
+        !note(op, NULL, error))
+        return false;
+    op_remember(op, "thawed", json_true());
+    return agent_look(op->agent, op->entry, error);
+}
+
+static StepState
+failed_check(void *self, GError **error)
+{
+    return STEP_DONE;
+}
+
+/* clang-format off */
+const Step vm_freeze_steps[] = {
+    /* name     check          act         tries  cancel  if it failed  next     */
+    { "freeze", freeze_check,  freeze_act, 3,     true,   "thaw",       STEP_END },
+    { "thaw",   undo_check,    thaw_act,   3,     false,  "failed",     STEP_END },
+    { "failed", failed_check,  NULL,       0,     false,  NULL,         STEP_END },
+    { NULL },
+};
+const Step vm_thaw_steps[] = {
+    { "thaw",   thaw_check,    thaw_act,   3,     true,   "failed",     STEP_END },
+    { "failed", failed_check,  NULL,       0,     false,  NULL,         STEP_END },
+    { NULL },
+};
+/* clang-format on */

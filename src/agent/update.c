@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * What people call a VM: its name, its description, its comment, which libvirt calls a title.
+ *
+ *   change ─► (end)
+ *
+ * params: name, description, comment; what is absent stays, and "" is none.
+ */
+#include "agent/operation.h"
+
+#include "base/text.h"
+#include "model/verbs.h"
+
+bool
+vm_update_params(const json_t *params, GError **error)
+{
+    const char *name = json_text(params, "name");
+
+    return name == NULL || name_check("the VM's name", name, error);
+}
+
+/* Is the text as it is wanted? */
+static bool
+is_so(const Operation *op, const char *key, const char *now)
+{
+    const char *wanted = op_text(op, key);
+
+    return wanted == NULL || g_str_equal(wanted, now != NULL ? now : "");
+}
+
+static StepState
+change_check(void *self, GError **error)
+{
+    Operation *op = self;
+    g_autoptr(HvDomain) hv = op_connected(op, error) ? op_hv(op, error) : NULL;
+
+    if (hv == NULL)
+        return STEP_UNKNOWN;
+    return is_so(op, "name", hv->name) && is_so(op, "description", hv->description) &&
+                   is_so(op, "comment", hv->title)
+               ? STEP_DONE
+               : STEP_TODO;
+}
+
+static const char *
+text_or(const Operation *op, const char *key, const char *now)
+{
+    const char *wanted = op_text(op, key);
+
+    return wanted != NULL ? wanted : now != NULL ? now : "";
+}
+
+static bool
+rename_it(Operation *op, const HvDomain *hv, GError **error)
+{
+    Hypervisor *libvirt = op->agent->hv;
+
+    return is_so(op, "name", hv->name) ||
+           (libvirt->ops->rename != NULL
+                ? libvirt->ops->rename(libvirt, op->row.vm_id, op_text(op, "name"), error)
+                : error_set(error, ERR_UNSUPPORTED, "VMs keep their names here"));
+}
+
+static bool
+describe(Operation *op, const HvDomain *hv, GError **error)
+{
+    Hypervisor *libvirt = op->agent->hv;
+
+    if (is_so(op, "description", hv->description) && is_so(op, "comment", hv->title))
+        return true;
+    if (libvirt->ops->describe == NULL)
+        return error_set(error, ERR_UNSUPPORTED, "VMs cannot be described here");
+    return libvirt->ops->describe(libvirt, op->row.vm_id,
+                                  text_or(op, "description", hv->description),
+                                  text_or(op, "comment", hv->title), error);
+}
+
+/* Whoever must take over knows it by this name, too. */
+static bool
+note_name(Operation *op, GError **error)
+{
+    g_autoptr(Vm) shown = agent_vm_copy(op->agent, op->row.vm_id);
+    const char *name = op_text(op, "name");
+    Domain *home = NULL;
+    g_autoptr(Vm) vm = NULL;
+
+    if (name == NULL || shown == NULL || shown->home == NULL)
+        return true;
+    vm = op_manifest(op, &home, error);
+    if (vm == NULL)
+        return false;
+    text_replace(&vm->name, name);
+    return manifest_save(home, vm, error);
+}
+
+static bool
+change_act(void *self, GError **error)
+{
+    Operation *op = self;
+    g_autoptr(HvDomain) hv = op_connected(op, error) ? op_hv(op, error) : NULL;
+    g_autoptr(Vm) vm = hv != NULL ? agent_vm_copy(op->agent, op->row.vm_id) : NULL;
+
+    if (vm == NULL)
+        return hv != NULL && error_set(error, ERR_NOT_FOUND, "VM %s is gone", op->row.vm_id);
+    return op_allowed(op, is_so(op, "name", hv->name) ? VERB_VM_UPDATE : VERB_VM_RENAME, hv, vm,
+                      error) &&
+           rename_it(op, hv, error) && describe(op, hv, error) && note_name(op, error) &&
+           agent_look(op->agent, op->entry, error);
+}
+
+static StepState
+failed_check(void *self, GError **error)
+{
+    return STEP_DONE;
+}
+
+/* clang-format off */
+const Step vm_update_steps[] = {
+    /* name     check          act         tries  cancel  if it failed  next     */
+    { "change", change_check,  change_act, 3,     true,   "failed",     STEP_END },
+    { "failed", failed_check,  NULL,       0,     false,  NULL,         STEP_END },
+    { NULL },
+};
+/* clang-format on */

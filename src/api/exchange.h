@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * One request taken apart and its answer put together, in the API's shapes: parameters, path, media
+ * types, correlation id; documents and faults. Knows nothing of routes, rights and handlers.
+ *
+ * Ownership: an Exchange owns what it took apart and borrows request and response.
+ * Threads: one at a time.
+ */
+#pragma once
+
+#include "api/media.h"
+#include "base/error.h"
+#include "http/http.h"
+
+typedef struct {
+    const HttpRequest *http;
+    HttpResponse *response;
+    Media media;       /* of the answer */
+    bool acceptable;   /* something that we can write was asked for */
+    bool wants_stream; /* besides what media says */
+    bool may_action;   /* a failure is told as a failed action */
+    char **segments;   /* of the path below API_ROOT */
+    GHashTable *query; /* name → value, query and matrix parameters */
+    char *correlation_id;
+} Exchange;
+void exchange_clear(Exchange *x);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Exchange, exchange_clear)
+
+/* Fills a zeroed one; the correlation id is in the response already. */
+void exchange_open(Exchange *x, const HttpRequest *request, HttpResponse *response);
+/* Fills segments, and cuts the last one's matrix parameters off. */
+bool exchange_split(Exchange *x, GError **error);
+void exchange_answer(Exchange *x, int status, const char *root, const json_t *doc);
+/* reason NULL: "Operation Failed" */
+void exchange_fault(Exchange *x, int status, const char *reason, const GError *problem);

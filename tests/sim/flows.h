@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * What flows.c (merges and snapshots), flows_power.c and flows_vm.c (what is done with whole VMs)
+ * share.
+ */
+#pragma once
+
+#include "world.h"
+
+#include "flow/manager.h"
+
+/* ---- asking the agent itself, as the manager would ---- */
+/* Each waits for an answer as long as it takes. */
+json_t *ask_vm_json(void);
+/* An operation's id; NULL = refused. */
+char *ask_begin(const char *kind, json_t *take_params);
+/* Its last state; it is acknowledged then. NULL: the agent says that there is none. */
+json_t *ask_follow(const char *id);
+/* Volumes base to top of each disk become one, and what is left over is deleted. */
+void ask_merge_all(size_t base, size_t top, const char *strategy);
+
+/* ---- asking the manager ---- */
+typedef char *(*JobAsk)(Manager *manager, GError **error);
+/* One thing that a user wants; each but ask may be NULL. */
+typedef struct {
+    JobAsk ask;
+    bool (*is_so)(void); /* it is so already, so a refusal or failure is no harm */
+    bool (*needs)(void); /* false: when it is refused, the user goes on with step "otherwise" */
+    unsigned otherwise;
+    void (*begins)(void); /* before it is asked for; perhaps several times */
+    void (*ends)(bool done);
+} JobStep;
+/* Ends with one without ask. Never returns. */
+void run_jobs(const JobStep *steps);
+
+/* ---- flows_power.c ---- */
+char *flow_ask_start(Manager *manager, GError **error);
+char *flow_ask_off(Manager *manager, GError **error);
+bool flow_runs(void);
+bool flow_is_off(void);
+/* Before something is asked for that starts or stops the VM: nobody else does. */
+void flow_note_life(void);
+unsigned flow_life_before(void); /* vm.life then */
+void flow_stop_begins(void);
+void flow_started(bool done);
+void flow_stopped(bool done);
+void run_power(void);
+void run_agent_power(void);
+
+/* ---- flows_vm.c ---- */
+void run_try(void);
+void run_keep(void);
+void run_restore(void);
+void run_memory_try(void);
+void run_memory_keep(void);
+void run_remove(void);
+void run_clone(void);
+void run_clone_off(void);

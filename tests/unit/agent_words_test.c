@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Tests of src/agent/freeze.c and update.c on a hypervisor in memory: a guest that a user has
+ * frozen stays so, whoever dies and whatever is done to the VM meanwhile, and never longer than
+ * that; a VM is called what was asked for.
+ */
+#include "agent_host.h"
+
+static void
+end(Host *host, const char *kind, json_t *take_params, const char *state)
+{
+    g_autoptr(json_t) params = take_params != NULL ? take_params : json_object();
+    g_autoptr(json_t) doc = NULL;
+    g_autoptr(GError) error = NULL;
+
+    begin_with(host, kind, params);
+    doc = wait_for(host, state);
+    while (!operation_ack(host->agent, host->op, &error))
+        g_clear_error(&error);
+}
+
+static void
+fail(Host *host, const char *kind, json_t *take_params, const char *says)
+{
+    g_autoptr(json_t) params = take_params != NULL ? take_params : json_object();
+    g_autoptr(json_t) doc = NULL;
+
+    begin_with(host, kind, params);
+    doc = wait_for(host, "failed");
+    const char *text = json_text(json_object_get(doc, "error"), "message");
+    if (text == NULL || strstr(text, says) == NULL)
+        g_error("%s failed with '%s', which does not say '%s'", kind, text, says);
+}
+
+static bool
+shows_frozen(Host *host)
+{
+    g_autoptr(Vm) vm = agent_vm_copy(host->agent, FAKE_VM);
+
+    return vm->frozen != NULL && g_strcmp0(vm->frozen, vm->instance) == 0;
+}
+
+static void
+begin_again(Host *host)
+{
+    agent_end(host);
+    agent_begin(host);
+}
+
+static void
+take_snapshot(Host *host, unsigned n, bool quiesced)
+{
+    g_autofree char *id = g_strdup_printf("cccccccc-0000-4000-8000-%012u", n);
+    g_autofree char *name = g_strdup_printf("s%u", n);
+
+    end(host, "snapshot-create",
+        json_pack("{s:s, s:s, s:s}", "snapshot_id", id, "name", name, "quiesce", "require"),
+        "done");
+    g_assert_true(host->fake.was_frozen);
+    g_autoptr(Vm) vm = agent_vm_copy(host->agent, FAKE_VM);
+    g_assert_cmpint(vm_snapshot(vm, id)->quiesced, ==, quiesced);
+}
+
+static void
+set_up_running(Host *host, gconstpointer data)
+{
+    set_up(host, data);
+    host->fake.guest_agent = true;
+    end(host, "vm-start", NULL, "done");
+}
+
+static void
+test_freeze(Host *host, gconstpointer data)
+{
+    g_assert_false(shows_frozen(host));
+    end(host, "vm-freeze", NULL, "done");
+    g_assert_true(host->fake.frozen);
+    g_assert_true(shows_frozen(host));
+    end(host, "vm-freeze", NULL, "done"); /* it is */
+    g_assert_cmpuint(host->fake.freezes, ==, 1);
+    take_snapshot(host, 1, true);
+    g_assert_cmpuint(host->fake.freezes, ==, 1);
+    g_assert_cmpuint(host->fake.thaws, ==, 0);
+    begin_again(host);
+    g_assert_true(shows_frozen(host));
+    take_snapshot(host, 2, true);
+    g_assert_true(host->fake.frozen);
+    end(host, "vm-thaw", NULL, "done");
+    g_assert_false(host->fake.frozen);
+    g_assert_false(shows_frozen(host));
+    end(host, "vm-thaw", NULL, "done"); /* harmless */
+    take_snapshot(host, 3, true);
+    g_assert_false(host->fake.frozen);
+}
+
+/* Its next life begins thawed. */
+static void
+test_off(Host *host, gconstpointer data)
+{
+    end(host, "vm-freeze", NULL, "done");
+    end(host, "vm-stop", json_pack("{s:s}", "how", "off"), "done");
+    g_assert_false(shows_frozen(host));
+    end(host, "vm-thaw", NULL, "done");
+    end(host, "vm-start", NULL, "done");
+    g_assert_false(shows_frozen(host));
+    take_snapshot(host, 1, true);
+    g_assert_false(host->fake.frozen);
+}
+
+/* It did, but nobody heard of it. */
+static void
+test_deaf(Host *host, gconstpointer data)
+{
+    host->fake.deaf = true;
+    fail(host, "vm-freeze", NULL, "does not answer");
+    g_assert_false(host->fake.frozen);
+    g_assert_false(shows_frozen(host));
+    g_assert_cmpuint(host->fake.thaws, ==, 1);
+}
+
+static void
+test_no_agent(Host *host, gconstpointer data)
+{
+    host->fake.guest_agent = false;
+    fail(host, "vm-freeze", NULL, "guest agent");
+    g_assert_cmpuint(host->fake.freezes, ==, 0);
+    g_assert_cmpuint(host->fake.thaws, ==, 0); /* nothing was begun */
+    fail(host, "vm-thaw", NULL, "no guest agent");
+}
+
+/* libvirtd and agent die when the guest is frozen. It refuses to be frozen again, so it is thawed:
+ * a job that has failed leaves nothing frozen. */
+static void
+test_killed(Host *host, gconstpointer data)
+{
+    g_autoptr(json_t) waits = NULL, failed = NULL;
+
+    host->fake.dies_in_freeze = true;
+    begin(host, "vm-freeze", NULL);
+    waits = wait_for(host, NULL);
+    agent_end(host);
+    host->fake.dies_in_freeze = false;
+    agent_begin(host);
+    failed = wait_for(host, "failed");
+    g_assert_false(host->fake.frozen);
+    g_assert_false(shows_frozen(host));
+}
+
+/* ---- what it is called ---- */
+
+static void
+assert_called(Host *host, const char *name, const char *description, const char *comment)
+{
+    g_autoptr(Vm) vm = agent_vm_copy(host->agent, FAKE_VM);
+
+    g_assert_cmpstr(vm->name, ==, name);
+    g_assert_cmpstr(vm->description, ==, description);
+    g_assert_cmpstr(vm->comment, ==, comment);
+}
+
+static void
+test_update(Host *host, gconstpointer data)
+{
+    end(host, "vm-update", json_pack("{s:s, s:s}", "description", "the shop", "comment", "of eggs"),
+        "done");
+    assert_called(host, "web1", "the shop", "of eggs");
+    end(host, "vm-update", json_pack("{s:s, s:s}", "name", "shop", "comment", ""), "done");
+    assert_called(host, "shop", "the shop", "");
+    begin_again(host);
+    assert_called(host, "shop", "the shop", "");
+    g_autofree char *file = in(host->folder, "d/.livemerge/vms/" FAKE_VM ".json");
+    g_autofree char *text = NULL;
+    g_assert_true(g_file_get_contents(file, &text, NULL, NULL));
+    g_assert_nonnull(strstr(text, "\"shop\""));
+    g_assert_null(strstr(text, "the shop")); /* libvirt keeps that */
+}
+
+static void
+test_update_refused(Host *host, gconstpointer data)
+{
+    fail(host, "vm-update", json_pack("{s:s}", "name", "shop"), "it is not off");
+    assert_called(host, "web1", "", "");
+    end(host, "vm-update", json_pack("{s:s, s:s}", "name", "web1", "description", "x"), "done");
+    assert_called(host, "web1", "x", "");
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+#define TEST(path, up, function) g_test_add(path, Host, NULL, up, function, tear_down)
+    TEST("/agent/freeze/freeze", set_up_running, test_freeze);
+    TEST("/agent/freeze/off", set_up_running, test_off);
+    TEST("/agent/freeze/deaf", set_up_running, test_deaf);
+    TEST("/agent/freeze/no-agent", set_up_running, test_no_agent);
+    TEST("/agent/freeze/killed", set_up_running, test_killed);
+    TEST("/agent/update/update", set_up, test_update);
+    TEST("/agent/update/refused", set_up_running, test_update_refused);
+    return g_test_run();
+}
