@@ -2,6 +2,7 @@
 #include "api/doors.h"
 
 #include "api/access.h"
+#include "api/exchange.h"
 #include "api/media.h"
 #include "base/log.h"
 
@@ -23,12 +24,19 @@ put_json(HttpResponse *response, int status, json_t *take)
     response->content_type = g_strdup("application/json");
 }
 
+/* In oVirt's words. The session's id is that of users/NAME/sessions. */
 static void
-tell(Api *api, int code, const char *name, const HttpRequest *request)
+tell(Api *api, int code, const char *name, const char *token, const HttpRequest *request)
 {
-    manager_event(api->manager, code, "normal", NULL, NULL, NULL, NULL, name,
-                  "User %s logged %s%s%s.", name, code == EVENT_LOGIN ? "in" : "out",
-                  code == EVENT_LOGIN ? " from " : "", code == EVENT_LOGIN ? request->peer : "");
+    const char *sent = http_header(request, "Correlation-Id");
+    g_autofree char *correlation =
+        correlation_id_clean(sent != NULL ? sent : http_query(request, "correlation_id"));
+    g_autofree char *session = people_session_id(token);
+    bool in = code == EVENT_LOGIN;
+
+    manager_event(api->manager, code, "normal", NULL, NULL, NULL, correlation, name,
+                  "User %s %s from '%s' using session '%s' logged %s.", name,
+                  in ? "connecting" : "connected", request->peer, session, in ? "in" : "out");
 }
 
 /* ---- oVirt's tokens ---- */
@@ -78,7 +86,7 @@ put_token(Api *api, const HttpRequest *request, const Who *who, const char *scop
         put_sso_error(response, 400, true, "server_error", problem->message);
         return;
     }
-    tell(api, EVENT_LOGIN, who->name, request);
+    tell(api, EVENT_LOGIN, who->name, token, request);
     g_autofree char *until = g_strdup_printf("%" G_GINT64_FORMAT, (gint64)expires);
     put_json(response, 200,
              json_pack("{s:s, s:s, s:s, s:s}", "access_token", token, "scope", scope, "exp", until,
@@ -148,7 +156,7 @@ post_logout(Api *api, const HttpRequest *request, HttpResponse *response)
         return;
     }
     if (name != NULL)
-        tell(api, EVENT_LOGOUT, name, request);
+        tell(api, EVENT_LOGOUT, name, token, request);
     put_json(response, 200, json_object());
 }
 
@@ -227,7 +235,7 @@ end_former(Api *api, const HttpRequest *request)
     g_autofree char *name = token != NULL ? people_token_revoke(api->people, token, NULL) : NULL;
 
     if (name != NULL)
-        tell(api, EVENT_LOGOUT, name, request);
+        tell(api, EVENT_LOGOUT, name, token, request);
 }
 
 static void
@@ -252,7 +260,7 @@ post_session(Api *api, const HttpRequest *request, HttpResponse *response)
         return;
     }
     end_former(api, request);
-    tell(api, EVENT_LOGIN, who->name, request);
+    tell(api, EVENT_LOGIN, who->name, token, request);
     put_cookie(api, request, token, response);
     put_json(response, 200, session_document(api, who));
 }
@@ -285,7 +293,7 @@ delete_session(Api *api, const HttpRequest *request, HttpResponse *response)
         return;
     }
     if (name != NULL)
-        tell(api, EVENT_LOGOUT, name, request);
+        tell(api, EVENT_LOGOUT, name, token, request);
     put_cookie(api, request, "", response);
     put_json(response, 200, json_object());
 }

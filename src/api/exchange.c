@@ -95,8 +95,8 @@ exchange_split(Exchange *x, GError **error)
 }
 
 /* Only characters that are safe in logs, headers and searches; at most 36. */
-static char *
-clean_correlation_id(const char *text)
+char *
+correlation_id_clean(const char *text)
 {
     GString *clean = g_string_new(NULL);
 
@@ -131,7 +131,7 @@ exchange_open(Exchange *x, const HttpRequest *request, HttpResponse *response)
     x->response = response;
     x->query = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     take_parameters(x->query, request->query != NULL ? request->query : "", "&", true);
-    x->correlation_id = clean_correlation_id(
+    x->correlation_id = correlation_id_clean(
         sent_id != NULL ? sent_id : g_hash_table_lookup(x->query, "correlation_id"));
     http_response_header(response, "Correlation-Id", x->correlation_id);
     take_accept(x);

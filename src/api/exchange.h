@@ -24,6 +24,8 @@ typedef struct {
     char *correlation_id;
 } Exchange;
 void exchange_clear(Exchange *x);
+/* What is usable of one that was sent (NULL: none), or a new one; g_free(). */
+char *correlation_id_clean(const char *text);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Exchange, exchange_clear)
 
 /* Fills a zeroed one; the correlation id is in the response already. */

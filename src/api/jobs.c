@@ -179,6 +179,11 @@ step_document(const json_t *step, const char *job_id)
     put_times(doc, step);
     if (parent != NULL)
         doc_ref(doc, "parent_step", parent, "/jobs/%s/steps/%s", job_id, parent);
+    if (json_text(step, "host_id") != NULL) {
+        doc_ref(doc, "execution_host", json_text(step, "host_id"), "/hosts/%s",
+                json_text(step, "host_id"));
+        doc_text(json_object_get(doc, "execution_host"), "name", json_text(step, "host_name"));
+    }
     if (json_flag(step, "external"))
         doc_action(doc, "end", "/jobs/%s/steps/%s/end", job_id, id);
     doc_ref(doc, "job", job_id, "/jobs/%s", job_id);

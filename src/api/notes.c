@@ -166,7 +166,7 @@ const Note api_notes[] = {
     { "GET",    "users",                           "All users",                                        LISTED },
     { "POST",   "users",                           "Make a user",                                      NULL,               NULL, "new_user", "{\"user_name\": \"alice\", \"role\": \"operator\", \"password\": \"correct horse battery\"}", 201 },
     { "GET",    "users/*",                         "A user; the id is the name" },
-    { "PUT",    "users/*",                         "Give a user another role or password",             NULL,               NULL, "user_change", "{\"role\": \"viewer\", \"vm_roles\": {\"vm_role\": [{\"vm\": {\"id\": \"" EXAMPLE_VM "\"}, \"role\": \"operator\"}]}}" },
+    { "PUT",    "users/*",                         "Give a user another role or password, lock or unlock", NULL,               NULL, "user_change", "{\"role\": \"viewer\", \"vm_roles\": {\"vm_role\": [{\"vm\": {\"id\": \"" EXAMPLE_VM "\"}, \"role\": \"operator\"}]}}" },
     { "DELETE", "users/*",                         "Remove a user; what was signed in is signed out" },
     { "POST",   "users/*/password",                "Change one's own password, knowing the old one",   NULL,               NULL, "own_password", "{\"old_password\": \"correct horse battery\", \"password\": \"staple by staple\"}" },
     { "GET",    "users/*/sessions",                "What a user is signed in with, one's own or, for administrators, anybody's", LISTED },

@@ -80,6 +80,7 @@ const SchemaRow api_sent[] = {
     { NULL,               "password!",       "text",         "the new one" },
     { "user_change",      "role",            ROLES },
     { NULL,               "password",        "text" },
+    { NULL,               "locked",          "flag",         "true: signed out, and cannot sign in until it is false" },
     { NULL,               "vm_roles",        "{vm_role:vm_role}", "of those VMs alone; none takes a role away" },
     { NULL },
 };

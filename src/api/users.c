@@ -22,6 +22,8 @@ user_document(const Call *call, const Person *person)
     doc_text(doc, "role", role_word(person->role));
     if (!people_use_pam(call->people)) /* else we do not know */
         doc_flag(doc, "has_password", person->has_password);
+    doc_flag(doc, "locked", person->locked != 0);
+    doc_time(doc, "locked_since", person->locked);
     doc_number(doc, "tokens", person->tokens);
     doc_link(doc, "sessions", "/users/%s/sessions", person->name);
     doc_time(doc, "created", person->created);
@@ -147,19 +149,39 @@ set_vm_roles(Call *call, GError **error)
     return true;
 }
 
+/* Absent leaves it as it is. */
+static bool
+set_locked(Call *call, bool locked, GError **error)
+{
+    const json_t *given = json_object_get(call->body, "locked");
+    bool changed;
+
+    if (given == NULL || json_is_null(given))
+        return true;
+    if (!people_set_locked(call->people, call->who, call->id, locked, &changed, error))
+        return false;
+    if (changed)
+        audit_changed(call, NULL, NULL, "User '%s' was %s", call->id,
+                      locked ? "locked, and signed out everywhere" : "unlocked");
+    return true;
+}
+
 bool
 put_user(Call *call, Reply *reply, GError **error)
 {
     g_autoptr(Person) person = people_find(call->people, call->id, error);
     g_autofree char *password = NULL;
     Role role = ROLE_NONE;
-    bool given = false;
+    bool given = false, locked = false;
 
     if (person == NULL)
         return false;
     call->in_body = true;
     if (!body_text(call->body, "password", &password, error) ||
+        !body_flag(call->body, "locked", &locked, error) ||
         !read_role(call->body, &role, &given, error))
+        return false;
+    if (!set_locked(call, locked, error))
         return false;
     if (password != NULL) {
         if (!people_set_password(call->people, call->id, password, error))

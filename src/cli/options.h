@@ -161,6 +161,8 @@ bool user_list(Cli *cli, GError **error);
 bool user_add(Cli *cli, GError **error);
 bool user_passwd(Cli *cli, GError **error);
 bool user_role(Cli *cli, GError **error);
+bool user_lock(Cli *cli, GError **error);
+bool user_unlock(Cli *cli, GError **error);
 bool user_remove(Cli *cli, GError **error);
 bool session_list(Cli *cli, GError **error);
 bool session_end(Cli *cli, GError **error);

@@ -175,6 +175,9 @@ const Command commands[] = {
       "Asks for the new one; without USER, and for your own name, first for the present one, too.\n"
       "Without a terminal each is a line of standard input." },
     { "user", "role", "ur", OPTION(OPT_VM), user_role, "give a user another role", NULL },
+    { "user", "lock", "u", 0, user_lock, "sign a user out, and let nobody sign in as that user",
+      "Password and roles stay, for user unlock. Nobody locks himself out." },
+    { "user", "unlock", "u", 0, user_unlock, "let a locked user sign in again", NULL },
     { "user", "remove", "u", 0, user_remove, "remove a user", NULL },
     { "session", "list", "", OPTION(OPT_USER), session_list,
       "list where a user is signed in: pages, programs, tokens",

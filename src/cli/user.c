@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * livemerge user list|add|passwd|role|remove
+ * livemerge user list|add|passwd|role|lock|unlock|remove
  */
 #include "cli/ask.h"
 #include "cli/cli.h"
@@ -45,9 +45,10 @@ user_list(Cli *cli, GError **error)
         g_autofree char *tokens = g_strdup_printf("%.0f", doc_number(user, "tokens", 0));
         g_autofree char *roles = vm_roles_text(user);
         table_row(table, doc_text(user, "name"), doc_text(user, "role"),
-                  doc_at(user, "has_password") == NULL ? "pam"
-                  : doc_bool(user, "has_password")     ? "set"
-                                                       : "none",
+                  doc_bool(user, "locked")               ? "locked"
+                  : doc_at(user, "has_password") == NULL ? "pam"
+                  : doc_bool(user, "has_password")       ? "set"
+                                                         : "none",
                   tokens, roles);
     }
     g_autofree char *text = table_text(table, cli->io->out_width);
@@ -191,6 +192,30 @@ user_role(Cli *cli, GError **error)
             g_strdup_printf("%s has the role %s for VM %s now.", name, role, doc_text(vm, "name"));
     }
     return send_user(cli, "PUT", path, body, sentence, error);
+}
+
+static bool
+set_locked(Cli *cli, bool locked, GError **error)
+{
+    const char *name = option_arg(cli->options, 0);
+    g_autofree char *path = remote_path("users/%s", name);
+    g_autoptr(json_t) body = json_pack("{s:b}", "locked", locked);
+    g_autofree char *sentence = g_strconcat(
+        name, locked ? " is locked, and signed out everywhere." : " may sign in again.", NULL);
+
+    return send_user(cli, "PUT", path, body, sentence, error);
+}
+
+bool
+user_lock(Cli *cli, GError **error)
+{
+    return set_locked(cli, true, error);
+}
+
+bool
+user_unlock(Cli *cli, GError **error)
+{
+    return set_locked(cli, false, error);
 }
 
 bool

@@ -49,8 +49,27 @@ job_row_status(const FlowRow *row, bool open)
 
 /* ---- steps ---- */
 
+/* Where the agent is that was asked to do it; nothing if none was, or its host is gone. */
+static void
+put_execution_host(Manager *m, const FlowRow *row, json_t *step)
+{
+    const char *key, *name = NULL;
+    json_t *call;
+
+    json_object_foreach (row->data, key, call)
+        if (name == NULL && json_text(call, "op") != NULL)
+            name = json_text(call, "host");
+    const Host *host = host_by_name(m, name);
+    if (host == NULL)
+        return;
+    WITH_LOCK(&m->lock);
+    g_autofree char *id = host_id_locked(host);
+    json_put_text(step, "host_id", id);
+    json_put_text(step, "host_name", name);
+}
+
 static json_t *
-step_to_json(const FlowRow *row, bool open, int done, size_t number)
+step_to_json(Manager *m, const FlowRow *row, bool open, int done, size_t number)
 {
     json_t *step =
         json_pack("{s:s, s:s, s:I, s:I, s:i, s:i}", "id", row->id, "status",
@@ -58,6 +77,7 @@ step_to_json(const FlowRow *row, bool open, int done, size_t number)
                   (json_int_t)(open ? 0 : row->ended), "progress", done, "number", (int)number);
 
     json_put_text(step, "description", row->description);
+    put_execution_host(m, row, step);
     return step;
 }
 
@@ -68,7 +88,8 @@ steps_to_json(const View *view, int job_percent)
     const json_t *runs = json_object_get(view->row->data, "runs");
 
     if (runs == NULL) {
-        json_array_append_new(steps, step_to_json(view->row, view->open, job_percent, 0));
+        json_array_append_new(steps,
+                              step_to_json(view->manager, view->row, view->open, job_percent, 0));
         return steps;
     }
     for (guint i = 0; i < view->children->len; i++) {
@@ -79,7 +100,7 @@ steps_to_json(const View *view, int job_percent)
         json_array_append_new(
             steps,
             step_to_json(
-                child, false,
+                view->manager, child, false,
                 progress_percent(&progress, child->ended != 0 && child->error_word == NULL), i));
     }
     return steps;

@@ -54,6 +54,11 @@ bool token_drop(People *people, const char *hash, GError **error);
  * stays; NULL = none */
 void tokens_forget(People *people, const char *name, const char *keep);
 
+/* A copy of the user's row, to be changed; ERR_NOT_FOUND */
+PersonRow *people_row(People *people, const char *name, GError **error);
+/* Stores the row (taken) and then has it in memory. new_life: what was found with the old one is
+ * void. With writing held. */
+bool people_save(People *people, PersonRow *row, bool new_life, GError **error);
 /* Are they ours to set? */
 bool people_has_passwords(const People *people, GError **error);
 /* Ends the tokens of the user but keep (NULL = all), and stores the hash (taken). life: of the

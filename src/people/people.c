@@ -164,9 +164,8 @@ put_member(People *people, PersonRow *row, bool new_life)
     g_hash_table_replace(people->members, row->name, member);
 }
 
-/* A copy to be changed; ERR_NOT_FOUND */
-static PersonRow *
-copy_row(People *people, const char *name, GError **error)
+PersonRow *
+people_row(People *people, const char *name, GError **error)
 {
     g_autofree char *plain = people_plain_name(name);
     WITH_LOCK(&people->lock);
@@ -182,12 +181,12 @@ copy_row(People *people, const char *name, GError **error)
     row->password = g_strdup(member->row->password);
     row->vms = json_deep_copy(member->row->vms);
     row->created = member->row->created;
+    row->locked = member->row->locked;
     return row;
 }
 
-/* Stores the row (taken) and then has it in memory. With writing held. */
-static bool
-save(People *people, PersonRow *row, bool new_life, GError **error)
+bool
+people_save(People *people, PersonRow *row, bool new_life, GError **error)
 {
     g_autoptr(PersonRow) owned = row;
 
@@ -236,6 +235,7 @@ view(People *people, const Member *member)
     person->tokens = count_tokens(people, member->row->name);
     person->created = member->row->created;
     person->changed = member->row->changed;
+    person->locked = member->row->locked;
     return person;
 }
 
@@ -320,7 +320,7 @@ people_add(People *people, const char *name, Role role, const char *password, GE
     row->password = g_steal_pointer(&hash);
     row->vms = json_object();
     row->created = clock_wall_ms();
-    return save(people, row, true, error);
+    return people_save(people, row, true, error);
 }
 
 /* Has the user another password than in that life? */
@@ -339,7 +339,7 @@ people_put_hash(People *people, const char *name, char *hash, unsigned life, con
 {
     g_autofree char *owned = hash;
     WITH_LOCK(&people->writing);
-    g_autoptr(PersonRow) row = copy_row(people, name, error); /* once more: it took a while */
+    g_autoptr(PersonRow) row = people_row(people, name, error); /* once more: it took a while */
 
     if (row == NULL)
         return false;
@@ -354,13 +354,13 @@ people_put_hash(People *people, const char *name, char *hash, unsigned life, con
     if (!store_tokens_remove(people->store, row->name, keep, error))
         return false;
     tokens_forget(people, row->name, keep);
-    return save(people, g_steal_pointer(&row), true, error);
+    return people_save(people, g_steal_pointer(&row), true, error);
 }
 
 bool
 people_set_password(People *people, const char *name, const char *password, GError **error)
 {
-    g_autoptr(PersonRow) known = copy_row(people, name, error);
+    g_autoptr(PersonRow) known = people_row(people, name, error);
     g_autofree char *hash = NULL;
 
     if (known == NULL || !people_has_passwords(people, error) || !password_check(password, error) ||
@@ -373,7 +373,7 @@ bool
 people_set_role(People *people, const char *name, const char *vm_id, Role role, GError **error)
 {
     WITH_LOCK(&people->writing);
-    PersonRow *row = copy_row(people, name, error);
+    PersonRow *row = people_row(people, name, error);
 
     if (row == NULL)
         return false;
@@ -385,7 +385,7 @@ people_set_role(People *people, const char *name, const char *vm_id, Role role, 
     } else {
         json_object_set_new(row->vms, vm_id, json_string(role_word(role)));
     }
-    return save(people, row, false, error);
+    return people_save(people, row, false, error);
 }
 
 static void
@@ -399,7 +399,7 @@ bool
 people_remove(People *people, const char *name, GError **error)
 {
     WITH_LOCK(&people->writing);
-    g_autoptr(PersonRow) row = copy_row(people, name, error);
+    g_autoptr(PersonRow) row = people_row(people, name, error);
 
     if (row == NULL || !store_person_remove(people->store, row->name, error))
         return false;
@@ -418,7 +418,7 @@ people_ready(People *people)
     g_hash_table_iter_init(&all, people->members);
     while (g_hash_table_iter_next(&all, NULL, &value)) {
         const Member *member = value;
-        if (member->role == ROLE_ADMINISTRATOR &&
+        if (member->role == ROLE_ADMINISTRATOR && member->row->locked == 0 &&
             (people->pam != NULL || member->row->password != NULL))
             return true;
     }

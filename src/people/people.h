@@ -46,7 +46,8 @@ People *people_open(Store *store, const PeopleOptions *options, GError **error);
 void people_close(People *people);
 /* Are passwords PAM's? Then none of ours counts, and none can be set or changed (ERR_REFUSED). */
 bool people_use_pam(const People *people);
-/* Has any administrator a password? Nobody can sign in before. With PAM: is there one? */
+/* Has any administrator who is not locked a password? Nobody can sign in before. With PAM: is there
+ * one? */
 bool people_ready(People *people);
 
 /* ---- who asks ---- */
@@ -112,6 +113,8 @@ typedef struct {
     bool is_mine; /* who asks came with it */
 } Session;
 
+/* The id of the session of this token, whether there is one or not. */
+char *people_session_id(const char *token);
 /* Those of the user that are valid, the one that was used last first. ERR_NOT_FOUND: no user */
 GPtrArray *people_sessions(People *people, const Who *who, const char *name, GError **error);
 /* ERR_NOT_FOUND: that user has none of this id. *ret_kind: a word, static */
@@ -130,6 +133,7 @@ typedef struct {
     bool has_password;
     unsigned tokens;
     int64_t created, changed; /* ms */
+    int64_t locked;           /* since then; 0 = not */
 } Person;
 void person_free(Person *person);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Person, person_free)
@@ -148,4 +152,9 @@ bool people_change_password(People *people, const Who *who, const char *old, con
 /* vm_id NULL: the role for all. ROLE_NONE takes it away. */
 bool people_set_role(People *people, const char *name, const char *vm_id, Role role,
                      GError **error);
+/* Who is locked cannot sign in, and what was signed in ends; password and roles stay, for when the
+ * lock is taken away. who: asks for it, and cannot lock himself (ERR_REFUSED). *ret_changed: it was
+ * not so before. */
+bool people_set_locked(People *people, const Who *who, const char *name, bool locked,
+                       bool *ret_changed, GError **error);
 bool people_remove(People *people, const char *name, GError **error);

@@ -21,6 +21,15 @@ session_free(void *data)
     g_free(session);
 }
 
+char *
+people_session_id(const char *token)
+{
+    char *hash = g_compute_checksum_for_string(G_CHECKSUM_SHA256, token, -1);
+
+    hash[ID_LENGTH] = '\0';
+    return hash;
+}
+
 static Session *
 session_new(const Token *token, const Who *who)
 {

@@ -90,7 +90,17 @@ who_in_life(People *people, const char *name, unsigned life)
     WITH_LOCK(&people->lock);
     const Member *member = g_hash_table_lookup(people->members, name);
 
-    return member != NULL && member->life == life ? people_who(member) : NULL;
+    return member != NULL && member->life == life && member->row->locked == 0 ? people_who(member)
+                                                                              : NULL;
+}
+
+static bool
+is_locked(People *people, const char *name)
+{
+    WITH_LOCK(&people->lock);
+    const Member *member = g_hash_table_lookup(people->members, name);
+
+    return member != NULL && member->row->locked != 0;
 }
 
 /* Is it the password? False without an error = it is another one, or there is no such user, which
@@ -131,8 +141,13 @@ people_sign_in(People *people, const char *user, const char *password, const cha
 
     if (!may_try(&tries, error))
         return NULL;
-    if (matches(&tries, name, password, peer, &life, &problem))
+    if (matches(&tries, name, password, peer, &life, &problem)) {
         who = who_in_life(people, name, life);
+        if (who == NULL && is_locked(people, name)) /* only who knows the password is told so */
+            error_set(&problem, ERR_SIGN_IN,
+                      "user '%s' is locked; an administrator unlocks: livemerge user unlock %s",
+                      name, name);
+    }
     if (who != NULL)
         return who;
     if (problem == NULL)

@@ -172,7 +172,7 @@ is_same_life(People *people, const Who *who)
     const Member *member =
         who->user != NULL ? g_hash_table_lookup(people->members, who->user) : NULL;
 
-    return member != NULL && member->life == who->life;
+    return member != NULL && member->life == who->life && member->row->locked == 0;
 }
 
 char *
@@ -215,7 +215,7 @@ use(People *people, const char *hash, const char *peer, TokenKind *ret_kind, Tok
     if (token == NULL || has_expired(token, now))
         return NULL;
     const Member *member = g_hash_table_lookup(people->members, token->row->person);
-    if (member == NULL)
+    if (member == NULL || member->row->locked != 0)
         return NULL;
     token->row->used = MAX(token->row->used, now);
     if (g_strcmp0(token->row->peer, peer) != 0) {
@@ -281,7 +281,7 @@ people_again(People *people, const Who *who)
     const Token *token =
         who->token != NULL ? g_hash_table_lookup(people->tokens, who->token) : NULL;
 
-    if (member == NULL || member->life != who->life)
+    if (member == NULL || member->life != who->life || member->row->locked != 0)
         return NULL;
     if (who->token != NULL && (token == NULL || has_expired(token, clock_wall_ms())))
         return NULL;

@@ -35,7 +35,8 @@ store_person_put(Store *store, const PersonRow *row, GError **error)
     g_autoptr(sqlite3_stmt) stmt =
         sql_prepare(store,
                     "INSERT OR REPLACE INTO person(" PERSON_COLUMNS ", sum)"
-                    " VALUES(?1, ?2, ?3, ?4, ?5, ?6, row_sum(?1, ?2, ?3, ?4, ?5, ?6))",
+                    " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7,"
+                    " row_sum(?1, ?2, ?3, ?4, ?5, ?6, ?7))",
                     error);
 
     if (stmt == NULL)
@@ -46,6 +47,7 @@ store_person_put(Store *store, const PersonRow *row, GError **error)
     sql_put_json(stmt, 4, row->vms);
     sql_put_number(stmt, 5, row->created);
     sql_put_number(stmt, 6, row->changed);
+    sql_put_number(stmt, 7, row->locked);
     return sql_run(store, stmt, error);
 }
 
@@ -90,6 +92,7 @@ store_people(Store *store, GError **error)
         row->vms = sql_json(stmt, 3, "user", row->name, error);
         row->created = sqlite3_column_int64(stmt, 4);
         row->changed = sqlite3_column_int64(stmt, 5);
+        row->locked = sqlite3_column_int64(stmt, 6);
         if (row->vms == NULL)
             return NULL;
     }

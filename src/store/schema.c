@@ -93,5 +93,8 @@ const char *const store_schema[] = {
     "ALTER TABLE event ADD COLUMN host_id TEXT;"
     "ALTER TABLE event ADD COLUMN host_name TEXT;"
     "UPDATE event SET sum = " SUM_OF(EVENT_COLUMNS) ";",
+    /* since when a user may not sign in; 0 = may */
+    "ALTER TABLE person ADD COLUMN locked INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE person SET sum = " SUM_OF(PERSON_COLUMNS) ";",
     NULL,
 };

@@ -31,7 +31,7 @@ extern const char *const store_schema[];
     "about" /* of the third schema */
 #define EVENT_COLUMNS EVENT_COLUMNS_3 ", host_id, host_name"
 #define VM_COLUMNS "id, host, doc"
-#define PERSON_COLUMNS "name, role, password, vms, created, changed"
+#define PERSON_COLUMNS "name, role, password, vms, created, changed, locked"
 #define TOKEN_COLUMNS "hash, person, kind, created, used, expires, peer"
 #define SUM_OF(COLUMNS) "row_sum(" COLUMNS ")"
 

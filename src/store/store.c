@@ -142,7 +142,7 @@ salvage(Store *store)
     unsigned people = database_salvage(
         store->db, store->set_aside,
         "SELECT " PERSON_COLUMNS ", sum FROM person WHERE sum IS " SUM_OF(PERSON_COLUMNS),
-        "INSERT OR IGNORE INTO person(" PERSON_COLUMNS ", sum) VALUES(?, ?, ?, ?, ?, ?, ?)");
+        "INSERT OR IGNORE INTO person(" PERSON_COLUMNS ", sum) VALUES(?, ?, ?, ?, ?, ?, ?, ?)");
 
     /* a part of a job whose whole was lost: nobody would ever hear of it */
     sqlite3_exec(

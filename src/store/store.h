@@ -121,6 +121,7 @@ typedef struct {
     char *password; /* crypt(5)'s hash; NULL = none */
     json_t *vms;    /* VM id → role */
     int64_t created, changed;
+    int64_t locked; /* since then the user may not sign in, ms; 0 = may */
 } PersonRow;
 void person_row_free(PersonRow *row);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PersonRow, person_row_free)

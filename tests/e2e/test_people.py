@@ -290,6 +290,14 @@ def test_command_line(site, front, tmp_path):
     run("logout", away, says=f"Nobody is signed in at {away}")
     run("vm", "list", connect=away, good=False)
     assert carol() == ["carol", "administrator", "set", "0"]
+    login("quite another")
+    run("user", "lock", "carol", connect=away, says="that is yourself", good=False)
+    run("user", "lock", "carol", says="carol is locked, and signed out everywhere")
+    assert carol() == ["carol", "administrator", "locked", "0"]
+    run("vm", "list", connect=away, says="sign in", good=False)
+    run("login", away, "--user", "carol", "--ca", str(front.ca), given="quite another\n", says="is locked", good=False)
+    run("user", "unlock", "carol", says="carol may sign in again")
+    login("quite another")
     run("user", "remove", "carol", says="-y", good=False)
     run("user", "remove", "carol", "-y", says="User carol was removed; tokens and sessions of that user have ended")
     run("user", "remove", "carol", "-y", says="there is no user 'carol'", good=False)
@@ -298,7 +306,8 @@ def test_command_line(site, front, tmp_path):
         "User 'carol' was added with the role viewer", "The role of user 'carol' is administrator now",
         f"The session {of_page} (browser) of user 'carol' was ended from 127.0.0.1", "1 session of user 'carol' was ended from 127.0.0.1",
         "The password of user 'carol' was changed", "The password of user 'carol' was changed by the user, from 127.0.0.1",
-        "The password of user 'carol' was changed by the user, from 127.0.0.1", "User 'carol' was removed"], told
+        "The password of user 'carol' was changed by the user, from 127.0.0.1",
+        "User 'carol' was locked, and signed out everywhere", "User 'carol' was unlocked", "User 'carol' was removed"], told
     assert all(("carol@internal" if "by the user" in text or "session" in text else "root@local") in text for text in told)
 
 

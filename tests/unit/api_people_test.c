@@ -191,6 +191,81 @@ test_sessions(void)
     remove_user("chief");
 }
 
+/* ---- locked ---- */
+
+static void
+test_locked(void)
+{
+    add_user("eve", "operator");
+    add_user("chief", ADMIN_ROLE);
+    g_autofree char *page = page_of("eve", "", NULL), *token = token_of("eve");
+    g_autofree char *chief = token_of("chief");
+    g_auto(Heard) own = ask("PUT", API_ROOT "/users/chief", chief, "{\"locked\":true}");
+    g_assert_cmpint(own.status, ==, 409);
+    g_assert_nonnull(strstr(own.body->str, "yourself"));
+    g_auto(Heard) bad = ask("PUT", API_ROOT "/users/eve", chief, "{\"locked\":\"maybe\"}");
+    g_assert_cmpint(bad.status, ==, 400);
+    g_assert_nonnull(strstr(bad.body->str, "locked"));
+    g_auto(Heard) eve = ask("PUT", API_ROOT "/users/chief", token, "{\"locked\":true}");
+    g_assert_cmpint(eve.status, ==, 403);
+    /* null and a document without it leave it as it is */
+    g_auto(Heard) done = ask("PUT", API_ROOT "/users/eve", chief, "{\"locked\":true}");
+    g_assert_cmpint(done.status, ==, 200);
+    g_auto(Heard) null = ask("PUT", API_ROOT "/users/eve", chief, "{\"locked\":null}");
+    g_autoptr(json_t) after = parse(null.body->str);
+    g_assert_true(json_is_true(at(after, "locked")));
+    assert_at(after, "tokens", "0");
+    g_assert_cmpint(status("GET", API_ROOT, page), ==, 401);
+    g_assert_cmpint(status("GET", API_ROOT, token), ==, 401);
+    g_auto(Heard) again =
+        ask("POST", "/session", "", "{\"username\":\"eve\",\"password\":\"" PASSWORD "\"}");
+    g_assert_cmpint(again.status, ==, 401);
+    g_assert_nonnull(strstr(again.body->str, "locked"));
+    static const char *const said[] = { "User 'eve' failed to log in",
+                                        "User 'eve' was locked, and signed out everywhere" };
+    json_call(&world, "GET", PATH("/events?max=2"), NULL, 200);
+    for (size_t i = 0; i < G_N_ELEMENTS(said); i++) {
+        const json_t *event = json_array_get(at(world.doc, "event"), i);
+        g_assert_true(g_str_has_prefix(json_text(event, "description"), said[i]));
+    }
+    g_auto(Heard) undone = ask("PUT", API_ROOT "/users/eve", chief, "{\"locked\":false}");
+    g_assert_cmpint(undone.status, ==, 200);
+    g_autofree char *fresh = token_of("eve");
+    g_assert_cmpint(status("GET", API_ROOT, fresh), ==, 200);
+    g_assert_cmpint(status("GET", API_ROOT, token), ==, 401);
+    remove_user("eve");
+    remove_user("chief");
+}
+
+/* Signing in and out, in oVirt's words: whence, and the id of the session as it is listed. */
+static void
+test_login_events(void)
+{
+    add_user("eve", "viewer");
+    g_auto(Heard) in = ask("POST", "/session", "Correlation-Id: knock-1\r\n",
+                           "{\"username\":\"eve\",\"password\":\"" PASSWORD "\"}");
+    char *cookie = NULL;
+    g_assert_nonnull(heard_header(&in, "set-cookie", &cookie));
+    g_autofree char *page = g_strdup_printf("Cookie: %.*s\r\n" PAGE_HEADER ": 1\r\n",
+                                            (int)strcspn(cookie, ";"), cookie);
+    g_free(cookie);
+    g_autoptr(json_t) own = document(SESSIONS("eve"), page);
+    g_autofree char *id = g_strdup(json_text(at(own, "session.0"), "id"));
+    g_autofree char *came = g_strdup_printf(
+        "User eve@internal connecting from '127.0.0.1' using session '%s' logged in.", id);
+    g_autofree char *went = g_strdup_printf(
+        "User eve@internal connected from '127.0.0.1' using session '%s' logged out.", id);
+    json_call(&world, "GET", PATH("/events?search=correlation_id%%3Dknock-1"), NULL, 200);
+    g_assert_cmpstr(json_text(at(world.doc, "event.0"), "description"), ==, came);
+    assert_at(world.doc, "event.0.code", "30");
+    assert_at(world.doc, "event.0.user.id", "\"eve\"");
+    g_assert_cmpint(status("DELETE", "/session", page), ==, 200);
+    json_call(&world, "GET", PATH("/events?max=1"), NULL, 200);
+    g_assert_cmpstr(json_text(at(world.doc, "event.0"), "description"), ==, went);
+    assert_at(world.doc, "event.0.code", "31");
+    remove_user("eve");
+}
+
 /* ---- what nobody in particular may see ---- */
 
 /* The id of a member of the collection; "x" = it has none */
@@ -263,6 +338,12 @@ end_by_password(void)
 }
 
 static void
+end_by_lock(void)
+{
+    json_call(&world, "PUT", PATH("/users/eve"), "{\"locked\":true}", 200);
+}
+
+static void
 end_by_session(void)
 {
     json_call(&world, "DELETE", PATH("/users/eve/sessions"), NULL, 200);
@@ -302,12 +383,13 @@ test_long_poll(void)
     } rows[] = { { end_by_role, 200, "\"event\": []" },
                  { end_by_session, 401, "sign-in" },
                  { end_by_password, 401, "sign-in" },
+                 { end_by_lock, 401, "sign-in" },
                  { end_by_removal, 401, "sign-in" } };
 
     add_user("eve", "viewer");
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         json_call(&world, "PUT", PATH("/users/eve"),
-                  "{\"role\":\"viewer\",\"password\":\"" PASSWORD "\"}", 200);
+                  "{\"role\":\"viewer\",\"locked\":false,\"password\":\"" PASSWORD "\"}", 200);
         g_autofree char *token = token_of("eve");
         g_auto(Heard) heard = { 0 };
         json_call(&world, "GET", PATH("/events?max=1"), NULL, 200);
@@ -335,6 +417,8 @@ main(int argc, char **argv)
     g_test_add_func("/api/people/cookie", test_cookie);
     g_test_add_func("/api/people/fixation", test_fixation);
     g_test_add_func("/api/people/sessions", test_sessions);
+    g_test_add_func("/api/people/locked", test_locked);
+    g_test_add_func("/api/people/login-events", test_login_events);
     g_test_add_func("/api/people/nothing-of-vms", test_nothing_of_vms);
     g_test_add_func("/api/people/long-poll", test_long_poll);
     int failed = g_test_run();

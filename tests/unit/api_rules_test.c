@@ -402,6 +402,11 @@ test_expect_created(void)
     g_thread_join(thread);
     g_assert_cmpint(world.answer.status, ==, 201);
     assert_at(world.doc, "snapshot_status", "\"ok\"");
+    json_call(&world, "GET", PATH("/jobs?max=1"), NULL, 200);
+    g_autofree char *job = g_strdup(json_text(at(world.doc, "job.0"), "href"));
+    json_call(&world, "GET", g_strconcat(job, "/steps?follow=execution_host", NULL), NULL, 200);
+    assert_at(world.doc, "step.0.execution_host.name", "\"h1\"");
+    assert_at(world.doc, "step.0.execution_host.type", "\"rhel\"");
 }
 
 /* Before the answer to what changes something, what it changes is locked; and what it makes can be

@@ -427,6 +427,66 @@ test_sessions_end(Fixture *f, gconstpointer data)
     g_assert_true(!is_good(f, mine) && is_good(f, bobs));
 }
 
+/* ---- locked ---- */
+
+static void
+test_locked(Fixture *f, gconstpointer data)
+{
+    int64_t expires;
+    bool changed = false;
+
+    add_alice(f);
+    g_autofree char *token = token_of(f, TOKEN_API, &expires);
+    g_autoptr(Who) alice = people_basic(f->people, "alice", PASSWORD, PEER, NULL);
+    g_assert_nonnull(alice);
+    g_autoptr(Who) root = who_local("root@local", ROLE_ADMINISTRATOR);
+    BAD(people_set_locked(f->people, alice, "alice", true, &changed, &problem), ERR_REFUSED);
+    BAD(people_set_locked(f->people, root, "nobody", true, &changed, &problem), ERR_NOT_FOUND);
+    g_assert_true(is_good(f, token) && !changed);
+    GOOD(people_set_locked(f->people, root, "alice@internal", true, &changed, &problem));
+    g_assert_true(changed);
+    GOOD(people_set_locked(f->people, root, "alice", true, &changed, &problem));
+    g_assert_false(changed);
+    for (int again = 0; again < 2; again++, reopen(f)) {
+        g_assert_false(is_good(f, token));
+        g_assert_null(people_again(f->people, alice));
+        g_autoptr(GError) why = NULL;
+        g_assert_null(people_basic(f->people, "alice", PASSWORD, PEER, &why));
+        g_assert_error(why, ERR, ERR_SIGN_IN);
+        g_assert_nonnull(strstr(why->message, "locked"));
+        /* who does not know the password is not told */
+        g_autoptr(GError) wrong = NULL;
+        g_assert_null(people_sign_in(f->people, "alice", "not that one", PEER, &wrong));
+        g_assert_null(strstr(wrong->message, "locked"));
+        g_assert_null(people_token_new(f->people, alice, TOKEN_API, PEER, &expires, NULL));
+        clock_fake(START + DAY * (again + 1)); /* the limits are not what this is about */
+    }
+    /* what an administrator changes meanwhile does not unlock */
+    GOOD(people_set_password(f->people, "alice", "staple by staple", &problem));
+    GOOD(people_set_role(f->people, "alice", NULL, ROLE_VIEWER, &problem));
+    g_autoptr(Person) person = people_find(f->people, "alice", NULL);
+    g_assert_cmpint(person->locked, ==, START);
+    BAD(people_sign_in(f->people, "alice", "staple by staple", PEER, &problem) != NULL,
+        ERR_SIGN_IN);
+    GOOD(people_set_locked(f->people, root, "alice", false, &changed, &problem));
+    g_assert_true(changed && !is_good(f, token));
+    g_autoptr(Who) back = sign_in(f, "alice", "staple by staple");
+    g_assert_cmpint(back->role, ==, ROLE_VIEWER);
+}
+
+/* Whoever could let people in again must not be locked out unseen. */
+static void
+test_locked_administrator(Fixture *f, gconstpointer data)
+{
+    g_autoptr(Who) root = who_local("root@local", ROLE_ADMINISTRATOR);
+    bool changed;
+
+    GOOD(people_set_password(f->people, "admin", PASSWORD, &problem));
+    g_assert_true(people_ready(f->people));
+    GOOD(people_set_locked(f->people, root, "admin", true, &changed, &problem));
+    g_assert_false(people_ready(f->people));
+}
+
 /* ---- limits ---- */
 
 static void
@@ -671,6 +731,8 @@ main(int argc, char **argv)
     ADD("/people/token-number", test_token_number);
     ADD("/people/sessions", test_sessions);
     ADD("/people/sessions-end", test_sessions_end);
+    ADD("/people/locked", test_locked);
+    ADD("/people/locked-administrator", test_locked_administrator);
     ADD("/people/sign-in-limits", test_sign_in_limits);
     ADD("/people/basic", test_basic);
     ADD("/people/same-time", test_same_time);

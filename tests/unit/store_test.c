@@ -435,19 +435,28 @@ test_older_schema(Fixture *f, gconstpointer data)
     g_assert_cmpint(add_event_about(f->store, 342, "job", "x", "b"), >, 0);
 }
 
-/* Tokens of a version that did not keep where they were used go on. */
+/* Users and tokens of a version that did not keep where they were used, nor locked anybody, go on.
+ */
 static void
-test_older_tokens(Fixture *f, gconstpointer data)
+test_older_people(Fixture *f, gconstpointer data)
 {
+    g_autoptr(json_t) vms = json_object();
+    PersonRow person = { .name = (char *)"p",
+                         .role = (char *)"viewer",
+                         .password = (char *)"secret",
+                         .vms = vms,
+                         .locked = 5 };
     TokenRow token = { .hash = (char *)"h",
                        .person = (char *)"p",
                        .kind = (char *)"api",
                        .created = 1,
                        .peer = (char *)"192.0.2.1" };
 
+    g_assert_true(store_person_put(f->store, &person, NULL));
     g_assert_true(store_token_put(f->store, &token, NULL));
     g_clear_pointer(&f->store, store_close);
     sql(f->file, "ALTER TABLE token DROP COLUMN peer; ALTER TABLE event DROP COLUMN host_id;"
+                 "ALTER TABLE person DROP COLUMN locked;"
                  "ALTER TABLE event DROP COLUMN host_name; PRAGMA user_version = 4;"
                  "PRAGMA application_id = 0");
     for (int again = 0; again < 2; again++) {
@@ -456,6 +465,11 @@ test_older_tokens(Fixture *f, gconstpointer data)
         g_assert_cmpuint(rows->len, ==, 1);
         g_assert_cmpstr(((const TokenRow *)rows->pdata[0])->hash, ==, "h");
         g_assert_null(((const TokenRow *)rows->pdata[0])->peer);
+        g_autoptr(GPtrArray) people = store_people(f->store, NULL);
+        g_assert_cmpuint(people->len, ==, 1);
+        const PersonRow *kept = people->pdata[0];
+        g_assert_cmpstr(kept->password, ==, "secret");
+        g_assert_cmpint(kept->locked, ==, 0);
     }
 }
 
@@ -574,7 +588,7 @@ main(int argc, char **argv)
     ADD("/store/vms", test_vms);
     ADD("/store/newer-schema-is-refused", test_newer_schema_is_refused);
     ADD("/store/older-schema", test_older_schema);
-    ADD("/store/older-tokens", test_older_tokens);
+    ADD("/store/older-people", test_older_people);
     ADD("/store/damage-is-named", test_damage_is_named);
     ADD("/store/full-disk", test_full_disk);
     /* last: from here on the clock is a fake */

@@ -61,8 +61,9 @@ class Daemon:
     def launch(self, faults=None, env=None):
         """Starts it without waiting."""
         assert self.process is None, f"{self.name} runs already"
-        environment = {**os.environ, "LIVEMERGE_DEBUG": "1", **(env or {})}
+        environment = {**os.environ, "LIVEMERGE_DEBUG": "1"}
         environment.pop("NOTIFY_SOCKET", None)
+        environment.update(env or {})
         if faults:
             environment["LIVEMERGE_FAULTS"] = faults
         with open(self.log, "ab") as log:
