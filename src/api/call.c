@@ -59,6 +59,20 @@ reply_list(Call *call, Reply *reply, const char *key, json_t *members, GError **
     return true;
 }
 
+bool
+reply_part(Call *call, Reply *reply, const char *key, json_t *members, GError **error)
+{
+    g_autoptr(json_t) owned = members;
+    int64_t max = -1;
+
+    if (!call_number(call, "max", G_MININT32, G_MAXINT32, -1, &max, error))
+        return false;
+    while (max >= 0 && (int64_t)json_array_size(owned) > max)
+        json_array_remove(owned, json_array_size(owned) - 1);
+    reply->body = doc_list(key, g_steal_pointer(&owned));
+    return true;
+}
+
 void
 reply_job(Reply *reply, const char *job_id)
 {

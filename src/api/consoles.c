@@ -69,8 +69,7 @@ get_consoles(Call *call, Reply *reply, GError **error)
     list = json_array();
     if (vm->graphics != NULL)
         json_array_append_new(list, console_document(vm));
-    reply->body = doc_list("graphics_console", list);
-    return true;
+    return reply_part(call, reply, "graphics_console", list, error);
 }
 
 /* The VM that has this console. */

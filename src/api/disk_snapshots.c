@@ -50,8 +50,7 @@ get_disk_snapshots(Call *call, Reply *reply, GError **error)
         return error_set(error, ERR_NOT_FOUND, "there is no disk '%s'", call->id);
     list = json_array();
     add_all(call, list, vm, disk, query_flag(call, "include_active"));
-    reply->body = doc_list("disk_snapshot", list);
-    return true;
+    return reply_part(call, reply, "disk_snapshot", list, error);
 }
 
 bool
@@ -97,6 +96,5 @@ get_domain_disk_snapshots(Call *call, Reply *reply, GError **error)
             }
         }
     }
-    reply->body = doc_list("disk_snapshot", list);
-    return true;
+    return reply_part(call, reply, "disk_snapshot", list, error);
 }

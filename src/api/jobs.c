@@ -280,8 +280,7 @@ get_steps(Call *call, Reply *reply, GError **error)
     list = json_array();
     json_array_foreach (json_object_get(job, "steps"), i, step)
         json_array_append_new(list, step_document(step, call->id));
-    reply->body = doc_list("step", list);
-    return true;
+    return reply_part(call, reply, "step", list, error);
 }
 
 bool

@@ -78,8 +78,7 @@ get_vm_statistics(Call *call, Reply *reply, GError **error)
 
     if (vm == NULL)
         return false;
-    reply->body = doc_list("statistic", statistics_of(vm));
-    return true;
+    return reply_part(call, reply, "statistic", statistics_of(vm), error);
 }
 
 bool
@@ -186,6 +185,5 @@ get_domain_vms(Call *call, Reply *reply, GError **error)
         if (g_hash_table_add(seen, (void *)id) && api_read(call, path, &root, &doc, NULL))
             json_array_append_new(list, doc);
     }
-    reply->body = doc_list("vm", list);
-    return true;
+    return reply_part(call, reply, "vm", list, error);
 }

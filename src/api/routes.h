@@ -121,6 +121,9 @@ bool call_wants_operations(const Call *call);
 /* Members of a collection (taken) through search=, max=; the reply is {key: [...]}. The
  * kind of collection says which fields a search may name. */
 bool reply_list(Call *call, Reply *reply, const char *key, json_t *members, GError **error);
+/* The same of a collection in which nobody searches, and which one sees whole or not at all: max
+ * alone counts. */
+bool reply_part(Call *call, Reply *reply, const char *key, json_t *members, GError **error);
 /* An action or DELETE that began a job: {"job":{...},"status":"complete"}, at once, or when it has
  * ended if the caller wants to wait ("async" false in an action, or in the query); one that takes
  * too long for that is "in_progress". */

@@ -35,6 +35,8 @@ static const struct { const char *kind, *field, *path; } fields[] = {
     { "event", "correlation_id", "correlation_id" }, { "event", "vm", "vm.name" },
     { "event", "vm.name", "vm.name" }, { "event", "vms.name", "vm.name" }, { "event", "event_vm", "vm.name" },
     { "event", "vm.id", "vm.id" }, { "event", "user", "user.name" }, { "event", "user.name", "user.name" },
+    { "event", "usrname", "user.name" }, { "event", "event_host", "host.name" }, { "event", "event_datacenter", "data_center.name" },
+    { "event", "datacenter", "data_center.name" },
     { "event", "host", "host.name" }, { "event", "host.name", "host.name" },
     { "event", "cluster", "cluster.name" }, { "event", "origin", "origin" }, { "event", "custom_id", "custom_id" },
     { "host", "name", "name" }, { "host", "id", "id" }, { "host", "status", "status" }, { "host", "type", "type" },

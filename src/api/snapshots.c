@@ -312,9 +312,8 @@ get_snapshots(Call *call, Reply *reply, GError **error)
 
     if (!snapshot_list_load(call->manager, call->id, &loaded, error))
         return false;
-    reply->body =
-        doc_list("snapshot", all_documents(call->manager, &loaded, call_wants_operations(call)));
-    return true;
+    return reply_part(call, reply, "snapshot",
+                      all_documents(call->manager, &loaded, call_wants_operations(call)), error);
 }
 
 bool
@@ -355,6 +354,5 @@ get_snapshot_disks(Call *call, Reply *reply, GError **error)
         if (doc != NULL)
             json_array_append_new(list, disk_locked_by_jobs(call, loaded.vm, doc));
     }
-    reply->body = doc_list("disk", list);
-    return true;
+    return reply_part(call, reply, "disk", list, error);
 }

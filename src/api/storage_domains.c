@@ -255,8 +255,8 @@ get_datacenter_storagedomains(Call *call, Reply *reply, GError **error)
 {
     if (!check_data_center(call, error))
         return false;
-    reply->body = doc_list("storage_domain", storage_domain_list(call->manager, true));
-    return true;
+    return reply_part(call, reply, "storage_domain", storage_domain_list(call->manager, true),
+                      error);
 }
 
 bool

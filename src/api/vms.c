@@ -244,8 +244,7 @@ get_attachments(Call *call, Reply *reply, GError **error)
 
     if (vm == NULL)
         return false;
-    reply->body = doc_list("disk_attachment", attachment_list(vm));
-    return true;
+    return reply_part(call, reply, "disk_attachment", attachment_list(vm), error);
 }
 
 bool

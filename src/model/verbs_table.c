@@ -21,6 +21,7 @@
     X(REF_PAUSED,      ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_NOT_UP",                     "it is paused, so its guest would not hear of it", "resume it first, or power it off") \
     X(REF_ALREADY,     ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_NOT_UP",                     "it is suspended already", "nothing needs to be done") \
     X(REF_RUNNING,     ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_RUNNING",                    "it is running already", "nothing needs to be done") \
+    X(REF_REMOVE_UP,   ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_RUNNING",                    "it is not off", "shut it down first: virsh shutdown {vm}") \
     X(REF_NOT_DOWN,    ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_NOT_DOWN",                   "it is not off", "shut it down first: virsh shutdown {vm}") \
     X(REF_CLONE_OFF,   ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_NOT_DOWN",                   "it is not off, and what it writes would change meanwhile", "take a snapshot of it and clone that: livemerge vm clone {vm} NAME --snapshot SNAPSHOT") \
     X(REF_UNMANAGED,   ERR_REFUSED,     "ACTION_TYPE_FAILED_DISK_SNAPSHOT_NOT_SUPPORTED",      "{unmanaged}", "") \
@@ -106,7 +107,7 @@ static const struct {
     [VERB_VM_THAW]                    = { { UNKNOWN, may,      PAUSED,       NOT_UP,        MIGRATING, SAVING,      ENDING,       ASLEEP }, ILLEGAL_KEY },
     [VERB_VM_UPDATE]                  = { { UNKNOWN, may,      may,          may,           MIGRATING, SAVING,      ENDING,       may } },
     [VERB_VM_RENAME]                  = { { UNKNOWN, NOT_DOWN, NOT_DOWN,     may,           MIGRATING, SAVING,      ENDING,       SUSPENDED } },
-    [VERB_VM_REMOVE]                  = { { UNKNOWN, RUNNING,  RUNNING,      may,           MIGRATING, SAVING,      ENDING,       NOT_DOWN } },
+    [VERB_VM_REMOVE]                  = { { UNKNOWN, REF_REMOVE_UP, REF_REMOVE_UP, may,     MIGRATING, SAVING,      ENDING,       NOT_DOWN } },
     /* what needs a VM that is off looks again */
     [VERB_DOCTOR]                     = { { UNKNOWN, may,      may,          may,           MIGRATING, SAVING,      ENDING,       may } },
     /* jobs: the VM does not matter */

@@ -135,6 +135,36 @@ def sdk(site):
     return Sdk(site)
 
 
+def test_everything_linked_is_there(site, sdk, vm):
+    """From the root to the last link, as the SDK's follow_link() would: what a document names can be got, has an id and
+    an href, no empty texts (libgovirt), and its actions can be posted to."""
+    one = vm(disks=2).snap("s1", "s2")
+    one.delete("s1")
+    past = tuple(site.rest.prefix + each for each in ("/events", "/jobs"))  # they name what is gone by now, too
+    seen, left, actions = set(), [(site.rest.prefix, "")], set()
+    while left:
+        href, origin = left.pop()
+        if href in seen or "{" in href:
+            continue
+        seen.add(href)
+        assert href.startswith(site.rest.prefix), (href, origin)
+        try:
+            root = sdk("GET", href.removeprefix(site.rest.prefix))
+        except SdkError as error:
+            assert error.status == 404 and origin.startswith(past), f"{href} of {origin}: {error}"
+            continue
+        for each in root.iter():
+            assert len(each) or (each.text or "").strip() or each.tag not in ("name", "description", "status"), (href, each.tag)
+            assert each.get("href") is None or each.get("id") or each.get("rel"), (href, each.tag)
+        verbs = {link.get("href") for block in root.iter("actions") for link in block}
+        actions |= verbs
+        left += [(each.get("href"), href) for each in root.iter() if each.get("href") and each.get("href") not in verbs]
+    assert len(seen) > 100
+    for href in actions:
+        headers = site.rest("OPTIONS", href.removeprefix(site.rest.prefix))[1]
+        assert "POST" in headers["Allow"], (href, headers)
+
+
 def test_ansible_vm(sdk, vm):
     """ovirt_vm: running, again running (nothing to do), stopped; ovirt_vm_info."""
     one = vm(start=False)

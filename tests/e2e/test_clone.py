@@ -161,7 +161,7 @@ def test_refusals(site, vm):
 def test_remove(site, vm):
     one = vm(disks=2).layers("a", disks=2)
     refused = site.cli("vm", "remove", one.name, "-y", code=4)
-    assert "is running" in refused.err, refused.err
+    assert "shut it down first" in refused.err, refused.err
     site.host.virsh("destroy", one.name)
     one.wait_status("down")
     assert "snapshots" in remove_code(site, one.name, "--keep-disks").err
