@@ -30,6 +30,7 @@ static const struct { const char *kind, *field, *path; } fields[] = {
     { "disk", "wipe_after_delete", "wipe_after_delete" }, { "disk", "quota", "" },
     { "job", "correlation_id", "correlation_id" }, { "job", "status", "status" },
     { "job", "kind", "kind" }, { "job", "id", "id" },
+    { "job", "vm", "vm.name" }, { "job", "vm.name", "vm.name" }, { "job", "vm.id", "vm.id" },
     { "event", "severity", "severity" }, { "event", "code", "code" }, { "event", "type", "code" },
     { "event", "message", "description" }, { "event", "time", "time" }, { "event", "id", "id" },
     { "event", "correlation_id", "correlation_id" }, { "event", "vm", "vm.name" },

@@ -8,7 +8,6 @@ import os
 import re
 import resource
 import socket
-import socketserver
 import ssl
 import subprocess
 import tempfile
@@ -16,11 +15,11 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from idle import resident_mib
 from lm import Manager, Rest, items, wait_for
+from lm.played import PlayedAgent, vm_document
 from rig import Figure, say
 
 VMS = 100
@@ -32,73 +31,15 @@ MILLION = 1_000_000
 USER, PASSWORD = "bench", "correct horse battery"
 
 
-def vm_document(number):
-    """As the agent tells of it."""
-    vm = f"{number:08x}-0000-4000-8000-000000000000"
-
-    def identity(kind, at):
-        return f"{number:08x}-{kind:04x}-4000-8000-{at:012x}"
-
-    volumes = [{"id": identity(1, at), "path": f"/srv/images/web{number}.{at}.qcow2", "format": "qcow2",
-                "virtual_size": 10 << 30, "allocated": (at + 1) << 20} for at in range(SNAPSHOTS + 1)]
-    snapshots = [{"id": identity(2, at), "name": f"nightly {at}", "date": 1700000000000 + at * 86400000,
-                  "disks": [{"disk_id": identity(3, 0), "volume_id": identity(1, at)}]} for at in range(SNAPSHOTS)]
-    return {"id": vm, "name": f"web{number}", "state": "up", "memory": 2 << 30, "vcpus": 2, "instance": f"{number}:1",
-            "disks": [{"id": identity(3, 0), "target": "vda", "volumes": volumes}], "snapshots": snapshots}
-
-
-class PlayedAgent(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    vms = [vm_document(number) for number in range(VMS)]
-    over = threading.Event()
-
-    def log_message(self, *_):  # pylint: disable=arguments-differ
-        pass
-
-    def address_string(self):
-        return "manager"
-
-    def _events(self):
-        self.send_response(200)
-        self.send_header("Content-Type", "application/x-ndjson")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        while not self.over.is_set():
-            self.wfile.write(b'{"event":"alive"}\n')
-            self.wfile.flush()
-            self.over.wait(10)
-        self.close_connection = True
-
-    def do_GET(self):  # pylint: disable=invalid-name
-        path = self.path.split("?")[0]
-        if path == "/v1/events":
-            self._events()
-            return
-        answers = {"/v1/hello": {"name": "played", "version": "0", "agent_id": "a" * 8 + "-0000-4000-8000-" + "0" * 12,
-                                 "connected": True},
-                   "/v1/vms": {"vms": self.vms}, "/v1/operations": {"operations": []}}
-        one = next((vm for vm in self.vms if path == f"/v1/vms/{vm['id']}"), None)
-        body = json.dumps(answers.get(path, one)).encode()
-        self.send_response(200 if body != b"null" else 404)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-
-class PlayedServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-
-
 class Stand:
     """A manager that listens on loopback, and its agent."""
 
     def __init__(self, tls):
         self._room = tempfile.TemporaryDirectory(prefix="lm-bench-", dir="/var/tmp")  # pylint: disable=consider-using-with
         room = Path(self._room.name)
-        self._agent = PlayedServer(str(room / "agent"), PlayedAgent)
-        threading.Thread(target=self._agent.serve_forever, daemon=True).start()
-        self.manager = Manager(room / "manager", {"A": f"unix:{room}/agent"})
+        self._agent = PlayedAgent(room / "agent", [vm_document(number, SNAPSHOTS) for number in range(VMS)])
+        self.vms = [vm["id"] for vm in self._agent.vms]
+        self.manager = Manager(room / "manager", {"A": self._agent.address})
         if tls:
             self.manager.conf.write_text(self.manager.conf.read_text().replace("tls=no", "tls=yes"))
         self.manager.start()
@@ -128,11 +69,9 @@ class Stand:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def close(self):
-        PlayedAgent.over.set()
+        self._agent.over.set()
         self.manager.stop()
-        self._agent.shutdown()
-        self._agent.server_close()
-        PlayedAgent.over.clear()
+        self._agent.close()
         self._room.cleanup()
 
 
@@ -153,7 +92,7 @@ def wrk(stand, path, connections, seconds=SECONDS, headers=()):
 
 def one_vm(stand, how):
     used = stand.cpu()
-    requests, rate, late = wrk(stand, f"/vms/{PlayedAgent.vms[7]['id']}", 50)
+    requests, rate, late = wrk(stand, f"/vms/{stand.vms[7]}", 50)
     per_core = requests / (stand.cpu() - used)
     say(f"  vms/ID, {how}: {rate:.0f} requests a second, {per_core:.0f} for each second of a processor, p99 {late:.1f} ms")
     return Figure(f"GET vms/ID, {how}, 50 connections, requests a second a core", per_core, "/s", ">= 5000 /s",
@@ -173,7 +112,7 @@ def all_vms(stand, how):
 
 def a_million(stand):
     """Resident memory after that many requests, and by how much the last half has added to it."""
-    paths = [f"/vms/{vm['id']}?follow=snapshots&n={at}" for at, vm in enumerate(PlayedAgent.vms[:5])]
+    paths = [f"/vms/{vm}?follow=snapshots&n={at}" for at, vm in enumerate(stand.vms[:5])]
     done, half, at = 0, None, 0
     while done < MILLION:
         done += wrk(stand, paths[at % len(paths)] if at % 16 else "/vms", 50, seconds=5)[0]
@@ -195,7 +134,7 @@ def sign_ins(stand):
             done.append(stand.sign_in())
 
     threads = [threading.Thread(target=keep_signing_in) for _ in range(8)]
-    path = f"/vms/{PlayedAgent.vms[7]['id']}"
+    path = f"/vms/{stand.vms[7]}"
     _, alone, _ = wrk(stand, path, 10)
     for thread in threads:
         thread.start()
@@ -227,7 +166,7 @@ def streams(stand, how):
         text = b""
         while b"event: open" not in text:
             text += sock.recv(4096)
-    Rest(stand.manager.socket).json("POST", f"/vms/{PlayedAgent.vms[0]['id']}/snapshots",
+    Rest(stand.manager.socket).json("POST", f"/vms/{stand.vms[0]}/snapshots",
                                     {"description": "x", "persist_memorystate": False}, status=201)
     for sock in opened:
         text = b""

@@ -310,6 +310,7 @@ test_searches(void)
         { "/vms?search=wheels%3D4", -1 },
         { "/networks?search=wheels%3D4", -1 },
         { "/jobs?search=name%3Dx", -1 },
+        { "/jobs?search=vm.id%3Dnobody+and+vm%3Dx", 0 },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {

@@ -16,6 +16,7 @@ import { Vms } from "./pages/vms";
 import { MAIN, focusMain } from "./parts/focus";
 import { ShownJob } from "./parts/job";
 import { OwnMenu } from "./parts/own_menu";
+import { StaleNote } from "./parts/stale";
 import { TaskBar } from "./parts/taskbar";
 import { dark, setDark } from "./parts/theme";
 import { Toasts } from "./parts/toasts";
@@ -74,15 +75,12 @@ function Side({ at }: { at: string | undefined }) {
   );
 }
 
-/** What is old is shown as old: nobody should act on it unknowingly. */
 function Warnings() {
   const connection = useStore(state);
   const silent = useStore(hosts).filter((host) => host.status !== "up");
   return (
     <div className="lm-warnings">
-      {connection.kind === "stale" && (
-        <Alert isInline variant="danger" title={t.stale.title}>{t.stale.body(new Date(connection.since).toLocaleTimeString())}</Alert>
-      )}
+      <StaleNote />
       {connection.kind !== "stale" && silent.map((host) => (
         <Alert key={host.id} isInline variant="warning" title={`${t.hosts.silent(host.name)}${host.status_detail ? `: ${host.status_detail}` : ""}`}>{t.hosts.silentBody}</Alert>
       ))}

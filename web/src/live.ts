@@ -182,8 +182,15 @@ export function onEvent(hearer: Hearer): () => void {
   return () => hearers.delete(hearer);
 }
 
+/** Documents of the past: who shows one hears of what comes, so it is asked for again only when it is shown again. */
+export const PAST = "past";
+function pastIsOver(): void {
+  for (const entry of entries.values()) if (entry.users.size === 0 && entry.topics.includes(PAST)) entry.asked = 0;
+}
+
 function eventTold(event: Event): void {
   if (events.value.some((e) => e.index === event.index)) return;
+  pastIsOver();
   events.set([event, ...events.value].slice(0, KEPT_EVENTS));
   if (event.vm) vmChanged(event.vm.id);
   for (const hearer of hearers) hearer(event);

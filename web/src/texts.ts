@@ -97,7 +97,8 @@ export const t = {
     read: "Read", written: "Written", peak: "Space at the peak", freed: "Space freed", time: "Time", pauses: "Pauses of the guest",
     pausesValue: (count: number, ms: string) => (count === 0 ? "none" : `${count} × about ${ms}`),
     upper: "Figures are upper bounds", ok: "Delete", blocked: "This delete is not possible",
-    fate: { stays: "stays", target: "stays, takes in", goes: "merged, then deleted", kept: "stays on storage" },
+    fate: { target: "takes in the others", goes: "merged, then deleted", kept: "stays, others need it" },
+    fateDone: { target: "took in the others", goes: "deleted", kept: "stayed, others need it" },
     newVolume: "new volume", leaf: "leaf", shared: "others stand on it",
     hidden: (count: number) => `${count} more volumes, not touched`,
     strategies: {
@@ -113,14 +114,14 @@ export const t = {
     title: "Progress", phase: "Phase", rate: "Rate", eta: "Remaining", done: "Done", cancel: "Cancel job", cancelTitle: "Cancel this job?", cancelBody: "The merge stops. No data is lost and the VM runs on; the snapshot stays, or is marked unusable if its volumes were changed already, and can then only be deleted.", keep: "Let it go on", resume: "Go on",
     cancelled: "Cancelled", finished: "Finished", failed: "Failed", started: "Running", paused: "Paused", waiting: "Waiting", aborted: "Cancelled", unknown: "Unknown",
     waitsFor: "Waits for", planned: "Planned", outcome: "Outcome", background: "Run in background", pause: (kind: string) => `Pause (${kind})`,
-    verified: "Checked", moved: "Written", shared: "Shared", none: "No jobs yet", description: "Job", progress: "Progress", start: "Started", took: "Took", status: "Status",
+    verified: "Checked", moved: "Written", shared: "Shared", none: "No jobs yet", description: "Job", progress: "Progress", start: "Started", took: "Took", tookTime: (time: string) => `Took ${time}`, status: "Status",
     phases: {
       record: "preparing", seal: "sealing the leaf", prefill: "building the new volume", start: "starting", transfer: "moving data", pivot: "switching the VM",
       settle: "settling", delete: "deleting old volumes", verify: "checking", sharing: "sharing blocks", copying: "copying", begin: "starting", wait: "merging", resolve: "looking at the result",
     } as Record<string, string>,
     show: "Show progress", configurationKept: "Only the disks went back; the VM's definition stays as it was", of: (a: string, b: string) => `${a} of ${b}`,
   },
-  tasks: { tasks: "Tasks", alerts: "Alerts", events: "Events", running: (count: number) => `${count} running`, none: "Nothing is running", noAlerts: "No alerts", open: "Show tasks and events", shut: "Hide tasks and events", bar: "Tasks and events" },
+  tasks: { tasks: "Tasks", alerts: "Alerts", events: "Events", running: (count: number) => `${count} running`, none: "Nothing is running", noAlerts: "No alerts", dismiss: "Dismiss all", dismissHint: "They stay among the events.", open: "Show tasks and events", shut: "Hide tasks and events", bar: "Tasks and events" },
   events: { time: "Time", severity: "Severity", text: "Event", user: "User", none: "No events yet" },
   severity: { normal: "Normal", warning: "Warning", error: "Error", alert: "Alert" } as Record<string, string>,
   rename: { title: (name: string) => `Rename ${name}`, ok: "Rename" },
@@ -139,7 +140,7 @@ export const t = {
   },
   doctor: {
     title: "Doctor", again: "Look again", healthy: "Nothing is wrong", healthyBody: "Records, libvirt and the volumes' headers agree.",
-    class: "Finding", vm: "VM", text: "What is wrong", fix: "What helps", mend: "Mend", mended: (vm: string) => `Mending ${vm} has begun`, unread: "Not looked at",
+    class: "Finding", vm: "VM", text: "What is wrong", fix: "What helps", mend: "Mend", mended: (vm: string) => `Mending ${vm} has begun`, unread: "Not looked at", result: "What became of it", gone: "Mended", left: "Left as it is",
     kept: (files: number, size: string) => `Trash keeps ${n(files, "file", "files")}, ${size}`,
   },
   clone: {

@@ -58,6 +58,9 @@ export const api = {
   power: (vm: string, verb: PowerVerb) => call<Begun>(`/vms/${seg(vm)}/${verb}`, { method: "POST", body: {} }),
 
   jobs: async (signal?: AbortSignal) => (await call<{ job?: Job[] }>("/jobs?max=200", { signal })).job ?? [],
+  /** of one VM, farther back than those of all */
+  vmJobs: async (vm: string, signal?: AbortSignal) => (await call<{ job?: Job[] }>(`/jobs?max=200&search=${seg(`vm.id=${vm}`)}`, { signal })).job ?? [],
+  vmEvents: async (vm: string, signal?: AbortSignal) => (await call<{ event?: Event[] }>(`/events?max=200&search=${seg(`vm.id=${vm}`)}`, { signal })).event ?? [],
   job: (id: string, signal?: AbortSignal) => call<Job>(`/jobs/${seg(id)}`, { signal }),
   cancelJob: (id: string) => call<Begun>(`/jobs/${seg(id)}/cancel`, { method: "POST", body: {} }),
   resumeJob: (id: string) => call<Begun>(`/jobs/${seg(id)}/resume`, { method: "POST", body: {} }),

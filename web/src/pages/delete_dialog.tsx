@@ -17,6 +17,7 @@ import { Chains } from "../parts/chains";
 import { Field } from "../parts/field";
 import { useFocusBack } from "../parts/focus";
 import { JobBody, JobButtons, useJob } from "../parts/job";
+import { StaleNote } from "../parts/stale";
 import { faultText } from "../parts/toasts";
 import { t } from "../texts";
 
@@ -193,6 +194,7 @@ export function DeleteDialog({ vm, snapshots, onClose }: Props) {
     <Modal isOpen onClose={onClose} variant="large" aria-labelledby="lm-delete-title">
       <ModalHeader title={title} labelId="lm-delete-title" description={snapshots.map((s) => s.description).join(", ")} />
       <ModalBody tabIndex={0} aria-label={t.remove.plan}>
+        <StaleNote />
         <Choices choice={choice} onChange={setChoice} />
         {refused !== undefined && <Alert isInline variant="danger" title={faultText(refused)} />}
         {fault !== undefined && (

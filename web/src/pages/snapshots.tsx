@@ -12,6 +12,7 @@ import { ActionButton, whyNotFor } from "../parts/action";
 import { Grid } from "../parts/grid";
 import type { Column } from "../parts/grid";
 import { Mark } from "../parts/marks";
+import { usePhone } from "../parts/phone";
 import { TreeLines } from "../parts/tree";
 import { Empty, Shown, When } from "../parts/view";
 import { t } from "../texts";
@@ -51,10 +52,20 @@ function Name({ row }: { row: TreeRow }) {
     );
   if (s.snapshot_type === "preview") return <em>{t.snapshots.active} {t.snapshots.preview}</em>;
   return (
-    <Tooltip content={s.comment ? `${s.description}: ${s.comment}` : s.description} entryDelay={600}>
-      <span className="lm-name">{s.description}</span>
-    </Tooltip>
+    <span className="lm-stacked">
+      <Tooltip content={s.comment ? `${s.description}: ${s.comment}` : s.description} entryDelay={600}>
+        <span className="lm-name">{s.description}</span>
+      </Tooltip>
+      <Short s={s} />
+    </span>
   );
+}
+
+/** For a phone: when it was taken, and what must not be overlooked. */
+function Short({ s }: { s: Snapshot }) {
+  const phone = usePhone();
+  const marks = [s.unusable && t.snapshots.unusable, s.snapshot_status === "locked" && t.snapshots.locked, s.snapshot_status === "in_preview" && t.snapshots.inPreview, s.persist_memorystate && t.snapshots.memory];
+  return phone && <span className="lm-small"><When date={s.date} />{marks.filter(Boolean).map((mark) => ` · ${String(mark)}`).join("")}</span>;
 }
 
 function columnsOf(rows: TreeRow[], chosen: Set<string>, choose: (ids: Set<string>) => void): Column<TreeRow>[] {

@@ -5,9 +5,10 @@ import {
 } from "@patternfly/react-core";
 import { api } from "../api/api";
 import type { DiskAttachment, Vm, Volume } from "../api/types";
-import { events, jobs, useLive, useStore } from "../live";
+import { PAST, events, jobs, useLive, useStore } from "../live";
 import { shortened } from "../model/chain";
 import { bytes, fileName } from "../model/format";
+import { together } from "../model/past";
 import { to } from "../nav";
 import { VmStatus } from "../parts/marks";
 import { EventList, JobList } from "../parts/lists";
@@ -104,13 +105,15 @@ function Disks({ vm }: { vm: Vm }) {
 }
 
 function VmJobs({ vm }: { vm: Vm }) {
-  const all = useStore(jobs);
-  return <JobList jobs={[...all.values()].filter((job) => job.vm?.id === vm.id)} />;
+  const told = [...useStore(jobs).values()].filter((job) => job.vm?.id === vm.id);
+  const view = useLive(`jobs ${vm.id}`, [PAST], (signal) => api.vmJobs(vm.id, signal));
+  return <Shown view={view}>{(asked) => <JobList jobs={together(told, asked, (job) => job.id)} />}</Shown>;
 }
 
 function VmEvents({ vm }: { vm: Vm }) {
-  const all = useStore(events);
-  return <EventList events={all.filter((event) => event.vm?.id === vm.id)} />;
+  const told = useStore(events).filter((event) => event.vm?.id === vm.id);
+  const view = useLive(`events ${vm.id}`, [PAST], (signal) => api.vmEvents(vm.id, signal));
+  return <Shown view={view}>{(asked) => <EventList events={together(told, asked, (event) => event.id)} />}</Shown>;
 }
 
 function Body({ vm, tab }: { vm: Vm; tab: TabKey }) {

@@ -10,6 +10,7 @@ import { to } from "../nav";
 import { Grid, sorted } from "../parts/grid";
 import type { Column, Sort } from "../parts/grid";
 import { Mark, VmStatus } from "../parts/marks";
+import { usePhone } from "../parts/phone";
 import { PowerMenu } from "../parts/power";
 import { Empty, Shown } from "../parts/view";
 import { t } from "../texts";
@@ -30,8 +31,20 @@ function Warnings({ vm }: { vm: Vm }) {
   );
 }
 
+/** On a phone with what has no column there. */
+function Name({ vm }: { vm: Vm }) {
+  const phone = usePhone();
+  const rest = [vm.host?.name, vm.snapshot_count !== undefined && t.snapshots.count(vm.snapshot_count), vm.has_illegal_images && t.snapshots.unusable, vm.unmanaged && t.vm.unmanaged];
+  return (
+    <span className="lm-stacked">
+      <a className="lm-name" href={to("vms", vm.id, "snapshots")}>{vm.name}</a>
+      {phone && <span className="lm-small">{rest.filter(Boolean).join(" · ")}</span>}
+    </span>
+  );
+}
+
 const COLUMNS: Column<Vm>[] = [
-  { key: "name", label: t.vms.name, width: "minmax(8rem, 3fr)", sort: (vm) => vm.name, render: (vm) => <a className="lm-name" href={to("vms", vm.id, "snapshots")}>{vm.name}</a> },
+  { key: "name", label: t.vms.name, width: "minmax(8rem, 3fr)", sort: (vm) => vm.name, render: (vm) => <Name vm={vm} /> },
   { key: "status", label: t.vms.status, width: "minmax(6.5rem, 1fr)", sort: (vm) => vm.status, render: (vm) => <VmStatus status={vm.status} detail={vm.status_detail} /> },
   { key: "host", label: t.vms.host, width: "minmax(5rem, 1fr)", drop: 1, sort: (vm) => vm.host?.name ?? "", render: (vm) => vm.host?.name ?? t.common.unknown },
   { key: "snapshots", label: t.vms.snapshots, width: "6.5rem", drop: 1, numeric: true, sort: (vm) => vm.snapshot_count ?? 0, render: (vm) => vm.snapshot_count ?? t.common.unknown },
@@ -56,7 +69,7 @@ function List({ vms }: { vms: Vm[] }) {
       <Toolbar inset={{ default: "insetNone" }}>
         <ToolbarContent>
           <ToolbarItem>
-            <SearchInput aria-label={t.vms.search} placeholder={t.vms.search} value={words} onChange={(_e, value) => setWords(value)} onClear={() => setWords("")} />
+            <SearchInput className="lm-search" aria-label={t.vms.search} placeholder={t.vms.search} value={words} onChange={(_e, value) => setWords(value)} onClear={() => setWords("")} />
           </ToolbarItem>
           <ToolbarItem alignSelf="center">
             <span aria-live="polite">{t.vms.count(rows.length)}</span>

@@ -9,8 +9,15 @@ import type { Box, DiskDrawing, Segment } from "../model/chain";
 import { bytes, milliseconds } from "../model/format";
 import { t } from "../texts";
 
-function VolumeBox({ box, done }: { box: Box; done: boolean }) {
+/** after: what it will be, of which nothing more is to be said. */
+function fateText(box: Box, done: boolean, after: boolean): string | undefined {
+  if (after || box.fate === "stays") return undefined;
+  return (done ? t.remove.fateDone : t.remove.fate)[box.fate];
+}
+
+function VolumeBox({ box, done, after }: { box: Box; done: boolean; after: boolean }) {
   const fate = done && box.fate === "goes" ? "lm-gone" : "";
+  const text = fateText(box, done, after);
   return (
     <li className={`lm-volume lm-${box.fate} ${fate}`} title={box.path}>
       <span className="lm-file">{box.file || t.remove.newVolume}</span>
@@ -22,17 +29,19 @@ function VolumeBox({ box, done }: { box: Box; done: boolean }) {
         {box.leaf && <span className="lm-leaf">{t.remove.leaf}</span>}
         {box.shared && <span className="lm-leaf">{t.remove.shared}</span>}
       </span>
+      {text !== undefined && <span className="lm-fate">{text}</span>}
     </li>
   );
 }
 
-function Stack({ boxes, ends, done, label }: { boxes: Box[]; ends: number; done: boolean; label: string }) {
+function Stack({ boxes, ends, done, after = false }: { boxes: Box[]; ends: number; done: boolean; after?: boolean }) {
   const { head, hidden, tail } = shortened(boxes, ends);
+  const row = (box: Box, i: number) => <VolumeBox key={`${box.id}${i}`} box={box} done={done} after={after} />;
   return (
-    <ul className="lm-stack" aria-label={label}>
-      {head.map((box, i) => <VolumeBox key={`${box.id}${i}`} box={box} done={done} />)}
+    <ul className="lm-stack" aria-label={after ? t.remove.after : t.remove.before}>
+      {head.map(row)}
       {hidden > 0 && <li className="lm-hidden">{t.remove.hidden(hidden)}</li>}
-      {tail.map((box, i) => <VolumeBox key={`${box.id}${i}`} box={box} done={done} />)}
+      {tail.map(row)}
     </ul>
   );
 }
@@ -81,9 +90,9 @@ export function Chains({ drawings, disks, children }: { drawings: DiskDrawing[];
               <span className="lm-caption">{t.remove.after}</span>
               {drawing.segments.map((segment, i) => (
                 <div key={i} className={`lm-segment${segment.run ? " lm-run" : ""}`}>
-                  <Stack boxes={segment.before} ends={segment.run ? 3 : 1} done={done} label={t.remove.before} />
+                  <Stack boxes={segment.before} ends={segment.run ? 3 : 1} done={done} />
                   <Between segment={segment} disk={disk} />
-                  <Stack boxes={segment.after} ends={segment.run ? 3 : 1} done={false} label={t.remove.after} />
+                  <Stack boxes={segment.after} ends={segment.run ? 3 : 1} done={done} after />
                 </div>
               ))}
             </div>

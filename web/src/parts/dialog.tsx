@@ -5,6 +5,7 @@ import { useState } from "react";
 import type { ReactNode } from "react";
 import { t } from "../texts";
 import { useFocusBack } from "./focus";
+import { StaleNote } from "./stale";
 import { faultText } from "./toasts";
 
 interface Props {
@@ -38,6 +39,7 @@ export function Dialog({ title, ok, danger, blocked, onOk, onClose, children, wi
     <Modal isOpen onClose={onClose} variant={wide ? "large" : "small"} aria-labelledby="lm-dialog-title" className="lm-dialog">
       <ModalHeader title={title} labelId="lm-dialog-title" />
       <ModalBody>
+        <StaleNote />
         <form id="lm-dialog-form" noValidate onSubmit={(event) => { event.preventDefault(); void act(); }}>
           {children}
         </form>

@@ -36,6 +36,9 @@ export function sorted<T>(rows: T[], columns: Column<T>[], sort: Sort): T[] {
   });
 }
 
+/** of the table's head with its frame: a short table is as high as it is, a long one never less than some rows */
+const HEAD = 43;
+
 interface Props<T> {
   label: string;
   rows: T[];
@@ -65,7 +68,7 @@ export function Grid<T>({ label, rows, columns, rowKey, rowHeight, sort, onSort,
   const cell = (c: Column<T>): string => `lm-cell${c.drop ? ` lm-drop-${c.drop}` : ""}${c.numeric ? " lm-numeric" : ""}`;
   return (
     <div className="lm-grid" ref={box} role="table" aria-label={label} aria-rowcount={rows.length + 1} tabIndex={0}
-      style={maxHeight ? { ...vars, maxHeight, flex: "none" } : vars}>
+      style={maxHeight ? { ...vars, maxHeight, flex: "none" } : { ...vars, ...(rows.length > 0 && { minHeight: `min(8rem, ${virtual.getTotalSize() + HEAD}px)` }) }}>
       <div role="rowgroup" className="lm-head">
         <div role="row" aria-rowindex={1} className="lm-row">
           {columns.map((c) => (

@@ -3,7 +3,7 @@
 import { Alert, Button, DescriptionList, DescriptionListDescription, DescriptionListGroup, DescriptionListTerm, Modal, ModalBody, ModalFooter, ModalHeader, Progress } from "@patternfly/react-core";
 import { useEffect, useState } from "react";
 import { api } from "../api/api";
-import type { Job, JobDisk } from "../api/types";
+import type { Finding, Job, JobDisk } from "../api/types";
 import { Store, jobTold, jobs, me, useStore } from "../live";
 import type { DiskDrawing } from "../model/chain";
 import { drawingOf } from "../model/drawings";
@@ -15,6 +15,7 @@ import { ActionButton } from "./action";
 import { Chains } from "./chains";
 import { useFocusBack } from "./focus";
 import { JobStatus } from "./marks";
+import { StaleNote } from "./stale";
 import { toastFault } from "./toasts";
 
 /** The job whose dialog is open, whatever page is: some take away or leave the page on which they were begun. */
@@ -87,22 +88,32 @@ function Figures({ job }: { job: Job }) {
   );
 }
 
-export function JobBody({ job, drawing }: { job: Job; drawing?: DiskDrawing[] }) {
+/** How long it took; undefined = it has not ended. */
+export function took(job: Job): string | undefined {
+  if (!job.start_time || !job.end_time) return undefined;
+  return seconds((Date.parse(job.end_time) - Date.parse(job.start_time)) / 1000);
+}
+
+export function JobBody({ job, drawing, titled }: { job: Job; drawing?: DiskDrawing[]; /** the dialog's title is the description */ titled?: boolean }) {
   const disks = job.disks?.disk ?? [];
   const ended = job.end_time !== undefined;
+  const drawn = new Set(drawing?.map((one) => one.diskId));
+  const time = took(job);
   return (
     <div className="lm-job">
+      <StaleNote />
       <p className="lm-line">
-        <JobStatus status={job.status} /> <span>{job.description}</span>
+        <JobStatus status={job.status} /> {!titled && <span>{job.description}</span>}
+        {time !== undefined && <span className="lm-note">{t.job.tookTime(time)}</span>}
       </p>
       {!ended && <Progress value={job.progress?.percent ?? 0} aria-label={t.job.progress} measureLocation="outside" />}
       {!ended && (job.progress?.bytes_total ?? 0) > 0 && <Figures job={job} />}
       {job.error && <Alert isInline variant="danger" title={job.error} />}
       {job.attention && <Alert isInline variant="warning" title={job.attention} />}
       {!ended && job.waiting_for && <Alert isInline variant="info" title={`${t.job.waitsFor}: ${job.waiting_for}`} />}
-      {drawing && <Chains drawings={drawing} disks={disks} />}
+      {drawing && <Chains drawings={drawing} disks={disks}>{(id) => ended && disks.filter((disk) => disk.id === id).map((disk) => <Comparison key={id} disk={disk} />)}</Chains>}
       {ended && <Result job={job} />}
-      {ended && disks.map((disk) => <Comparison key={disk.id} disk={disk} />)}
+      {ended && disks.filter((disk) => !drawn.has(disk.id)).map((disk) => <Comparison key={disk.id} disk={disk} />)}
       {!drawing && !ended && disks.map((disk) => (
         <Progress key={disk.id} size="sm" title={t.remove.disk(disk.name)}
           value={disk.bytes_total ? Math.floor((100 * (disk.bytes_copied ?? 0)) / disk.bytes_total) : 0} />
@@ -111,10 +122,13 @@ export function JobBody({ job, drawing }: { job: Job; drawing?: DiskDrawing[] })
   );
 }
 
+const fateOf = (f: Finding): string => `${f.state === "left" ? `${t.doctor.left}: ${f.why ?? ""}` : t.doctor.gone}. ${f.text}`;
+
 /** What came of it, if that is more than that it is done. */
 function Result({ job }: { job: Job }) {
   const lists: [string, string[]][] = [
     [t.clone.leftOut, job.left_out?.reason ?? []],
+    [t.doctor.result, (job.findings?.finding ?? []).map(fateOf)],
     [t.removeVm.removed, job.volumes_removed?.volume ?? []],
     [t.removeVm.kept, (job.kept?.volume ?? []).map((v) => `${v.path}: ${v.why ?? ""}`)],
   ];
@@ -169,7 +183,7 @@ export function JobDialog({ id, onClose }: { id: string; onClose: () => void }) 
   return (
     <Modal isOpen onClose={onClose} variant="large" aria-labelledby="lm-job-title">
       <ModalHeader title={job?.description ?? t.job.title} labelId="lm-job-title" />
-      <ModalBody tabIndex={0} aria-label={t.job.progress}>{job ? <JobBody job={job} drawing={drawingOf(id)} /> : t.common.loading}</ModalBody>
+      <ModalBody tabIndex={0} aria-label={t.job.progress}>{job ? <JobBody job={job} drawing={drawingOf(id)} titled /> : t.common.loading}</ModalBody>
       <ModalFooter>
         {job && <JobButtons job={job} />}
         <Button variant="secondary" onClick={onClose}>{job?.end_time ? t.common.close : t.job.background}</Button>

@@ -3,21 +3,15 @@
 import { Button, Progress } from "@patternfly/react-core";
 import { useState } from "react";
 import type { Event, Job } from "../api/types";
-import { seconds } from "../model/format";
 import { to } from "../nav";
 import { t } from "../texts";
 import { Grid } from "./grid";
 import type { Column } from "./grid";
-import { JobDialog } from "./job";
+import { JobDialog, took } from "./job";
 import { JobStatus, Severity } from "./marks";
 import { Empty, When } from "./view";
 
 const ROW = 40;
-
-function took(job: Job): string {
-  if (!job.start_time || !job.end_time) return t.common.unknown;
-  return seconds((Date.parse(job.end_time) - Date.parse(job.start_time)) / 1000);
-}
 
 const newestFirst = (a: Job, b: Job): number => Number(a.end_time !== undefined) - Number(b.end_time !== undefined) || (b.start_time ?? "").localeCompare(a.start_time ?? "");
 
@@ -31,7 +25,7 @@ export function JobList({ jobs, maxHeight }: { jobs: Job[]; maxHeight?: string }
       render: (job) => job.end_time ? (job.error ? <span className="lm-name" title={job.error}>{job.error}</span> : null) : <Progress size="sm" value={job.progress?.percent ?? 0} aria-label={job.description} />,
     },
     { key: "start", label: t.job.start, width: "8rem", drop: 1, render: (job) => <When date={job.start_time} /> },
-    { key: "took", label: t.job.took, width: "5rem", drop: 2, numeric: true, render: (job) => took(job) },
+    { key: "took", label: t.job.took, width: "5rem", drop: 2, numeric: true, render: (job) => took(job) ?? t.common.unknown },
   ];
   return (
     <>

@@ -2,11 +2,24 @@
 // The bar at the bottom: what runs, and what needs somebody, as in oVirt.
 import { Button, Label, Tab, Tabs, TabTitleText } from "@patternfly/react-core";
 import { useState } from "react";
+import type { Event } from "../api/types";
 import { events, jobs, useStore } from "../live";
 import { t } from "../texts";
+import { alertsOf, dismissAll, dismissed } from "./alerts";
 import { EventList, JobList } from "./lists";
 
-const ALERTS = new Set(["alert", "error", "warning"]);
+function Alerts({ alerts, onDismiss }: { alerts: Event[]; onDismiss: () => void }) {
+  return (
+    <>
+      {alerts.length > 0 && (
+        <p className="lm-line lm-note">
+          <Button variant="link" isInline onClick={onDismiss}>{t.tasks.dismiss}</Button> {t.tasks.dismissHint}
+        </p>
+      )}
+      <EventList events={alerts} maxHeight="30vh" none={t.tasks.noAlerts} />
+    </>
+  );
+}
 
 export function TaskBar() {
   const [open, setOpen] = useState(false);
@@ -14,7 +27,7 @@ export function TaskBar() {
   const all = [...useStore(jobs).values()];
   const told = useStore(events);
   const running = all.filter((job) => job.end_time === undefined);
-  const alerts = told.filter((event) => ALERTS.has(event.severity));
+  const alerts = alertsOf(told, useStore(dismissed));
   const last = running[0];
   return (
     <section className="lm-bar" aria-label={t.tasks.bar}>
@@ -32,7 +45,7 @@ export function TaskBar() {
         <div className="lm-bar-body">
           <Tabs activeKey={tab} onSelect={(_e, key) => setTab(key)} aria-label={t.tasks.bar}>
             <Tab eventKey="tasks" title={<TabTitleText>{t.tasks.tasks}</TabTitleText>}><JobList jobs={all} maxHeight="30vh" /></Tab>
-            <Tab eventKey="alerts" title={<TabTitleText>{t.tasks.alerts}</TabTitleText>}><EventList events={alerts} maxHeight="30vh" none={t.tasks.noAlerts} /></Tab>
+            <Tab eventKey="alerts" title={<TabTitleText>{t.tasks.alerts}</TabTitleText>}><Alerts alerts={alerts} onDismiss={() => dismissAll(told)} /></Tab>
             <Tab eventKey="events" title={<TabTitleText>{t.tasks.events}</TabTitleText>}><EventList events={told} maxHeight="30vh" /></Tab>
           </Tabs>
         </div>

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""An agent that is only played: it tells a real manager of many VMs, and does nothing."""
+
+import json
+import socketserver
+import threading
+from http.server import BaseHTTPRequestHandler
+
+
+def vm_document(number, snapshots=10, state="up", name="web"):
+    """As the agent tells of it."""
+    vm = f"{number:08x}-0000-4000-8000-000000000000"
+
+    def identity(kind, at):
+        return f"{number:08x}-{kind:04x}-4000-8000-{at:012x}"
+
+    volumes = [{"id": identity(1, at), "path": f"/srv/images/{name}{number}.{at}.qcow2", "format": "qcow2",
+                "virtual_size": 10 << 30, "allocated": (at + 1) << 20} for at in range(snapshots + 1)]
+    taken = [{"id": identity(2, at), "name": f"nightly {at}", "date": 1700000000000 + at * 86400000,
+              "disks": [{"disk_id": identity(3, 0), "volume_id": identity(1, at)}]} for at in range(snapshots)]
+    return {"id": vm, "name": f"{name}{number}", "state": state, "memory": 2 << 30, "vcpus": 2,
+            **({"instance": f"{number}:1"} if state == "up" else {}),
+            "disks": [{"id": identity(3, 0), "target": "vda", "volumes": volumes}], "snapshots": taken}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):  # pylint: disable=arguments-differ
+        pass
+
+    def address_string(self):
+        return "manager"
+
+    def _events(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-ndjson")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        while not self.server.over.is_set():
+            self.wfile.write(b'{"event":"alive"}\n')
+            self.wfile.flush()
+            self.server.over.wait(10)
+        self.close_connection = True
+
+    def do_GET(self):  # pylint: disable=invalid-name
+        path = self.path.split("?")[0]
+        if path == "/v1/events":
+            self._events()
+            return
+        vms = self.server.vms
+        answers = {"/v1/hello": {"name": "played", "version": "0", "agent_id": "a" * 8 + "-0000-4000-8000-" + "0" * 12,
+                                 "connected": True},
+                   "/v1/vms": {"vms": vms}, "/v1/operations": {"operations": []}}
+        one = next((vm for vm in vms if path == f"/v1/vms/{vm['id']}"), None)
+        body = json.dumps(answers.get(path, one)).encode()
+        self.send_response(200 if body != b"null" else 404)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class PlayedAgent(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """Listens at once, on a unix socket, until it is closed."""
+
+    daemon_threads = True
+
+    def __init__(self, path, vms):
+        super().__init__(str(path), _Handler)
+        self.vms = vms
+        self.over = threading.Event()
+        self.address = f"unix:{path}"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.over.set()
+        self.shutdown()
+        self.server_close()
