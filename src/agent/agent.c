@@ -22,6 +22,9 @@ entry_free(void *p)
     g_mutex_clear(&entry->lock);
     g_cond_clear(&entry->wake);
     g_mutex_clear(&entry->way_lock);
+    g_free(entry->guest_name);
+    g_free(entry->guest_instance);
+    g_free(entry->guest_asked);
     g_free(entry->id);
     g_free(entry);
 }
@@ -312,6 +315,7 @@ agent_free(Agent *agent)
         return;
     if (agent->refresher != NULL)
         g_thread_join(agent->refresher);
+    agent_forget_guests(agent);
     if (agent->hv != NULL)
         agent->hv->ops->free(agent->hv);
     survey_free(agent->survey); /* its thread uses domains */

@@ -45,6 +45,11 @@ typedef struct {
     /* merge_make_way(): guarded by way_lock, which is never held across a call of libvirt */
     GMutex way_lock;
     int64_t starting_until_us; /* the VM is being started: no cold job is begun until then */
+    /* guest.c: what the guest of that instance calls itself (NULL = nothing), and who is asked now;
+     * guarded by agent->lock */
+    char *guest_name, *guest_instance, *guest_asked;
+    int64_t guest_asked_us;
+    bool guest_is_asked;
     int image_lock; /* keeps QEMU from the old leaf while a cold switch is under way; -1 = none */
 } AgentVm;
 
@@ -71,6 +76,7 @@ struct Agent {
     char *run_dir;         /* sockets of our storage daemons */
     unsigned pivot_budget_ms;
     unsigned quiesce_budget_s;
+    GThreadPool *guests; /* guest.c; NULL = none was asked yet */
 };
 
 typedef struct {
@@ -95,6 +101,12 @@ agent_stopping(Agent *agent)
 }
 void agent_free(Agent *agent);
 void agent_on_hv_event(const HvEvent *event, void *agent);
+
+/* ---- guest.c */
+/* Puts what the guest calls itself into vm, and has it asked if it is time. entry->lock held. */
+void agent_note_guest(Agent *agent, AgentVm *entry, const HvDomain *hv, Vm *vm);
+/* Waits for those that are being asked. */
+void agent_forget_guests(Agent *agent);
 
 /* ---- keep.c */
 /* Empties the trash of what was kept in it for more than so many days; 0 = never. May take long. */

@@ -363,6 +363,7 @@ agent_build_vm(Agent *agent, AgentVm *entry, const HvDomain *hv, Domain **ret_ho
     vm->state_detail = g_strdup(hv->state_detail);
     vm->instance = g_strdup(hv->instance);
     note_manner(agent, entry, hv, vm);
+    agent_note_guest(agent, entry, hv, vm);
     for (guint i = 0; i < hv->disks->len; i++) {
         DiskView *view = g_new0(DiskView, 1);
         const HvDisk *disk = hv->disks->pdata[i];

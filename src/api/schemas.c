@@ -60,6 +60,7 @@ const SchemaRow api_answers[] = {
     { NULL,               "start_time",      "time" },
     { NULL,               "stop_time",       "time",         "its last end that the manager saw" },
     { NULL,               "foreign_job",     "text",         "what is under way with it and not ours: backup" },
+    { NULL,               "fqdn",            "text",         "what the guest calls itself, by its agent" },
     { NULL,               "frozen",          "flag",         "its file systems are, by freezefilesystems" },
     { NULL,               "unmanaged",       "text",         "why no disk of it can be managed" },
     { NULL,               "snapshot_count",  "integer" },

@@ -125,6 +125,7 @@ vm_document(const Vm *vm, const char *status, const char *host_id)
     doc_time(doc, "creation_time", vm->created);
     doc_time(doc, "start_time", vm->started);
     doc_time(doc, "stop_time", vm->stopped);
+    doc_text(doc, "fqdn", vm->fqdn);
     doc_text(doc, "foreign_job", vm->foreign_job);
     if (vm->frozen != NULL)
         doc_flag(doc, "frozen", true);

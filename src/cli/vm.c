@@ -124,6 +124,8 @@ print_words(Table *table, const json_t *vm)
     for (size_t i = 0; i < G_N_ELEMENTS(words); i++)
         if (*doc_text(vm, words[i].member) != '\0')
             table_row(table, words[i].title, doc_text(vm, words[i].member));
+    if (*doc_text(vm, "fqdn") != '\0')
+        table_row(table, "Guest's name", doc_text(vm, "fqdn"));
     if (json_is_true(json_object_get(vm, "frozen")))
         table_row(table, "File systems", "frozen (livemerge vm thaw)");
 }

@@ -427,6 +427,7 @@ static const HypervisorOps libvirt_ops = {
     .restore = power_restore,
     .power = power_ask,
     .ticket = ticket_set,
+    .guest_name = guest_name,
     .rename = domain_rename,
     .describe = domain_describe,
     .host = host_look,

@@ -82,6 +82,7 @@ bool power_start(Hypervisor *hv, const char *vm_id, bool paused, GError **error)
 bool power_restore(Hypervisor *hv, const char *vm_id, const char *memory,
                    const char *const *targets, const char *const *sources,
                    const char *const *formats, unsigned n, bool paused, GError **error);
+char *guest_name(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error);
 bool ticket_set(Hypervisor *hv, const char *vm_id, const char *password, unsigned seconds,
                 GError **error);
 bool domain_rename(Hypervisor *hv, const char *vm_id, const char *name, GError **error);

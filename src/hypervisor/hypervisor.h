@@ -199,6 +199,10 @@ typedef struct {
     bool (*freeze)(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error);
     bool (*thaw)(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error);
 
+    /* What the guest calls itself, as its agent says it (with a domain, if it has one): any text.
+     * Bounded as these two are. May be NULL: nothing is known of guests. */
+    char *(*guest_name)(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error);
+
     /* Block jobs; disk is a target, base and top are paths; top NULL = the leaf (ACTIVE).
      * bandwidth in bytes a second, 0 = no limit. RELATIVE is used where the headers are relative
      * (retried without when libvirt cannot keep relative names). ERR_BUSY if the disk has a job. */

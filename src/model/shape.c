@@ -115,6 +115,7 @@ static const Member vm_members[] = {
     TEXT(Vm, frozen),
     TEXT(Vm, foreign_job),
     FLAG(Vm, agent_connected),
+    TEXT(Vm, fqdn),
     TEXT(Vm, graphics),
     TEXT(Vm, display_address),
     COUNT(Vm, display_port),

@@ -145,6 +145,7 @@ typedef struct {
     char *frozen;          /* the instance whose file systems a user has frozen; NULL = none */
     char *foreign_job;     /* what is under way with all of it and not ours: "backup"; NULL */
     bool agent_connected;  /* QEMU guest agent */
+    char *fqdn;            /* what the guest calls itself, while it runs; NULL = it has not said */
     char *graphics;        /* "vnc", "spice" or NULL */
     char *display_address; /* of it, while it runs; a name or an address */
     unsigned display_port; /* 0 = none, as for the next */

@@ -25,7 +25,7 @@ lasting_json(const Vm *vm)
                                            "host",     "agent_connected", "home",
                                            "created",  "started",         "stopped",
                                            "comment",  "description",     "foreign_job",
-                                           "firmware", "ballooning" };
+                                           "firmware", "ballooning",      "fqdn" };
     json_t *json = vm_to_json(vm);
     json_t *disks = json_object_get(json, "disks");
 

@@ -117,6 +117,8 @@ def test_quiesced(site, fs_vm):
     one.snap("plain", options=["--quiesce", "no"])
     assert needs_recovery(base, site.work.path), "without freezing the journal was to be in use"
     top = one.chain()[-1]
+    wait_for(lambda: site.rest.json("GET", f"/vms/{one.id}").get("fqdn") == "guest.example.org", 20, "the guest says its name")
+    assert [each["name"] for each in items(site.rest.json("GET", "/vms?search=fqdn%3Dguest.*"), "vm")] == [one.name]
     one.snap("frozen", options=["--quiesce", "require"])
     assert not needs_recovery(top, site.work.path)
     one.guest.heard("FROZEN 0", 5)

@@ -146,7 +146,7 @@ test_remove_refused(void)
 
     host_make(&host);
     fake_power_on(&host.fake);
-    assert_fails(&host, removal(false), "vm-remove", "running");
+    assert_fails(&host, removal(false), "vm-remove", "shut it down first");
     fake_power_off(&host.fake);
     assert_fails(&host, removal(true), "vm-remove", "2 snapshots");
     MUST(host.disks, "qemu-img create -q -f qcow2 -b b.2.q -F qcow2 other.q");

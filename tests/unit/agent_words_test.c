@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * Tests of src/agent/freeze.c and update.c on a hypervisor in memory: a guest that a user has
- * frozen stays so, whoever dies and whatever is done to the VM meanwhile, and never longer than
- * that; a VM is called what was asked for.
+ * Tests of src/agent/freeze.c, update.c and guest.c on a hypervisor in memory: a guest that a user
+ * has frozen stays so, whoever dies and whatever is done to the VM meanwhile, and never longer than
+ * that; a VM is called what was asked for, and its guest what it says itself.
  */
 #include "agent_host.h"
 
@@ -184,6 +184,94 @@ test_update_refused(Host *host, gconstpointer data)
     assert_called(host, "web1", "x", "");
 }
 
+/* ---- what the guest calls itself ---- */
+
+/* Until it is so: a thread asks the guest. */
+static void
+wait_fqdn(Host *host, const char *wanted)
+{
+    int64_t until = g_get_monotonic_time() + 20 * G_TIME_SPAN_SECOND;
+
+    for (;;) {
+        g_autoptr(Vm) vm = agent_vm_copy(host->agent, FAKE_VM);
+        if (g_strcmp0(vm->fqdn, wanted) == 0)
+            return;
+        if (g_get_monotonic_time() > until)
+            g_error("the guest is called %s, not %s", vm->fqdn, wanted);
+        g_usleep(2000);
+    }
+}
+
+static unsigned
+times_asked(Host *host)
+{
+    WITH_LOCK(&host->fake.lock);
+    return host->fake.guest_asked;
+}
+
+static void
+wait_asked(Host *host, unsigned times)
+{
+    int64_t until = g_get_monotonic_time() + 20 * G_TIME_SPAN_SECOND;
+
+    while (times_asked(host) < times) {
+        g_assert_cmpint(g_get_monotonic_time(), <, until);
+        g_usleep(2000);
+    }
+}
+
+static void
+set_up_named(Host *host, gconstpointer data)
+{
+    set_up(host, data);
+    host->fake.guest_says = "web.example.org";
+    host->fake.guest_agent = true;
+    end(host, "vm-start", NULL, "done");
+}
+
+static void
+test_fqdn(Host *host, gconstpointer data)
+{
+    wait_fqdn(host, "web.example.org");
+    g_assert_cmpuint(times_asked(host), ==, 1);
+    /* nothing of it is written down, and who looks often does not ask often */
+    g_autofree char *file = in(host->folder, "d/.livemerge/vms/" FAKE_VM ".json");
+    g_autofree char *text = NULL;
+    for (int i = 0; i < 3; i++)
+        end(host, "vm-update", json_pack("{s:s}", "comment", "again"), "done");
+    g_assert_cmpuint(times_asked(host), ==, 1);
+    wait_fqdn(host, "web.example.org");
+    take_snapshot(host, 1, true);
+    g_assert_true(g_file_get_contents(file, &text, NULL, NULL));
+    g_assert_null(strstr(text, "example.org"));
+    /* another life of the agent asks, and another life of the guest is another guest */
+    begin_again(host);
+    wait_fqdn(host, "web.example.org");
+    end(host, "vm-stop", json_pack("{s:s}", "how", "off"), "done");
+    wait_fqdn(host, NULL);
+    host->fake.guest_says = "db.example.org";
+    end(host, "vm-start", NULL, "done");
+    wait_fqdn(host, "db.example.org");
+}
+
+/* A guest can say anything, or nothing: neither is shown, nor asked for again at once. */
+static void
+test_fqdn_rubbish(Host *host, gconstpointer data)
+{
+    g_autofree char *endless = g_strnfill(300, 'x');
+    const char *const says[] = { NULL, "", "a b", "a\nb", "\033[2J", "\377\376", endless };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(says); i++) {
+        unsigned before = times_asked(host);
+        host->fake.guest_says = says[i];
+        begin_again(host);
+        wait_asked(host, before + 1);
+        end(host, "vm-update", json_pack("{s:s}", "comment", "on"), "done");
+        wait_fqdn(host, NULL);
+        g_assert_cmpuint(times_asked(host), ==, before + 1);
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -194,6 +282,8 @@ main(int argc, char **argv)
     TEST("/agent/freeze/deaf", set_up_running, test_deaf);
     TEST("/agent/freeze/no-agent", set_up_running, test_no_agent);
     TEST("/agent/freeze/killed", set_up_running, test_killed);
+    TEST("/agent/guest/fqdn", set_up_named, test_fqdn);
+    TEST("/agent/guest/rubbish", set_up_running, test_fqdn_rubbish);
     TEST("/agent/update/update", set_up, test_update);
     TEST("/agent/update/refused", set_up_running, test_update_refused);
     return g_test_run();

@@ -55,6 +55,8 @@ typedef struct {
     bool removed;           /* the first one was */
     bool dies_after_define; /* libvirtd goes away when it has defined, or undefined, a VM */
     bool guest_agent;       /* it answers */
+    const char *guest_says; /* what the guest calls itself; NULL = it does not answer to that */
+    unsigned guest_asked;   /* how often */
     bool frozen, deaf;   /* the file systems; deaf: it does what it is asked and does not say so */
     bool dies_in_freeze; /* libvirtd goes away when it is done */
     unsigned freezes, thaws;
@@ -282,6 +284,16 @@ fake_set_frozen(Fake *fake, bool frozen, GError **error)
     if (!fake->deaf)
         return true;
     return error_set(error, ERR_HYPERVISOR, "the guest agent does not answer");
+}
+
+static inline char *
+fake_guest_name(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error)
+{
+    FAKE_ENTER(NULL)
+    fake->guest_asked++;
+    if (fake->guest_says == NULL)
+        error_set(error, ERR_HYPERVISOR, "the guest agent does not answer");
+    return g_strdup(fake->guest_says);
 }
 
 static inline bool
@@ -586,6 +598,7 @@ static const HypervisorOps fake_ops = {
     .look = fake_look,
     .foreign_job = fake_foreign_job,
     .snapshot = fake_snapshot,
+    .guest_name = fake_guest_name,
     .freeze = fake_freeze,
     .thaw = fake_thaw,
     .rename = fake_rename,

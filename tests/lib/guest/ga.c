@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * ga MOUNTPOINT: as much of a QEMU guest agent as quiescing needs: sync, ping, and freezing and
+ * ga MOUNTPOINT: as much of a QEMU guest agent as quiescing needs: sync, ping, a name, and freezing and
  * thawing one file system. Says what it does on the console ("FROZEN 0", "THAWED 0"). With
  * "deaf" as a second argument it reads and never answers.
  */
@@ -67,6 +67,8 @@ answer(const char *request, char *text, size_t size)
         freeze(FITHAW, "THAWED", text, size);
     else if (strstr(request, "fsfreeze-status") != NULL)
         snprintf(text, size, "{\"return\": \"thawed\"}\n");
+    else if (strstr(request, "guest-get-host-name") != NULL)
+        snprintf(text, size, "{\"return\": {\"host-name\": \"guest.example.org\"}}\n");
     else if (strstr(request, "guest-ping") != NULL)
         snprintf(text, size, "{\"return\": {}}\n");
     else
