@@ -13,7 +13,7 @@ build=(build-essential pkg-config meson ninja-build libglib2.0-dev libvirt-dev l
 # a private libvirtd with QEMU, and what the test guest is made of
 lab=(libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils busybox-static
     cpio lz4 python3 iproute2 procps util-linux)
-test=(python3-pytest python3-pytest-xdist python3-jsonschema e2fsprogs xfsprogs btrfs-progs clang libclang-rt-dev jq libxml2-utils openssl spin wrk chromium libgovirt-dev)
+test=(systemd systemd-container curl python3-pytest python3-pytest-xdist python3-jsonschema e2fsprogs xfsprogs btrfs-progs clang libclang-rt-dev jq libxml2-utils openssl spin wrk chromium libgovirt-dev)
 check=(clang-format clang-tidy clang cppcheck codespell shellcheck jq)
 
 case ${1:-build} in

@@ -79,7 +79,11 @@ bind_unix(int fd, const struct sockaddr_un *where, const char *group, GError **e
     }
     if (group == NULL)
         return true;
-    if (chown(where->sun_path, (uid_t)-1, gid) < 0 || chmod(where->sun_path, 0660) < 0) {
+    /* mostly it is the group's already, where we run as its user: the unit allows no chown() */
+    struct stat about;
+    bool given = stat(where->sun_path, &about) == 0 && about.st_gid == gid;
+    if ((!given && chown(where->sun_path, (uid_t)-1, gid) < 0) ||
+        chmod(where->sun_path, 0660) < 0) {
         error_set_errno(error, "giving %s to the group %s", where->sun_path, group);
         unlink(where->sun_path);
         return false;

@@ -86,6 +86,104 @@ def test_user_and_directories(work):
     assert state.st_mode & 0o7777 == 0o755 and state.st_uid == 0
 
 
+# ---- systemd itself
+
+class Machine:
+    """A container that boots Debian's systemd into nothing but our two services: this machine's root directory, with
+    what `make install` puts there above it, and a network of its own. What is written goes to memory."""
+
+    def __init__(self, directory):
+        self.directory, self.root = directory, directory / "root"
+        self.process = self.leader = None
+        for name in ("memory", "root"):
+            (directory / name).mkdir()
+
+    def up(self):
+        memory = self.directory / "memory"
+        run("mount", "-t", "tmpfs", "machine", memory)
+        for name in ("upper", "work"):
+            (memory / name).mkdir()
+        run("mount", "-t", "overlay", "machine", "-o", f"lowerdir=/,upperdir={memory}/upper,workdir={memory}/work", self.root)
+        run("meson", "install", "-C", BUILD, "--no-rebuild", "--quiet", "--destdir", self.root)
+        (self.root / "etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n")  # or it would enable all services
+        (self.root / "etc/systemd/system/only-livemerge.target").write_text(
+            "[Unit]\nRequires=sysinit.target dbus.socket\nAfter=sysinit.target\n"
+            "Wants=livemerge-agent.service livemerge-manager.service\n")
+        self.process = subprocess.Popen(  # pylint: disable=consider-using-with
+            ["systemd-nspawn", "--boot", "-D", self.root, "--register=no", "--keep-unit", "--private-network", "--quiet",
+             f"--machine=lm-{os.getpid()}", "--console=pipe", "systemd.unit=only-livemerge.target"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.leader = wait_for(lambda: run("pgrep", "-P", self.process.pid).stdout.split()[0], 20, "the container begins")
+        wait_for(lambda: self("systemctl", "is-system-running", check=False) in ("starting", "running", "degraded"), 40,
+                 "systemd has booted")
+        return self
+
+    def __call__(self, *command, check=True):
+        return run("nsenter", "-t", self.leader, "-m", "-p", "-n", "-i", "-u", *command, check=check).stdout.strip()
+
+    def unit(self, name, *properties):
+        text = self("systemctl", "show", *(f"-p{each}" for each in properties), name)
+        return [dict(line.split("=", 1) for line in text.splitlines())[each] for each in properties]
+
+    def wait_active(self, name):
+        try:
+            wait_for(lambda: self.unit(name, "ActiveState", "SubState") == ["active", "running"], 40, f"{name} is active")
+        except TimeoutError as error:
+            raise AssertionError(f"{error}\n{self('journalctl', '--no-pager', '-b', '-u', name, check=False)}") from None
+
+    def down(self):
+        if self.process is not None:
+            self.process.terminate()  # as a power button
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        for name in ("root", "memory"):
+            run("umount", "-l", self.directory / name, check=False)
+
+
+@pytest.fixture
+def machine(work):
+    one = Machine(work.path)
+    try:
+        try:
+            one.up()
+        except (RuntimeError, TimeoutError) as error:
+            pytest.skip(f"no systemd can be booted here: {error}")
+        yield one
+    finally:
+        one.down()
+
+
+@pytest.mark.skipif(shutil.which("systemd-nspawn") is None, reason="there is no systemd-nspawn")
+def test_under_systemd(machine):
+    """Both come up as they are installed, as their users and with all that their units forbid; they talk to each other,
+    sign nobody in yet, come back when they are killed, and end when they are told to."""
+    for name in UNITS:
+        machine.wait_active(name)
+        assert machine.unit(name, "NRestarts") == ["0"], machine("journalctl", "--no-pager", "-b", "-u", name)
+    assert machine("stat", "-c", "%a %U %G", "/run/livemerge/manager.sock", "/run/livemerge/agent.sock").splitlines() == [
+        "660 livemerge livemerge", "660 root livemerge"]
+    pid, = machine.unit("livemerge-manager", "MainPID")
+    assert machine("ps", "-o", "user=", "-p", pid) == "livemerge"
+    assert "Listening on https://127.0.0.1:8443" in machine.unit("livemerge-manager", "StatusText")[0]
+    assert "livemerge user passwd admin" in machine("journalctl", "--no-pager", "-b", "-u", "livemerge-manager")
+    livemerge = "/usr/local/bin/livemerge"
+    assert "admin" in machine(livemerge, "user", "list")
+    api = ("curl", "-sS", "--unix-socket", "/run/livemerge/manager.sock", "-H", "Accept: application/json")
+    wait_for(lambda: json.loads(machine(*api, "http://x/ovirt-engine/api/hosts"))["host"][0].get("status"), 20, "the host is known")
+    assert machine("curl", "-sS", "--cacert", "/var/lib/livemerge/manager/ca.pem", "-o", "/dev/null", "-w", "%{http_code}",
+                   "https://127.0.0.1:8443/ovirt-engine/api") == "401"
+    for name in UNITS:
+        machine("systemctl", "kill", "--kill-whom=main", "-sKILL", name)
+        wait_for(lambda name=name: machine.unit(name, "NRestarts", "ActiveState") == ["1", "active"], 20, f"{name} is back")
+    assert "admin" in wait_for(lambda: machine(livemerge, "user", "list"), 20, "the manager answers again")
+    for name in reversed(UNITS):
+        machine("systemctl", "stop", name)
+        assert machine.unit(name, "ActiveState", "Result") == ["inactive", "success"]
+
+
 # ---- readiness
 
 class Notices:
