@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // What a person does with the page, against the real manager, agent and libvirtd.
 
-import { KIB, choose, closed, firstView, greyed, possible, refusedWith, toSnapshots } from "./steps.mjs";
+import { KIB, choose, closed, firstView, greyed, possible, refusedUnderPointer, refusedWith, toSnapshots } from "./steps.mjs";
 
 const SCRIPT_LIMIT = 400 * KIB;
 const EVIL = '<script>alert("x")</script> & "co"';
 
-/** Nothing is too wide: neither the page nor what is in an open dialog. */
+/** Nothing is too wide: neither the page nor a table, nor what is in an open dialog. */
 async function fits(scene, where) {
   const over = await scene.page.evaluate(() => {
-    const boxes = [document.documentElement, ...document.querySelectorAll('[role="dialog"], .pf-v6-c-modal-box__body')];
+    const boxes = [document.documentElement, ...document.querySelectorAll('[role="dialog"], .pf-v6-c-modal-box__body, .lm-grid')];
     return Math.max(...boxes.map((box) => box.scrollWidth - box.clientWidth));
   });
   if (over > 0) throw new Error(`${where} is ${over} pixels too wide`);
@@ -31,7 +31,7 @@ export async function look(scene) {
   if (!(bytes > 0 && bytes < SCRIPT_LIMIT)) throw new Error(`${bytes} bytes of script`);
 
   const views = [["/vms", args.vm], [`/vms/${args.id}/general`, "Virtual CPUs"], [`/vms/${args.id}/disks`, "Storage domain"],
-    [`/vms/${args.id}/snapshots`, "you are here"], [`/vms/${args.id}/jobs`, args.snapshot], [`/vms/${args.id}/events`, args.snapshot], ["/storage", args.directory], ["/doctor", "Doctor"]];
+    [`/vms/${args.id}/snapshots`, "you are here"], [`/vms/${args.id}/jobs`, args.snapshot], [`/vms/${args.id}/events`, args.snapshot], ["/storage", args.directory], ["/doctor", "Doctor"], ["/users", "Add user"]];
   for (const dark of [false, true]) {
     await scene.open({ dark });
     for (const [hash, text] of views) {
@@ -54,6 +54,8 @@ export async function look(scene) {
     await scene.seen(scene.row(args.snapshot));
     await scene.picture(`width-${width}`);
     if (width > 1000) continue;
+    await scene.seen(scene.row(args.snapshot).getByText(/now|ago/)); // below the name: it has no column there
+    await scene.accessible("the snapshots on a phone");
     await choose(scene, args.snapshot);
     for (const verb of ["Create", "Clone", "Delete"]) {
       await possible(scene, verb);
@@ -91,12 +93,13 @@ export async function life(scene) {
   await page.getByRole("link", { name: args.vm, exact: true }).click();
   await scene.seen(scene.row("you are here"));
   await refusedWith(scene, "Delete", "Select at least one snapshot");
+  await refusedUnderPointer(scene, "Delete", "Select at least one snapshot");
 
   // create, with every wrong input first
   await scene.button("Create").click();
   const name = scene.dialog().getByLabel("Name");
   const ok = scene.dialog().getByRole("button", { name: "Create", exact: true });
-  for (const [text, wrong] of [["   ", "A name is needed"], ["x".repeat(256), "At most 255 characters"], ["ü".repeat(128), "At most 255 characters"]]) {
+  for (const [text, wrong] of [["   ", "A name is needed"], ["x".repeat(256), "At most 255 characters"], ["ü".repeat(128), "At most 255 characters"], ["a\tb", "No line breaks or control"]]) {
     await name.fill(text);
     await scene.seen(scene.dialog().getByText(wrong).locator("visible=true"));
     if (!(await ok.isDisabled())) throw new Error(`a name '${text.slice(0, 10)}' can be sent`);
@@ -105,6 +108,14 @@ export async function life(scene) {
   for (const box of await scene.dialog().getByRole("checkbox", { name: /^vd/ }).all()) await box.uncheck();
   await scene.seen(scene.dialog().getByText("Select at least one disk"));
   for (const box of await scene.dialog().getByRole("checkbox", { name: /^vd/ }).all()) await box.check();
+  // freezing is asked for, and this guest has no agent: refused, and the dialog says so
+  scene.allow(/status of (400|409|500)/);
+  await scene.dialog().getByLabel("Guest's file systems").selectOption("require");
+  await ok.click();
+  await scene.seen(scene.dialog().getByRole("heading", { name: /Danger alert/ }));
+  await scene.dialog().getByLabel("Guest's file systems").selectOption("auto");
+  await scene.dialog().getByLabel("Save the memory of the VM").check();
+  await scene.seen(scene.dialog().getByText(/^96\.?\d* MiB at once\. .* up to 128 MiB in all/));
   await scene.accessible("the dialog Create");
   await scene.picture("create");
   await name.press("Enter");
@@ -121,6 +132,7 @@ export async function life(scene) {
   await scene.dialog().getByRole("button", { name: "Rename", exact: true }).click();
   await closed(scene);
   await scene.seen(scene.row("later & <b>better</b>"));
+  for (const text of ["memory", "crash-consistent", /^(just now|\d+ \w+ ago)$/, /\d{4}, \d+:\d\d:\d\d/, /^[\d.]+ [KM]iB$/]) await scene.seen(scene.row("later &").getByText(text));
   await scene.picture("snapshots");
 
   // the plan
@@ -129,11 +141,17 @@ export async function life(scene) {
   await scene.button("Delete").click();
   await scene.seen(scene.dialog().getByText("Space at the peak"));
   await scene.seen(scene.dialog().getByRole("region", { name: "Chain of disk vda" }));
-  await scene.dialog().getByLabel("Limit").fill("fast");
-  await scene.seen(scene.dialog().getByText("A whole number from 0 to 1000000"));
+  const drawing = scene.dialog().getByRole("region", { name: "Chain of disk vda" });
+  for (const text of ["merged, then deleted", "takes in the others", "leaf"]) await scene.seen(drawing.getByText(text));
+  const begin = scene.dialog().getByRole("button", { name: "Delete", exact: true });
+  for (const wrong of ["fast", "-1", "1.5", "1000001"]) {
+    await scene.dialog().getByLabel("Limit").fill(wrong);
+    await scene.seen(scene.dialog().getByText("A whole number from 0 to 1000000"));
+    if (!(await begin.isDisabled())) throw new Error(`a limit of ${wrong} can be sent`);
+  }
   await scene.dialog().getByLabel("Strategy").selectOption("graft");
   await scene.seen(scene.dialog().getByText("This delete is not possible"));
-  if (!(await scene.dialog().getByRole("button", { name: "Delete", exact: true }).isDisabled())) throw new Error("an impossible delete can be begun");
+  if (!(await begin.isDisabled())) throw new Error("an impossible delete can be begun");
   await scene.dialog().getByLabel("Strategy").selectOption("auto");
   await scene.away(scene.dialog().getByText("This delete is not possible"));
   await scene.dialog().getByLabel("Limit").fill("4"); // three seconds: what goes on must be seen
@@ -141,16 +159,18 @@ export async function life(scene) {
   await scene.seen(scene.dialog().getByText("not possible:"));
   await scene.dialog().getByRole("button", { name: "Alternatives" }).first().click();
   await scene.accessible("the plan");
-  await scene.picture("plan");
+  await scene.picture("plan", { height: 1000, top: true });
 
   // live, in the same drawing
-  await scene.dialog().getByRole("button", { name: "Delete", exact: true }).click();
+  await begin.click();
   await scene.seen(scene.dialog().getByRole("button", { name: "Cancel job" }));
   await scene.until("the bytes go up", async () => /[1-9][\d.]* [KM]iB of [1-9]/.test(await scene.dialog().innerText()));
   await scene.until("rate and remaining time are told", async () => /Rate\s+[\d.]+ [KM]iB\/s\s+Remaining\s+[\d.]+ s/.test(await scene.dialog().innerText()));
+  await scene.seen(drawing.getByText(/^(copying|moving data|merging|checking)$/)); // the phase
   await scene.picture("progress");
   await scene.seen(scene.dialog().getByRole("table", { name: /Outcome: vda/ }));
   await scene.seen(scene.dialog().getByText("Finished").first());
+  await scene.seen(drawing.getByText("deleted", { exact: true }));
   await scene.accessible("the outcome");
   await scene.picture("outcome");
   await scene.dialog().getByRole("button", { name: "Close", exact: true }).last().click();
@@ -168,7 +188,20 @@ export async function life(scene) {
   await scene.seen(scene.row("later & <b>better</b>"));
   await scene.button("Tasks").click();
   await page.getByRole("region", { name: "Tasks and events" }).getByRole("button", { name: /^Removing 3/ }).first().click();
-  await scene.seen(scene.dialog().getByRole("region", { name: "Chain of disk vda" }));
+  await scene.seen(drawing);
+  await page.keyboard.press("Escape");
+  await closed(scene);
+
+  // the last one, which the VM writes above: it is switched in the end, and the pause of that is told
+  await choose(scene, "later & <b>better</b>");
+  await possible(scene, "Delete");
+  await scene.button("Delete").click();
+  await scene.dialog().getByLabel("Strategy").selectOption("commit-active");
+  await scene.until("it can be begun", async () => !(await begin.isDisabled()));
+  await begin.click();
+  await scene.seen(scene.dialog().getByText("Finished").first());
+  await scene.seen(drawing.getByText(/^Pause \(\w+\): [\d.]+ m?s$/));
+  await scene.seen(scene.dialog().getByRole("table", { name: /Outcome: vda/ }).getByRole("row", { name: /Pauses of the guest/ }).getByText(/^[1-9] × about/));
 }
 
 /** A job is cancelled; meanwhile the VM says why nothing else can be done. All with the keyboard. */
@@ -239,14 +272,34 @@ export async function trouble(scene) {
   const { page, args, ask } = scene;
   scene.allow(/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET|ERR_CONNECTION_CLOSED|status of (404|400|502|503|504)/);
   await toSnapshots(scene, args.id);
-  await scene.seen(scene.row(args.snapshot));
-
+  await choose(scene, args.middle);
+  await possible(scene, "Delete");
+  await scene.button("Delete").click();
+  await scene.seen(scene.dialog().getByText("Space at the peak"));
+  await scene.dialog().getByLabel("Limit").fill("4"); // 24 MiB: it goes on while the manager is away
+  await scene.dialog().getByRole("button", { name: "Delete", exact: true }).click();
+  await scene.until("the bytes go up", async () => /[1-9][\d.]* [KM]iB of [1-9]/.test(await scene.dialog().innerText()));
+  const stale = page.getByText("No connection to the manager");
   await ask("stop manager");
-  await scene.seen(page.getByText("No connection to the manager"));
+  await scene.seen(scene.dialog().getByText("No connection to the manager"));
+  await scene.accessible("a stale dialog");
+  await page.keyboard.press("Escape");
+  await closed(scene);
+  await scene.seen(stale);
   await scene.seen(scene.row(args.snapshot)); // what was known stays
   await scene.picture("stale");
+  await scene.button("Tasks").click();
+  await page.getByRole("region", { name: "Tasks and events" }).getByRole("button", { name: new RegExp(args.middle) }).first().click();
+  const drawing = scene.dialog().getByRole("region", { name: "Chain of disk vda" });
+  await scene.seen(drawing);
   await ask("start manager");
-  await scene.away(page.getByText("No connection to the manager"));
+  await scene.away(stale);
+  await scene.seen(scene.dialog().getByRole("table", { name: /Outcome: vda/ })); // it ends in the same drawing
+  await scene.seen(scene.dialog().getByText("Finished").first());
+  await scene.seen(drawing.getByText("deleted", { exact: true }));
+  await page.keyboard.press("Escape");
+  await closed(scene);
+  await scene.away(scene.row(args.middle));
   await ask("take snapshot", "while away");
   await scene.seen(scene.row("while away")); // without a reload
 
@@ -284,12 +337,19 @@ export async function session(scene) {
     await page.getByLabel("Password").fill(password);
     await page.keyboard.press("Enter");
   };
+  if (!(await scene.button("Sign in").isDisabled())) throw new Error("nothing can be sent");
   await enter("<b>nobody</b>", "x");
   await scene.seen(page.getByRole("heading", { name: /Danger alert/ }));
   await scene.accessible("the sign-in");
   await enter(args.user, args.password);
   await scene.seen(scene.row(args.vm));
-  // it ends somewhere else: the page learns it at its next request, which may be one of its own
+  // somebody ends it: the page knows at once, by its stream
+  await scene.ask("end sessions");
+  await scene.seen(page.getByLabel("Password"));
+  if ((await page.locator("body").innerText()).includes(args.vm)) throw new Error("what was there before is still seen");
+  await enter(args.user, args.password);
+  await scene.seen(scene.row(args.vm));
+  // it expires: the page learns it at its next request, which may be one of its own
   await scene.context.clearCookies();
   await page.getByRole("link", { name: args.vm, exact: true }).click({ timeout: 3000 }).catch(() => undefined);
   await scene.seen(page.getByLabel("Password"));

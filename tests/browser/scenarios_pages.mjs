@@ -40,10 +40,17 @@ export async function deeds(scene) {
     await possible(scene, verb);
     await scene.button(verb).click();
   };
+  // from the list: what cannot be done says why, what can is done
+  await scene.goto();
+  await scene.button(`Power: ${args.vm}`).click();
+  const item = (name) => page.getByRole("menuitem", { name });
+  await scene.seen(item(/^Suspend .*\w{3}/)); // with its reason
+  if ((await item(/^Suspend/).getAttribute("aria-disabled")) !== "true") throw new Error("a VM that is off can be suspended");
+  await scene.accessible("the menu of a VM");
+  await item(/^Start/).click();
+  await scene.seen(scene.row(args.vm).getByText("Up"));
   await scene.goto(`/vms/${args.id}/general`);
-  await scene.seen(scene.button("Start"));
-  await refusedWith(scene, "Suspend", "");
-  await press("Start");
+  await refusedWith(scene, "Start", "");
   await scene.seen(heading.getByText("Up"));
   await press("Suspend");
   await scene.seen(heading.getByText("Suspended"));
@@ -78,6 +85,7 @@ export async function deeds(scene) {
   await scene.seen(card.getByText("foreign-overlay"));
   await card.getByRole("button", { name: "Mend" }).click();
   await scene.seen(scene.dialog().getByText("Finished"));
+  await scene.seen(scene.dialog().getByRole("region", { name: "What became of it" }).getByText(/^Mended\. .*outside/));
   await scene.accessible("mending");
   await scene.picture("mend");
   await scene.dialog().getByRole("button", { name: "Close", exact: true }).last().click();
@@ -90,6 +98,7 @@ export async function deeds(scene) {
   await scene.seen(scene.row(args.directory));
   const cells = await scene.row(args.directory).first().innerText();
   if ((cells.match(/\d (MiB|GiB|TiB)/g) ?? []).length < 2) throw new Error(`free and total are not told: ${cells}`);
+  if (!/^(yes|no)$/m.test(cells)) throw new Error(`whether blocks can be shared is not told: ${cells}`);
   await scene.picture("storage");
   await scene.button("Import").click();
   const path = await refusesInput(scene, "path", "Look", [["images", "An absolute path"], ["../x", "An absolute path"]]);
@@ -103,6 +112,28 @@ export async function deeds(scene) {
   await scene.accessible("the import");
   await scene.dialog().getByRole("button", { name: "Import", exact: true }).click();
   await closed(scene);
+  await alerts(scene);
+}
+
+/** An alert as it happens: a toast, the bar's list; dismissed it stays among the events. */
+async function alerts(scene) {
+  const { page, args } = scene;
+  const text = "<b>Backup</b> of everything has failed";
+  const bar = page.getByRole("region", { name: "Tasks and events" });
+  await scene.context.request.post(`${args.url}/ovirt-engine/api/events`, {
+    data: { custom_id: 7, description: text, origin: "test", severity: "alert" }, headers: { "X-Livemerge": "1", "Content-Type": "application/json" },
+  });
+  await scene.seen(page.locator(".pf-v6-c-alert-group.pf-m-toast").getByText(text));
+  await scene.button("Alerts").click();
+  await scene.seen(bar.getByRole("table").getByText(text));
+  await scene.accessible("the alerts");
+  await bar.getByRole("button", { name: "Dismiss all" }).click();
+  await scene.seen(bar.getByText("No alerts"));
+  await page.reload();
+  await scene.button("Alerts").click();
+  await scene.seen(bar.getByText("No alerts"));
+  await bar.getByRole("tab", { name: "Events" }).click();
+  await scene.seen(bar.getByRole("table").getByText(text));
 }
 
 /** Users: added, changed, seen through their own eyes, removed. */

@@ -21,7 +21,7 @@ export async function clones(scene) {
   // of a VM that runs only a snapshot can be cloned
   await scene.goto(`/vms/${args.id}/general`);
   await refusedWith(scene, "Clone", "snapshot");
-  await refusedWith(scene, "Remove VM", "running");
+  await refusedWith(scene, "Remove VM", "not off");
   await toSnapshots(scene, args.id);
   await refusedWith(scene, "Clone", "Select one snapshot");
   await choose(scene, args.snapshot);

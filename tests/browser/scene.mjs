@@ -60,7 +60,11 @@ export class Scene {
     }
   }
 
-  async picture(name) {
+  async picture(name, { height, top } = {}) {
+    const size = this.page.viewportSize();
+    if (height) await this.page.setViewportSize({ ...size, height });
+    await this.page.mouse.move(0, 0);
+    if (top) await this.page.locator(".pf-v6-c-modal-box__body").evaluate((body) => body.scrollTo(0, 0));
     // toasts come and go: a picture of the documents has none
     const show = (visibility) => this.page.evaluate((how) => {
       for (const group of document.querySelectorAll(".pf-v6-c-alert-group.pf-m-toast")) group.style.visibility = how;
@@ -68,6 +72,7 @@ export class Scene {
     await show("hidden");
     await this.page.screenshot({ path: join(this.out, `${name}.png`) });
     await show("");
+    if (height) await this.page.setViewportSize(size);
   }
 
   button(name) {

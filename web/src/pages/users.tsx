@@ -8,6 +8,7 @@ import { me, useLive, useStore } from "../live";
 import { roleTooLow } from "../model/rights";
 import { Grid, sorted } from "../parts/grid";
 import type { Column, Sort } from "../parts/grid";
+import { usePhone } from "../parts/phone";
 import { Empty, Shown, When } from "../parts/view";
 import { t } from "../texts";
 import { SessionsDialog } from "./sessions_dialog";
@@ -19,13 +20,24 @@ type Open = { kind: "add" } | { kind: Deed; user: User } | null;
 const rolesOf = (user: User): string =>
   (user.vm_roles?.vm_role ?? []).map((one) => `${one.vm.name ?? one.vm.id}: ${t.users.roles[one.role] ?? one.role}`).join(", ");
 
+/** On a phone with the role, which has no column there. */
+function Name({ user, own }: { user: User; own: string | undefined }) {
+  const phone = usePhone();
+  return (
+    <span className="lm-stacked">
+      <span className="lm-name">{user.name}{user.name === own && ` (${t.users.you})`}</span>
+      {phone && <span className="lm-small">{t.users.roles[user.role] ?? user.role}</span>}
+    </span>
+  );
+}
+
 function columnsOf(own: string | undefined, open: (what: Open) => void): Column<User>[] {
   const button = (kind: Deed, user: User, text: string, label = `${text}: ${user.name}`) => (
     <Button variant="link" isInline isDanger={kind === "remove"} aria-label={label} onClick={() => open({ kind, user })}>{text}</Button>
   );
   return [
-    { key: "name", label: t.users.name, width: "minmax(5rem, 2fr)", sort: (u) => u.name, render: (u) => <span className="lm-name">{u.name}{u.name === own && ` (${t.users.you})`}</span> },
-    { key: "role", label: t.users.role, width: "minmax(6.5rem, 1fr)", sort: (u) => u.role, render: (u) => t.users.roles[u.role] ?? u.role },
+    { key: "name", label: t.users.name, width: "minmax(5rem, 2fr)", sort: (u) => u.name, render: (u) => <Name user={u} own={own} /> },
+    { key: "role", label: t.users.role, width: "minmax(6.5rem, 1fr)", drop: 1, sort: (u) => u.role, render: (u) => t.users.roles[u.role] ?? u.role },
     { key: "vms", label: t.users.vmRolesShort, width: "minmax(7rem, 2fr)", drop: 1, sort: rolesOf, render: (u) => <span className="lm-name" title={rolesOf(u)}>{rolesOf(u)}</span> },
     { key: "password", label: t.users.password, width: "6rem", drop: 2, render: (u) => (u.has_password ? t.users.yes : t.users.no) },
     { key: "tokens", label: t.users.tokens, width: "5.5rem", drop: 2, numeric: true, sort: (u) => u.tokens ?? 0, render: (u) => (u.tokens ? button("sessions", u, String(u.tokens), t.users.tokensOf(u.name, u.tokens)) : 0) },
