@@ -299,6 +299,7 @@ export async function trouble(scene) {
   await scene.seen(drawing.getByText("deleted", { exact: true }));
   await page.keyboard.press("Escape");
   await closed(scene);
+  await scene.button("Hide tasks and events").click();
   await scene.away(scene.row(args.middle));
   await ask("take snapshot", "while away");
   await scene.seen(scene.row("while away")); // without a reload
