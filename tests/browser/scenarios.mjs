@@ -154,7 +154,9 @@ export async function life(scene) {
   if (!(await begin.isDisabled())) throw new Error("an impossible delete can be begun");
   await scene.dialog().getByLabel("Strategy").selectOption("auto");
   await scene.away(scene.dialog().getByText("This delete is not possible"));
-  await scene.dialog().getByLabel("Limit").fill("4"); // three seconds: what goes on must be seen
+  await scene.dialog().getByLabel("Limit").fill("4"); // some seconds: what goes on must be seen
+  const time = scene.dialog().locator("dl > div").filter({ has: page.locator("dt", { hasText: /^Time$/ }) });
+  await scene.seen(time.getByText(/^≤? ?[3-9](\.\d)? s$/)); // the limit counts
   await scene.dialog().getByRole("button", { name: "Alternatives" }).first().click();
   await scene.seen(scene.dialog().getByText("not possible:"));
   await scene.dialog().getByRole("button", { name: "Alternatives" }).first().click();

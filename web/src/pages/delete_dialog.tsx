@@ -13,6 +13,7 @@ import type { DiskDrawing } from "../model/chain";
 import { bandwidthWrong } from "../model/check";
 import { keepDrawing } from "../model/drawings";
 import { bytes, milliseconds, seconds } from "../model/format";
+import { secondsUnder } from "../model/limit";
 import { Chains } from "../parts/chains";
 import { Field } from "../parts/field";
 import { useFocusBack } from "../parts/focus";
@@ -69,11 +70,12 @@ function costItems(c: Costs): [string, string][] {
   ];
 }
 
-function Totals({ plan }: { plan: Plan }) {
+function Totals({ plan, limit }: { plan: Plan; limit: number }) {
+  const totals = { ...plan.totals, seconds: secondsUnder(limit, plan.totals.seconds, plan.runs?.run ?? []) };
   return (
     <>
       <DescriptionList isCompact columnModifier={{ default: "2Col", md: "3Col" }} aria-label={t.remove.plan}>
-        {costItems(plan.totals).map(([term, value]) => (
+        {costItems(totals).map(([term, value]) => (
           <DescriptionListGroup key={term}>
             <DescriptionListTerm>{term}</DescriptionListTerm>
             <DescriptionListDescription>{plan.exact ? value : value.replace(/^(?=[\d])/, "≤ ")}</DescriptionListDescription>
@@ -139,12 +141,12 @@ function Choices({ choice, onChange }: { choice: Choice; onChange: (choice: Choi
   );
 }
 
-function PlanBody({ planned }: { planned: Planned }) {
+function PlanBody({ planned, limit }: { planned: Planned; limit: number }) {
   const runs = planned.plan.runs?.run ?? [];
   return (
     <>
       {!planned.plan.possible && <Alert isInline variant="danger" title={t.remove.blocked}>{planned.plan.why}</Alert>}
-      <Totals plan={planned.plan} />
+      <Totals plan={planned.plan} limit={limit} />
       <Chains drawings={planned.drawing}>
         {(diskId) => runs.filter((r) => r.disk.id === diskId).map((run, i) => <Alternatives key={i} run={run} />)}
       </Chains>
@@ -201,7 +203,7 @@ export function DeleteDialog({ vm, snapshots, onClose }: Props) {
           <Alert isInline variant="danger" title={faultText(fault)}
             actionLinks={fault instanceof Fault && fault.gone ? undefined : <Button variant="link" onClick={again}>{t.common.retry}</Button>} />
         )}
-        {planned ? <PlanBody planned={planned} /> : fault === undefined && <Bullseye><Spinner aria-label={t.remove.planning} /></Bullseye>}
+        {planned ? <PlanBody planned={planned} limit={bandwidthWrong(choice.bandwidth) ? 0 : Number(choice.bandwidth)} /> : fault === undefined && <Bullseye><Spinner aria-label={t.remove.planning} /></Bullseye>}
       </ModalBody>
       <ModalFooter>
         <Button variant="danger" onClick={() => void begin()} isLoading={busy} isDisabled={busy || wrong}>{t.remove.ok}</Button>
