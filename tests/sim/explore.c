@@ -158,6 +158,15 @@ count(const Schedule *p, Outcome *outcome)
         check_replay(p, outcome->hash);
 }
 
+/* From one and the same world a schedule went to its end whose fault does what this one's does: all
+ * that is left of their plans is the same, too. */
+static void
+count_same(void)
+{
+    __atomic_add_fetch(&shared->schedules, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&shared->same, 1, __ATOMIC_RELAXED);
+}
+
 /* Should it die. */
 static void
 note_current(const Schedule *p)
@@ -200,14 +209,21 @@ static void
 branch_singles(void)
 {
     uint64_t at = world_point();
+    unsigned done = 0; /* bits: what was done to this very world */
 
     if (at % SLICES != unit.slice)
         return;
     save_here();
     for (unsigned kind = 1; kind < FAULT_KINDS && !is_over(); kind++) {
         Schedule p = unit.base;
+        unsigned like = 1U << fault_like((FaultKind)kind);
         if ((unit.kinds >> kind & 1) == 0)
             continue;
+        if ((done & like) != 0) {
+            count_same();
+            continue;
+        }
+        done |= like;
         p.faults[p.n_faults++] = (Fault){ kind, at };
         branch(&p);
     }
@@ -293,9 +309,7 @@ run_unit(void)
         count(&base, &outcome);
 }
 
-/* A storage in trouble is not withstood wholly yet: in the agent's flows, alone. And whoever keeps
- * a preview with memory is not told apart from who was refused one that was there already, when the
- * answer to his first request was lost: networks fail there alone. */
+/* A storage in trouble is not withstood wholly yet: in the agent's flows, alone. */
 static unsigned
 kinds_of(const Flow *flow, bool by_chance)
 {
@@ -308,8 +322,6 @@ kinds_of(const Flow *flow, bool by_chance)
         kinds &= ~(1U << FAULT_MANAGER | 1U << FAULT_CANCEL | 1U << FAULT_ALL);
     if (!explore_how->strict && (flow->manager || by_chance))
         kinds &= ~(1U << FAULT_STORAGE | 1U << FAULT_FULL);
-    if (!explore_how->strict && by_chance && strcmp(flow->name, "memory-keep") == 0)
-        kinds &= ~(1U << FAULT_NETWORK);
     return kinds;
 }
 

@@ -79,6 +79,18 @@ manager_start(void)
         fiber_start(P_MANAGER, "flow", (FiberFunc)(void *)plan.flow->run, NULL);
 }
 
+static bool
+agent_can_die(void)
+{
+    return world_agent != NULL || fibers_alive(P_AGENT) > 0;
+}
+
+static bool
+manager_can_die(void)
+{
+    return plan.flow->manager && fibers_alive(P_MANAGER) > 0;
+}
+
 /* ---- things that happen later ---- */
 
 typedef struct {
@@ -278,26 +290,71 @@ clock_jumps(void)
     fiber_wall_jump(us);
 }
 
+FaultKind
+fault_like(FaultKind kind)
+{
+    bool nothing = false;
+
+    switch (kind) {
+    case FAULT_SHUTDOWN:
+        if (qemu_shutdown_is_death())
+            kind = FAULT_QEMU;
+        nothing = !vm.runs;
+        break;
+    case FAULT_QEMU:
+        nothing = !vm.runs;
+        break;
+    case FAULT_AGENT:
+        nothing = !agent_can_die();
+        break;
+    case FAULT_MANAGER:
+        nothing = !manager_can_die();
+        break;
+    case FAULT_LIBVIRTD:
+        nothing = !vm.libvirtd;
+        break;
+    case FAULT_DAEMON:
+        nothing = !daemon_runs() && fibers_alive(P_DAEMON) == 0;
+        break;
+    case FAULT_STORAGE:
+    case FAULT_FULL:
+        nothing = !storage_is_well();
+        break;
+    case FAULT_POWER:
+    case FAULT_ALL:
+    case FAULT_NETWORK:
+    case FAULT_CANCEL:
+    case FAULT_CLOCK:
+    case FAULT_NONE:
+    case FAULT_KINDS:
+    default:
+        break;
+    }
+    return nothing ? FAULT_NONE : kind;
+}
+
 void
 do_fault(FaultKind kind)
 {
     world_trace("FAULT: %s", fault_words[kind]);
     switch (kind) {
     case FAULT_AGENT:
-        if (world_agent == NULL && fibers_alive(P_AGENT) == 0)
+        if (!agent_can_die())
             return;
         world_later(G_TIME_SPAN_SECOND, "systemd", agent_start);
         kill_agent();
         return;
     case FAULT_MANAGER:
-        if (!plan.flow->manager || fibers_alive(P_MANAGER) == 0)
+        if (!manager_can_die())
             return;
         world_later(G_TIME_SPAN_SECOND, "systemd", manager_start);
         kill_manager();
         return;
     case FAULT_QEMU:
-    case FAULT_SHUTDOWN:
         qemu_died();
+        return;
+    case FAULT_SHUTDOWN:
+        qemu_shut_down();
         return;
     case FAULT_LIBVIRTD:
         if (!vm.libvirtd)

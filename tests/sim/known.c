@@ -142,6 +142,20 @@ static const struct {
       "a VM whose storage was away was taken for one without disks: removed, it left all of them", 666228 },
     { "agent-graft-off", 77, { { FAULT_AGENT, 68 }, { FAULT_FULL, 87 } }, 0, false,
       "a cold switch that was made waited for a full storage without a pause", 279397 },
+    { "memory-keep",
+      74879160029954,
+      { { FAULT_CLOCK, 192 }, { FAULT_NETWORK, 315 } },
+      4320,
+      false,
+      "the test's mistake: started from a preview of which both lines read the same, the VM was taken for one on the old line",
+      152369 },
+    { "memory-try",
+      68043401600381,
+      { { FAULT_AGENT, 41 }, { FAULT_NETWORK, 286 } },
+      2052,
+      false,
+      "the same",
+      592570 },
 };
 /* clang-format on */
 

@@ -19,6 +19,7 @@ static struct {
     unsigned allowed; /* bits */
     Line now;         /* that the VM runs on, or was last */
     Content left[LINES];
+    char old_leaf[256]; /* of the first disk */
 } lines;
 
 void
@@ -41,6 +42,45 @@ switch_to(Line line)
     lines.now = line;
 }
 
+/* ---- the manifest, read without a fiber's call ---- */
+
+static json_t *
+read_manifest(void)
+{
+    g_autofree char *path = g_strdup_printf(HOME "/.livemerge/vms/%s.json", vm.id);
+    VfsNode *node = vfs_find(path);
+
+    if (node == NULL)
+        return NULL;
+    g_autofree char *text = g_malloc0(node->now.size + 1);
+    vfs_read(node, text, node->now.size, 0);
+    g_autoptr(json_t) json = json_loads(text, 0, NULL);
+    return json_incref(json_object_get(json, "vm"));
+}
+
+static const char *
+leaf_of(const json_t *disk)
+{
+    const json_t *volumes = json_object_get(disk, "volumes");
+
+    return json_text(json_array_get(volumes, json_array_size(volumes) - 1), "path");
+}
+
+static void
+note_old_leaf(void)
+{
+    g_autoptr(json_t) manifest = read_manifest();
+    const json_t *disks = json_object_get(manifest, "disks");
+
+    for (size_t i = 0; i < json_array_size(disks); i++) {
+        const json_t *disk = json_array_get(disks, i);
+        if (g_strcmp0(json_text(disk, "target"), vm.disks[0].target) == 0 && leaf_of(disk) != NULL)
+            g_strlcpy(lines.old_leaf, leaf_of(disk), sizeof lines.old_leaf);
+    }
+}
+
+/* ---- two lines ---- */
+
 void
 lines_try(unsigned snapshot)
 {
@@ -48,6 +88,8 @@ lines_try(unsigned snapshot)
         switch_to(LINE_OLD);
     if (lines.now == LINE_TRIED)
         return;
+    if (!lines.used)
+        note_old_leaf();
     lines.used = true;
     lines.allowed |= 1U << LINE_TRIED;
     memset(lines.left[LINE_TRIED].pending, 0, sizeof lines.left[0].pending);
@@ -80,11 +122,24 @@ is_on(Line line)
     return true;
 }
 
+/* Where both lines read the same, the leaf tells them apart. */
+static Line
+likeliest(void)
+{
+    const char *leaf = ((Node *)vm.disks[0].graph->pdata[0])->path;
+
+    if (*lines.old_leaf == '\0' || !is_on(LINE_OLD) || !is_on(LINE_TRIED))
+        return lines.now;
+    return strcmp(leaf, lines.old_leaf) == 0 ? LINE_OLD : LINE_TRIED;
+}
+
 void
 lines_start(void)
 {
+    Line first = lines.used ? likeliest() : lines.now;
+
     for (unsigned i = 0; i < LINES; i++) {
-        Line line = (lines.now + i) % LINES;
+        Line line = (first + i) % LINES;
         if ((lines.allowed >> line & 1) == 0 || !is_on(line))
             continue;
         if (line != lines.now)
@@ -95,22 +150,6 @@ lines_start(void)
     /* of the only one left, check_start() says how it differs */
     if (lines.allowed == 1U << LINE_TRIED || lines.allowed == 1U << LINE_OLD)
         switch_to(lines.allowed == 1U << LINE_OLD ? LINE_OLD : LINE_TRIED);
-}
-
-/* ---- the manifest, read without a fiber's call ---- */
-
-static json_t *
-read_manifest(void)
-{
-    g_autofree char *path = g_strdup_printf(HOME "/.livemerge/vms/%s.json", vm.id);
-    VfsNode *node = vfs_find(path);
-
-    if (node == NULL)
-        return NULL;
-    g_autofree char *text = g_malloc0(node->now.size + 1);
-    vfs_read(node, text, node->now.size, 0);
-    g_autoptr(json_t) json = json_loads(text, 0, NULL);
-    return json_incref(json_object_get(json, "vm"));
 }
 
 bool
@@ -178,9 +217,9 @@ lines_hook_passed(const char *const *sources)
     const json_t *disks = json_object_get(manifest, "disks");
 
     for (size_t i = 0; i < json_array_size(disks); i++) {
-        const json_t *disk = json_array_get(disks, i), *volumes = json_object_get(disk, "volumes");
+        const json_t *disk = json_array_get(disks, i);
         const SimDisk *own = qemu_disk(json_text(disk, "target"));
-        const char *leaf = json_text(json_array_get(volumes, json_array_size(volumes) - 1), "path");
+        const char *leaf = leaf_of(disk);
         const char *starts = own == NULL       ? leaf
                              : sources != NULL ? sources[own - vm.disks]
                                                : own->defined;

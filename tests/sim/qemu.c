@@ -7,6 +7,7 @@
  * in the leaf only until the next round; a pivot stops the guest's writes, copies the rest, flushes
  * and switches. A job that has ended stays until libvirt dismisses it.
  */
+#include "vfs_parts.h"
 #include "world.h"
 
 #include <string.h>
@@ -289,6 +290,43 @@ qemu_died(void)
     vfs_writer_died();
     libvirt_vm_stopped();
     fibers_kill(P_QEMU);
+}
+
+/* Has QEMU kept nothing in its caches that a death now would lose? */
+static bool
+is_flushed(void)
+{
+    for (unsigned d = 0; d < vm.n_disks; d++)
+        for (unsigned c = 0; c < vm.clusters; c++)
+            if (vm.disks[d].pending[c] != 0)
+                return false;
+    for (guint i = 0; i < vfs_nodes->len; i++) {
+        const VfsNode *node = vfs_nodes->pdata[i];
+        if (node->writes != NULL && node->writes->len > 0)
+            return false;
+    }
+    return true;
+}
+
+/* A guest that is suspended, or waits for its disk, is powered off. */
+bool
+qemu_shutdown_is_death(void)
+{
+    return !vm.runs || vm.paused || !storage_is_well() || is_flushed();
+}
+
+void
+qemu_shut_down(void)
+{
+    if (!qemu_shutdown_is_death()) {
+        drain();
+        for (guint i = 0; i < vfs_nodes->len; i++) {
+            VfsNode *node = vfs_nodes->pdata[i];
+            if (node->writes != NULL && node->writes->len > 0)
+                vfs_sync_data(node);
+        }
+    }
+    qemu_died();
 }
 
 /* ---- jobs ---- */

@@ -113,9 +113,11 @@ run_everything(Explore *how, int seconds)
     how->until_us = real_us() + seconds * G_TIME_SPAN_SECOND;
     explore(how);
     double used = (double)MAX(shared->used_us, 1) / 1e6;
-    printf("schedules %" G_GUINT64_FORMAT ", points %" G_GUINT64_FORMAT
+    printf("schedules %" G_GUINT64_FORMAT " (%" G_GUINT64_FORMAT
+           " of them the same as another), points %" G_GUINT64_FORMAT
            ", failures %" G_GUINT64_FORMAT ", %.0f/s a core\n",
-           shared->schedules, shared->points, shared->failures, (double)shared->schedules / used);
+           shared->schedules, shared->same, shared->points, shared->failures,
+           (double)shared->schedules / used);
     return shared->failures > 0;
 }
 

@@ -44,7 +44,7 @@ typedef enum {
     FAULT_QEMU,     /* kill -9; the VM is started again some time later */
     FAULT_LIBVIRTD, /* kill -9, comes back */
     FAULT_POWER,    /* of the host */
-    FAULT_SHUTDOWN, /* the guest powers off */
+    FAULT_SHUTDOWN, /* the guest powers off, QEMU flushes all that it has */
     FAULT_NETWORK,  /* between manager and agent, for some seconds */
     FAULT_CANCEL,   /* somebody cancels what runs */
     FAULT_DAEMON,   /* the storage daemon is killed */
@@ -269,6 +269,8 @@ void check_other(GHashTable *names); /* at the end; adds its files */
 /* ---- faults.c ---- */
 void faults_reset(void);
 void do_fault(FaultKind kind); /* may not return: it kills */
+/* The kind of which do_fault() would now do the very same; FAULT_NONE: nothing at all. */
+FaultKind fault_like(FaultKind kind);
 void agent_start(void);
 void manager_start(void);
 void world_later(int64_t after_us, const char *name, void (*func)(void));
@@ -302,7 +304,9 @@ void check_name_gone(const char *path, VfsNode *node, const char *to);
 /* ---- qemu.c ---- */
 /* sources: its leaves; NULL = what the definition names. ret_why: 128 bytes */
 bool qemu_start(const char *const *sources, char *ret_why);
-void qemu_died(void); /* kills its fibers, too: may not return in one of them */
+void qemu_died(void);              /* kills its fibers, too: may not return in one of them */
+void qemu_shut_down(void);         /* the same */
+bool qemu_shutdown_is_death(void); /* just now it is the same as if QEMU died */
 void qemu_job_start(SimDisk *disk, HvJobType type, const char *base, const char *top);
 bool qemu_snapshot(const HvSnapshotDisk *disks, unsigned n);
 void qemu_suspend(void);
