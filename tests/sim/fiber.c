@@ -33,9 +33,10 @@ static unsigned n_stacks; /* ever used */
 static Fiber *running;
 static Fiber *goes_on; /* before all others: it was paused */
 static void (*on_pause)(void);
-static void *outside;   /* the scheduler's stack pointer */
-static int64_t now_us;  /* virtual, since 1970 */
-static int64_t wall_us; /* the wall clock is so much ahead */
+static bool somebody_died; /* and is not buried yet */
+static void *outside;      /* the scheduler's stack pointer */
+static int64_t now_us;     /* virtual, since 1970 */
+static int64_t wall_us;    /* the wall clock is so much ahead */
 static uint64_t random_state, points, hash;
 
 /* ---- switching: the registers that a call must keep, and the stack ---- */
@@ -71,7 +72,7 @@ enter(void)
     Fiber *self = running;
 
     self->func(self->data);
-    self->dead = true;
+    self->dead = somebody_died = true;
     void *unused;
     switch_to(&unused, outside);
     abort();
@@ -177,9 +178,14 @@ fiber_hash_add(const void *bytes, size_t n)
 static void
 bury(void)
 {
+    if (!somebody_died)
+        return;
+    somebody_died = false;
     for (guint i = fibers->len; i > 0; i--) {
         Fiber *fiber = fibers->pdata[i - 1];
-        if (fiber->dead && fiber != running)
+        if (fiber->dead && fiber == running)
+            somebody_died = true; /* later */
+        else if (fiber->dead)
             fiber_free(g_ptr_array_steal_index(fibers, i - 1)); /* the order stays */
     }
 }
@@ -293,7 +299,7 @@ fibers_kill(unsigned process)
     for (guint i = 0; i < fibers->len; i++) {
         Fiber *fiber = fibers->pdata[i];
         if (fiber->process == process) {
-            fiber->dead = true;
+            fiber->dead = somebody_died = true;
             fiber->ready = false;
             fiber->until_us = -1;
             fiber->waits_on = NULL;

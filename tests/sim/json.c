@@ -96,13 +96,18 @@ read_strange(Reader *r)
     return g_steal_pointer(&text);
 }
 
-/* Plain ones are borrowed from the text; others are put into "strange". */
+/* Plain ones are borrowed from the text; others are put into "ret_strange". */
 static bool
-read_text(Reader *r, const char **ret_text, size_t *ret_length, GString **strange)
+read_text(Reader *r, const char **ret_text, size_t *ret_length, GString **ret_strange)
 {
     if (!take(r, '"'))
         return false;
     const char *from = r->at;
+    unsigned strange = 0;
+    while (r->end - r->at >= 16 && (strange = json_strange_of(r->at)) == 0)
+        r->at += 16;
+    if (strange != 0)
+        r->at += __builtin_ctz(strange);
     while (r->at < r->end && *r->at != '"' && *r->at != '\\' && *r->at >= ' ')
         r->at++;
     *ret_text = from;
@@ -112,11 +117,11 @@ read_text(Reader *r, const char **ret_text, size_t *ret_length, GString **strang
         return true;
     }
     r->at = from;
-    *strange = read_strange(r);
-    if (*strange == NULL)
+    *ret_strange = read_strange(r);
+    if (*ret_strange == NULL)
         return false;
-    *ret_text = (*strange)->str;
-    *ret_length = (*strange)->len;
+    *ret_text = (*ret_strange)->str;
+    *ret_length = (*ret_strange)->len;
     return true;
 }
 

@@ -24,22 +24,14 @@ value_new(json_type type, size_t bytes)
 
 /* ---- strings ---- */
 
-#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
-/* Some byte is, if none is above ASCII */
-#define BELOW(word, n) (((word)-EACH(n)) & ~(word)&EACH(0x80))
-
 bool
 json_is_plain(const char *text, size_t length)
 {
     size_t i = 0;
 
-    for (; i + 8 <= length; i += 8) {
-        uint64_t word;
-        memcpy(&word, text + i, 8);
-        if ((word & EACH(0x80)) != 0 || BELOW(word, 0x20) != 0 || BELOW(word ^ EACH('"'), 1) != 0 ||
-            BELOW(word ^ EACH('\\'), 1) != 0)
+    for (; i + 16 <= length; i += 16)
+        if (json_strange_of(text + i) != 0)
             return false;
-    }
     for (; i < length; i++)
         if (text[i] == '"' || text[i] == '\\' || (signed char)text[i] < ' ')
             return false;

@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include <emmintrin.h>
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -51,6 +52,18 @@ typedef struct {
         double real;
     };
 } JsonNumber;
+
+/* Of sixteen bytes a bit for each that is a quote, a backslash, a control character or not ASCII */
+static inline unsigned
+json_strange_of(const char *text)
+{
+    __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)text);
+    __m128i strange = _mm_or_si128(_mm_cmplt_epi8(bytes, _mm_set1_epi8(' ')),
+                                   _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')),
+                                                _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'))));
+
+    return (unsigned)_mm_movemask_epi8(strange);
+}
 
 /* No control characters, quotes, backslashes, and nothing beyond ASCII */
 bool json_is_plain(const char *text, size_t length);

@@ -11,6 +11,7 @@
 #include "state.h"
 #include "storage/stored.h"
 
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -227,6 +228,8 @@ main(int argc, char **argv)
         fprintf(stderr, "sim: %s\n", error->message);
         return 2;
     }
+    sqlite3_config(SQLITE_CONFIG_SINGLETHREAD);
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     explore_prepare();
     setvbuf(stdout, explore_outside(8192), _IOFBF, 8192);
     Schedule given = { .seed = (uint64_t)seed,
