@@ -234,6 +234,10 @@ export async function cancel(scene) {
   await scene.seen(scene.dialog().getByText("Cancelled").first());
   await scene.dialog().getByRole("button", { name: "Close", exact: true }).last().press("Enter");
   await possible(scene, "Create");
+  await scene.button("Hide tasks and events").press("Enter");
+  await scene.seen(scene.row(args.snapshot).getByText("unusable")); // its volume had been changed already
+  await refusedWith(scene, "Preview", "");
+  await possible(scene, "Delete");
 }
 
 /** A preview and back, and forward: the branch becomes the line. Of a VM that runs it is refused with the reason. */

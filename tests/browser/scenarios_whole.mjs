@@ -53,7 +53,7 @@ export async function clones(scene) {
   // the clone goes, but its disk stays; only its name does it
   await possible(scene, "Remove VM");
   await scene.button("Remove VM").click();
-  await scene.seen(scene.dialog().getByRole("list", { name: "These files stay" }).getByText(`${args.twin}-vda`));
+  await scene.seen(scene.dialog().getByRole("list", { name: "These files stay" }).getByText(`${args.stem}-vda`));
   const typed = await refusesInput(scene, "typed", "Remove VM", [[args.vm, "This is not the name"], [`${args.twin} `, "This is not the name"]]);
   await typed.fill(args.twin);
   await ok("Remove VM").click();

@@ -4,12 +4,14 @@
 import hashlib
 import http.client
 import json
+import shutil
+import subprocess
 import uuid
 from pathlib import Path
 
 import pytest
 
-from lm import Manager, Rest, Site, WorkDir, items, pattern_is, wait_for
+from lm import REPO, Manager, Rest, Site, WorkDir, items, pattern_is, wait_for
 from lm.browser import Browser, free_port, missing
 from lm.played import PlayedAgent, vm_document
 
@@ -77,6 +79,18 @@ def test_files(site):
     assert fetch(site, "/", method="POST")[0] == 405
     for nothing in (script + ".br", "/assets/../index.html", "/nothing"):  # the API's: it asks who one is first
         assert fetch(site, nothing)[0] == 401
+
+
+def test_build_without_node(tmp_path):
+    """It says so, and all else can be built."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in ("dirname", "realpath", "mkdir", "grep"):
+        (tools / tool).symlink_to(shutil.which(tool))
+    done = subprocess.run([REPO / "tools/build-page.sh", tmp_path / "build"], env={"PATH": str(tools)}, capture_output=True, text=True,
+                          check=True)
+    assert "The web page is not built: there is no Node.js with npm. Everything else is." in done.stderr
+    assert "<file" not in (tmp_path / "build/page/page.gresource.xml").read_text(encoding="utf-8")
 
 
 def test_session(site, vm, browser):
@@ -149,14 +163,14 @@ def test_clone_and_remove(site, vm, browser):
     site.host.write(one.name, 0, "0", "8M", 1)
     one.snap("first")
     off.snap("old")
-    twin = f"{off.name}-twin"
+    twin, stem = f"{off.name}-<b>twin&", f"{off.name}--b-twin-"  # files have no such letters
     try:
-        browser.play("clones", about(site, one, snapshot="first", twin=twin, off={"id": off.id, "name": off.name}))
+        browser.play("clones", about(site, one, snapshot="first", twin=twin, stem=stem, off={"id": off.id, "name": off.name}))
         names = site.host.virsh("list", "--all", "--name").split()
         assert twin in names and off.name not in names
-        kept = list(one.directory.glob(f"{twin}-vda*"))
+        kept = list(one.directory.glob(f"{stem}-vda*"))
         assert len(kept) == 1 and pattern_is(kept[0], "0", "8M", 1), "the disk of the clone that was removed alone"
-        assert [p.name for p in off.directory.iterdir() if p.is_file() and not p.name.startswith(f"{twin}-vda")] == []
+        assert [p.name for p in off.directory.iterdir() if p.is_file() and not p.name.startswith(f"{stem}-vda")] == []
     finally:
         site.host.remove(twin)
 
