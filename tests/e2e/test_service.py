@@ -113,8 +113,9 @@ class Machine:
             ["systemd-nspawn", "--boot", "-D", self.root, "--register=no", "--keep-unit", "--private-network", "--quiet",
              f"--machine=lm-{os.getpid()}", "--console=pipe", "systemd.unit=only-livemerge.target"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.leader = wait_for(lambda: run("pgrep", "-P", self.process.pid).stdout.split()[0], 20, "the container begins")
-        wait_for(lambda: self("systemctl", "is-system-running", check=False) in ("starting", "running", "degraded"), 40,
+        # its children before that one set the container up, and are gone in a moment
+        self.leader = wait_for(lambda: run("pgrep", "-x", "-P", self.process.pid, "systemd").stdout.split()[0], 30, "it begins")
+        wait_for(lambda: self("systemctl", "is-system-running", check=False) in ("starting", "running", "degraded"), 60,
                  "systemd has booted")
         return self
 
@@ -127,7 +128,7 @@ class Machine:
 
     def wait_active(self, name):
         try:
-            wait_for(lambda: self.unit(name, "ActiveState", "SubState") == ["active", "running"], 40, f"{name} is active")
+            wait_for(lambda: self.unit(name, "ActiveState", "SubState") == ["active", "running"], 90, f"{name} is active")
         except TimeoutError as error:
             raise AssertionError(f"{error}\n{self('journalctl', '--no-pager', '-b', '-u', name, check=False)}") from None
 
@@ -172,13 +173,13 @@ def test_under_systemd(machine):
     livemerge = "/usr/local/bin/livemerge"
     assert "admin" in machine(livemerge, "user", "list")
     api = ("curl", "-sS", "--unix-socket", "/run/livemerge/manager.sock", "-H", "Accept: application/json")
-    wait_for(lambda: json.loads(machine(*api, "http://x/ovirt-engine/api/hosts"))["host"][0].get("status"), 20, "the host is known")
+    wait_for(lambda: json.loads(machine(*api, "http://x/ovirt-engine/api/hosts"))["host"][0].get("status"), 60, "the host is known")
     assert machine("curl", "-sS", "--cacert", "/var/lib/livemerge/manager/ca.pem", "-o", "/dev/null", "-w", "%{http_code}",
                    "https://127.0.0.1:8443/ovirt-engine/api") == "401"
     for name in UNITS:
         machine("systemctl", "kill", "--kill-whom=main", "-sKILL", name)
-        wait_for(lambda name=name: machine.unit(name, "NRestarts", "ActiveState") == ["1", "active"], 20, f"{name} is back")
-    assert "admin" in wait_for(lambda: machine(livemerge, "user", "list"), 20, "the manager answers again")
+        wait_for(lambda name=name: machine.unit(name, "NRestarts", "ActiveState") == ["1", "active"], 60, f"{name} is back")
+    assert "admin" in wait_for(lambda: machine(livemerge, "user", "list"), 60, "the manager answers again")
     for name in reversed(UNITS):
         machine("systemctl", "stop", name)
         assert machine.unit(name, "ActiveState", "Result") == ["inactive", "success"]
@@ -192,7 +193,7 @@ class Notices:
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(path))
-        self.socket.settimeout(20)
+        self.socket.settimeout(60)
         self.environment = {"NOTIFY_SOCKET": str(path)}
 
     def next(self):
