@@ -70,7 +70,10 @@ world_lies(unsigned lie, unsigned percent)
 bool
 world_is_calm(void)
 {
-    return finished || (world_network && storage_is_well() && next_fault >= plan.n_faults &&
+    /* before the first fault all is as without faults: schedules branch off from there */
+    bool none_under_way = next_fault == 0 || next_fault >= plan.n_faults;
+
+    return finished || (world_network && storage_is_well() && none_under_way &&
                         fiber_now_us() > world_calm_since_us);
 }
 
