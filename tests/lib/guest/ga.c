@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * ga MOUNTPOINT: as much of a QEMU guest agent as quiescing needs: sync, ping, a name, and freezing and
- * thawing one file system. Says what it does on the console ("FROZEN 0", "THAWED 0"). With
+ * ga MOUNTPOINT: as much of a QEMU guest agent as quiescing needs: sync, ping, a name, and freezing
+ * and thawing one file system. Says what it does on the console ("FROZEN 0", "THAWED 0"). With
  * "deaf" as a second argument it reads and never answers.
  */
 #include <fcntl.h>
