@@ -55,7 +55,7 @@ note_seen(Operation *op, HvDomain *hv)
 HvDomain *
 op_hv(Operation *op, GError **error)
 {
-    HvDomain *hv = op->agent->hv->ops->look(op->agent->hv, op->row.vm_id, error);
+    HvDomain *hv = agent_look_at_hv(op->agent, op->row.vm_id, error);
 
     note_seen(op, hv);
     return hv;
@@ -236,15 +236,12 @@ op_definition_is_right(const HvDomain *hv)
 }
 
 bool
-op_mend_definition(Operation *op, const HvDomain *domain, GError **error)
+definition_mend(Hypervisor *hv, const HvDomain *domain, GError **error)
 {
-    Hypervisor *hv = op->agent->hv;
     g_autoptr(GPtrArray) targets = g_ptr_array_new();
     g_autoptr(GPtrArray) sources = g_ptr_array_new();
     g_autoptr(GPtrArray) formats = g_ptr_array_new();
 
-    if (domain == NULL)
-        return false;
     if (op_definition_is_right(domain))
         return true;
     for (guint i = 0; i < domain->disks->len; i++) {
@@ -256,9 +253,15 @@ op_mend_definition(Operation *op, const HvDomain *domain, GError **error)
         g_ptr_array_add(sources, disk->source);
         g_ptr_array_add(formats, disk->format);
     }
-    return hv->ops->redefine(hv, op->row.vm_id, (const char *const *)targets->pdata,
+    return hv->ops->redefine(hv, domain->id, (const char *const *)targets->pdata,
                              (const char *const *)sources->pdata,
                              (const char *const *)formats->pdata, targets->len, error);
+}
+
+bool
+op_mend_definition(Operation *op, const HvDomain *domain, GError **error)
+{
+    return domain != NULL && definition_mend(op->agent->hv, domain, error);
 }
 
 /* QEMU locks single bytes of its images from offset 100 on (block/file-posix.c): an open file

@@ -60,7 +60,7 @@ patient_look(Patient *patient, const char *vm_id, GError **error)
 {
     Hypervisor *hv = patient->agent->hv;
 
-    patient->hv = hv->ops->look(hv, vm_id, error);
+    patient->hv = agent_look_at_hv(patient->agent, vm_id, error);
     if (patient->hv == NULL)
         return false;
     patient->chains = g_ptr_array_new_with_free_func(chain_look_free);

@@ -116,7 +116,7 @@ note_domain(Owners *owners, const char *vm_id, GError **error)
 {
     Hypervisor *hv = owners->agent->hv;
     g_autoptr(GError) problem = NULL;
-    g_autoptr(HvDomain) domain = hv->ops->look(hv, vm_id, &problem);
+    g_autoptr(HvDomain) domain = agent_look_at_hv(owners->agent, vm_id, &problem);
     g_autoptr(GPtrArray) records = NULL;
 
     if (domain == NULL && g_error_matches(problem, ERR, ERR_NOT_FOUND))

@@ -6,6 +6,7 @@
  * the disk is not touched until they agree again.
  */
 #include "agent/inventory.h"
+#include "agent/operation.h"
 #include "agent/starting.h"
 
 #include "base/log.h"
@@ -146,11 +147,26 @@ note_foreign_jobs(Agent *agent, const HvDomain *hv, Vm *vm, bool ask)
     }
 }
 
+/* The volume that QEMU writes is not the one that libvirt has put into the definition: it would be
+ * started from that one day, and no operation comes to mend it. */
+static void
+mend_lost(Agent *agent, const HvDomain *hv)
+{
+    g_autoptr(GError) problem = NULL;
+    bool lost = false;
+
+    for (guint i = 0; i < hv->disks->len; i++)
+        lost |= ((HvDisk *)hv->disks->pdata[i])->lost_pivot;
+    if (lost && !definition_mend(agent->hv, hv, &problem)) /* the next look tries again */
+        log_vm_warn(hv->id, NULL, "VM %s: its definition names an old leaf: %s", hv->name,
+                    problem->message);
+}
+
 static bool
 look(Agent *agent, AgentVm *entry, bool closely, HvDomain **ret_hv, GError **error)
 {
     g_autoptr(GError) problem = NULL;
-    g_autoptr(HvDomain) hv = agent->hv->ops->look(agent->hv, entry->id, &problem);
+    g_autoptr(HvDomain) hv = agent_look_at_hv(agent, entry->id, &problem);
     Domain *home = NULL;
     Vm *vm = NULL;
 
@@ -178,8 +194,10 @@ look(Agent *agent, AgentVm *entry, bool closely, HvDomain **ret_hv, GError **err
         publish(agent, entry, vm);
         return true;
     }
-    if (!agent_is_busy(agent, entry))
+    if (!agent_is_busy(agent, entry)) {
         note_foreign_jobs(agent, hv, vm, closely);
+        mend_lost(agent, hv);
+    }
     if (home != NULL && !agent_is_busy(agent, entry) && !manifest_save(home, vm, &problem)) {
         /* shown as it is; the next look tries again; operations insist on their own save */
         log_vm_warn(entry->id, NULL, "VM %s: its manifest could not be written: %s", hv->name,

@@ -69,6 +69,8 @@ typedef enum { CHAIN_UNKNOWN, CHAIN_BEFORE, CHAIN_AFTER, CHAIN_OTHER } ChainStat
 /* Which of the two the headers and libvirt tell now; OTHER is an error that shows it, and UNKNOWN
  * one that it could not be asked. */
 bool merge_chain_state(Operation *op, const HvDomain *hv, ChainState *ret_state, GError **error);
+/* The VM is off, and its definition may name the new leaf though nobody has pivoted it. */
+bool merge_definition_runs_ahead(const Operation *op, const HvDomain *hv);
 /* Writes the merged chain, with the new leaf, into the manifest; conclude: and takes the record of
  * the operation out of it, in the same write. Safe to repeat. */
 bool merge_save_chain(Operation *op, bool conclude, GError **error);

@@ -109,6 +109,44 @@ merge_pivot_is_hidden(const Operation *op, const HvDomain *hv)
            image_is_written(merge_new_leaf(op)) && !image_is_written(merge_old_leaf(op));
 }
 
+/* A libvirtd that was killed as it cancelled the job can take it for pivoted (hidden_leaf.c). That
+ * the merged chain is shown says nothing then, for nobody had asked for a pivot. */
+static bool
+pivot_is_doubtful(const Operation *op)
+{
+    return merge_flag(op, "cancelling") && merge_has_leaf(op) && !merge_is_forward(op) &&
+           !merge_flag(op, "pivoting") && !merge_flag(op, "pivoted") &&
+           !merge_flag(op, "switching");
+}
+
+bool
+merge_definition_runs_ahead(const Operation *op, const HvDomain *hv)
+{
+    return hv->state == VM_DOWN && pivot_is_doubtful(op);
+}
+
+/* The merged chain is shown. Of a VM that is off the old leaf is the truth. */
+static bool
+shows_merged(Operation *op, const HvDomain *hv, ChainState *ret_state, GError **error)
+{
+    bool same = merge_same_instance(op, hv);
+
+    if (merge_definition_runs_ahead(op, hv)) {
+        *ret_state = CHAIN_BEFORE;
+        return true;
+    }
+    if (pivot_is_doubtful(op) && (!same || image_is_written(merge_old_leaf(op))))
+        return error_set(error, ERR_BUSY,
+                         "VM '%s', disk %s: libvirtd was killed as the merge was cancelled, and "
+                         "says that the VM runs on %s. %s %s. Power the VM off (a reboot from "
+                         "inside is not enough), and it is put right",
+                         hv->name, op_data(op, "target"), merge_new_leaf(op),
+                         same ? "Its QEMU writes" : "It was started so, but its data are in",
+                         merge_old_leaf(op));
+    *ret_state = CHAIN_AFTER;
+    return true;
+}
+
 bool
 merge_chain_state(Operation *op, const HvDomain *hv, ChainState *ret_state, GError **error)
 {
@@ -123,10 +161,8 @@ merge_chain_state(Operation *op, const HvDomain *hv, ChainState *ret_state, GErr
         *ret_state = merge_pivot_is_hidden(op, hv) ? CHAIN_AFTER : CHAIN_BEFORE;
         return true;
     }
-    if (is_merged_chain(op, now)) {
-        *ret_state = CHAIN_AFTER;
-        return true;
-    }
+    if (is_merged_chain(op, now))
+        return shows_merged(op, hv, ret_state, error);
     *ret_state = CHAIN_OTHER;
     g_autofree char *text = g_strjoinv(" <- ", now);
     return error_set(

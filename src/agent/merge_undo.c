@@ -57,7 +57,9 @@ merge_cancel_job(Operation *op, GError **error)
 {
     Hypervisor *hv = op->agent->hv;
 
-    if (!hv->ops->job_cancel(hv, op->row.vm_id, op_data(op, "target"), error))
+    op_remember(op, "cancelling", json_true());
+    if (!operation_save(op, error) ||
+        !hv->ops->job_cancel(hv, op->row.vm_id, op_data(op, "target"), error))
         return false;
     merge_scratch(op)->job_ended = true;
     return true;
@@ -164,6 +166,22 @@ unmark(Operation *op, Vm *vm)
     }
 }
 
+/* libvirtd may have believed that the VM was pivoted. */
+static bool
+mend_definition(Operation *op, const HvDomain *hv, GError **error)
+{
+    Hypervisor *ops = op->agent->hv;
+    const char *targets[] = { op_data(op, "target") }, *sources[] = { merge_old_leaf(op) },
+               *formats[] = { "qcow2" }; /* it stands on another */
+
+    if (!merge_has_leaf(op) || merge_is_forward(op))
+        return true;
+    if (hv->instance != NULL)
+        return op_mend_definition(op, hv, error);
+    return !merge_definition_runs_ahead(op, hv) ||
+           ops->ops->redefine(ops, op->row.vm_id, targets, sources, formats, 1, error);
+}
+
 bool
 merge_undo_act(void *self, GError **error)
 {
@@ -176,7 +194,7 @@ merge_undo_act(void *self, GError **error)
         return false;
     build_stop(op);
     if (!merge_end_jobs(op, hv, error) || !remove_built(op, hv, error) ||
-        !seal_remove_unused(op, error))
+        !seal_remove_unused(op, error) || !mend_definition(op, hv, error))
         return false;
     if (merge_flag(op, "sealed"))
         return seal_begin_undo(op, hv, error);

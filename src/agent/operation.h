@@ -137,6 +137,10 @@ bool op_forget_snapshot(Operation *op, const Domain *home, Vm *vm, Snapshot *sna
                         GError **error);
 /* Is libvirt there to be asked? Else ERR_UNREACHABLE: no reason to use up a try. */
 bool op_connected(Operation *op, GError **error);
+/* The hypervisor's look at a VM; where libvirt has lost the leaf of a disk that runs, and QEMU
+ * writes a volume of the manifest, that is shown as its source, with lost_pivot. An error also if
+ * the manifest could not be read then: nothing may be made of what libvirt says. (hidden_leaf.c) */
+HvDomain *agent_look_at_hv(Agent *agent, const char *vm_id, GError **error);
 /* Looks at the VM at libvirt. */
 HvDomain *op_hv(Operation *op, GError **error);
 /* What a check of this row of turns has seen some milliseconds before, if no act has ended since:
@@ -157,7 +161,8 @@ bool op_is_recorded(const Operation *op, const Vm *vm);
 void op_unrecord(Operation *op, Vm *vm);
 /* Makes libvirt's persistent definition name the leaves that the VM has, without any <backingStore>
  * (H2..H4). */
-bool op_mend_definition(Operation *op, const HvDomain *domain, GError **error);
+bool definition_mend(Hypervisor *hv, const HvDomain *domain, GError **error);
+bool op_mend_definition(Operation *op, const HvDomain *domain, GError **error); /* NULL: false */
 bool op_definition_is_right(const HvDomain *hv);
 /* Does a QEMU have this image open, whatever libvirt says of it? What cannot be asked might be. */
 bool volume_is_open(const char *path);

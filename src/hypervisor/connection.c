@@ -6,8 +6,10 @@
  */
 #include "hypervisor/connection.h"
 
+#include "base/log.h"
 #include "base/text.h"
 
+#include <inttypes.h>
 #include <libvirt/virterror.h>
 
 enum {
@@ -15,6 +17,7 @@ enum {
     KEEPALIVE_MISSES = 1,
     BACKOFF_FIRST_MS = 50,
     BACKOFF_LAST_MS = 2000,
+    MUTE_S = 5, /* of a libvirtd that is being opened, until that is said */
     FREE_WAIT_MS = 500, /* opening blocks for ever on a libvirtd that is stopped */
 };
 
@@ -87,8 +90,18 @@ note_why(Libvirt *self, const char *why)
 {
     WITH_LOCK(&self->lock);
 
+    if (g_strcmp0(self->why, why) != 0)
+        log_warn("libvirt (%s): %s; it is tried again", self->uri, why);
     g_free(self->why);
     self->why = g_strdup(why);
+}
+
+static void
+note_opening(Libvirt *self, int64_t since_us)
+{
+    WITH_LOCK(&self->lock);
+
+    self->opening_us = since_us;
 }
 
 static const char *
@@ -135,7 +148,9 @@ link_close(Link *link)
 static bool
 link_open(Libvirt *self, Link *link)
 {
+    note_opening(self, g_get_monotonic_time());
     link->conn = virConnectOpen(self->uri);
+    note_opening(self, 0);
     if (link->conn == NULL) {
         note_why(self, virGetLastErrorMessage());
         return false;
@@ -285,10 +300,21 @@ libvirt_conn(Libvirt *self, GError **error)
     WITH_LOCK(&self->lock);
 
     if (self->conn == NULL) {
+        int64_t waits_s = self->opening_us == 0
+                              ? 0
+                              : (g_get_monotonic_time() - self->opening_us) / G_TIME_SPAN_SECOND;
+        g_autofree char *mute =
+            waits_s < MUTE_S ? NULL
+                             : g_strdup_printf("libvirtd has not answered for %" PRId64
+                                               " s (is it stopped, or hung?)",
+                                               waits_s);
         error_set(error, ERR_UNREACHABLE,
                   "libvirt (%s) is not reachable: %s; running VMs and jobs are not affected, "
                   "livemerge goes on trying",
-                  self->uri, self->why != NULL ? self->why : "not connected yet");
+                  self->uri,
+                  mute != NULL        ? mute
+                  : self->why != NULL ? self->why
+                                      : "not connected yet");
         return NULL;
     }
     virConnectRef(self->conn); /* counts only: takes no lock */

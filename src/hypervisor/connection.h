@@ -32,6 +32,7 @@ typedef struct {
     bool broken;        /* the connection that the connector holds has ended */
     bool stopping;
     bool finished;         /* the connector thread is past its last use of libvirt */
+    int64_t opening_us;    /* monotonic: it is being opened since then; 0 = it is not */
     char *why;             /* the last failure to connect, or how the connection ended */
     GHashTable *reasons;   /* "UUID/target" → why QEMU says that the last job failed */
     GHashTable *instances; /* UUID → "PID.STARTTIME" */

@@ -45,6 +45,10 @@ typedef struct {
      * starts no other job (seen with libvirt 9.0). Then source is what QEMU writes, there is no
      * mirror, and backing is not told. */
     bool lost_pivot;
+    /* What QEMU writes, if that stands on source: libvirt was killed and does not know it. It can
+     * be the overlay of a snapshot, or the leaf of a commit that was cancelled when all was copied:
+     * libvirt 9.0 takes that for completed. NULL = none was found. */
+    char *hidden_leaf;
 } HvDisk;
 
 typedef struct {

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
  * Pivots that QEMU has done and libvirt has forgotten: it was killed in them. A look at a VM shows
- * the leaf that QEMU is on.
+ * the leaf that QEMU is on. And what libvirt takes for a pivot and was none: a commit that was
+ * cancelled as it was killed. The look shows the leaf of that beside the one that libvirt names,
+ * for only a manifest tells it from the overlay of a snapshot.
  */
 #include "hypervisor/connection.h"
 
@@ -55,11 +57,13 @@ correct_traceless_pivot(Libvirt *self, Monitor *monitor, const char *vm_id, HvDi
         g_propagate_error(error, g_steal_pointer(&problem));
         return false;
     }
-    /* It may be unable to tell of this kind of disk. The overlay of a snapshot that libvirt has
-     * lost is found by its lock (seal.c). */
-    if (leaf != NULL && !above && is_in_file(disk) && g_path_is_absolute(leaf) &&
+    /* It may be unable to tell of this kind of disk. */
+    if (leaf != NULL && is_in_file(disk) && g_path_is_absolute(leaf) &&
         !g_str_equal(leaf, disk->source)) {
-        take_leaf(disk, g_steal_pointer(&leaf));
+        if (above)
+            disk->hidden_leaf = g_steal_pointer(&leaf);
+        else
+            take_leaf(disk, g_steal_pointer(&leaf));
         return true;
     }
     WITH_LOCK(&self->lock);

@@ -24,6 +24,7 @@ hv_disk_free(HvDisk *disk)
     g_free(disk->mirror_path);
     g_free(disk->mirror_format);
     g_free(disk->mirror_ready);
+    g_free(disk->hidden_leaf);
     g_free(disk);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "model/plan_way.h"
 
-/* Estimates are no better than that: then other things decide. */
-#define TIE_TIMES 1.1
+/* So near to each other that other things decide. */
+#define TIE_TIMES 1.05
 #define TIE_SECONDS 0.05
 /* For less than that a disk is not written anew as a whole. */
 #define COPY_SECONDS 0.2

@@ -105,6 +105,31 @@ const Case death_cases[] = {
         { "content a2", "same" }) },
 
     /* libvirtd */
+    { "libvirtd/cancel-is-lost", "H10: it takes a commit that was cancelled when it was ready for pivoted; hidden_leaf.c", .steps = STEPS(
+        { "active a a0", "ok" },
+        { "ready a", "yes" },
+        { "kill-libvirtd", "ok" },
+        { "qemu-cancels a", "ok" },
+        { "start-libvirtd", "ok" },
+        { "connected", "connected" },
+        { "ended a", "ended|job none mirror none" },
+        { "look a", "paused live=a0 def=a0 hidden=a2" },
+        { "write a 3", "ok" },
+        { "flush a", "ok" },
+        { "content a2", "same" },
+        { "content a0", "differs" },
+        { "kill-qemu", "ok" },
+        { "off", "off" },
+        { "look a", "off def=a0" }) },
+    { "libvirtd/cancel-is-lost-early", "H10: one that was not ready is told as cancelled", .steps = STEPS(
+        { "active a a0 slow", "ok" },
+        { "kill-libvirtd", "ok" },
+        { "qemu-cancels a", "ok" },
+        { "start-libvirtd", "ok" },
+        { "connected", "connected" },
+        { "ended a", "ended" },
+        { "look a", STAYS },
+        { "content a2", "same" }) },
     { "libvirtd/calls", "hypervisor.h: a lost connection is ERR_UNREACHABLE, and is mended", .steps = STEPS(
         { "kill-libvirtd", "ok" },
         { "connected not", "not connected" },
@@ -214,7 +239,7 @@ const Case death_cases[] = {
         { "answer", "ok|unreachable|hypervisor" },
         { "start-libvirtd", "ok" },
         { "connected", "connected" },
-        { "look a", STAYS "|paused live=a3>a2>a1>a0 def=a3>a2|paused live=a3>a2>a1>a0 def=a2" },
+        { "look a", STAYS "|" STAYS " hidden=a3|paused live=a3>a2>a1>a0 def=a3>a2|paused live=a3>a2>a1>a0 def=a2" },
         { "content a3", "same" }) },
     { "libvirtd/in-a-pivot", "pivot.c: either leaf afterwards, with the same content", .longest_us = 20000, .tries = 3, .steps = STEPS(
         { "active a a0", "ok" },

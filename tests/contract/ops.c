@@ -402,6 +402,14 @@ do_kill_libvirtd(Ops *ops, char **args)
 }
 
 static char *
+do_qemu_cancels(Ops *ops, char **args)
+{
+    (void)ops;
+    stage_cancel_in_qemu(target_of(args[1]));
+    return g_strdup("ok");
+}
+
+static char *
 do_start_libvirtd(Ops *ops, char **args)
 {
     (void)ops;
@@ -491,7 +499,8 @@ find_target(const GPtrArray *disks, const char *target)
 }
 
 /* "paused live=a2>a1>a0 def=a2 mirror=active-commit:a0:yes": state, chain of the running VM, what
- * its definition says, the mirror if there is one ("lost-pivot" instead: HvDisk.lost_pivot) */
+ * its definition says, the mirror if there is one ("lost-pivot" instead: HvDisk.lost_pivot); and
+ * "hidden=a2": HvDisk.hidden_leaf */
 static char *
 do_look(Ops *ops, char **args)
 {
@@ -510,6 +519,10 @@ do_look(Ops *ops, char **args)
     append_chain(text, "def", stored);
     if (live->lost_pivot)
         g_string_append(text, " lost-pivot");
+    if (live->hidden_leaf != NULL) {
+        g_autofree char *name = short_name(live->hidden_leaf);
+        g_string_append_printf(text, " hidden=%s", name);
+    }
     if (live->mirror_job != NULL || live->mirror_path != NULL) {
         g_autofree char *path = short_name(live->mirror_path);
         g_string_append_printf(text, " mirror=%s:%s:%s", live->mirror_job, path,
@@ -716,6 +729,7 @@ static const struct {
     { "destroy", do_destroy },
     { "kill-qemu", do_kill_qemu },
     { "kill-libvirtd", do_kill_libvirtd },
+    { "qemu-cancels", do_qemu_cancels }, /* DISK: its job, while libvirtd is dead */
     { "start-libvirtd", do_start_libvirtd },
     { "begin", do_begin }, /* LINE: and do not wait for its answer */
     { "answer", do_answer },

@@ -52,4 +52,7 @@ bool stage_start(GError **error);
 void stage_destroy(void);
 void stage_kill_qemu(void);
 void stage_kill_libvirtd(void);
+/* The disk's block job, by QEMU's own monitor, and waits for its end: what a libvirtd does that is
+ * killed right after. */
+void stage_cancel_in_qemu(const char *target);
 void stage_start_libvirtd(void);

@@ -388,6 +388,41 @@ stage_kill_libvirtd(void)
     drop_conn();
 }
 
+/* "commit-vda-libvirt-1-format" */
+static json_t *
+job_of(const json_t *jobs, const char *target)
+{
+    g_autofree char *part = g_strdup_printf("-%s-", target);
+    size_t i;
+    json_t *job;
+
+    json_array_foreach (jobs, i, job)
+        if (strstr(json_string_value(json_object_get(job, "device")), part) != NULL)
+            return job;
+    return NULL;
+}
+
+void
+stage_cancel_in_qemu(const char *target)
+{
+    g_autoptr(json_t) jobs = real_qmp("query-block-jobs", NULL);
+    json_t *device = json_object_get(job_of(jobs, target), "device");
+
+    if (device == NULL)
+        g_error("QEMU has no job on %s", target);
+    json_decref(real_qmp("block-job-cancel", json_pack("{s:O}", "device", device)));
+    for (unsigned i = 0;; i++) {
+        g_autoptr(json_t) now = real_qmp("query-block-jobs", NULL);
+        const json_t *job = job_of(now, target);
+        const char *status = json_string_value(json_object_get(job, "status"));
+        if (job == NULL || g_strcmp0(status, "concluded") == 0)
+            return;
+        if (i == 5000)
+            g_error("the job on %s does not end: %s", target, status);
+        g_usleep(2000);
+    }
+}
+
 void
 stage_start_libvirtd(void)
 {

@@ -221,6 +221,17 @@ stage_kill_libvirtd(void)
 }
 
 void
+stage_cancel_in_qemu(const char *target)
+{
+    Job *job = &qemu_disk(target)->job;
+
+    job->cancel = true;
+    fiber_wake(job, true);
+    while (job->state != JOB_NONE && job->state != JOB_CONCLUDED)
+        fiber_sleep_us(1000);
+}
+
+void
 stage_start_libvirtd(void)
 {
     libvirtd_start();

@@ -11,6 +11,7 @@ import pytest
 
 from lm import Site, ext4_disk, wait_for
 from lm.crash import is_stopped
+from lm.qmp import Qmp
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +250,42 @@ def test_libvirtd_refuses_its_own_note(site, vm, strategy, hook, mirror):
     wait_for(lambda: site.host.state(one.name) == "running", 20, "the guest goes on")
     assert site.host.qemu_pid(one.name) == qemu
     finish_what_libvirt_forgot(site, one, job_id, qemu)
+
+
+def test_libvirtd_takes_a_cancel_for_a_pivot(site, vm):
+    """Killed just as it has asked QEMU to cancel a commit that was ready, it comes back with the base as the VM's leaf,
+    also in the definition, and QEMU writes the old one (docs/reliability.md). Nobody believes it."""
+    one = vm(1, guest=True, monitor=True)
+    qmp = Qmp(site.host, one.name)
+    one.guest.start_stream("vda", pace_us=500)
+    for name in ("s1", "s2"):
+        one.guest.wait_acked(60)
+        one.snap(name)
+    leaf = site.host.leaf(one.name, "vda")
+    site.agent.restart(faults="agent.pivot.before-suspend=stop@1")
+    site.wait_ready()
+    one.wait_status("up")
+    job_id = one.begin_delete("s2", options=("--strategy", "commit-active"))
+    wait_for(lambda: is_stopped(site.agent), 60, "the agent stops before the pivot")
+    site.host.kill9()
+    job, = qmp("query-block-jobs")
+    qmp(("block-job-cancel", {"device": job["device"]}))
+    wait_for(lambda: [job["status"] for job in qmp("query-block-jobs")] == ["concluded"], 20, "QEMU has ended the job")
+    site.host.start()
+    wait_for(lambda: site.host.leaf(one.name, "vda") != leaf, 20, "libvirt shows the base as the leaf")
+    assert list(qmp.leaves().values()) == [leaf]
+    one.guest.wait_acked(60)
+    os.kill(site.agent.pid, signal.SIGCONT)
+    one.wait_job(job_id, status="failed")
+    one.guest.wait_acked(60)
+    assert one.names() == ["s1", "s2"]
+    refused = site.cli("snapshot", "create", one.name, "now", code=4)
+    assert "Power the VM off" in refused.err, refused
+    one.guest.stop_stream("vda")
+    site.host.virsh("destroy", one.name)
+    one.wait_status("down")
+    wait_for(lambda: site.host.leaf(one.name, "vda", inactive=True) == leaf, 20, "the definition names the leaf again")
+    one.power_off_and_verify(leaks=True)
 
 
 @pytest.mark.parametrize("daemon", ["agent", "manager"])

@@ -219,6 +219,19 @@ correct_lost_pivot(const SimDisk *disk, HvDisk *hv)
     hv->lost_pivot = true;
 }
 
+/* The same where it remembers nothing: who stands on what libvirt takes for the leaf is shown
+ * beside it, see HvDisk. */
+static void
+correct_traceless(const SimDisk *disk, HvDisk *hv)
+{
+    const Node *leaf = disk->graph->len > 0 ? disk->graph->pdata[0] : NULL;
+
+    if (leaf == NULL || disk->job.type != HV_JOB_NONE || g_str_equal(leaf->path, hv->source))
+        return;
+    if (graph_find((SimDisk *)disk, hv->source, NULL) != NULL)
+        hv->hidden_leaf = g_strdup(leaf->path);
+}
+
 static HvDisk *
 live_disk(const SimDisk *disk)
 {
@@ -227,8 +240,10 @@ live_disk(const SimDisk *disk)
 
     hv->backing = libvirt_copy_backing(view->backing);
     hv->backing_terminated = true;
-    if (*view->mirror_path == '\0')
+    if (*view->mirror_path == '\0') {
+        correct_traceless(disk, hv);
         return hv;
+    }
     hv->mirror_job = g_strdup(view->mirror_job);
     hv->mirror_path = g_strdup(view->mirror_path);
     hv->mirror_format = g_strdup(format_of(view->mirror_path));

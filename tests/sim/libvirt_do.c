@@ -86,12 +86,38 @@ backing_after_commit(const SimDisk *disk)
     return kept;
 }
 
+/* One that was cancelled when it was ready ends like one that was pivoted: QEMU says "concluded",
+ * without an error. What libvirtd was asked, it knows; the next one does not (H10). */
+static HvJobStatus
+outcome_to_libvirt(const Job *job)
+{
+    bool mistaken = job->type == HV_JOB_ACTIVE_COMMIT && job->outcome == HV_JOB_CANCELED &&
+                    job->was_ready && !job->cancel_is_known;
+
+    return mistaken ? HV_JOB_COMPLETED : job->outcome;
+}
+
+/* What it takes for the graph after a pivot onto that file. */
+static void
+show_pivoted(SimDisk *disk)
+{
+    View *view = &disk->live;
+    guint at = 0;
+
+    libvirt_show_graph(disk);
+    if (disk->job.type != HV_JOB_ACTIVE_COMMIT || strcmp(view->source, disk->job.base) == 0 ||
+        !g_ptr_array_find_with_equal_func(view->backing, disk->job.base, g_str_equal, &at))
+        return;
+    g_strlcpy(view->source, disk->job.base, sizeof view->source);
+    g_ptr_array_remove_range(view->backing, 0, at + 1);
+}
+
 /* libvirt knows of a job that has ended: the views follow, and it is dismissed. */
 void
 libvirt_conclude_job(SimDisk *disk)
 {
     HvJobType type = disk->job.type;
-    HvJobStatus outcome = disk->job.outcome;
+    HvJobStatus outcome = outcome_to_libvirt(&disk->job);
     unsigned life = vm.life;
 
     if (type == HV_JOB_NONE || disk->job.state != JOB_CONCLUDED)
@@ -101,7 +127,7 @@ libvirt_conclude_job(SimDisk *disk)
     disk->concluding = true;
     libvirt_show_no_mirror(disk);
     if (outcome == HV_JOB_COMPLETED)
-        libvirt_show_graph(disk);
+        show_pivoted(disk);
     if ((plan.lies & LIE_LOSES_VM) != 0 && type != HV_JOB_COMMIT && vm.life == life) {
         *disk->status.mirror_job = '\0'; /* see libvirtd.c */
         fiber_point("libvirt saves a status that it cannot read");
@@ -378,8 +404,9 @@ do_cancel(Call *call, GError **error)
 
     if (!libvirt_sees_vm() || job->type == HV_JOB_NONE)
         return true; /* as jobs.c asks again */
-    job->cancel = true;
+    job->cancel = job->cancel_is_known = true;
     fiber_wake(job, true);
+    fiber_point("libvirt has asked QEMU to cancel");
     return end_of_job(call->disk, number, vm.life, error);
 }
 

@@ -19,6 +19,8 @@ libvirtd_died(void)
         error_set(&call->error, ERR_UNREACHABLE, "the connection to libvirt broke");
         fiber_wake(call, true);
     }
+    for (unsigned i = 0; i < vm.n_disks; i++)
+        vm.disks[i].job.cancel_is_known = false;
     libvirt_broke();
     vfs_process_died(P_LIBVIRTD);
     fibers_kill(P_LIBVIRTD);

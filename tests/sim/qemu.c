@@ -528,6 +528,7 @@ mirror(void *data)
         if (disk->job.dirty == 0 && disk->job.state == JOB_RUNS) {
             image_flush(&target);
             disk->job.state = JOB_READY;
+            disk->job.was_ready = true;
             libvirt_job_event(disk, HV_JOB_READY);
         }
         if (disk->job.pivot && disk->job.state == JOB_READY) {

@@ -148,6 +148,8 @@ typedef struct {
     unsigned moved;            /* clusters, at this bandwidth */
     int64_t began_us, late_us; /* it begins to copy so long after */
     bool pivot, cancel;        /* asked for */
+    bool was_ready;
+    bool cancel_is_known; /* to the libvirtd that lives */
     HvJobStatus outcome;       /* when CONCLUDED */
 } Job;
 

@@ -339,6 +339,7 @@ host_clear(Host *host)
         agent_end(host);
     for (unsigned i = 0; i < FAKE_DISKS; i++) {
         fake_job_clear(&host->fake.disks[i]);
+        g_free(host->fake.disks[i].shown);
         g_free(host->fake.disks[i].live);
         g_free(host->fake.disks[i].stored);
     }
@@ -1053,6 +1054,72 @@ test_cancel_a_running_job(void)
     g_assert_cmpuint(host->fake.cancels, ==, 1);
 }
 
+/* libvirtd takes the cancelled job for pivoted, also in the definition. The VM is then still on its
+ * old leaf, or was powered off on it (by somebody, or before a new agent looked). */
+static void
+test_cancel_taken_for_a_pivot(void)
+{
+    for (unsigned off = 0; off < 2; off++) {
+        g_autoptr(Host) host = host_new(true);
+        g_autoptr(json_t) answer = NULL;
+        g_autoptr(GError) error = NULL;
+
+        fault_arm(-1);
+        host->fake.endless = host->fake.dies_in_cancel = true;
+        operation_start(host, &cases[3]);
+        json_decref(wait_for_step(host, "pivot"));
+        g_assert_true(operation_cancel(host->agent, OP, &answer, &error));
+        while (fake_is_connected(&host->fake.hv))
+            g_usleep(1000);
+        agent_end(host);
+        host->fake.dies_in_cancel = false;
+        if (off > 0)
+            fake_power_off(&host->fake);
+        agent_begin(host);
+        g_autofree char *state = assert_whole(host, &cases[3]);
+        g_assert_cmpstr(state, ==, "cancelled");
+        g_autoptr(Vm) vm = look_closely(host);
+        g_autofree char *chain = chain_in_manifest(host, vm);
+        g_assert_cmpstr(chain, ==, "a.q a.1.q a.2.q a.3.q");
+        g_assert_cmpstr(host->fake.disks[0].stored, ==, host->fake.disks[0].live);
+        g_assert_cmpstr(vm_disk(vm, "vda")->busy, ==, off > 0 ? NULL : DISK_LOST_PIVOT);
+    }
+}
+
+/* The same, and somebody has got it started on what it was not on: nobody decides that, and nothing
+ * is deleted, until it is off. */
+static void
+test_cancel_taken_for_a_pivot_and_started(void)
+{
+    g_autoptr(Host) host = host_new(true);
+    g_autoptr(json_t) answer = NULL;
+    g_autoptr(GError) error = NULL;
+
+    fault_arm(-1);
+    host->fake.endless = host->fake.dies_in_cancel = true;
+    operation_start(host, &cases[3]);
+    json_decref(wait_for_step(host, "pivot"));
+    g_assert_true(operation_cancel(host->agent, OP, &answer, &error));
+    while (fake_is_connected(&host->fake.hv))
+        g_usleep(1000);
+    agent_end(host);
+    host->fake.dies_in_cancel = false;
+    g_autofree char *leaf = g_strdup(host->fake.disks[0].live);
+    fake_power_off(&host->fake);
+    fake_power_on(&host->fake);
+    agent_begin(host);
+    for (unsigned i = 0; i < 3; i++) {
+        g_autoptr(json_t) op = wait_for_step(host, "stop");
+        g_assert_nonnull(strstr(json_text(op, "waiting_for"), "Power the VM off"));
+        agent_kick(host->agent, FAKE_VM);
+    }
+    fake_power_off(&host->fake);
+    agent_kick(host->agent, FAKE_VM);
+    g_autofree char *state = assert_whole(host, &cases[3]);
+    g_assert_cmpstr(state, ==, "cancelled");
+    g_assert_cmpstr(host->fake.disks[0].stored, ==, leaf);
+}
+
 /* Two disks of one VM on one template are two disks. */
 static void
 test_shared_template(void)
@@ -1110,6 +1177,9 @@ main(int argc, char **argv)
     g_test_add_func("/merge/pivot-of-a-lost-vm", test_pivot_of_a_lost_vm);
     g_test_add_func("/merge/foreign-job", test_foreign_job);
     g_test_add_func("/merge/cancel", test_cancel_a_running_job);
+    g_test_add_func("/merge/cancel-taken-for-a-pivot", test_cancel_taken_for_a_pivot);
+    g_test_add_func("/merge/cancel-taken-for-a-pivot-and-started",
+                    test_cancel_taken_for_a_pivot_and_started);
     g_test_add_func("/snapshot/refused", test_snapshot_refused);
     g_test_add_func("/snapshot/lost-by-libvirt", test_snapshot_that_libvirt_lost);
     g_test_add_func("/delete/listed-by-libvirt", test_delete_of_what_libvirt_lists);

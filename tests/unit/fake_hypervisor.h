@@ -26,6 +26,7 @@ typedef struct {
     const char *hides;        /* where an internal job's top goes at its end; NULL = it stays */
     bool spoils;              /* what an internal job has merged is not what it should be */
     const char *mirror_ready; /* of an active job: "yes", or what a test wants libvirt to show */
+    char *shown; /* what libvirt takes for the leaf of the running VM; NULL = it knows */
 } FakeDisk;
 
 typedef struct {
@@ -44,7 +45,8 @@ typedef struct {
     bool dies_in_pivot;
     bool lost;             /* libvirt takes it for off, and look() has found its QEMU */
     bool dies_in_snapshot; /* libvirtd goes away in the call */
-    bool endless;          /* internal jobs do not end */
+    bool dies_in_cancel;   /* the same, and takes the job for pivoted when it is back */
+    bool endless;          /* internal jobs do not end, active ones are never ready */
     bool refuse_configs;   /* libvirt does not take what was */
     char *config;          /* what the definition went back to last; NULL = never */
     char restored[256];    /* the memory that it went on from last; "" = none */
@@ -97,8 +99,10 @@ static inline void
 fake_power_off(Fake *fake)
 {
     fake->running = fake->paused = fake->frozen = false;
-    for (unsigned i = 0; i < FAKE_DISKS; i++)
+    for (unsigned i = 0; i < FAKE_DISKS; i++) {
         fake_job_clear(&fake->disks[i]);
+        g_clear_pointer(&fake->disks[i].shown, g_free);
+    }
 }
 
 static inline void
@@ -158,6 +162,10 @@ fake_hv_disk(const FakeDisk *disk, const char *source, bool live)
     d->type = g_strdup("file");
     d->format = g_strdup("qcow2");
     d->source = g_strdup(source);
+    if (live && disk->shown != NULL) {
+        d->hidden_leaf = g_steal_pointer(&d->source);
+        d->source = g_strdup(disk->shown);
+    }
     if (live && disk->lists != NULL) {
         d->backing = g_ptr_array_new_with_free_func(g_free);
         g_ptr_array_add(d->backing, g_strdup(disk->lists));
@@ -403,8 +411,10 @@ fake_job_look(Hypervisor *hv, const char *vm_id, const char *target, HvJob *ret_
     bool held = disk->bandwidth == 1; /* a byte a second */
     if (disk->job == HV_JOB_COMMIT && disk->looks++ > 0 && !fake->endless && !held)
         fake_end_commit(disk);
-    *ret_job =
-        (HvJob){ .type = disk->job, .current = 65536, .end = 65536, .bandwidth = disk->bandwidth };
+    *ret_job = (HvJob){ .type = disk->job,
+                        .current = fake->endless ? 4096 : 65536,
+                        .end = 65536,
+                        .bandwidth = disk->bandwidth };
     return true;
 }
 
@@ -421,9 +431,16 @@ static inline bool
 fake_job_cancel(Hypervisor *hv, const char *vm_id, const char *target, GError **error)
 {
     FAKE_ENTER(false)
+    FakeDisk *disk = fake_disk(fake, target);
+
     fake->cancels++;
-    fake_job_clear(fake_disk(fake, target));
-    return true;
+    if (fake->dies_in_cancel) {
+        fake->away = true;
+        fake_set(&disk->shown, disk->base);
+        fake_set(&disk->stored, disk->base);
+    }
+    fake_job_clear(disk);
+    return !fake->away || error_set(error, ERR_UNREACHABLE, "the connection is lost");
 }
 
 static inline bool

@@ -4,11 +4,12 @@
 import os
 import re
 import shutil
+import subprocess
 
 from .guest import Guest, build_guest, check_image, verify_acked
 from .host import Host, make_domain
 from .programs import Agent, Cli, Manager, Rest, items
-from .util import WorkDir, leftovers, run, wait_for
+from .util import WorkDir, leftovers, run, threads_of, wait_for
 
 
 MKFS = {"xfs": ["-m", "reflink=1"], "btrfs": [], "ext4": ["-m", "0"]}
@@ -81,7 +82,18 @@ class Site:
     def wait_ready(self):
         """Until the manager has an agent that has a libvirtd."""
         wait_for(lambda: items(self.rest.json("GET", "/hosts"), "host")[0]["status"] == "up", 20,
-                 f"host A is up; the agent said:\n{self.agent.tail()}")
+                 lambda: f"host A is up; the agent said:\n{self.agent.tail()}\n{self._threads()}")
+
+    def _threads(self):
+        """Of who could hold up the others; and whether libvirtd answers."""
+        pids = {"agent": self.agent.pid, "manager": self.manager.pid}
+        if self._libvirtd_runs():
+            pids["libvirtd"] = self.host.libvirtd_pid()
+        try:
+            answer = self.host.virsh("list", "--all", timeout=5)
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            answer = str(error)
+        return "\n".join([*(f"{name} {pid}:\n{threads_of(pid)}" for name, pid in pids.items()), "virsh list:", answer])
 
     def mend(self):
         """After a test that killed something: all three run again, without fault points."""

@@ -27,7 +27,7 @@ def run(*command, check=True, timeout=120, **options):
 
 def wait_for(predicate, timeout, what, every=0.02):
     """Calls predicate() until it returns something true, which is returned. Exceptions of the
-    predicate count as "not yet". what: "VM x is up", for the message of the failure."""
+    predicate count as "not yet". what: "VM x is up", for the message of the failure, or what makes it then."""
     end = time.monotonic() + timeout
     last = None
     while True:
@@ -38,8 +38,23 @@ def wait_for(predicate, timeout, what, every=0.02):
         except Exception as error:  # pylint: disable=broad-except
             last = error
         if time.monotonic() >= end:
-            raise TimeoutError(f"waited {timeout} s in vain until {what}; last seen: {last!r}")
+            words = what() if callable(what) else what
+            raise TimeoutError(f"waited {timeout} s in vain until {words}; last seen: {last!r}")
         time.sleep(every)
+
+
+def threads_of(pid):
+    """What the threads of a process wait for in the kernel, a line each."""
+    lines = []
+    for task in sorted(Path(f"/proc/{pid}/task").glob("*")):
+        try:
+            name = (task / "comm").read_text(encoding="utf-8").strip()
+            state = (task / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+            lines.append(f"  {task.name} {name}: {state} {(task / 'wchan').read_text(encoding='utf-8')} "
+                         f"syscall {(task / 'syscall').read_text(encoding='utf-8').split()[0]}")
+        except OSError:
+            pass
+    return "\n".join(lines)
 
 
 def leftovers(path):
