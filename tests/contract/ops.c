@@ -368,6 +368,13 @@ do_flush(Ops *ops, char **args)
 }
 
 static char *
+do_hurry(Ops *ops, char **args)
+{
+    (void)ops;
+    return g_strdup(stage_hurry(target_of(args[1])) ? "ok" : "no job");
+}
+
+static char *
 do_start(Ops *ops, char **args)
 {
     (void)args;
@@ -725,6 +732,7 @@ static const struct {
     { "remove", do_remove },
     { "write", do_write }, /* DISK CLUSTER */
     { "flush", do_flush },
+    { "hurry", do_hurry }, /* DISK: QEMU's job, at full speed */
     { "start", do_start },
     { "destroy", do_destroy },
     { "kill-qemu", do_kill_qemu },

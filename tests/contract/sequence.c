@@ -46,6 +46,7 @@ deed(Maker *m, const char *line)
         say(m, "answer");
         say(m, "start-libvirtd");
         say(m, "connected");
+        say(m, "events");
         return;
     case 1:
         say(m, "begin %s", line);
@@ -141,6 +142,7 @@ make_death(Maker *m)
         say(m, "write a %u", below(m, STAGE_CLUSTERS));
     say(m, "start-libvirtd");
     say(m, "connected");
+    say(m, "events");
 }
 
 static void

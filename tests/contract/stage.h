@@ -47,6 +47,8 @@ bool stage_write(const char *target, unsigned cluster, unsigned value);
 bool stage_flush(const char *target);
 /* What whoever opens this leaf by its headers reads. False: it cannot be opened. */
 bool stage_read(const char *leaf, unsigned values[STAGE_CLUSTERS]);
+/* QEMU's job of this disk goes at full speed, and libvirt is not asked: it may be dead. */
+bool stage_hurry(const char *target);
 /* Started paused. */
 bool stage_start(GError **error);
 void stage_destroy(void);

@@ -83,6 +83,8 @@ real_kill(pid_t pid)
     autofd int fd = (int)syscall(SYS_pidfd_open, pid, 0);
     struct pollfd end = { .fd = fd, .events = POLLIN };
 
+    if (fd < 0 && errno == ESRCH)
+        return; /* it has died by itself */
     kill(pid, SIGKILL);
     if (poll(&end, 1, 10000) != 1)
         g_error("process %d does not die", pid);
@@ -244,11 +246,23 @@ vm_up(void)
         g_error("the VM does not start: %s", error->message);
 }
 
+/* It also dies by itself (H11), and may then be nobody's child for a while. */
+static bool
+libvirtd_runs(void)
+{
+    autofd int fd = libvirtd > 0 ? (int)syscall(SYS_pidfd_open, libvirtd, 0) : -1;
+    struct pollfd end = { .fd = fd, .events = POLLIN };
+
+    return fd >= 0 && poll(&end, 1, 0) == 0;
+}
+
 static void
 vm_down(void)
 {
-    if (libvirtd == 0)
+    if (!libvirtd_runs()) {
+        drop_conn();
         stage_start_libvirtd();
+    }
     virDomainDestroy(real_domain());
     if (virDomainUndefineFlags(real_domain(), VIR_DOMAIN_UNDEFINE_MANAGED_SAVE) < 0 &&
         virGetLastErrorCode() != VIR_ERR_NO_DOMAIN)
@@ -321,6 +335,24 @@ stage_flush(const char *target)
     return qemu_io(target, "flush");
 }
 
+bool
+stage_hurry(const char *target)
+{
+    g_autoptr(json_t) jobs = real_qmp("query-block-jobs", NULL);
+    json_t *job = NULL;
+    size_t i = 0;
+
+    json_array_foreach (jobs, i, job) {
+        const char *id = json_string_value(json_object_get(job, "device"));
+        if (strstr(id, target) == NULL)
+            continue;
+        g_autoptr(json_t) done =
+            real_qmp("block-job-set-speed", json_pack("{s:s, s:i}", "device", id, "speed", 0));
+        return done != NULL;
+    }
+    return false;
+}
+
 /* By other eyes than ours: qemu-img */
 bool
 stage_read(const char *leaf, unsigned values[STAGE_CLUSTERS])
@@ -344,6 +376,8 @@ stage_read(const char *leaf, unsigned values[STAGE_CLUSTERS])
 bool
 stage_start(GError **error)
 {
+    if (!libvirtd_runs())
+        return error_set(error, ERR_HYPERVISOR, "libvirtd does not run");
     return virDomainCreateWithFlags(real_domain(), VIR_DOMAIN_START_PAUSED) == 0 ||
            error_set(error, ERR_HYPERVISOR, "%s", virGetLastErrorMessage());
 }
@@ -351,7 +385,8 @@ stage_start(GError **error)
 void
 stage_destroy(void)
 {
-    virDomainDestroy(real_domain());
+    if (libvirtd_runs())
+        virDomainDestroy(real_domain());
 }
 
 pid_t

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "stage.h"
+#include "stage_sim.h"
 
 #include "qcow2/qcow2.h"
 #include "sim/libvirt.h"
@@ -74,7 +74,7 @@ make_stage(unsigned disks)
     vm.wanted = vm.saving = false;
     vm.there = true;
     memset(&vm.saved, 0, sizeof vm.saved);
-    vm.lost = vm.adds_nodes = vm.left_nodes = false;
+    vm.lost = vm.adds_nodes = vm.left_nodes = vm.passed_left = false;
     vm.life = vm.config = vm.config_durable = 0;
     for (unsigned d = 0; d < disks; d++) {
         graph_clear(&vm.disks[d]);
@@ -84,39 +84,42 @@ make_stage(unsigned disks)
     }
 }
 
-typedef struct {
-    unsigned disks;
+static struct {
     void (*body)(void *);
     void *data;
     bool done;
-} Play;
+    int64_t until_us;
+} play;
 
 static void
 play_main(void *data)
 {
-    Play *play = data;
     g_autoptr(GError) error = NULL;
 
-    make_stage(play->disks);
+    (void)data;
+    make_stage(stage.disks);
     vm.libvirtd = true;
     stage.hv = libvirt_client_new(stage_event, NULL);
     while (!stage.hv->ops->is_connected(stage.hv))
         fiber_sleep_us(1000);
     if (!stage_start(&error))
         g_error("the simulator's VM does not start: %s", error->message);
-    play->body(play->data);
-    play->done = true;
+    play.body(play.data);
+    play.done = true;
+}
+
+static unsigned
+lies_of(uint64_t seed)
+{
+    return (seed % 2 == 0 ? LIE_FORGETS : 0) | (seed % 3 == 0 ? LIE_LOSES_VM : 0) |
+           (seed % 5 < 2 ? LIE_NO_MIRROR : 0);
 }
 
 void
-stage_run(unsigned disks, uint64_t seed, void (*body)(void *), void *data)
+stage_begin(unsigned disks, uint64_t seed, void (*body)(void *), void *data)
 {
-    Play play = { disks, body, data, false };
-
     other_reset();
-    plan = (Schedule){ .flow = &no_flow, .seed = seed, .no_guest = true };
-    plan.lies = (seed % 2 == 0 ? LIE_FORGETS : 0) | (seed % 3 == 0 ? LIE_LOSES_VM : 0) |
-                (seed % 5 < 2 ? LIE_NO_MIRROR : 0);
+    plan = (Schedule){ .flow = &no_flow, .seed = seed, .lies = lies_of(seed), .no_guest = true };
     fibers_reset(seed);
     fiber_on_point = NULL;
     vfs_reset();
@@ -131,14 +134,41 @@ stage_run(unsigned disks, uint64_t seed, void (*body)(void *), void *data)
     stage.bytes = STAGE_CLUSTERS * CLUSTER_BYTES;
     g_strlcpy(stage.dir, HOME, sizeof stage.dir);
     g_strlcpy(stage.vm_id, "12345678-1234-4234-8234-123456789abc", sizeof stage.vm_id);
-    fiber_start(P_AGENT, "contract", play_main, &play);
-    int64_t until = fiber_now_us() + LONGEST_US;
-    while (!play.done && fiber_now_us() < until && fibers_run(fiber_now_us() + 20000))
+    play.body = body;
+    play.data = data;
+    play.done = false;
+    play.until_us = fiber_now_us() + LONGEST_US;
+    fiber_start(P_AGENT, "contract", play_main, NULL);
+}
+
+bool
+stage_go_on(const bool *stops)
+{
+    while (!play.done && !*stops && fiber_now_us() < play.until_us &&
+           fibers_run(fiber_now_us() + 20000))
         ;
-    if (!play.done) {
+    if (!play.done && !*stops) {
         g_autofree char *state = fibers_state();
         g_error("the simulator stands still:\n%s", state);
     }
+    return !play.done;
+}
+
+void
+stage_choose(uint64_t chance)
+{
+    fiber_reseed(chance);
+    plan.lies = ((chance & 1) != 0 ? LIE_FORGETS : 0) | ((chance & 2) != 0 ? LIE_LOSES_VM : 0) |
+                ((chance & 4) != 0 ? LIE_NO_MIRROR : 0) | (chance % 40 == 8 ? LIE_QEMU_DIES : 0);
+}
+
+void
+stage_run(unsigned disks, uint64_t seed, void (*body)(void *), void *data)
+{
+    static const bool never;
+
+    stage_begin(disks, seed, body, data);
+    stage_go_on(&never);
 }
 
 /* ---- what others do ---- */
@@ -175,6 +205,18 @@ stage_flush(const char *target)
         image_flush(&leaf->image);
     fiber_point("QEMU flushed");
     return leaf != NULL;
+}
+
+bool
+stage_hurry(const char *target)
+{
+    Job *job = &qemu_disk(target)->job;
+
+    if (!vm.runs || job->type == HV_JOB_NONE)
+        return false;
+    job->bandwidth = 0;
+    fiber_wake(job, true);
+    return true;
 }
 
 bool

@@ -34,6 +34,7 @@ static Fiber *running;
 static Fiber *goes_on; /* before all others: it was paused */
 static void (*on_pause)(void);
 static bool somebody_died; /* and is not buried yet */
+static bool broken;        /* fibers_run() is to return */
 static void *outside;      /* the scheduler's stack pointer */
 static int64_t now_us;     /* virtual, since 1970 */
 static int64_t wall_us;    /* the wall clock is so much ahead */
@@ -106,6 +107,7 @@ fibers_reset(uint64_t seed)
         fiber_free(fibers->pdata[i]);
     g_ptr_array_set_size(fibers, 0);
     running = goes_on = NULL;
+    broken = false;
     now_us = EPOCH_US;
     wall_us = 0;
     random_state = seed;
@@ -260,6 +262,14 @@ fiber_pause(void (*func)(void))
 }
 
 void
+fiber_break(void)
+{
+    broken = true;
+    goes_on = running;
+    leave();
+}
+
+void
 fibers_each_stack(void (*each)(char *from, char *to, void *data), void *data)
 {
     for (guint i = 0; i < fibers->len; i++) {
@@ -285,6 +295,10 @@ fibers_run(int64_t until_us)
         fiber->waits_on = NULL;
         fiber->until_us = -1;
         run(fiber);
+        if (broken) {
+            broken = false;
+            return true;
+        }
     }
 }
 

@@ -38,6 +38,9 @@ unsigned fibers_alive(unsigned process);
 /* The running fiber stops here; "func" is called outside of all fibers; then it goes on, and nobody
  * else has run. func may itself run the fibers, and put all back as it was (state.h). */
 void fiber_pause(void (*func)(void));
+/* The running fiber stops here, and fibers_run() returns (true); when it is called again, this
+ * fiber goes on before all others. */
+void fiber_break(void);
 /* The used part of each fiber's stack; outside of fibers. */
 void fibers_each_stack(void (*each)(char *from, char *to, void *data), void *data);
 /* From here on chance is another. */

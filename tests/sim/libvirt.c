@@ -262,6 +262,53 @@ libvirt_defined_disk(const SimDisk *disk)
     return hv;
 }
 
+/* As domain.c does it: the next libvirtd will know the VM again. */
+static bool
+mend_lost(void)
+{
+    bool mended = false;
+
+    for (unsigned i = 0; i < vm.n_disks; i++) {
+        View *status = &vm.disks[i].status;
+        if (*status->mirror_path == '\0')
+            continue;
+        mended = true;
+        if (*status->mirror_job != '\0')
+            continue;
+        g_strlcpy(status->mirror_job, "active-commit", sizeof status->mirror_job);
+        g_strlcpy(status->mirror_ready, "pivot", sizeof status->mirror_ready);
+    }
+    return mended;
+}
+
+/* While it notes how a job has ended, it lets nobody look. */
+static void
+wait_for_notes(void)
+{
+    for (unsigned i = 0; i < vm.n_disks; i++)
+        while (vm.disks[i].noting && vm.libvirtd && vm.runs)
+            fiber_sleep_us(100);
+}
+
+/* Definition and live XML are asked for one after the other: a job can end in between. */
+static GPtrArray *
+look_at_definition(void)
+{
+    GPtrArray *disks = g_ptr_array_new_with_free_func((GDestroyNotify)hv_disk_free);
+    bool has_job = false;
+
+    wait_for_notes();
+    for (unsigned i = 0; i < vm.n_disks && !mutant_is_blind(); i++) {
+        g_ptr_array_add(disks, libvirt_defined_disk(&vm.disks[i]));
+        has_job |= vm.disks[i].job.type != HV_JOB_NONE;
+    }
+    if (has_job && plan.no_guest && fiber_chance(30)) {
+        fiber_sleep_us((int64_t)fiber_below(500));
+        wait_for_notes();
+    }
+    return disks;
+}
+
 static HvDomain *
 op_look(Hypervisor *hv, const char *vm_id, GError **error)
 {
@@ -273,6 +320,11 @@ op_look(Hypervisor *hv, const char *vm_id, GError **error)
         error_set(error, ERR_NOT_FOUND, "no domain %s", vm_id);
         return NULL;
     }
+    g_autoptr(GPtrArray) defined = look_at_definition();
+    if (!vm.libvirtd) {
+        unreachable(error);
+        return NULL;
+    }
     if (libvirt_sees_vm() && !vm.saving)
         vm.saved.there = false; /* as domain.c */
     HvDomain *domain = hv_domain_new();
@@ -280,7 +332,7 @@ op_look(Hypervisor *hv, const char *vm_id, GError **error)
     domain->name = g_strdup(vm.name);
     domain->state = state_now();
     if (domain->state == VM_UNKNOWN)
-        domain->state_detail = g_strdup("lost");
+        domain->state_detail = g_strdup(mend_lost() ? "mended" : "lost");
     domain->persistent = true;
     domain->has_managed_save = domain->state == VM_SUSPENDED;
     domain->memory = 1 << 28;
@@ -290,13 +342,12 @@ op_look(Hypervisor *hv, const char *vm_id, GError **error)
     domain->inactive_xml = g_strdup(domain->xml);
     if (domain->disks == NULL)
         domain->disks = g_ptr_array_new_with_free_func((GDestroyNotify)hv_disk_free);
-    if (domain->inactive == NULL)
-        domain->inactive = g_ptr_array_new_with_free_func((GDestroyNotify)hv_disk_free);
-    for (unsigned i = 0; i < vm.n_disks && !mutant_is_blind(); i++) {
+    if (domain->inactive != NULL)
+        g_ptr_array_unref(domain->inactive);
+    domain->inactive = g_steal_pointer(&defined);
+    for (unsigned i = 0; i < vm.n_disks && !mutant_is_blind(); i++)
         g_ptr_array_add(domain->disks, libvirt_sees_vm() ? live_disk(&vm.disks[i])
                                                          : libvirt_defined_disk(&vm.disks[i]));
-        g_ptr_array_add(domain->inactive, libvirt_defined_disk(&vm.disks[i]));
-    }
     return domain;
 }
 

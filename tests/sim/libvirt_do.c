@@ -20,6 +20,9 @@ libvirt_save_status(SimDisk *disk)
 {
     View *from = &disk->live, *to = &disk->status;
 
+    if (vm.passed_left)
+        vm.left_nodes = vm.passed_left = false;
+
     if (to->backing != NULL)
         g_ptr_array_unref(to->backing);
     *to = *from;
@@ -55,6 +58,30 @@ define_overlay(SimDisk *disk, const char *overlay)
     libvirt_define(disk, overlay, backing);
 }
 
+/* Where the definition names the chain down to the base of an active commit it goes on to name what
+ * it named below; to be asked before the views follow. *ret_names: is it so? */
+static GPtrArray *
+defined_below(const SimDisk *disk, bool *ret_names)
+{
+    GPtrArray *below = NULL;
+    bool same = strcmp(disk->defined, disk->live.source) == 0;
+
+    *ret_names = false;
+    for (guint i = 0; same && disk->defined_backing != NULL && i < disk->defined_backing->len;
+         i++) {
+        const char *path = disk->defined_backing->pdata[i];
+        if (*ret_names) {
+            if (below == NULL)
+                below = g_ptr_array_new_with_free_func(g_free);
+            g_ptr_array_add(below, g_strdup(path));
+            continue;
+        }
+        same = i < disk->live.backing->len && strcmp(path, disk->live.backing->pdata[i]) == 0;
+        *ret_names = same && strcmp(path, disk->job.base) == 0;
+    }
+    return below;
+}
+
 /* What libvirt has found out by itself is not written into a definition; what it has read in its
  * status file is taken for said by the user. */
 static GPtrArray *
@@ -86,17 +113,6 @@ backing_after_commit(const SimDisk *disk)
     return kept;
 }
 
-/* One that was cancelled when it was ready ends like one that was pivoted: QEMU says "concluded",
- * without an error. What libvirtd was asked, it knows; the next one does not (H10). */
-static HvJobStatus
-outcome_to_libvirt(const Job *job)
-{
-    bool mistaken = job->type == HV_JOB_ACTIVE_COMMIT && job->outcome == HV_JOB_CANCELED &&
-                    job->was_ready && !job->cancel_is_known;
-
-    return mistaken ? HV_JOB_COMPLETED : job->outcome;
-}
-
 /* What it takes for the graph after a pivot onto that file. */
 static void
 show_pivoted(SimDisk *disk)
@@ -112,46 +128,87 @@ show_pivoted(SimDisk *disk)
     g_ptr_array_remove_range(view->backing, 0, at + 1);
 }
 
-/* libvirt knows of a job that has ended: the views follow, and it is dismissed. */
+/* What the definition says below the new leaf, or the same leaf; the views follow. */
+static GPtrArray *
+follow(SimDisk *disk)
+{
+    HvJobType type = disk->job.type;
+    bool names = false;
+    GPtrArray *below = type == HV_JOB_ACTIVE_COMMIT ? defined_below(disk, &names) : NULL;
+
+    show_pivoted(disk);
+    if (names)
+        return below;
+    return type == HV_JOB_COMMIT ? backing_after_commit(disk) : backing_after_pivot(disk, type);
+}
+
+/* It is still the QEMU whose job has ended. */
+static bool
+conclude_point(SimDisk *disk, unsigned life, const char *what)
+{
+    fiber_point(what);
+    if (vm.runs && vm.life == life)
+        return true;
+    disk->noting = false;
+    return false;
+}
+
+/* One that was cancelled when it was ready ends like one that was pivoted: QEMU says "concluded",
+ * without an error. What libvirtd was asked, it knows; the next one does not (H10). It tells of a
+ * copy that it has completed, too, but knows that it did not pivot. */
+static HvJobStatus
+outcome_to_tell(const Job *job)
+{
+    bool mistaken = job->type != HV_JOB_COMMIT && job->outcome == HV_JOB_CANCELED &&
+                    job->was_ready && !job->cancel_is_known;
+
+    return mistaken ? HV_JOB_COMPLETED : job->outcome;
+}
+
+/* libvirt knows of a job that has ended: it is dismissed, the views follow, then the event is sent,
+ * and then status and definition are saved. libvirtd can be killed between any two of them. */
 void
 libvirt_conclude_job(SimDisk *disk)
 {
     HvJobType type = disk->job.type;
-    HvJobStatus outcome = outcome_to_libvirt(&disk->job);
+    HvJobStatus told = outcome_to_tell(&disk->job);
+    HvJobStatus outcome = type == HV_JOB_ACTIVE_COMMIT ? told : disk->job.outcome;
     unsigned life = vm.life;
+    bool lost_mirror = *disk->live.mirror_path == '\0', completed = outcome == HV_JOB_COMPLETED;
 
-    if (type == HV_JOB_NONE || disk->job.state != JOB_CONCLUDED)
+    if (type == HV_JOB_NONE || disk->job.state != JOB_CONCLUDED || disk->concluding)
         return;
-    if (disk->concluding)
-        return;
-    disk->concluding = true;
+    disk->concluding = disk->noting = true;
     libvirt_show_no_mirror(disk);
-    if (outcome == HV_JOB_COMPLETED)
-        show_pivoted(disk);
-    if ((plan.lies & LIE_LOSES_VM) != 0 && type != HV_JOB_COMMIT && vm.life == life) {
+    GPtrArray *backing = completed ? follow(disk) : NULL;
+    if ((plan.lies & LIE_LOSES_VM) != 0 && type != HV_JOB_COMMIT && !lost_mirror) {
+        if ((plan.lies & LIE_FORGETS) != 0)
+            qemu_dismiss(disk);
         *disk->status.mirror_job = '\0'; /* see libvirtd.c */
-        fiber_point("libvirt saves a status that it cannot read");
-        if (!vm.runs || vm.life != life)
+        if (!conclude_point(disk, life, "libvirt saves a status that it cannot read"))
             return;
     }
-    GPtrArray *backing = outcome != HV_JOB_COMPLETED ? NULL
-                         : type == HV_JOB_COMMIT     ? backing_after_commit(disk)
-                                                     : backing_after_pivot(disk, type);
     if ((plan.lies & LIE_FORGETS) != 0)
         qemu_dismiss(disk);
-    fiber_point("libvirt saves its status");
-    if (!vm.runs || vm.life != life)
+    if (!conclude_point(disk, life, "libvirt saves its status"))
         return;
+    if (type == HV_JOB_ACTIVE_COMMIT && !completed && lost_mirror) {
+        qemu_dismiss(disk);
+        libvirtd_crashed();
+        return;
+    }
+    libvirt_send(HV_EVENT_BLOCK_JOB, disk->target, told);
+    disk->live.job_is_new = disk->live.job_is_ready = false;
     libvirt_save_status(disk);
     qemu_dismiss(disk);
     qemu_close_left(disk);
     disk->concluding = false;
     fiber_point("libvirt saves the definition");
-    if (outcome == HV_JOB_COMPLETED && vm.runs && vm.life == life)
+    disk->noting = false;
+    if (completed && vm.runs && vm.life == life)
         libvirt_define(disk, type == HV_JOB_COMMIT ? disk->defined : disk->live.source, backing);
     else if (backing != NULL)
         g_ptr_array_unref(backing);
-    libvirt_send(HV_EVENT_BLOCK_JOB, disk->target, outcome);
 }
 
 typedef struct {
@@ -174,6 +231,8 @@ handle_job_event(void *data)
     } else if (disk->job.state == JOB_READY) {
         if (*disk->live.mirror_path != '\0')
             g_strlcpy(disk->live.mirror_ready, "yes", sizeof disk->live.mirror_ready);
+        disk->live.job_is_new = false;
+        disk->live.job_is_ready = true;
         libvirt_save_status(disk);
         libvirt_send(HV_EVENT_BLOCK_JOB, disk->target, HV_JOB_READY);
     }
@@ -194,18 +253,19 @@ libvirt_vm_stopped(void)
 {
     for (unsigned i = 0; i < vm.n_disks; i++) {
         libvirt_show_no_mirror(&vm.disks[i]);
-        vm.disks[i].concluding = false;
+        vm.disks[i].concluding = vm.disks[i].noting = false;
+        vm.disks[i].live.job_is_new = vm.disks[i].live.job_is_ready = false;
     }
     libvirt_send(HV_EVENT_DOMAIN, NULL, 0);
 }
 
-/* Those that an earlier libvirtd left in QEMU have the names that it gives to the next ones, once.
- */
+/* Those that an earlier libvirtd left in QEMU have the names that it gives to the next ones, once;
+ * but until it saves its status, the next libvirtd will do it again. */
 static bool
 add_nodes(GError **error)
 {
-    if (vm.left_nodes) {
-        vm.left_nodes = false;
+    if (vm.left_nodes && !vm.passed_left) {
+        vm.passed_left = true;
         return error_set(error, ERR_HYPERVISOR, "Duplicate nodes with node-name");
     }
     vm.adds_nodes = true;
@@ -246,6 +306,14 @@ lost_pivot(const SimDisk *disk)
     return disk->job.type == HV_JOB_NONE && strcmp(disk->live.mirror_ready, "pivot") == 0;
 }
 
+/* One that it was killed in the begin of, and whose mirror it does not know, is none for it. */
+static bool
+knows_job(const SimDisk *disk)
+{
+    return disk->job.type != HV_JOB_NONE &&
+           (!disk->live.job_is_new || *disk->live.mirror_path != '\0');
+}
+
 static bool
 check_job(SimDisk *disk, const Call *call, GError **error)
 {
@@ -255,10 +323,12 @@ check_job(SimDisk *disk, const Call *call, GError **error)
 
     if (files_first && !check_files(disk, call, error))
         return false;
-    if (disk->job.type != HV_JOB_NONE || disk->concluding || lost_pivot(disk))
+    if (disk->concluding || lost_pivot(disk) || knows_job(disk))
         return error_set(error, ERR_BUSY, "disk '%s' already in active block job", disk->target);
     if (!check_files(disk, call, error))
         return false;
+    if (disk->job.type != HV_JOB_NONE)
+        return error_set(error, ERR_HYPERVISOR, "disk '%s' has a blockjob assigned", disk->target);
     const Node *leaf = disk->graph->pdata[0];
     if (strcmp(disk->live.source, leaf->path) != 0 ||
         (call->type != HV_JOB_COPY &&
@@ -290,6 +360,8 @@ do_job(Call *call, GError **error)
         return false;
     if (early)
         show_mirror(disk, call);
+    disk->live.job_is_new = true;
+    disk->live.job_is_ready = false;
     libvirt_save_status(disk);
     fiber_point("libvirt has saved its status");
     if (!libvirt_needs_running(error))
@@ -297,12 +369,11 @@ do_job(Call *call, GError **error)
     qemu_job_start(disk, call->type, call->base, call->top);
     disk->job.bandwidth = call->bandwidth;
     vm.adds_nodes = false;
-    if (!early) {
-        fiber_point("QEMU has started the job");
-        if (disk->job.type == call->type)
-            show_mirror(disk, call);
-        libvirt_save_status(disk);
-    }
+    fiber_point("QEMU has started the job");
+    if (!early && disk->job.type == call->type)
+        show_mirror(disk, call);
+    disk->live.job_is_new = false;
+    libvirt_save_status(disk);
     fiber_point("libvirt has started the job");
     return true;
 }
@@ -431,10 +502,17 @@ do_pivot(Call *call, GError **error)
         return false;
     if (job->type == HV_JOB_NONE)
         return error_set(error, ERR_HYPERVISOR, "no active block job");
-    if (strcmp(disk->live.mirror_ready, "yes") != 0 || world_lies(LIE_BUSY, 30))
+    if (!disk->live.job_is_ready || world_lies(LIE_BUSY, 30))
         return error_set(error, ERR_BUSY, "not ready for pivot yet");
-    g_strlcpy(disk->live.mirror_ready, "pivot", sizeof disk->live.mirror_ready);
+    if (*disk->live.mirror_path == '\0' && job->type == HV_JOB_COPY)
+        libvirtd_crashed(); /* before QEMU is asked */
+    /* what the new leaf stands on is opened only now */
+    if (job->type == HV_JOB_COPY && !add_nodes(error))
+        return false;
+    if (*disk->live.mirror_path != '\0')
+        g_strlcpy(disk->live.mirror_ready, "pivot", sizeof disk->live.mirror_ready);
     libvirt_save_status(disk);
+    vm.adds_nodes = false;
     fiber_point("libvirt pivots");
     if (job->number != number)
         return error_set(error, ERR_HYPERVISOR, "the block job is gone");
@@ -521,13 +599,8 @@ switch_disks(Call *call, GError **error)
             return error_set(error, ERR_HYPERVISOR, "missing existing file");
         if (lost_pivot(disk))
             return error_set(error, ERR_BUSY, "disk already in active block job");
-        /* one whose mirror libvirt has lost is refused by QEMU, if libvirt has lost that it runs */
-        if (disk->job.type != HV_JOB_NONE)
-            return error_set(error,
-                             disk->job.type == HV_JOB_COMMIT || *disk->live.mirror_path != '\0' ||
-                                     fiber_chance(50)
-                                 ? ERR_BUSY
-                                 : ERR_HYPERVISOR,
+        if (disk->job.type != HV_JOB_NONE) /* else QEMU refuses */
+            return error_set(error, knows_job(disk) ? ERR_BUSY : ERR_HYPERVISOR,
                              "disk already in active block job");
         if (strcmp(((Node *)disk->graph->pdata[0])->path, disk->live.source) != 0)
             return error_set(error, ERR_HYPERVISOR, "Duplicate nodes");

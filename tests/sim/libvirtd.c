@@ -10,7 +10,7 @@ libvirtd_died(void)
         return;
     vm.libvirtd = vm.starting = vm.in_hook = false;
     vm.left_nodes |= vm.adds_nodes;
-    vm.adds_nodes = false;
+    vm.adds_nodes = vm.passed_left = false;
     for (guint i = 0; i < libvirt_calls->len; i++) {
         Call *call = libvirt_calls->pdata[i];
         if (call->done)
@@ -26,11 +26,21 @@ libvirtd_died(void)
     fibers_kill(P_LIBVIRTD);
 }
 
+void
+libvirtd_crashed(void)
+{
+    world_trace("libvirtd crashes");
+    if (!plan.no_guest) /* somebody starts it again */
+        world_later(2 * G_TIME_SPAN_SECOND, "systemd", libvirtd_start);
+    libvirtd_died();
+}
+
 /* It comes back with what its status files say, and finds QEMU's jobs again a little later. */
 static void
 reconnect(void *data)
 {
     (void)data;
+    vm.lost = false;
     for (unsigned i = 0; i < vm.n_disks; i++) {
         SimDisk *disk = &vm.disks[i];
         View saved = disk->status;
@@ -39,7 +49,7 @@ reconnect(void *data)
             g_ptr_array_unref(disk->live.backing);
         disk->live = saved;
         disk->live_is_read = disk->mirror_is_read = true;
-        disk->concluding = false;
+        disk->concluding = disk->noting = false;
         if (disk->job.state == JOB_CONCLUDED && *disk->live.mirror_path != '\0')
             *disk->live.mirror_job = '\0';
         /* "unknown mirror job type ''": it does not load the domain */
@@ -60,8 +70,11 @@ reconnect(void *data)
             libvirt_show_no_mirror(disk);
         else if (disk->job.state == JOB_CONCLUDED)
             libvirt_conclude_job(disk);
-        else if (disk->job.state == JOB_READY && *disk->live.mirror_path != '\0') {
-            g_strlcpy(disk->live.mirror_ready, "yes", sizeof disk->live.mirror_ready);
+        else if (disk->job.state == JOB_READY) {
+            disk->live.job_is_new = false;
+            disk->live.job_is_ready = true;
+            if (*disk->live.mirror_path != '\0')
+                g_strlcpy(disk->live.mirror_ready, "yes", sizeof disk->live.mirror_ready);
             if (fiber_chance(50)) /* if the client is back in time */
                 libvirt_send(HV_EVENT_BLOCK_JOB, disk->target, HV_JOB_READY);
         }

@@ -280,7 +280,7 @@ qemu_died(void)
 {
     if (!vm.runs)
         return;
-    vm.runs = vm.lost = vm.adds_nodes = vm.left_nodes = false;
+    vm.runs = vm.lost = vm.adds_nodes = vm.left_nodes = vm.passed_left = false;
     for (unsigned i = 0; i < vm.n_disks; i++) {
         graph_clear(&vm.disks[i]);
         qemu_close_left(&vm.disks[i]);
@@ -447,6 +447,8 @@ internal_commit(void *data)
     image_at(above->image.node, above->path, false, &above->image);
     fiber_point("commit has rewritten the header");
     g_ptr_array_remove_range(disk->graph, top, base - top);
+    if ((plan.lies & LIE_QEMU_DIES) != 0)
+        qemu_died();
     job_end(disk, HV_JOB_COMPLETED);
 }
 

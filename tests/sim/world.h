@@ -81,7 +81,8 @@ enum {
     /* not by chance (explore.c): */
     LIE_LOSES_VM = 32768,  /* libvirtd, killed after a pivot, comes back and takes the VM for off */
     LIE_NO_MIRROR = 65536, /* libvirtd, killed when a mirror begins, forgets it but not its job */
-    LIES = 17,
+    LIE_QEMU_DIES = 131072, /* by itself, when a commit ends (seen once) */
+    LIES = 18,
 };
 
 typedef struct {
@@ -150,7 +151,7 @@ typedef struct {
     bool pivot, cancel;        /* asked for */
     bool was_ready;
     bool cancel_is_known; /* to the libvirtd that lives */
-    HvJobStatus outcome;       /* when CONCLUDED */
+    HvJobStatus outcome;  /* when CONCLUDED */
 } Job;
 
 /* What libvirt thinks, in memory and in its status file */
@@ -158,6 +159,8 @@ typedef struct {
     char source[256];
     GPtrArray *backing;                                     /* of char* */
     char mirror_job[16], mirror_path[256], mirror_ready[8]; /* "" = none */
+    bool job_is_new;   /* it takes the job for one that is about to begin */
+    bool job_is_ready; /* also of a job whose mirror it does not know */
 } View;
 
 typedef struct {
@@ -174,6 +177,7 @@ typedef struct {
     bool live_is_read,
         mirror_is_read; /* from the status file, by a libvirtd that was started again */
     bool concluding;
+    bool noting;                             /* that a job has ended: nobody looks meanwhile */
     char defined[256], defined_durable[256]; /* persistent definition */
     int64_t defined_us;
     GPtrArray *defined_backing; /* stale <backingStore>; NULL = it says nothing */
@@ -206,6 +210,7 @@ typedef struct {
     /* libvirt */
     bool libvirtd, starting, in_hook;
     bool adds_nodes, left_nodes; /* it does so for a new file; it died then, and QEMU kept them */
+    bool passed_left;            /* their names were met, which its status does not say yet */
     bool there;                  /* it is defined */
     bool saving;                 /* its memory is being written */
     SavedMemory saved;

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "history.h"
+
+#include "ops.h"
+#include "stage_sim.h"
+
+#include "sim/fiber.h"
+#include "sim/state.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#define MOST 512 /* worlds that are kept of one line */
+#define MORE 8   /* so many tries for each */
+#define PAUSE_US 262144
+#define MOST_POINTS 24 /* of a call and what follows it */
+#define TICK_US 10
+#define MOMENT_US 16384
+
+/* What is looked for, and where it is: on the stack of main(), which is never put back. */
+typedef struct {
+    const GPtrArray *lines, *answers;
+    History *found;
+    uint64_t luck;
+    int64_t pause_us, delay_us; /* of the line to be played */
+    unsigned points;            /* a moment ends with so many of them; 0 = after delay_us */
+    bool stops, same;
+    unsigned n_kept;
+    State **kept, **next; /* of the last line, and of the one that is played */
+} Search;
+
+static State *clean;      /* before any */
+static State **kept_room; /* 2 * MOST; made when needed, in memory that is not put back */
+
+static uint64_t
+draw(Search *self)
+{
+    uint64_t z = self->luck += UINT64_C(0x9E3779B97F4A7C15);
+
+    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+    return z ^ (z >> 31);
+}
+
+/* As much at a time as not at all */
+static int64_t
+draw_pause(Search *self)
+{
+    uint64_t range = UINT64_C(1) << draw(self) % 19;
+
+    return (int64_t)(draw(self) % range);
+}
+
+static void
+keep_story(Search *self, unsigned line, const char *story)
+{
+    if (line + self->same < self->found->good ||
+        (line + self->same == self->found->good && *self->found->story != '\0'))
+        return;
+    self->found->good = line + self->same;
+    g_strlcpy(self->found->story, story, HISTORY_STORY);
+}
+
+static void
+stop(Search *self)
+{
+    self->stops = true;
+    fiber_break();
+}
+
+/* What has come so far has come in the real one's trace, too: the last line asks for all. */
+static bool
+events_fit(const Search *self, Ops *ops)
+{
+    const char *all = self->answers->pdata[self->answers->len - 1];
+    WITH_LOCK(&ops->lock);
+
+    return ops->all_events->len == 0 || g_str_has_prefix(all, ops->all_events->str);
+}
+
+static bool
+is_moment(const Search *self, unsigned line)
+{
+    return strcmp(self->lines->pdata[line], "moment") == 0;
+}
+
+/* Some windows are shorter than others, but all of them begin with a point. */
+static void
+wait_for_points(const Search *self)
+{
+    uint64_t from = fiber_points();
+
+    for (unsigned i = 0; i < MOMENT_US / TICK_US && fiber_points() < from + self->points; i++)
+        fiber_sleep_us(TICK_US);
+}
+
+/* Each turn of it may be taken many times. */
+static void
+play(void *data)
+{
+    Search *self = data;
+    Ops ops;
+
+    ops_begin(&ops);
+    for (unsigned i = 0;; i++) {
+        stop(self);
+        if (i > 0 && is_moment(self, i - 1))
+            ; /* that was the pause */
+        else if (self->points > 0 && is_moment(self, i))
+            wait_for_points(self);
+        else if (self->pause_us > 0)
+            g_usleep((gulong)self->pause_us);
+        ops.delay_us = self->points == 0 ? (uint64_t)self->delay_us : 0;
+        g_autofree char *answer = ops_do(&ops, self->lines->pdata[i]);
+        self->same = strcmp(answer, self->answers->pdata[i]) == 0 && events_fit(self, &ops);
+        keep_story(self, i, ops.said->str);
+    }
+}
+
+static bool
+play_line(Search *self, const State *from, unsigned number)
+{
+    state_restore(from);
+    self->pause_us = number % 4 == 0 ? 0 : number % 4 == 1 ? PAUSE_US : draw_pause(self);
+    self->delay_us = draw_pause(self);
+    self->points = number % 2 == 0 ? 0 : 1 + (unsigned)(draw(self) % MOST_POINTS);
+    stage_choose(draw(self));
+    self->stops = false;
+    stage_go_on(&self->stops);
+    self->found->tries++;
+    return self->same;
+}
+
+static State *
+room(Search *self, unsigned i)
+{
+    if (self->next[i] == NULL)
+        self->next[i] = state_new();
+    return self->next[i];
+}
+
+/* From all worlds that are left; how many are now. */
+static unsigned
+play_all(Search *self, unsigned most)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < most * MORE && n < most; i++)
+        if (play_line(self, self->kept[draw(self) % self->n_kept], i))
+            state_save(room(self, n++));
+    return n;
+}
+
+static bool
+search(Search *self, unsigned most)
+{
+    state_restore(clean);
+    stage_begin(1, draw(self), play, self);
+    self->stops = false;
+    stage_go_on(&self->stops);
+    self->next = kept_room;
+    state_save(room(self, 0));
+    self->n_kept = 1;
+    for (unsigned i = 0; i < self->lines->len && self->n_kept > 0; i++) {
+        self->kept = self->next;
+        self->next = kept_room + (i % 2 == 0 ? MOST : 0);
+        self->n_kept = play_all(self, most);
+        self->found->alive = MIN(self->found->alive, self->n_kept);
+    }
+    return self->n_kept > 0;
+}
+
+void *
+history_outside(size_t bytes)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    g_assert(memory != MAP_FAILED);
+    return memory;
+}
+
+void
+history_begin(void)
+{
+    stage_init();
+    fibers_reset(0);
+    clean = state_new();
+    kept_room = history_outside(sizeof(State *) * 2 * MOST);
+    state_begin();
+    state_save(clean);
+}
+
+bool
+history_find(const GPtrArray *lines, const GPtrArray *answers, History *found)
+{
+    static const unsigned most[] = { 32, 128, MOST };
+    Search self = { .lines = lines, .answers = answers, .found = found, .luck = 1 };
+    bool known = false;
+
+    found->good = found->tries = 0;
+    *found->story = '\0';
+    for (size_t i = 0; i < G_N_ELEMENTS(most) && !known; i++) {
+        found->alive = most[i];
+        known = search(&self, most[i]);
+    }
+    state_restore(clean);
+    return known;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * The simulator's stage piece by piece, for who tries many histories (history.c): the body stops by
+ * fiber_break(), and then the world can be saved, put back (sim/state.h), and go on by other luck.
+ */
+#pragma once
+
+#include "stage.h"
+
+/* stage_run() without running. */
+void stage_begin(unsigned disks, uint64_t seed, void (*body)(void *), void *data);
+/* Until the body has ended (false) or has set *stops (true), which lies outside of what is saved.
+ */
+bool stage_go_on(const bool *stops);
+/* From here on chance is another, and in which of its windows libvirtd can be killed. */
+void stage_choose(uint64_t chance);
