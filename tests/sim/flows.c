@@ -318,6 +318,10 @@ begin_job(Manager *manager, JobAsk how, unsigned *tries)
         return id;
     }
     world_trace("no job: %s", error->message);
+    if (world_is_calm() && vm.runs && strstr(error->message, "Power the VM off") != NULL) {
+        world_trace("the user does as he is told");
+        qemu_died();
+    }
     if (!error_may_retry(error) && world_is_calm() && ++*tries > 80)
         world_wrong("the job is refused: %s", error->message);
     fiber_sleep_us(200000);
