@@ -144,7 +144,7 @@ committed(const GPtrArray *vms, const char *directory)
         for (guint j = 0; j < vm->disks->len; j++) {
             const Volume *leaf = disk_leaf(vm->disks->pdata[j]);
             g_autofree char *at = leaf != NULL ? g_path_get_dirname(leaf->path) : NULL;
-            bytes += g_strcmp0(at, directory) == 0 ? leaf->virtual_size : 0;
+            bytes += leaf != NULL && g_strcmp0(at, directory) == 0 ? leaf->virtual_size : 0;
         }
     }
     return bytes;

@@ -17,7 +17,7 @@ enum {
     KEEPALIVE_MISSES = 1,
     BACKOFF_FIRST_MS = 50,
     BACKOFF_LAST_MS = 2000,
-    MUTE_S = 5, /* of a libvirtd that is being opened, until that is said */
+    MUTE_S = 5,         /* of a libvirtd that is being opened, until that is said */
     FREE_WAIT_MS = 500, /* opening blocks for ever on a libvirtd that is stopped */
 };
 
@@ -303,11 +303,11 @@ libvirt_conn(Libvirt *self, GError **error)
         int64_t waits_s = self->opening_us == 0
                               ? 0
                               : (g_get_monotonic_time() - self->opening_us) / G_TIME_SPAN_SECOND;
-        g_autofree char *mute =
-            waits_s < MUTE_S ? NULL
-                             : g_strdup_printf("libvirtd has not answered for %" PRId64
-                                               " s (is it stopped, or hung?)",
-                                               waits_s);
+        g_autofree char *mute = waits_s < MUTE_S
+                                    ? NULL
+                                    : g_strdup_printf("libvirtd has not answered for %" PRId64
+                                                      " s (is it stopped, or hung?)",
+                                                      waits_s);
         error_set(error, ERR_UNREACHABLE,
                   "libvirt (%s) is not reachable: %s; running VMs and jobs are not affected, "
                   "livemerge goes on trying",

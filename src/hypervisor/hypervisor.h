@@ -61,10 +61,10 @@ typedef struct {
     uint64_t memory; /* bytes */
     unsigned vcpus;
     bool agent_connected;
+    bool ballooning;   /* its memory can be taken away from it and given back */
     char *description; /* NULL, as the next two */
     char *title;
     char *firmware;        /* oVirt's word: "q35_ovmf", ... */
-    bool ballooning;       /* its memory can be taken away from it and given back */
     int64_t started;       /* when its QEMU began, ms since 1970; 0 = it does not run */
     char *foreign_job;     /* as foreign_job() tells it; NULL also where that was not asked */
     char *graphics;        /* "vnc", "spice", NULL */
