@@ -24,7 +24,7 @@ version_parts(const char *text)
     json_t *doc = json_object();
 
     doc_text(doc, "full_version", text);
-    for (size_t i = 0; parts[i] != NULL && i < G_N_ELEMENTS(names); i++)
+    for (size_t i = 0; i < G_N_ELEMENTS(names) && parts[i] != NULL; i++)
         doc_number(doc, names[i], g_ascii_strtoull(parts[i], NULL, 10));
     doc_number(doc, "revision", 0);
     return doc;
