@@ -70,13 +70,9 @@ agent_look_at_hv(Agent *agent, const char *vm_id, GError **error)
         const Volume *volume = disk->hidden_leaf != NULL ? volume_of(vm, disk->hidden_leaf) : NULL;
         if (volume == NULL)
             continue;
-        g_free(disk->source);
         g_free(disk->format);
-        disk->source = g_steal_pointer(&disk->hidden_leaf);
         disk->format = g_strdup(volume->format);
-        g_clear_pointer(&disk->backing, g_ptr_array_unref);
-        disk->backing_terminated = false;
-        disk->lost_pivot = true;
+        hv_disk_take_leaf(disk, g_steal_pointer(&disk->hidden_leaf));
     }
     return g_steal_pointer(&hv);
 }

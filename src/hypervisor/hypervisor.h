@@ -88,6 +88,8 @@ HvDomain *hv_domain_new(void);
 HvDomain *hv_domain_share(HvDomain *domain);
 void hv_domain_free(HvDomain *domain);
 void hv_disk_free(HvDisk *disk);
+/* QEMU writes that file, and libvirt has forgotten it: the source is it, and lost_pivot is set. */
+void hv_disk_take_leaf(HvDisk *disk, char *take_path);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvDomain, hv_domain_free)
 HvDisk *hv_domain_disk(const HvDomain *domain, const char *target);
 

@@ -15,17 +15,6 @@ has_job(virDomainPtr domain, const HvDisk *disk)
     return virDomainGetBlockJobInfo(domain, disk->target, &info, 0) != 0; /* not knowing: yes */
 }
 
-/* QEMU has pivoted, and libvirt has forgotten it. */
-static void
-take_leaf(HvDisk *disk, char *take_path)
-{
-    g_free(disk->source);
-    disk->source = take_path;
-    g_clear_pointer(&disk->backing, g_ptr_array_unref);
-    disk->backing_terminated = false;
-    disk->lost_pivot = true;
-}
-
 static bool
 is_in_file(const HvDisk *disk)
 {
@@ -63,7 +52,7 @@ correct_traceless_pivot(Libvirt *self, Monitor *monitor, const char *vm_id, HvDi
         if (above)
             disk->hidden_leaf = g_steal_pointer(&leaf);
         else
-            take_leaf(disk, g_steal_pointer(&leaf));
+            hv_disk_take_leaf(disk, g_steal_pointer(&leaf));
         return true;
     }
     WITH_LOCK(&self->lock);
@@ -92,7 +81,7 @@ correct_lost_pivot(Libvirt *self, Monitor *monitor, const char *vm_id, HvDisk *d
     if (pivoted) {
         g_free(disk->format);
         disk->format = g_strdup(disk->mirror_format);
-        take_leaf(disk, g_steal_pointer(&leaf));
+        hv_disk_take_leaf(disk, g_steal_pointer(&leaf));
     }
     g_clear_pointer(&disk->mirror_job, g_free);
     g_clear_pointer(&disk->mirror_path, g_free);

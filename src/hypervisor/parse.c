@@ -28,6 +28,16 @@ hv_disk_free(HvDisk *disk)
     g_free(disk);
 }
 
+void
+hv_disk_take_leaf(HvDisk *disk, char *take_path)
+{
+    g_free(disk->source);
+    disk->source = take_path;
+    g_clear_pointer(&disk->backing, g_ptr_array_unref);
+    disk->backing_terminated = false;
+    disk->lost_pivot = true;
+}
+
 HvDomain *
 hv_domain_new(void)
 {

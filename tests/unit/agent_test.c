@@ -1054,6 +1054,24 @@ test_cancel_a_running_job(void)
     g_assert_cmpuint(host->fake.cancels, ==, 1);
 }
 
+/* A cancel in which libvirtd dies, and the agent's end. */
+static void
+cancel_taken_for_a_pivot(Host *host)
+{
+    g_autoptr(json_t) answer = NULL;
+    g_autoptr(GError) error = NULL;
+
+    fault_arm(-1);
+    host->fake.endless = host->fake.dies_in_cancel = true;
+    operation_start(host, &cases[3]);
+    json_decref(wait_for_step(host, "pivot"));
+    g_assert_true(operation_cancel(host->agent, OP, &answer, &error));
+    while (fake_is_connected(&host->fake.hv))
+        g_usleep(1000);
+    agent_end(host);
+    host->fake.dies_in_cancel = false;
+}
+
 /* libvirtd takes the cancelled job for pivoted, also in the definition. The VM is then still on its
  * old leaf, or was powered off on it (by somebody, or before a new agent looked). */
 static void
@@ -1061,18 +1079,8 @@ test_cancel_taken_for_a_pivot(void)
 {
     for (unsigned off = 0; off < 2; off++) {
         g_autoptr(Host) host = host_new(true);
-        g_autoptr(json_t) answer = NULL;
-        g_autoptr(GError) error = NULL;
 
-        fault_arm(-1);
-        host->fake.endless = host->fake.dies_in_cancel = true;
-        operation_start(host, &cases[3]);
-        json_decref(wait_for_step(host, "pivot"));
-        g_assert_true(operation_cancel(host->agent, OP, &answer, &error));
-        while (fake_is_connected(&host->fake.hv))
-            g_usleep(1000);
-        agent_end(host);
-        host->fake.dies_in_cancel = false;
+        cancel_taken_for_a_pivot(host);
         if (off > 0)
             fake_power_off(&host->fake);
         agent_begin(host);
@@ -1092,18 +1100,8 @@ static void
 test_cancel_taken_for_a_pivot_and_started(void)
 {
     g_autoptr(Host) host = host_new(true);
-    g_autoptr(json_t) answer = NULL;
-    g_autoptr(GError) error = NULL;
 
-    fault_arm(-1);
-    host->fake.endless = host->fake.dies_in_cancel = true;
-    operation_start(host, &cases[3]);
-    json_decref(wait_for_step(host, "pivot"));
-    g_assert_true(operation_cancel(host->agent, OP, &answer, &error));
-    while (fake_is_connected(&host->fake.hv))
-        g_usleep(1000);
-    agent_end(host);
-    host->fake.dies_in_cancel = false;
+    cancel_taken_for_a_pivot(host);
     g_autofree char *leaf = g_strdup(host->fake.disks[0].live);
     fake_power_off(&host->fake);
     fake_power_on(&host->fake);
