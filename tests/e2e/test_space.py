@@ -2,6 +2,7 @@
 """A merge that copies never fills its storage: at the reserve it stands still and says so; it goes on when
 there is room again or somebody says so, and can be cancelled. On a small file system of its own."""
 
+import errno
 import os
 import signal
 import time
@@ -43,15 +44,26 @@ class Small:
         return st.f_blocks * st.f_frsize // 20
 
     def leave(self, free):
-        """Takes or gives back space until so much is free."""
+        """Takes or gives back space until so much is free. A merge may be taking space meanwhile: what is free
+        is asked again where the rest is gone before it was taken."""
         have = self.ballast.stat().st_size if self.ballast.exists() else 0
         self.ballast.touch()
-        size = have + self.free() - free
-        if size < have:
-            os.truncate(self.ballast, size)
+        if have + self.free() - free < have:
+            os.truncate(self.ballast, have + self.free() - free)
         else:
-            run("fallocate", "-l", size, self.ballast)
+            wait_for(lambda: self._take(have, free), 10, f"a file takes all but {free} bytes")
         wait_for(lambda: abs(self.free() - free) < 8 * MIB, 10, f"{free} bytes are free, not {self.free()}")
+
+    def _take(self, have, free):
+        with open(self.ballast, "r+b") as f:
+            try:
+                os.posix_fallocate(f.fileno(), have, max(self.free() - free, 1))
+            except OSError as e:
+                if e.errno != errno.ENOSPC:
+                    raise
+                os.ftruncate(f.fileno(), have)  # what it had begun to take
+                return False
+        return True
 
     def give_back(self):
         self.ballast.unlink(missing_ok=True)
