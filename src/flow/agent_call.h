@@ -13,7 +13,7 @@
  *
  * Two steps use it: one with call_begin_check()/call_begin_act(), the next one with call_wait().
  * Neither may be cancelled by the engine, which would forget an operation that runs: both look at
- * the cancel themselves.
+ * the cancel themselves. For flows that are one operation one_call.c has both.
  */
 #pragma once
 

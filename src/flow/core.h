@@ -74,20 +74,34 @@ void gate_leave(Manager *m);
 
 /* ---- kinds of flows ---- */
 
+/* What a flow that is one operation of the agent asks it for (one_call.c). */
+typedef struct {
+    const char *key;                   /* of the call in the row's data: stored, never changed */
+    json_t *(*body)(const Flow *flow); /* all but the ids; the caller's */
+    /* The agent lost its journal: what became of it, and why? NULL = nothing tells. */
+    StepState (*lost)(Flow *flow, GError **error);
+} OneCall;
+
 typedef struct {
     const char *name;
     const Step *steps;
     int code_started, code_done, code_failed, code_refused; /* events; 0 = no such event */
     const char *const *cancel_steps; /* where a cancel still does something; NULL = nowhere */
     Hold hold;                       /* what it does to its VM */
+    const OneCall *call;             /* NULL where no step is one_call.c's */
 } FlowKind;
 
 extern const FlowKind flow_kinds[]; /* ends with a NULL name */
 const FlowKind *flow_kind(const char *name);
-extern const Step create_snapshot_steps[], remove_snapshots_steps[], merge_run_steps[],
-    rename_snapshot_steps[], doctor_steps[], import_vm_steps[], power_steps[],
-    preview_snapshot_steps[], commit_snapshot_steps[], undo_snapshot_steps[],
-    restore_snapshot_steps[], clone_vm_steps[], remove_vm_steps[], update_vm_steps[];
+extern const Step one_call_steps[], remove_snapshots_steps[], merge_run_steps[], import_vm_steps[],
+    power_steps[], preview_snapshot_steps[], commit_snapshot_steps[], undo_snapshot_steps[],
+    restore_snapshot_steps[], clone_vm_steps[], remove_vm_steps[];
+extern const OneCall create_snapshot_call, rename_snapshot_call, doctor_call, import_vm_call,
+    power_call, update_vm_call;
+/* The steps of one_call_steps, for tables that have more. */
+StepState one_call_begin_check(void *self, GError **error);
+bool one_call_begin_act(void *self, GError **error);
+StepState one_call_wait_check(void *self, GError **error);
 
 /* ---- one flow ---- */
 
@@ -199,6 +213,17 @@ json_t *door_params(const Vm *vm, const char *user);
 /* Stores it; the job's id. */
 char *door_begin(Manager *m, FlowRow *take_row, const char *correlation_id, char *take_description,
                  GError **error);
+/* The way in of a deed on a VM alone: looks at the VM, and begins the deed behind the door. What
+ * begin() refuses has been an event, as below. The job's id, or NULL. */
+typedef struct {
+    const char *kind; /* of the flow */
+    const char *vm_id;
+    const char *correlation_id;
+    const char *user;
+    char *(*begin)(Manager *m, const void *what, const Vm *vm, GError **error);
+    const void *what; /* for begin() */
+} DoorDeed;
+char *door_pass(Manager *m, const DoorDeed *deed, GError **error);
 /* Nothing was begun, and that is an event, if event_refused() finds it news. NULL. */
 char *door_refuse(Manager *m, const char *kind, const Vm *vm, const char *snapshot_name,
                   const char *correlation_id, const char *user, GError *take_why, GError **error);

@@ -1,18 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "flow/agent_call.h"
 
-#define CALL "create"
-
-static StepState
-begin_check(void *self, GError **error)
+static json_t *
+body_of(const Flow *flow)
 {
-    return call_begin_check(self, CALL, error);
-}
-
-static bool
-begin_act(void *self, GError **error)
-{
-    Flow *flow = self;
     json_t *body =
         json_pack("{s:s, s:s, s:s, s:b, s:s}", "kind", "snapshot-create", "snapshot_id",
                   flow_param(flow, "snapshot_id"), "name", flow_param(flow, "name"), "memory",
@@ -21,7 +12,7 @@ begin_act(void *self, GError **error)
 
     if (disks != NULL)
         json_object_set(body, "disks", disks);
-    return call_begin_act(flow, CALL, body, error);
+    return body;
 }
 
 /* The agent lost its journal: the VM's list of snapshots says whether it was made. */
@@ -41,23 +32,4 @@ look_for_snapshot(Flow *flow, GError **error)
     return STEP_FAILED;
 }
 
-static StepState
-wait_check(void *self, GError **error)
-{
-    return call_wait_or(self, CALL, look_for_snapshot, error);
-}
-
-/* Make a snapshot: one operation of the agent.
- *
- *   begin ─► wait ─► end
- *     └────────┴──────┘
- */
-/* clang-format off */
-const Step create_snapshot_steps[] = {
-    /* step     check          act        tries cancel if it failed next */
-    { "begin",  begin_check,   begin_act, 0,    false, "end",       NULL     },
-    { "wait",   wait_check,    NULL,      0,    false, "end",       NULL     },
-    { "end",    job_end_check, NULL,      0,    false, NULL,        STEP_END },
-    { NULL },
-};
-/* clang-format on */
+const OneCall create_snapshot_call = { "create", body_of, look_for_snapshot };

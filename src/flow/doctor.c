@@ -5,8 +5,6 @@
  */
 #include "flow/agent_call.h"
 
-#define CALL "doctor"
-
 /* ---- asking ---- */
 
 static json_t *
@@ -113,43 +111,15 @@ manager_doctor(Manager *m, const char *vm_id, json_t **ret_answer, GError **erro
 
 /* ---- mending ---- */
 
-static StepState
-begin_check(void *self, GError **error)
+static json_t *
+body_of(const Flow *flow)
 {
-    return call_begin_check(self, CALL, error);
-}
-
-static bool
-begin_act(void *self, GError **error)
-{
-    Flow *flow = self;
     const char *undo = flow_param(flow, "undo");
     json_t *classes = json_object_get(flow->row->params, "classes");
 
     if (undo != NULL)
-        return call_begin_act(flow, CALL,
-                              json_pack("{s:s, s:s}", "kind", "doctor-undo", "undo", undo), error);
-    return call_begin_act(flow, CALL,
-                          json_pack("{s:s, s:O}", "kind", "doctor-fix", "classes", classes), error);
+        return json_pack("{s:s, s:s}", "kind", "doctor-undo", "undo", undo);
+    return json_pack("{s:s, s:O}", "kind", "doctor-fix", "classes", classes);
 }
 
-static StepState
-wait_check(void *self, GError **error)
-{
-    return call_wait(self, CALL, error);
-}
-
-/* One operation of the agent.
- *
- *   begin ─► wait ─► end
- *     └────────┴──────┘
- */
-/* clang-format off */
-const Step doctor_steps[] = {
-    /* step     check          act        tries cancel if it failed next */
-    { "begin",  begin_check,   begin_act, 0,    false, "end",       NULL     },
-    { "wait",   wait_check,    NULL,      0,    false, "end",       NULL     },
-    { "end",    job_end_check, NULL,      0,    false, NULL,        STEP_END },
-    { NULL },
-};
-/* clang-format on */
+const OneCall doctor_call = { "doctor", body_of, NULL };

@@ -58,6 +58,22 @@ door_refuse(Manager *m, const char *kind, const Vm *vm, const char *snapshot_nam
     return NULL;
 }
 
+char *
+door_pass(Manager *m, const DoorDeed *deed, GError **error)
+{
+    g_autoptr(Vm) vm = door_vm_now(m, deed->vm_id, error);
+    WITH_LOCK(&m->door);
+    GError *why = NULL;
+    char *id;
+
+    if (vm == NULL)
+        return NULL;
+    id = deed->begin(m, deed->what, vm, &why);
+    if (id != NULL)
+        return id;
+    return door_refuse(m, deed->kind, vm, NULL, deed->correlation_id, deed->user, why, error);
+}
+
 /* ---- create ---- */
 
 bool

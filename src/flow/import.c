@@ -12,7 +12,6 @@
 
 #include "base/log.h"
 
-#define CALL "import"
 #define AGAIN_MS 5000 /* how long hosts that were taken over may need to answer */
 
 /* ---- one VM as a job ---- */
@@ -61,23 +60,14 @@ quiet_check(void *self, GError **error)
     return STEP_DONE;
 }
 
-static StepState
-begin_check(void *self, GError **error)
+static json_t *
+body_of(const Flow *flow)
 {
-    return call_begin_check(self, CALL, error);
+    (void)flow;
+    return json_pack("{s:s}", "kind", "import");
 }
 
-static bool
-begin_act(void *self, GError **error)
-{
-    return call_begin_act(self, CALL, json_pack("{s:s}", "kind", "import"), error);
-}
-
-static StepState
-wait_check(void *self, GError **error)
-{
-    return call_wait(self, CALL, error);
-}
+const OneCall import_vm_call = { "import", body_of, NULL };
 
 /* One operation of the agent, once the lost manager's have ended. A cancel also reaches those.
  *
@@ -86,11 +76,11 @@ wait_check(void *self, GError **error)
  */
 /* clang-format off */
 const Step import_vm_steps[] = {
-    /* step     check          act        tries cancel if it failed next */
-    { "quiet",  quiet_check,   NULL,      0,    false, NULL,        NULL     },
-    { "begin",  begin_check,   begin_act, 0,    false, "end",       NULL     },
-    { "wait",   wait_check,    NULL,      0,    false, "end",       NULL     },
-    { "end",    job_end_check, NULL,      0,    false, NULL,        STEP_END },
+    /* step     check                 act                 tries cancel if it failed next */
+    { "quiet",  quiet_check,          NULL,               0,    false, NULL,        NULL     },
+    { "begin",  one_call_begin_check, one_call_begin_act, 0,    false, "end",       NULL     },
+    { "wait",   one_call_wait_check,  NULL,               0,    false, "end",       NULL     },
+    { "end",    job_end_check,        NULL,               0,    false, NULL,        STEP_END },
     { NULL },
 };
 /* clang-format on */

@@ -7,7 +7,6 @@
 
 #include "base/clock.h"
 
-#define CALL "power"
 #define SHUTDOWN_MS (5 * 60 * 1000) /* how long a guest may take */
 
 /* clang-format off */
@@ -47,24 +46,16 @@ is_kind(const Flow *flow, const char *kind)
 
 /* ---- steps ---- */
 
-static StepState
-begin_check(void *self, GError **error)
+static json_t *
+body_of(const Flow *flow)
 {
-    return call_begin_check(self, CALL, error);
-}
-
-static bool
-begin_act(void *self, GError **error)
-{
-    Flow *flow = self;
-
     for (size_t i = 0; i < G_N_ELEMENTS(deeds); i++) {
         if (!is_kind(flow, deeds[i].kind))
             continue;
         json_t *body = json_pack("{s:s, s:b}", "kind", deeds[i].call, "paused",
                                  json_flag(flow->row->params, "paused"));
         json_put_text(body, "how", deeds[i].how);
-        return call_begin_act(flow, CALL, body, error);
+        return body;
     }
     g_assert_not_reached();
 }
@@ -98,11 +89,7 @@ look_at_state(Flow *flow, GError **error)
     return STEP_FAILED;
 }
 
-static StepState
-wait_check(void *self, GError **error)
-{
-    return call_wait_or(self, CALL, look_at_state, error);
-}
+const OneCall power_call = { "power", body_of, look_at_state };
 
 /* The VM is free meanwhile: who loses patience may power it off. */
 static StepState
@@ -136,11 +123,11 @@ off_check(void *self, GError **error)
  */
 /* clang-format off */
 const Step power_steps[] = {
-    /* step     check          act        tries cancel if it failed next */
-    { "begin",  begin_check,   begin_act, 0,    false, "end",       NULL     },
-    { "wait",   wait_check,    NULL,      0,    false, "end",       NULL     },
-    { "off",    off_check,     NULL,      0,    true,  "end",       NULL     },
-    { "end",    job_end_check, NULL,      0,    false, NULL,        STEP_END },
+    /* step     check                 act                 tries cancel if it failed next */
+    { "begin",  one_call_begin_check, one_call_begin_act, 0,    false, "end",       NULL     },
+    { "wait",   one_call_wait_check,  NULL,               0,    false, "end",       NULL     },
+    { "off",    off_check,            NULL,               0,    true,  "end",       NULL     },
+    { "end",    job_end_check,        NULL,               0,    false, NULL,        STEP_END },
     { NULL },
 };
 /* clang-format on */
@@ -148,8 +135,9 @@ const Step power_steps[] = {
 /* ---- the way in ---- */
 
 static char *
-begin(Manager *m, const VmPower *what, const Vm *vm, GError **error)
+begin(Manager *m, const void *what_, const Vm *vm, GError **error)
 {
+    const VmPower *what = what_;
     size_t i = deed_of(what->verb);
     bool restores = what->verb == VERB_VM_START && vm->state == VM_SUSPENDED;
     json_t *params;
@@ -167,18 +155,10 @@ begin(Manager *m, const VmPower *what, const Vm *vm, GError **error)
 char *
 manager_vm_power(Manager *m, const VmPower *what, GError **error)
 {
-    g_autoptr(Vm) vm = door_vm_now(m, what->vm_id, error);
-    WITH_LOCK(&m->door);
-    GError *why = NULL;
-    char *id;
+    const char *kind = deeds[deed_of(what->verb)].kind;
+    const DoorDeed deed = { kind, what->vm_id, what->correlation_id, what->user, begin, what };
 
-    if (vm == NULL)
-        return NULL;
-    id = begin(m, what, vm, &why);
-    if (id != NULL)
-        return id;
-    return door_refuse(m, deeds[deed_of(what->verb)].kind, vm, NULL, what->correlation_id,
-                       what->user, why, error);
+    return door_pass(m, &deed, error);
 }
 
 /* ---- what is shown ---- */

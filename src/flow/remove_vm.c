@@ -91,8 +91,9 @@ nobody_needs(const Vm *vm, bool keep_disks, GError **error)
 }
 
 static char *
-begin(Manager *m, const VmRemove *what, const Vm *vm, GError **error)
+begin(Manager *m, const void *what_, const Vm *vm, GError **error)
 {
+    const VmRemove *what = what_;
     json_t *params;
 
     if (!manager_allowed(m, VERB_VM_REMOVE, vm, NULL, error) ||
@@ -111,15 +112,9 @@ begin(Manager *m, const VmRemove *what, const Vm *vm, GError **error)
 char *
 manager_vm_remove(Manager *m, const VmRemove *what, GError **error)
 {
-    g_autoptr(Vm) vm = door_vm_now(m, what->vm_id, error);
-    WITH_LOCK(&m->door);
-    GError *why = NULL;
-    char *id;
+    const DoorDeed deed = {
+        "remove-vm", what->vm_id, what->correlation_id, what->user, begin, what
+    };
 
-    if (vm == NULL)
-        return NULL;
-    id = begin(m, what, vm, &why);
-    if (id != NULL)
-        return id;
-    return door_refuse(m, "remove-vm", vm, NULL, what->correlation_id, what->user, why, error);
+    return door_pass(m, &deed, error);
 }

@@ -10,28 +10,20 @@
 
 #include <string.h>
 
-#define CALL "update"
 #define MOST_TEXT 4096
 
 static const char *const texts[] = { "name", "description", "comment" };
 
 /* ---- steps ---- */
 
-static StepState
-begin_check(void *self, GError **error)
+static json_t *
+body_of(const Flow *flow)
 {
-    return call_begin_check(self, CALL, error);
-}
-
-static bool
-begin_act(void *self, GError **error)
-{
-    Flow *flow = self;
     json_t *body = json_pack("{s:s}", "kind", "vm-update");
 
     for (size_t i = 0; i < G_N_ELEMENTS(texts); i++)
         json_put_text(body, texts[i], flow_param(flow, texts[i]));
-    return call_begin_act(flow, CALL, body, error);
+    return body;
 }
 
 static bool
@@ -58,26 +50,7 @@ look_at_texts(Flow *flow, GError **error)
     return STEP_FAILED;
 }
 
-static StepState
-wait_check(void *self, GError **error)
-{
-    return call_wait_or(self, CALL, look_at_texts, error);
-}
-
-/* One operation of the agent.
- *
- *   begin ─► wait ─► end
- *     └────────┴──────┘
- */
-/* clang-format off */
-const Step update_vm_steps[] = {
-    /* step     check          act        tries cancel if it failed next */
-    { "begin",  begin_check,   begin_act, 0,    false, "end",       NULL     },
-    { "wait",   wait_check,    NULL,      0,    false, "end",       NULL     },
-    { "end",    job_end_check, NULL,      0,    false, NULL,        STEP_END },
-    { NULL },
-};
-/* clang-format on */
+const OneCall update_vm_call = { "update", body_of, look_at_texts };
 
 /* ---- the way in ---- */
 
@@ -108,8 +81,9 @@ check_texts(Manager *m, const VmUpdate *what, const Vm *vm, GError **error)
 }
 
 static char *
-begin(Manager *m, const VmUpdate *what, const Vm *vm, GError **error)
+begin(Manager *m, const void *what_, const Vm *vm, GError **error)
 {
+    const VmUpdate *what = what_;
     bool renames = !is_so(what->name, vm->name);
     json_t *params;
 
@@ -129,15 +103,9 @@ begin(Manager *m, const VmUpdate *what, const Vm *vm, GError **error)
 char *
 manager_vm_update(Manager *m, const VmUpdate *what, GError **error)
 {
-    g_autoptr(Vm) vm = door_vm_now(m, what->vm_id, error);
-    WITH_LOCK(&m->door);
-    GError *why = NULL;
-    char *id;
+    const DoorDeed deed = {
+        "update-vm", what->vm_id, what->correlation_id, what->user, begin, what
+    };
 
-    if (vm == NULL)
-        return NULL;
-    id = begin(m, what, vm, &why);
-    if (id != NULL)
-        return id;
-    return door_refuse(m, "update-vm", vm, NULL, what->correlation_id, what->user, why, error);
+    return door_pass(m, &deed, error);
 }
