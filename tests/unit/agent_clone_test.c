@@ -87,29 +87,6 @@ test_clone_is_used(void)
 
 /* ---- remove */
 
-static bool
-is_leased(Host *host)
-{
-    Lease *lease = ((const Domain *)host->agent->domains->pdata[0])->lease;
-    WITH_LOCK(&lease->lock);
-
-    return lease->users > 0;
-}
-
-/* A thread empties it, with the lease of the agent's storage domain in its hands. */
-static void
-wait_for_trash(Host *host)
-{
-    int64_t until = g_get_monotonic_time() + PATIENCE_US;
-    g_autofree char *trash = g_build_filename(host->disks, ".livemerge", "trash", NULL);
-
-    for (bool busy = true; busy; g_usleep(1000)) {
-        g_autoptr(GDir) dir = g_dir_open(trash, 0, NULL);
-        busy = (dir != NULL && g_dir_read_name(dir) != NULL) || is_leased(host);
-        g_assert_cmpint(g_get_monotonic_time(), <, until);
-    }
-}
-
 static json_t *
 removal(bool keep_disks)
 {
@@ -173,20 +150,6 @@ test_remove_shared_base(void)
 }
 
 /* ---- stopped anywhere */
-
-static void
-wait_for_fault_or_end(Host *host, const char *id)
-{
-    int64_t until = g_get_monotonic_time() + PATIENCE_US;
-    bool running = true;
-
-    while (running && !fault_fired() && g_get_monotonic_time() < until) {
-        g_autoptr(json_t) json = NULL;
-        running = operation_get(host->agent, id, &json, NULL) &&
-                  g_str_equal(json_text(json, "state"), "running");
-        g_usleep(200);
-    }
-}
 
 typedef enum { RESTART, CANCEL, SWEEPS } Sweep;
 

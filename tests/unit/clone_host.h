@@ -27,18 +27,6 @@ clone_of(const char *snapshot_id)
 
 /* ---- looking */
 
-static inline unsigned
-images_in(Host *host)
-{
-    g_autoptr(GDir) dir = g_dir_open(host->disks, 0, NULL);
-    const char *name;
-    unsigned n = 0;
-
-    while ((name = g_dir_read_name(dir)) != NULL)
-        n += !g_str_equal(name, ".livemerge") && !g_str_has_suffix(name, ".gold");
-    return n;
-}
-
 /* Each of its disks is one sound volume that reads as that layer; the manifest and libvirt agree.
  */
 static inline void

@@ -190,3 +190,56 @@ do_operation(Host *host, const char *id, const char *kind, json_t *take_params, 
     return json;
 }
 #define DO(...) json_decref(do_operation(__VA_ARGS__))
+
+/* Until the armed fault has struck, or the operation has ended without. */
+static inline void
+wait_for_fault_or_end(Host *host, const char *id)
+{
+    int64_t until = g_get_monotonic_time() + PATIENCE_US;
+    bool running = true;
+
+    while (running && !fault_fired() && g_get_monotonic_time() < until) {
+        g_autoptr(json_t) json = NULL;
+        running = operation_get(host->agent, id, &json, NULL) &&
+                  g_str_equal(json_text(json, "state"), "running");
+        g_usleep(200);
+    }
+}
+
+/* ---- looking */
+
+/* Volumes and memory. */
+static inline unsigned
+images_in(Host *host)
+{
+    g_autoptr(GDir) dir = g_dir_open(host->disks, 0, NULL);
+    const char *name;
+    unsigned n = 0;
+
+    while ((name = g_dir_read_name(dir)) != NULL)
+        n += !g_str_equal(name, ".livemerge") && !g_str_has_suffix(name, ".gold");
+    return n;
+}
+
+static inline bool
+is_leased(Host *host)
+{
+    Lease *lease = ((const Domain *)host->agent->domains->pdata[0])->lease;
+    WITH_LOCK(&lease->lock);
+
+    return lease->users > 0;
+}
+
+/* A thread empties it, with the lease of the agent's storage domain in its hands. */
+static inline void
+wait_for_trash(Host *host)
+{
+    int64_t until = g_get_monotonic_time() + PATIENCE_US;
+    g_autofree char *trash = g_build_filename(host->disks, ".livemerge", "trash", NULL);
+
+    for (bool busy = true; busy; g_usleep(1000)) {
+        g_autoptr(GDir) dir = g_dir_open(trash, 0, NULL);
+        busy = (dir != NULL && g_dir_read_name(dir) != NULL) || is_leased(host);
+        g_assert_cmpint(g_get_monotonic_time(), <, until);
+    }
+}
