@@ -71,13 +71,25 @@ begin_on_full_storage(Host *host)
 }
 
 static void
+wait_for_looks(void)
+{
+    int64_t until = g_get_monotonic_time() + PATIENCE_US;
+    int begun = g_atomic_int_get(&asked);
+
+    while (g_atomic_int_get(&asked) < begun + 3) {
+        g_assert_cmpint(g_get_monotonic_time(), <, until);
+        g_usleep(1000);
+    }
+}
+
+static void
 test_pauses(void)
 {
     g_auto(Host) host = { 0 };
 
     begin_on_full_storage(&host);
     uint64_t done = wait_paused(&host);
-    g_usleep(300000); /* longer than from one look to the next: nothing must happen */
+    wait_for_looks(); /* nothing must happen */
     g_assert_cmpuint(wait_paused(&host), ==, done);
     g_atomic_int_set(&is_full, 0);
     g_autoptr(json_t) json = operation_wait(&host, OP);

@@ -150,12 +150,27 @@ typedef struct {
 
 static uintptr_t room; /* atomic */
 static uint64_t total; /* what every storage domain tells */
+static int asked;      /* atomic: how often */
 
 static void
 tell_space(const Domain *domain, uint64_t *ret_free, uint64_t *ret_total)
 {
     *ret_free = (uint64_t)g_atomic_pointer_get(&room);
     *ret_total = total;
+    g_atomic_int_inc(&asked);
+}
+
+/* It has seen the room as it is now, and had the time to act on it. */
+static void
+wait_for_looks(void)
+{
+    int64_t until = g_get_monotonic_time() + PATIENCE_US;
+    int begun = g_atomic_int_get(&asked);
+
+    while (g_atomic_int_get(&asked) < begun + 3) {
+        g_assert_cmpint(g_get_monotonic_time(), <, until);
+        g_usleep(1000);
+    }
 }
 
 static void
@@ -383,7 +398,7 @@ test_person_says_go_on(void)
     json_decref(wait_until(host, is_not_held, "went on"));
     g_assert_cmpuint(job_limit(host), ==, LIMIT);
     g_atomic_pointer_set(&room, GIB / 2 + MIB); /* half of what was free may be used */
-    g_usleep(400 * 1000);                       /* more than one look */
+    wait_for_looks();
     g_autoptr(json_t) op = operation_now(host);
     g_assert_false(is_held(op));
     g_atomic_pointer_set(&room, GIB / 2 - MIB);
@@ -487,7 +502,7 @@ test_resume_of_nothing(void)
     g_assert_true(operation_resume(host->agent, OP, &answer, &error));
     g_atomic_pointer_set(&room, MIB);
     json_decref(wait_until(host, is_held, "paused"));
-    g_usleep(600 * 1000);
+    wait_for_looks();
     g_autoptr(json_t) op = operation_now(host);
     g_assert_true(is_held(op));
 }

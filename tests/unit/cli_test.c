@@ -1195,8 +1195,29 @@ typedef struct {
     bool comes_back;
 } Absence;
 
-/* Stops the server once the job was polled twice; brings it back a moment after the client has
- * noticed. */
+/* In the server's place: hangs up on the client, and again should it have tried twice by itself. */
+static void
+hang_up(const Fake *fake)
+{
+    struct sockaddr_un name = { .sun_family = AF_UNIX };
+    const struct timeval patience = { .tv_sec = 30 };
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    g_strlcpy(name.sun_path, fake->address + strlen("unix:"), sizeof name.sun_path);
+    g_unlink(name.sun_path);
+    g_assert_cmpint(bind(fd, (struct sockaddr *)&name, sizeof name), ==, 0);
+    g_assert_cmpint(listen(fd, 1), ==, 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    for (int i = 0; i < 2; i++) {
+        int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+        g_assert_cmpint(client, >=, 0);
+        close(client);
+    }
+    g_unlink(name.sun_path);
+    close(fd);
+}
+
+/* Stops the server once the job was polled twice; brings it back when the client has noticed. */
 static void *
 come_and_go(void *data)
 {
@@ -1215,7 +1236,7 @@ come_and_go(void *data)
     fake->server = NULL;
     if (!absence->comes_back)
         return NULL;
-    g_usleep(300000);
+    hang_up(fake);
     fake->never_ends = false;
     fake_listen(fake);
     return NULL;
