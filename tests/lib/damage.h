@@ -20,10 +20,13 @@
 #include <unistd.h>
 
 typedef struct {
-    const char *name; /* of the file */
+    const char *tests; /* how their names begin: "/journal" */
+    const char *name;  /* of the file */
     /* Opens and closes it; *ret_aside: where the damaged one went. */
     bool (*try)(const char *file, char **ret_aside, GError **error);
     const char *dump; /* SQL whose first column are the lines that matter */
+    /* Adds the rows of these numbers, to below, to the file, which is made if it is not there. */
+    void (*write)(const char *file, unsigned from, unsigned to);
 } Kind;
 
 /* A sound file, in memory. */
@@ -42,6 +45,7 @@ sound_clear(Sound *sound)
     g_free(sound->bytes[1]);
     g_ptr_array_unref(sound->states);
 }
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Sound, sound_clear)
 
 static inline char *
 dump_of(const Kind *kind, const char *file)
@@ -353,4 +357,84 @@ spoil_length(const Kind *kind, const Sound *sound, int part, gsize page)
             try_cut(kind, sound, folder, part, length, &tally);
     tell("lengths", &tally);
     g_assert_cmpuint(tally.aside + tally.good, >, 0);
+}
+
+/* ---- what is tried with either ---- */
+
+static const Kind *tried; /* by all tests of the program */
+
+static inline void
+make_file(Sound *sound)
+{
+    QUICK_FOLDER(folder);
+    g_autofree char *file = in(folder, tried->name);
+
+    sound->states = g_ptr_array_new_with_free_func(g_free);
+    tried->write(file, 0, 12);
+    sound_take(sound, file);
+    g_ptr_array_add(sound->states, dump_of(tried, file));
+    g_assert_null(sound->bytes[1]); /* it was written into the file */
+}
+
+static inline void
+test_bits(const void *data)
+{
+    g_auto(Sound) sound = { 0 };
+
+    make_file(&sound);
+    spoil_bits(tried, &sound, 0, 4096, 100);
+}
+
+static inline void
+test_lengths(const void *data)
+{
+    g_auto(Sound) sound = { 0 };
+
+    make_file(&sound);
+    spoil_length(tried, &sound, 0, 4096);
+}
+
+static inline void
+test_stranger(const void *stranger)
+{
+    QUICK_FOLDER(folder);
+    g_autofree char *file = in(folder, tried->name);
+
+    tried->write(file, 1, 2);
+    try_stranger(tried, stranger, folder);
+}
+
+static inline void
+test_owned_by_others(const void *data)
+{
+    try_owned_by_others(tried);
+}
+
+static inline void
+test_read_only(const void *damaged)
+{
+    try_read_only(tried, damaged != NULL);
+}
+
+static inline void
+add_test(const char *name, const void *data, GTestDataFunc test)
+{
+    g_autofree char *path = g_strconcat(tried->tests, name, NULL);
+
+    g_test_add_data_func(path, data, test);
+}
+
+static inline void
+damage_tests(const Kind *kind, const Stranger *strangers, size_t n)
+{
+    tried = kind;
+    add_test("/bits", NULL, test_bits);
+    add_test("/lengths", NULL, test_lengths);
+    add_test("/owned-by-others", NULL, test_owned_by_others);
+    for (size_t i = 0; i < n; i++) {
+        g_autofree char *name = g_strconcat("/stranger/", strangers[i].name, NULL);
+        add_test(name, &strangers[i], test_stranger);
+    }
+    add_test("/read-only", NULL, test_read_only);
+    add_test("/read-only-and-damaged", "", test_read_only);
 }

@@ -22,14 +22,6 @@ try_journal(const char *file, char **ret_aside, GError **error)
     return rows != NULL;
 }
 
-static const Kind kind = {
-    "journal.db", try_journal,
-    "SELECT 'op ' || id || kind || vm_id || step || tried || cancel || resume || ifnull(error_word,"
-    " '-') || ifnull(error_text, '-') || params || data || created FROM operations UNION ALL"
-    " SELECT 'tombstone ' || id FROM tombstones UNION ALL"
-    " SELECT 'meta ' || key || value FROM meta WHERE key <> 'agent-id' ORDER BY 1"
-};
-
 static void
 add(Journal *journal, unsigned n)
 {
@@ -59,20 +51,23 @@ add(Journal *journal, unsigned n)
 }
 
 static void
-make_file(Sound *sound)
+write_rows(const char *file, unsigned from, unsigned to)
 {
-    QUICK_FOLDER(folder);
-    g_autofree char *file = in(folder, kind.name);
     Journal *journal = journal_open(file, NULL);
 
-    sound->states = g_ptr_array_new_with_free_func(g_free);
-    for (unsigned n = 0; n < 12; n++)
+    for (unsigned n = from; n < to; n++)
         add(journal, n);
     journal_close(journal);
-    sound_take(sound, file);
-    g_ptr_array_add(sound->states, dump_of(&kind, file));
-    g_assert_null(sound->bytes[1]); /* it was written into the file */
 }
+
+static const Kind kind = {
+    "/journal", "journal.db", try_journal,
+    "SELECT 'op ' || id || kind || vm_id || step || tried || cancel || resume || ifnull(error_word,"
+    " '-') || ifnull(error_text, '-') || params || data || created FROM operations UNION ALL"
+    " SELECT 'tombstone ' || id FROM tombstones UNION ALL"
+    " SELECT 'meta ' || key || value FROM meta WHERE key <> 'agent-id' ORDER BY 1",
+    write_rows
+};
 
 /* One that was killed: what it had committed is in the log. */
 static void
@@ -103,25 +98,6 @@ make_log(Sound *sound)
     journal_close(journal);
     json_decref(row.params);
     json_decref(row.data);
-}
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Sound, sound_clear)
-
-static void
-test_bits(void)
-{
-    g_auto(Sound) sound = { 0 };
-
-    make_file(&sound);
-    spoil_bits(&kind, &sound, 0, 4096, 100);
-}
-
-static void
-test_lengths(void)
-{
-    g_auto(Sound) sound = { 0 };
-
-    make_file(&sound);
-    spoil_length(&kind, &sound, 0, 4096);
 }
 
 /* A log that is damaged before its last commit, which alone may be torn by a power loss. */
@@ -170,30 +146,6 @@ static const Stranger strangers[] = {
     { "without-a-trigger", NULL, "DROP TRIGGER buried", NULL },
     { "edited", NULL, "UPDATE operations SET step='pivot'", NULL },
 };
-
-static void
-test_stranger(const void *data)
-{
-    QUICK_FOLDER(folder);
-    g_autofree char *file = in(folder, kind.name);
-    Journal *journal = journal_open(file, NULL);
-
-    add(journal, 1);
-    journal_close(journal);
-    try_stranger(&kind, data, folder);
-}
-
-static void
-test_owned_by_others(void)
-{
-    try_owned_by_others(&kind);
-}
-
-static void
-test_read_only(const void *damaged)
-{
-    try_read_only(&kind, damaged != NULL);
-}
 
 /* ---- found late ---- */
 
@@ -261,17 +213,9 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     if (!g_test_verbose() && freopen("/dev/null", "w", stderr) == NULL) /* each is told */
         return 1;
-    g_test_add_func("/journal/bits", test_bits);
-    g_test_add_func("/journal/lengths", test_lengths);
+    damage_tests(&kind, strangers, G_N_ELEMENTS(strangers));
     g_test_add_func("/journal/log", test_log);
     g_test_add_func("/journal/log-is-not-rolled-back", test_log_is_not_rolled_back);
-    for (size_t i = 0; i < G_N_ELEMENTS(strangers); i++) {
-        g_autofree char *name = g_strdup_printf("/journal/stranger/%s", strangers[i].name);
-        g_test_add_data_func(name, &strangers[i], test_stranger);
-    }
-    g_test_add_func("/journal/owned-by-others", test_owned_by_others);
-    g_test_add_data_func("/journal/read-only", NULL, test_read_only);
-    g_test_add_data_func("/journal/read-only-and-damaged", "", test_read_only);
     g_test_add_func("/journal/late", test_late);
     g_test_add_func("/journal/older", test_older);
     return g_test_run();

@@ -128,24 +128,11 @@ test_preview_fails(Fixture *f, gconstpointer data)
 static bool
 stop_at(Fixture *f, int n, char **ret_job)
 {
-    int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
-    bool fired = false;
-
     set_up_off(f, NULL);
     fault_arm(n);
     *ret_job = begin(f, BRANCH_RESTORE, S(1), NULL);
     g_assert_nonnull(*ret_job);
-    while (!fired) {
-        g_autoptr(json_t) now = job_document(f, *ret_job);
-        fired = fault_fired();
-        if (!g_str_equal(json_text(now, "status"), "started"))
-            break;
-        g_assert_cmpint(g_get_monotonic_time(), <, until);
-        g_usleep(200);
-    }
-    fired = fired || fault_fired();
-    fault_arm(-1);
-    return fired;
+    return wait_for_fault(f, *ret_job);
 }
 
 /* A new one on the same database finishes the job, and every deed is done once; if the agent has

@@ -327,3 +327,23 @@ wait_for_acknowledged(Fixture *f)
         g_usleep(1000);
     }
 }
+
+/* Until the armed fault has struck the manager, or the job has ended without. Has it struck? */
+static inline bool
+wait_for_fault(Fixture *f, const char *job)
+{
+    int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
+    bool fired = false;
+
+    while (!fired) {
+        g_autoptr(json_t) now = job_document(f, job);
+        fired = fault_fired();
+        if (!g_str_equal(json_text(now, "status"), "started"))
+            break;
+        g_assert_cmpint(g_get_monotonic_time(), <, until);
+        g_usleep(200);
+    }
+    fired = fired || fault_fired();
+    fault_arm(-1);
+    return fired;
+}

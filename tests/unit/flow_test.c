@@ -981,25 +981,13 @@ static bool
 stop_at(Fixture *f, int n, const char *what, char **ret_job)
 {
     const char *ids[] = { S(1), NULL };
-    int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
-    bool fired = false;
 
     set_up_one_disk(f);
     fault_arm(n);
     *ret_job = g_str_equal(what, "create") ? begin_create(f, "x", NULL)
                                            : begin_remove_of(f, ids, NULL, NULL);
     g_assert_nonnull(*ret_job);
-    while (!fired) {
-        g_autoptr(json_t) now = job_document(f, *ret_job);
-        fired = fault_fired();
-        if (!g_str_equal(json_text(now, "status"), "started"))
-            break;
-        g_assert_cmpint(g_get_monotonic_time(), <, until);
-        g_usleep(200);
-    }
-    fired = fired || fault_fired();
-    fault_arm(-1);
-    return fired;
+    return wait_for_fault(f, *ret_job);
 }
 
 /* The same, and the agent loses its journal with all that it was told: what it may have done is in

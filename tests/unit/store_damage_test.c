@@ -19,16 +19,6 @@ try_store(const char *file, char **ret_aside, GError **error)
     return rows != NULL;
 }
 
-static const Kind kind = {
-    "manager.db", try_store,
-    "SELECT 'flow ' || number || id || kind || vm_id || ifnull(parent, '-') || step || tried ||"
-    " cancel || ifnull(error_text, '-') || params || data || created || updated || ended || rev"
-    " FROM flow UNION ALL"
-    " SELECT 'event ' || id || time || code || text || ifnull(job_id, '-') FROM event UNION ALL"
-    " SELECT 'vm ' || id || host || doc FROM vm UNION ALL"
-    " SELECT 'note ' || name || value FROM note WHERE name <> 'instance' ORDER BY 1"
-};
-
 static void
 add(Store *store, unsigned n)
 {
@@ -68,38 +58,25 @@ add(Store *store, unsigned n)
 }
 
 static void
-make_file(Sound *sound)
+write_rows(const char *file, unsigned from, unsigned to)
 {
-    QUICK_FOLDER(folder);
-    g_autofree char *file = in(folder, kind.name);
     Store *store = store_open(file, NULL);
 
-    sound->states = g_ptr_array_new_with_free_func(g_free);
-    for (unsigned n = 0; n < 12; n++)
+    for (unsigned n = from; n < to; n++)
         add(store, n);
     store_close(store);
-    sound_take(sound, file);
-    g_ptr_array_add(sound->states, dump_of(&kind, file));
-}
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Sound, sound_clear)
-
-static void
-test_bits(void)
-{
-    g_auto(Sound) sound = { 0 };
-
-    make_file(&sound);
-    spoil_bits(&kind, &sound, 0, 4096, 100);
 }
 
-static void
-test_lengths(void)
-{
-    g_auto(Sound) sound = { 0 };
-
-    make_file(&sound);
-    spoil_length(&kind, &sound, 0, 4096);
-}
+static const Kind kind = {
+    "/database", "manager.db", try_store,
+    "SELECT 'flow ' || number || id || kind || vm_id || ifnull(parent, '-') || step || tried ||"
+    " cancel || ifnull(error_text, '-') || params || data || created || updated || ended || rev"
+    " FROM flow UNION ALL"
+    " SELECT 'event ' || id || time || code || text || ifnull(job_id, '-') FROM event UNION ALL"
+    " SELECT 'vm ' || id || host || doc FROM vm UNION ALL"
+    " SELECT 'note ' || name || value FROM note WHERE name <> 'instance' ORDER BY 1",
+    write_rows
+};
 
 static const Stranger strangers[] = {
     STRANGERS,
@@ -111,30 +88,6 @@ static const Stranger strangers[] = {
     { "edited-user", NULL, "UPDATE person SET role='administrator'", NULL },
     { "edited-token", NULL, "UPDATE token SET expires=9e12", NULL },
 };
-
-static void
-test_stranger(const void *data)
-{
-    QUICK_FOLDER(folder);
-    g_autofree char *file = in(folder, kind.name);
-    Store *store = store_open(file, NULL);
-
-    add(store, 1);
-    store_close(store);
-    try_stranger(&kind, data, folder);
-}
-
-static void
-test_owned_by_others(void)
-{
-    try_owned_by_others(&kind);
-}
-
-static void
-test_read_only(const void *damaged)
-{
-    try_read_only(&kind, damaged != NULL);
-}
 
 /* One row is spoiled: the others go on. */
 static void
@@ -206,15 +159,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     if (!g_test_verbose() && freopen("/dev/null", "w", stderr) == NULL) /* each is told */
         return 1;
-    g_test_add_func("/database/bits", test_bits);
-    g_test_add_func("/database/lengths", test_lengths);
-    for (size_t i = 0; i < G_N_ELEMENTS(strangers); i++) {
-        g_autofree char *name = g_strdup_printf("/database/stranger/%s", strangers[i].name);
-        g_test_add_data_func(name, &strangers[i], test_stranger);
-    }
-    g_test_add_func("/database/owned-by-others", test_owned_by_others);
-    g_test_add_data_func("/database/read-only", NULL, test_read_only);
-    g_test_add_data_func("/database/read-only-and-damaged", "", test_read_only);
+    damage_tests(&kind, strangers, G_N_ELEMENTS(strangers));
     g_test_add_func("/database/salvage", test_salvage);
     g_test_add_func("/database/late", test_late);
     return g_test_run();
