@@ -44,7 +44,7 @@ def start(one):
 
 
 def remove_what_is_left(one):
-    """The copy that host A was making: the doctor tells of it when it is older than a minute (agent_doctor_test)."""
+    """The copy that host A was making: the doctor tells of it when it is older than half a minute (agent_doctor_test)."""
     left = set(one.files()) - set(one.chain())
     assert len(left) <= 1, left
     for file in left:
