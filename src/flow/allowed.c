@@ -130,6 +130,34 @@ ask(Verb verb, const Vm *vm, VerbContext context, const GPtrArray *holders, GErr
     return holders->len > 0 || verb_allowed(verb, vm, &context, error);
 }
 
+/* What is asked of each verb about one VM: what holds it, and why its host does not answer. */
+typedef struct {
+    GPtrArray *holders;
+    char *problem;
+} Situation;
+
+static void
+situation_clear(Situation *now)
+{
+    g_clear_pointer(&now->holders, g_ptr_array_unref);
+    g_clear_pointer(&now->problem, g_free);
+}
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Situation, situation_clear)
+
+static Situation
+look_at(Manager *m, const Vm *vm, VerbContext *context)
+{
+    g_mutex_lock(&m->lock);
+    Situation now = { .holders = holders_locked(m, vm->id, context->snapshot),
+                      .problem = problem_locked(m, vm->host) };
+    g_mutex_unlock(&m->lock);
+    context->host_problem = now.problem;
+    if (context->foreign_job == NULL)
+        context->foreign_job = vm->foreign_job;
+    return now;
+}
+
 bool
 manager_allowed(Manager *m, Verb verb, const Vm *vm, const VerbContext *asked, GError **error)
 {
@@ -137,14 +165,8 @@ manager_allowed(Manager *m, Verb verb, const Vm *vm, const VerbContext *asked, G
 
     if (asked == NULL) /* nothing of it in particular is meant */
         context.busy_disk = first_busy_disk(vm, NULL);
-    g_mutex_lock(&m->lock);
-    g_autoptr(GPtrArray) holders = holders_locked(m, vm->id, context.snapshot);
-    g_autofree char *problem = problem_locked(m, vm->host);
-    g_mutex_unlock(&m->lock);
-    context.host_problem = problem;
-    if (context.foreign_job == NULL)
-        context.foreign_job = vm->foreign_job;
-    return ask(verb, vm, context, holders, error);
+    g_auto(Situation) now = look_at(m, vm, &context);
+    return ask(verb, vm, context, now.holders, error);
 }
 
 const Disk *
@@ -168,11 +190,12 @@ manager_operations(Manager *m, const Vm *vm, Subject subject, const VerbContext 
     json_t *answers = json_array();
 
     context.busy_disk = first_busy_disk(vm, context.snapshot);
+    g_auto(Situation) now = look_at(m, vm, &context);
     for (Verb verb = 0; verb < VERB_LAST; verb++) {
         g_autoptr(GError) refusal = NULL;
         if (verb_subject(verb) != subject)
             continue;
-        manager_allowed(m, verb, vm, &context, &refusal);
+        ask(verb, vm, context, now.holders, &refusal);
         json_array_append_new(answers, verb_answer(verb, refusal));
     }
     return answers;

@@ -70,16 +70,18 @@ check(const char *pid, const char *vm_id)
     return g_strdup_printf("%s.%s", pid, start);
 }
 
+/* A pid together with its start time is one process for ever: its arguments, which are dear to
+ * read, need no second look. */
 static char *
-check_cached(const char *vm_id, const char *cached)
+check_cached(const char *cached)
 {
     const char *dot = strchr(cached, '.');
     if (dot == NULL)
         return NULL;
     g_autofree char *pid = g_strndup(cached, dot - cached);
-    g_autofree char *now = check(pid, vm_id);
+    g_autofree char *start = start_time(pid);
 
-    return g_strcmp0(now, cached) == 0 ? g_steal_pointer(&now) : NULL;
+    return g_strcmp0(start, dot + 1) == 0 ? g_strdup(cached) : NULL;
 }
 
 /* A QEMU that libvirt has lost may stand there yet when libvirt has started the VM anew. */
@@ -93,7 +95,7 @@ is_newer(const char *one, const char *other)
 char *
 instance_look(const char *vm_id, const char *cached)
 {
-    char *found = cached != NULL ? check_cached(vm_id, cached) : NULL;
+    char *found = cached != NULL ? check_cached(cached) : NULL;
     if (found != NULL)
         return found;
 
