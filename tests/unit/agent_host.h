@@ -108,3 +108,14 @@ wait_for(Host *host, const char *state)
         g_usleep(1000);
     }
 }
+
+/* libvirtd and agent die in the deed; the agent's next life is for the caller to begin. */
+static inline void
+die_in(Host *host, bool *dies, const char *kind, const char *how)
+{
+    *dies = true;
+    begin(host, kind, how);
+    json_decref(wait_for(host, NULL));
+    agent_end(host);
+    *dies = false;
+}

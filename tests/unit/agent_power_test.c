@@ -89,14 +89,10 @@ test_not_seen_yet(Host *host, gconstpointer data)
 static void
 test_another_life(Host *host, gconstpointer data)
 {
-    g_autoptr(json_t) waits = NULL, done = NULL;
+    g_autoptr(json_t) done = NULL;
 
     asked(host, "vm-start", NULL, "start ");
-    host->fake.dies_after_power = true;
-    begin(host, "vm-stop", "off");
-    waits = wait_for(host, NULL);
-    agent_end(host);
-    host->fake.dies_after_power = false;
+    die_in(host, &host->fake.dies_after_power, "vm-stop", "off");
     fake_power_on(&host->fake);
     g_string_truncate(host->fake.powers, 0);
     agent_begin(host);
@@ -109,13 +105,9 @@ test_another_life(Host *host, gconstpointer data)
 static void
 test_started_once(Host *host, gconstpointer data)
 {
-    g_autoptr(json_t) waits = NULL, done = NULL;
+    g_autoptr(json_t) done = NULL;
 
-    host->fake.dies_after_power = true;
-    begin(host, "vm-start", NULL);
-    waits = wait_for(host, NULL);
-    agent_end(host);
-    host->fake.dies_after_power = false;
+    die_in(host, &host->fake.dies_after_power, "vm-start", NULL);
     agent_begin(host);
     done = wait_for(host, "done");
     g_assert_cmpstr(host->fake.powers->str, ==, "start ");
@@ -127,15 +119,11 @@ test_started_once(Host *host, gconstpointer data)
 static void
 test_asked_again(Host *host, gconstpointer data)
 {
-    g_autoptr(json_t) waits = NULL, done = NULL;
+    g_autoptr(json_t) done = NULL;
 
     asked(host, "vm-start", NULL, "start ");
     g_string_truncate(host->fake.powers, 0);
-    host->fake.dies_after_power = true;
-    begin(host, "vm-stop", "shutdown");
-    waits = wait_for(host, NULL);
-    agent_end(host);
-    host->fake.dies_after_power = false;
+    die_in(host, &host->fake.dies_after_power, "vm-stop", "shutdown");
     agent_begin(host);
     done = wait_for(host, "done");
     g_assert_cmpstr(host->fake.powers->str, ==, "shutdown shutdown ");
@@ -144,14 +132,10 @@ test_asked_again(Host *host, gconstpointer data)
 static void
 test_suspend_too_late(Host *host, gconstpointer data)
 {
-    g_autoptr(json_t) waits = NULL, failed = NULL;
+    g_autoptr(json_t) failed = NULL;
 
     asked(host, "vm-start", NULL, "start ");
-    host->fake.dies_after_power = true;
-    begin(host, "vm-suspend", NULL);
-    waits = wait_for(host, NULL);
-    agent_end(host);
-    host->fake.dies_after_power = false;
+    die_in(host, &host->fake.dies_after_power, "vm-suspend", NULL);
     host->fake.saved = false; /* it was not saved after all */
     fake_power_on(&host->fake);
     agent_begin(host);

@@ -133,13 +133,9 @@ test_no_agent(Host *host, gconstpointer data)
 static void
 test_killed(Host *host, gconstpointer data)
 {
-    g_autoptr(json_t) waits = NULL, failed = NULL;
+    g_autoptr(json_t) failed = NULL;
 
-    host->fake.dies_in_freeze = true;
-    begin(host, "vm-freeze", NULL);
-    waits = wait_for(host, NULL);
-    agent_end(host);
-    host->fake.dies_in_freeze = false;
+    die_in(host, &host->fake.dies_in_freeze, "vm-freeze", NULL);
     agent_begin(host);
     failed = wait_for(host, "failed");
     g_assert_false(host->fake.frozen);

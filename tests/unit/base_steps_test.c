@@ -1,0 +1,633 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Tests of the steps engine, stopped at every fault point, and of fault points by name.
+ */
+#include "base/cleanup.h"
+#include "base/error.h"
+#include "base/fault.h"
+#include "base/steps.h"
+
+#include <glib/gstdio.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+
+/* ---- the steps engine: a toy merge in a toy world that outlives the program */
+
+typedef struct {
+    /* the world */
+    bool locked, copied, deleted;
+    unsigned copies;
+    /* what was saved */
+    char *step, *error_word, *error_text;
+    unsigned tried;
+    bool cancel;
+    /* the program */
+    Machine *machine;
+    /* how the world behaves */
+    bool blind;           /* check of "copy" cannot tell */
+    ErrorCode copy_fails; /* ERR_LAST = it works */
+    bool delete_fails;
+    bool save_fails;
+} World;
+
+static bool
+save(void *self, GError **error)
+{
+    World *w = self;
+
+    if (w->save_fails)
+        return error_set(error, ERR_NO_SPACE, "the database is full");
+    if (!fault_point("toy.before-save", error))
+        return false;
+    g_free(w->step);
+    g_free(w->error_word);
+    g_free(w->error_text);
+    w->step = g_strdup(w->machine->step);
+    w->tried = w->machine->tried;
+    w->cancel = w->machine->cancel;
+    w->error_word = g_strdup(w->machine->error_word);
+    w->error_text = g_strdup(w->machine->error_text);
+    return fault_point("toy.after-save", error);
+}
+
+/* Saved before acting: whatever acts must find itself in what was saved. */
+static void
+assert_saved(const World *w, const char *step)
+{
+    g_assert_cmpstr(w->step, ==, step);
+    g_assert_cmpuint(w->tried, ==, w->machine->tried);
+    g_assert_cmpuint(w->tried, >, 0);
+}
+
+static StepState
+lock_state(void *self, GError **error)
+{
+    return ((World *)self)->locked ? STEP_DONE : STEP_TODO;
+}
+
+static bool
+lock_act(void *self, GError **error)
+{
+    World *w = self;
+
+    assert_saved(w, "lock");
+    if (!fault_point("toy.before-lock", error))
+        return false;
+    w->locked = true;
+    return fault_point("toy.after-lock", error);
+}
+
+static StepState
+copy_state(void *self, GError **error)
+{
+    World *w = self;
+
+    if (w->blind) {
+        error_set(error, ERR_UNREACHABLE, "the host does not answer");
+        return STEP_UNKNOWN;
+    }
+    return w->copied ? STEP_DONE : STEP_TODO;
+}
+
+static bool
+copy_act(void *self, GError **error)
+{
+    World *w = self;
+
+    assert_saved(w, "copy");
+    w->copies++;
+    if (w->copy_fails != ERR_LAST)
+        return error_set(error, w->copy_fails, "no copy today");
+    if (!fault_point("toy.before-copy", error))
+        return false;
+    w->copied = true;
+    return fault_point("toy.after-copy", error);
+}
+
+static StepState
+delete_state(void *self, GError **error)
+{
+    return ((World *)self)->deleted ? STEP_DONE : STEP_TODO;
+}
+
+static bool
+delete_act(void *self, GError **error)
+{
+    World *w = self;
+
+    assert_saved(w, "delete");
+    g_assert_true(w->copied); /* never before the copy */
+    if (w->delete_fails)
+        return error_set(error, ERR_REFUSED, "somebody stands on it");
+    w->deleted = true;
+    return fault_point("toy.after-delete", error);
+}
+
+static StepState
+unlock_state(void *self, GError **error)
+{
+    return ((World *)self)->locked ? STEP_TODO : STEP_DONE;
+}
+
+static bool
+unlock_act(void *self, GError **error)
+{
+    World *w = self;
+
+    assert_saved(w, "unlock");
+    w->locked = false;
+    return fault_point("toy.after-unlock", error);
+}
+
+/* clang-format off */
+static const Step toy[] = {
+    { "lock",   lock_state,   lock_act,   0, true,  "unlock", NULL },
+    { "copy",   copy_state,   copy_act,   3, true,  "unlock", NULL },
+    { "delete", delete_state, delete_act, 0, false, NULL,     NULL },
+    { "unlock", unlock_state, unlock_act, 0, false, NULL,     STEP_END },
+    { NULL },
+};
+/* clang-format on */
+
+static void
+world_clear(World *w)
+{
+    g_free(w->step);
+    g_free(w->error_word);
+    g_free(w->error_text);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(World, world_clear)
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Machine, machine_clear)
+
+/* The program starts: it knows what was saved, and nothing else. */
+static void
+start(Machine *m, World *w)
+{
+    g_autoptr(GError) error = NULL;
+
+    *m = (Machine){ .self = w, .save = save };
+    w->machine = m;
+    g_assert_true(machine_init(m, toy, w->step, &error));
+    m->tried = w->tried;
+    m->cancel = w->cancel;
+    m->error_word = g_strdup(w->error_word);
+    m->error_text = g_strdup(w->error_text);
+}
+
+/* Turns until it ends (true), waits without hope, or a fault point fired and (if they kill) it
+ * is dead. */
+static bool
+run(Machine *m, bool faults_kill)
+{
+    for (int turns = 0; turns < 50; turns++) {
+        if (machine_turn(m) == TURN_ENDED)
+            return true;
+        if (faults_kill && fault_fired())
+            return false;
+    }
+    return false;
+}
+
+static void
+test_steps_table_is_sound(void)
+{
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(steps_check(toy, &error));
+    g_assert_no_error(error);
+}
+
+static void
+test_steps_table_refused(void)
+{
+    /* clang-format off */
+    static const struct { Step table[3]; const char *say; } rows[] = {
+        { { { "a", lock_state, lock_act }, { "a", lock_state, lock_act } },            "used twice" },
+        { { { "", lock_state, lock_act } },                                            "empty" },
+        { { { "a", NULL, lock_act } },                                                 "no check" },
+        { { { "a", lock_state, lock_act, 0, false, "b", NULL } },                      "unknown 'b'" },
+        { { { "a", lock_state, lock_act, 0, false, NULL, "c" } },                      "unknown 'c'" },
+        { { { "a", lock_state, lock_act, 0, true, NULL, NULL } },                      "cancelled to nowhere" },
+        { { { "a", lock_state, lock_act, 0, false, NULL, NULL, "d" } },                "unknown 'd'" },
+    };
+    /* clang-format on */
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(GError) error = NULL;
+        g_assert_false(steps_check(rows[i].table, &error));
+        g_assert_error(error, ERR, ERR_INTERNAL);
+        g_assert_nonnull(strstr(error->message, rows[i].say));
+    }
+}
+
+/* Killed: killed at every fault point in turn, a restart must finish. Not killed: the
+ * point is an error that the same program gets over. */
+static void
+sweep(bool faults_kill)
+{
+    int n;
+
+    for (n = 0; n < 1000; n++) {
+        g_auto(World) world = { .copy_fails = ERR_LAST };
+        bool stopped;
+
+        fault_arm(n);
+        {
+            g_auto(Machine) first = { 0 };
+            start(&first, &world);
+            stopped = !run(&first, faults_kill);
+        }
+        if (!fault_fired()) {
+            g_assert_false(stopped);
+            g_assert_cmpuint(world.copies, ==, 1);
+            break;
+        }
+        fault_arm(-1);
+        if (stopped) {
+            g_auto(Machine) second = { 0 };
+            start(&second, &world);
+            g_assert_true(run(&second, true));
+        }
+        g_test_message("stopped at point %d, ended at step '%s'", n, world.step);
+        g_assert_cmpstr(world.step, ==, STEP_END);
+        g_assert_null(world.error_word);
+        g_assert_true(world.copied && world.deleted && !world.locked);
+        g_assert_cmpuint(world.copies, <=, 2);
+    }
+    fault_arm(-1);
+    g_assert_cmpint(n, >, 15); /* it did stop at places */
+    g_assert_cmpint(n, <, 1000);
+}
+
+static void
+test_steps_survive_a_stop_anywhere(void)
+{
+    sweep(true);
+}
+
+static void
+test_steps_get_over_an_error_anywhere(void)
+{
+    sweep(false);
+}
+
+/* A road that is closed in the middle: the other one is taken from the beginning, and which one it
+ * is, is saved with the step. */
+typedef struct {
+    bool by_sea, saved_by_sea, closed, arrived, save_fails;
+    unsigned departures, tried_at_departure;
+    char *saved_step;
+    Machine *machine;
+} Journey;
+
+static bool
+journey_save(void *self, GError **error)
+{
+    Journey *j = self;
+
+    if (j->save_fails)
+        return error_set(error, ERR_STORAGE, "no ink");
+    j->saved_by_sea = j->by_sea;
+    g_free(j->saved_step);
+    j->saved_step = g_strdup(j->machine->step);
+    return true;
+}
+
+static StepState
+depart_state(void *self, GError **error)
+{
+    Journey *j = self;
+
+    return j->departures > (j->by_sea ? 1U : 0U) ? STEP_DONE : STEP_TODO;
+}
+
+static bool
+depart_act(void *self, GError **error)
+{
+    Journey *j = self;
+
+    j->tried_at_departure = j->machine->tried;
+    j->departures++;
+    return true;
+}
+
+static StepState
+travel_state(void *self, GError **error)
+{
+    Journey *j = self;
+
+    if (!j->closed || j->by_sea)
+        return STEP_DONE;
+    j->by_sea = true;
+    return STEP_BACK;
+}
+
+static StepState
+arrive_state(void *self, GError **error)
+{
+    return ((Journey *)self)->arrived ? STEP_DONE : STEP_TODO;
+}
+
+static bool
+arrive_act(void *self, GError **error)
+{
+    ((Journey *)self)->arrived = true;
+    return true;
+}
+
+/* clang-format off */
+static const Step journey_steps[] = {
+    { "depart", depart_state, depart_act, 1, false, NULL, NULL,     NULL     },
+    { "travel", travel_state, NULL,       0, false, NULL, NULL,     "depart" },
+    { "arrive", arrive_state, arrive_act, 0, false, NULL, STEP_END, NULL     },
+    { NULL },
+};
+/* clang-format on */
+
+static void
+test_steps_back(void)
+{
+    Journey j = { .closed = true };
+    g_auto(Machine) m = { .self = &j, .save = journey_save };
+    g_autoptr(GError) error = NULL;
+
+    j.machine = &m;
+    g_assert_true(steps_check(journey_steps, &error));
+    g_assert_true(machine_init(&m, journey_steps, NULL, &error));
+    g_assert_cmpint(machine_turn(&m), ==, TURN_AGAIN); /* departs by land */
+    g_assert_cmpint(machine_turn(&m), ==, TURN_AGAIN); /* has departed */
+    g_assert_cmpstr(m.step, ==, "travel");
+
+    /* it cannot be written down: nothing has happened, but what is remembered stays so */
+    j.save_fails = true;
+    g_assert_cmpint(machine_turn(&m), ==, TURN_WAIT);
+    g_assert_cmpstr(m.step, ==, "travel");
+    g_assert_false(j.saved_by_sea);
+    j.save_fails = j.by_sea = false;
+
+    g_assert_cmpint(machine_turn(&m), ==, TURN_AGAIN);
+    g_assert_cmpstr(m.step, ==, "depart");
+    g_assert_cmpstr(j.saved_step, ==, "depart");
+    g_assert_true(j.saved_by_sea);
+    while (machine_turn(&m) != TURN_ENDED)
+        ;
+    g_assert_true(j.arrived);
+    g_assert_cmpuint(j.departures, ==, 2);
+    g_assert_cmpuint(j.tried_at_departure, ==, 1); /* its one try is counted anew */
+    g_assert_null(m.error_word);
+    g_free(j.saved_step);
+}
+
+static void
+test_steps_unknown_name(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_auto(Machine) m = { 0 };
+
+    g_assert_false(machine_init(&m, toy, "from-the-future", &error));
+    g_assert_error(error, ERR, ERR_CORRUPT);
+    g_assert_nonnull(strstr(error->message, "from-the-future"));
+}
+
+static void
+test_steps_saved_end(void)
+{
+    g_auto(World) world = { .copy_fails = ERR_LAST, .step = g_strdup(STEP_END) };
+    g_auto(Machine) m = { 0 };
+
+    start(&m, &world);
+    g_assert_true(machine_ended(&m));
+    g_assert_cmpint(machine_turn(&m), ==, TURN_ENDED);
+    g_assert_false(machine_can_cancel(&m));
+    g_assert_false(world.locked);
+}
+
+/* Not knowing is never failing: it waits for ever, longer each time, and says why. */
+static void
+test_steps_backoff(void)
+{
+    static const unsigned wanted[] = {
+        50, 100, 200, 400, 800, 1600, 3200, 6400, 10000, 10000, 10000
+    };
+    g_auto(World) world = { .copy_fails = ERR_LAST, .blind = true };
+    g_auto(Machine) m = { 0 };
+
+    start(&m, &world);
+    while (g_strcmp0(m.step, "copy") != 0)
+        machine_turn(&m);
+    g_assert_cmpuint(machine_backoff_ms(&m), ==, 0);
+    for (size_t i = 0; i < G_N_ELEMENTS(wanted); i++) {
+        g_assert_cmpint(machine_turn(&m), ==, TURN_WAIT);
+        g_assert_cmpuint(machine_backoff_ms(&m), ==, wanted[i]);
+        g_assert_cmpstr(m.waiting_for, ==, "the host does not answer");
+    }
+    g_assert_cmpuint(world.copies, ==, 0);
+    g_assert_false(machine_failed(&m));
+    world.blind = false;
+    g_assert_cmpint(machine_turn(&m), ==, TURN_AGAIN);
+    g_assert_cmpuint(machine_backoff_ms(&m), ==, 0);
+    g_assert_null(m.waiting_for);
+    g_assert_true(run(&m, false));
+}
+
+static void
+test_steps_cancel(void)
+{
+    /* clang-format off */
+    static const struct { const char *at; bool can, copied, deleted; } rows[] = {
+        { "lock",   true,  false, false },
+        { "copy",   true,  false, false },
+        { "delete", false, true,  true },
+        { "unlock", false, true,  true },
+    };
+    /* clang-format on */
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_auto(World) world = { .copy_fails = ERR_LAST };
+        g_auto(Machine) m = { 0 };
+
+        start(&m, &world);
+        while (g_strcmp0(m.step, rows[i].at) != 0)
+            machine_turn(&m);
+        g_assert_cmpint(machine_can_cancel(&m), ==, rows[i].can);
+        m.cancel = true;
+        g_assert_true(run(&m, false));
+        g_assert_cmpint(machine_failed(&m), ==, rows[i].can);
+        g_assert_cmpstr(world.error_word, ==, rows[i].can ? "cancelled" : NULL);
+        g_assert_cmpint(world.copied, ==, rows[i].copied);
+        g_assert_cmpint(world.deleted, ==, rows[i].deleted);
+        g_assert_false(world.locked);
+    }
+}
+
+static void
+test_steps_on_failed(void)
+{
+    /* clang-format off */
+    static const struct { ErrorCode fails; unsigned copies; const char *word, *text; } rows[] = {
+        { ERR_REFUSED,     1, "refused", "no copy today" },
+        { ERR_NO_SPACE,    1, "no-space", "no copy today" },
+        { ERR_UNREACHABLE, 3, "timeout", "step 'copy' used up its 3 tries: no copy today" },
+    };
+    /* clang-format on */
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_auto(World) world = { .copy_fails = rows[i].fails };
+        g_auto(Machine) m = { 0 };
+
+        start(&m, &world);
+        g_assert_true(run(&m, false));
+        g_assert_true(machine_failed(&m));
+        g_assert_cmpuint(world.copies, ==, rows[i].copies);
+        g_assert_cmpstr(world.error_word, ==, rows[i].word);
+        g_assert_cmpstr(world.error_text, ==, rows[i].text);
+        g_assert_false(world.locked);
+        g_assert_false(world.deleted);
+    }
+}
+
+/* The tries are counted over restarts: a program that dies in act() does not try for ever. */
+static void
+test_steps_tries_survive(void)
+{
+    g_auto(World) world = { .copy_fails = ERR_UNREACHABLE };
+
+    for (int restarts = 0; restarts < 20 && g_strcmp0(world.step, STEP_END) != 0; restarts++) {
+        g_auto(Machine) m = { 0 };
+        start(&m, &world);
+        while (machine_turn(&m) == TURN_AGAIN) /* it dies when it has to wait */
+            continue;
+    }
+    g_assert_cmpstr(world.step, ==, STEP_END);
+    g_assert_cmpuint(world.copies, ==, 3);
+}
+
+/* Where there is no way back it stays, says why, and goes on once it can. */
+static void
+test_steps_no_way_back(void)
+{
+    g_auto(World) world = { .copy_fails = ERR_LAST, .delete_fails = true };
+    g_auto(Machine) m = { 0 };
+
+    start(&m, &world);
+    g_assert_false(run(&m, false));
+    g_assert_cmpstr(m.step, ==, "delete");
+    g_assert_cmpstr(m.waiting_for, ==, "somebody stands on it");
+    g_assert_false(machine_failed(&m));
+    world.delete_fails = false;
+    g_assert_true(run(&m, false));
+    g_assert_true(world.deleted);
+}
+
+static void
+test_steps_first_failure_stays(void)
+{
+    g_autoptr(GError) one = g_error_new(ERR, ERR_REFUSED, "one");
+    g_autoptr(GError) two = g_error_new(ERR, ERR_BUSY, "two");
+    g_auto(Machine) m = { 0 };
+
+    machine_note_failure(&m, one);
+    machine_note_failure(&m, two);
+    g_assert_cmpstr(m.error_word, ==, "refused");
+    g_assert_cmpstr(m.error_text, ==, "one");
+}
+
+/* What cannot be saved is not done. */
+static void
+test_steps_save_fails(void)
+{
+    g_auto(World) world = { .copy_fails = ERR_LAST, .save_fails = true };
+    g_auto(Machine) m = { 0 };
+
+    start(&m, &world);
+    g_assert_false(run(&m, false));
+    g_assert_false(world.locked);
+    g_assert_cmpstr(m.step, ==, "lock");
+    g_assert_cmpuint(m.tried, ==, 0);
+    g_assert_cmpstr(m.waiting_for, ==, "the database is full");
+    world.save_fails = false;
+    g_assert_true(run(&m, false));
+}
+
+/* ---- fault points by name: in a process of its own, the environment is read once */
+
+static void
+test_fault_names(void)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!g_test_subprocess()) {
+        g_test_trap_subprocess(NULL, 0, G_TEST_SUBPROCESS_DEFAULT);
+        g_test_trap_assert_passed();
+        return;
+    }
+    g_setenv("LIVEMERGE_FAULTS", "a=error@2,b=error@1", TRUE);
+    fault_init();
+    g_assert_true(fault_point("a", &error));
+    g_assert_true(fault_point("other", &error));
+    g_assert_false(fault_point("a", &error));
+    g_assert_error(error, ERR, ERR_STOPPED);
+    g_clear_error(&error);
+    g_assert_true(fault_point("a", &error));
+    g_assert_false(fault_point("b", &error));
+}
+
+static void
+test_fault_trace(void)
+{
+    g_autofree char *file = g_build_filename(g_get_tmp_dir(), "lm-trace-XXXXXX", NULL);
+    g_autofree char *text = NULL;
+
+    if (!g_test_subprocess()) {
+        g_test_trap_subprocess(NULL, 0, G_TEST_SUBPROCESS_DEFAULT);
+        g_test_trap_assert_passed();
+        return;
+    }
+    close(g_mkstemp(file));
+    g_setenv("LIVEMERGE_FAULT_TRACE", file, TRUE);
+    fault_init();
+    g_assert_true(fault_point("a", NULL));
+    g_assert_true(fault_point("b", NULL));
+    g_assert_true(g_file_get_contents(file, &text, NULL, NULL));
+    unlink(file);
+    g_assert_cmpstr(text, ==, "a\nb\n");
+}
+
+static void
+test_fault_die(void)
+{
+    int status = 0;
+    pid_t child = fork();
+
+    g_assert_cmpint(child, >=, 0);
+    if (child == 0) {
+        g_setenv("LIVEMERGE_FAULTS", "x=die@1", TRUE);
+        fault_init();
+        fault_point("x", NULL);
+        _exit(0);
+    }
+    g_assert_cmpint(waitpid(child, &status, 0), ==, child);
+    g_assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/steps/table-is-sound", test_steps_table_is_sound);
+    g_test_add_func("/steps/table-refused", test_steps_table_refused);
+    g_test_add_func("/steps/survive-a-stop-anywhere", test_steps_survive_a_stop_anywhere);
+    g_test_add_func("/steps/get-over-an-error-anywhere", test_steps_get_over_an_error_anywhere);
+    g_test_add_func("/steps/back", test_steps_back);
+    g_test_add_func("/steps/unknown-name", test_steps_unknown_name);
+    g_test_add_func("/steps/saved-end", test_steps_saved_end);
+    g_test_add_func("/steps/back-off", test_steps_backoff);
+    g_test_add_func("/steps/cancel", test_steps_cancel);
+    g_test_add_func("/steps/on-failed", test_steps_on_failed);
+    g_test_add_func("/steps/tries-survive", test_steps_tries_survive);
+    g_test_add_func("/steps/no-way-back", test_steps_no_way_back);
+    g_test_add_func("/steps/first-failure-stays", test_steps_first_failure_stays);
+    g_test_add_func("/steps/save-fails", test_steps_save_fails);
+    g_test_add_func("/fault/names", test_fault_names);
+    g_test_add_func("/fault/trace", test_fault_trace);
+    g_test_add_func("/fault/die", test_fault_die);
+    return g_test_run();
+}
