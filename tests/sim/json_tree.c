@@ -81,11 +81,17 @@ json_string_length(const json_t *json)
 
 /* ---- numbers and words ---- */
 
+/* The smallest are most of them; like true and false they are never freed. */
+static JsonNumber few[64];
+
 json_t *
 json_integer(json_int_t value)
 {
-    JsonNumber *number = value_new(JSON_INTEGER, sizeof *number);
+    bool is_small = value >= 0 && value < (json_int_t)G_N_ELEMENTS(few);
+    JsonNumber *number = is_small ? &few[value] : value_new(JSON_INTEGER, sizeof *number);
 
+    if (is_small)
+        number->json = (json_t){ JSON_INTEGER, (size_t)-1 };
     number->integer = value;
     return &number->json;
 }
@@ -437,17 +443,13 @@ json_deep_copy(const json_t *json)
         for (size_t i = 0; i < json_array_size(json); i++)
             json_array_append_new(copy, json_deep_copy(json_array_get(json, i)));
         return copy;
-    case JSON_STRING:
-        return json_text_new(((const JsonText *)json)->text, json_string_length(json),
-                             ((const JsonText *)json)->plain);
+    case JSON_STRING: /* they never change: jansson's functions for that are not used */
     case JSON_INTEGER:
-        return json_integer(json_integer_value(json));
     case JSON_REAL:
-        return json_real(json_real_value(json));
     case JSON_TRUE:
     case JSON_FALSE:
     case JSON_NULL:
     default:
-        return (json_t *)json;
+        return json_incref((json_t *)json);
     }
 }

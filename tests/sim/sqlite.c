@@ -46,6 +46,8 @@ int REAL(sqlite3_create_function)(sqlite3 *db, const char *name, int n, int flag
                                   void (*step)(sqlite3_context *, int, sqlite3_value **),
                                   void (*final)(sqlite3_context *));
 int REAL(sqlite3_open_v2)(const char *file, sqlite3 **db, int flags, const char *vfs);
+int REAL(sqlite3_exec)(sqlite3 *db, const char *sql, int (*each)(void *, int, char **, char **),
+                       void *data, char **message);
 int
 WRAP(sqlite3_open_v2)(const char *file, sqlite3 **db, int flags, const char *vfs)
 {
@@ -66,6 +68,8 @@ WRAP(sqlite3_open_v2)(const char *file, sqlite3 **db, int flags, const char *vfs
     int code = REAL(sqlite3_open_v2)(
         ":memory:", &fresh->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
         NULL);
+    /* a change of a row copies its page, and so does state.c */
+    REAL(sqlite3_exec)(fresh->db, "PRAGMA page_size = 1024", NULL, NULL, NULL);
     fresh->file = g_strdup(file);
     fresh->process = fiber_process();
     REAL(sqlite3_create_function)
@@ -128,8 +132,44 @@ typedef struct {
     sqlite3_stmt *s;
     bool used;
 } Kept;
-static GHashTable *kept;         /* "DB SQL" → GPtrArray of Kept */
+typedef struct {
+    const sqlite3 *db;
+    char *sql;
+} Text;
+static GHashTable *kept;         /* Text → GPtrArray of Kept */
 static GHashTable *by_statement; /* sqlite3_stmt → Kept; never walked */
+
+static guint
+text_hash(gconstpointer p)
+{
+    const Text *text = p;
+    size_t length = strlen(text->sql);
+    uint64_t h = (uintptr_t)text->db ^ length;
+
+    for (size_t at = 0; at < length; at += 8) {
+        uint64_t word = 0;
+        memcpy(&word, text->sql + at, MIN(8, length - at));
+        h = (h ^ word) * UINT64_C(0xBF58476D1CE4E5B9);
+        h ^= h >> 29;
+    }
+    return (guint)h;
+}
+
+static gboolean
+text_equal(gconstpointer a, gconstpointer b)
+{
+    const Text *one = a, *other = b;
+
+    return one->db == other->db && strcmp(one->sql, other->sql) == 0;
+}
+
+/* In memory nothing is ever damaged, and the check is long; damage is for store_damage_test and
+ * agent_journal_test. */
+static const char *
+easier(const char *sql)
+{
+    return strcmp(sql, "PRAGMA integrity_check(1)") == 0 ? "SELECT 'ok'" : sql;
+}
 
 int REAL(sqlite3_prepare_v2)(sqlite3 *db, const char *sql, int length, sqlite3_stmt **s,
                              const char **tail);
@@ -137,17 +177,19 @@ int
 WRAP(sqlite3_prepare_v2)(sqlite3 *db, const char *sql, int length, sqlite3_stmt **s,
                          const char **tail)
 {
-    g_autofree char *key = g_strdup_printf("%p %s", (void *)db, sql);
+    const Text key = { db, (char *)easier(sql) };
     GPtrArray *list;
 
     if (kept == NULL) {
-        kept = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+        kept = g_hash_table_new(text_hash, text_equal);
         by_statement = g_hash_table_new(NULL, NULL);
     }
-    list = g_hash_table_lookup(kept, key);
+    list = g_hash_table_lookup(kept, &key);
     if (list == NULL) {
+        Text *own = g_new(Text, 1);
+        *own = (Text){ db, g_strdup(key.sql) };
         list = g_ptr_array_new();
-        g_hash_table_insert(kept, g_steal_pointer(&key), list);
+        g_hash_table_insert(kept, own, list);
     }
     for (guint i = 0; i < list->len; i++) {
         Kept *one = list->pdata[i];
@@ -157,7 +199,7 @@ WRAP(sqlite3_prepare_v2)(sqlite3 *db, const char *sql, int length, sqlite3_stmt 
         *s = one->s;
         return SQLITE_OK;
     }
-    int code = REAL(sqlite3_prepare_v2)(db, sql, length, s, tail);
+    int code = REAL(sqlite3_prepare_v2)(db, key.sql, length, s, tail);
     if (code != SQLITE_OK || *s == NULL)
         return code;
     Kept *fresh = g_new0(Kept, 1);
@@ -224,8 +266,19 @@ WRAP(sqlite3_step)(sqlite3_stmt *s)
 /* What a connection keeps: so it is set once. */
 static const char *const settings[] = { "PRAGMA trusted_schema", "PRAGMA journal_mode" };
 
-int REAL(sqlite3_exec)(sqlite3 *db, const char *sql, int (*each)(void *, int, char **, char **),
-                       void *data, char **message);
+/* A single statement, without an answer, that is not parsed anew each time */
+static int
+run_kept(sqlite3 *db, const char *sql)
+{
+    sqlite3_stmt *s = NULL;
+    int code = WRAP(sqlite3_prepare_v2)(db, sql, -1, &s, NULL);
+
+    while (code == SQLITE_OK || code == SQLITE_ROW)
+        code = REAL(sqlite3_step)(s);
+    WRAP(sqlite3_finalize)(s);
+    return code == SQLITE_DONE ? SQLITE_OK : code;
+}
+
 int
 WRAP(sqlite3_exec)(sqlite3 *db, const char *sql, int (*each)(void *, int, char **, char **),
                    void *data, char **message)
@@ -240,6 +293,8 @@ WRAP(sqlite3_exec)(sqlite3 *db, const char *sql, int (*each)(void *, int, char *
             return SQLITE_OK;
         database->set |= 1U << i;
     }
+    if (strncmp(sql, "DELETE", 6) == 0 && each == NULL && strchr(sql, ';') == strrchr(sql, ';'))
+        return run_kept(db, sql);
     return REAL(sqlite3_exec)(db, sql, each, data, message);
 }
 

@@ -14,6 +14,14 @@ bool vfs_removals_last;
 static VfsNode *root; /* /sim */
 GPtrArray *vfs_nodes;
 
+/* Paths that were looked up since a name last changed */
+static struct {
+    uint64_t when; /* at so many changes; 0 = never */
+    VfsNode *node;
+    char path[112];
+} recent[32];
+static uint64_t name_changes = 1;
+
 /* ---- nodes ---- */
 
 VfsNode *
@@ -41,6 +49,7 @@ vfs_node_new(bool is_dir)
 void
 vfs_names_clear(GPtrArray *names)
 {
+    name_changes++;
     for (guint i = 0; i < names->len; i++) {
         VfsName *name = names->pdata[i];
         g_free(name->name);
@@ -138,6 +147,7 @@ vfs_name_set(GPtrArray *names, const char *name, VfsNode *node)
     bool found;
     int at = name_index(names, name, &found);
 
+    name_changes++;
     if (found && node != NULL) {
         ((VfsName *)names->pdata[at])->node = node;
     } else if (found) {
@@ -152,8 +162,8 @@ vfs_name_set(GPtrArray *names, const char *name, VfsNode *node)
     }
 }
 
-VfsNode *
-vfs_find(const char *path)
+static VfsNode *
+look_up(const char *path)
 {
     VfsNode *node = root;
 
@@ -176,6 +186,28 @@ vfs_find(const char *path)
         node = name_get(node->names, part);
     }
     return node;
+}
+
+VfsNode *
+vfs_find(const char *path)
+{
+    size_t length = strlen(path);
+    uint64_t hash = length;
+
+    if (length >= sizeof recent[0].path)
+        return look_up(path);
+    for (size_t at = 0; at + 8 <= length; at += 8) {
+        uint64_t word;
+        memcpy(&word, path + length - 8 - at, sizeof word);
+        hash = (hash ^ word) * UINT64_C(0xBF58476D1CE4E5B9);
+    }
+    unsigned slot = (unsigned)(hash >> 59);
+    if (recent[slot].when != name_changes || memcmp(recent[slot].path, path, length + 1) != 0) {
+        recent[slot].when = name_changes;
+        recent[slot].node = look_up(path);
+        memcpy(recent[slot].path, path, length + 1);
+    }
+    return recent[slot].node;
 }
 
 VfsNode *
