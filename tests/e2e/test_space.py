@@ -65,6 +65,17 @@ class Small:
                 return False
         return True
 
+    def at_rest(self):
+        """What is free once the round that was begun has ended: half a second long it has been the same."""
+        seen = []
+
+        def same():
+            seen.append(self.free())
+            return len(seen) > 5 and max(seen[-6:]) - min(seen[-6:]) < MIB
+
+        wait_for(same, 20, "nothing is written any more", every=0.1)
+        return seen[-1]
+
     def give_back(self):
         self.ballast.unlink(missing_ok=True)
 
@@ -112,8 +123,7 @@ def test_pauses_at_the_reserve(site, vm, small, wire, strategy, base, top):
     text = wire.wait_attention(op)
     assert "vda" in text and str(small.path) in text and "job resume" in text, text
     assert wire.operation(op)["progress"]["phase"] == "paused"
-    time.sleep(0.5)  # what QEMU had begun
-    before = small.free()
+    before = small.at_rest()
     assert 0 < before < small.reserve() + MIB
     time.sleep(2)  # nothing is waited for: nothing must happen
     assert abs(small.free() - before) < MIB, "it goes on copying"
@@ -173,8 +183,7 @@ def test_survives_the_agent(site, vm, small, wire, point):  # pylint: disable=re
         site.agent.wait_dead()
     wire.restart_agent()
     wire.wait_attention(op)
-    time.sleep(0.5)
-    before = small.free()
+    before = small.at_rest()
     time.sleep(1)
     assert abs(small.free() - before) < MIB, "it goes on copying"
     small.give_back()
@@ -256,8 +265,7 @@ def test_clone_pauses(site, vm, small):  # pylint: disable=redefined-outer-name
     os.kill(site.agent.pid, signal.SIGCONT)
     wait_for(lambda: small.free() < small.reserve() + 20 * MIB and "nearly full" in one.job(job).get("attention", ""), 30,
              "it stands still again")
-    time.sleep(0.5)  # what it had begun
-    before = small.free()
+    before = small.at_rest()
     time.sleep(1)  # nothing is waited for: nothing must happen
     assert abs(small.free() - before) < MIB, "it goes on copying"
     small.give_back()
