@@ -63,14 +63,14 @@ door_pass(Manager *m, const DoorDeed *deed, GError **error)
 {
     g_autoptr(Vm) vm = door_vm_now(m, deed->vm_id, error);
     WITH_LOCK(&m->door);
+    g_autofree char *id = NULL;
     GError *why = NULL;
-    char *id;
 
     if (vm == NULL)
         return NULL;
     id = deed->begin(m, deed->what, vm, &why);
     if (id != NULL)
-        return id;
+        return g_steal_pointer(&id);
     return door_refuse(m, deed->kind, vm, NULL, deed->correlation_id, deed->user, why, error);
 }
 
