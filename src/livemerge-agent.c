@@ -299,6 +299,7 @@ main(int argc, char **argv)
         fprintf(stderr, "livemerge-agent: %s\n", error->message);
         return 1;
     }
+    setup.options.hooks_dir = hooks_dir;
     if (!read_setup(&setup, file, &error) ||
         (!check && (!take_state(&setup, &error) || !serve(&setup, &error)))) {
         fprintf(stderr, "livemerge-agent: %s\n", error->message);

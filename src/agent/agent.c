@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "agent/doctor.h"
+#include "agent/hookfile.h"
 #include "agent/survey.h"
 
 #include "base/log.h"
@@ -264,6 +265,7 @@ agent_new(const AgentOptions *options, GError **error)
     agent->pivot_budget_ms = options->pivot_budget_ms;
     agent->quiesce_budget_s = options->quiesce_budget_s;
     agent->run_dir = g_strdup(options->state_dir);
+    agent->hooks_dir = g_strdup(options->hooks_dir != NULL ? options->hooks_dir : HOOKS_DIR);
     agent->events = event_hub_new();
     agent->survey = survey_new(SURVEY_BYTES, SURVEY_KEEP_MS);
     agent->refresh = g_async_queue_new_full(g_free);
@@ -330,5 +332,6 @@ agent_free(Agent *agent)
     g_cond_clear(&agent->sweep);
     g_ptr_array_unref(agent->unswept);
     g_free(agent->run_dir);
+    g_free(agent->hooks_dir);
     g_free(agent);
 }

@@ -76,6 +76,7 @@ struct Agent {
     char *run_dir;         /* sockets of our storage daemons */
     unsigned pivot_budget_ms;
     unsigned quiesce_budget_s;
+    char *hooks_dir;
     GThreadPool *guests; /* guest.c; NULL = none was asked yet */
 };
 
@@ -85,6 +86,7 @@ typedef struct {
     const char *const *storage_paths;
     unsigned pivot_budget_ms;
     unsigned quiesce_budget_s;
+    const char *hooks_dir; /* of libvirt; NULL = HOOKS_DIR */
 } AgentOptions;
 
 /* Opens the journal, starts the refresher. The hypervisor is attached with agent_attach() right

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <glib/gstdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MARK "# livemerge's start guard"
 
@@ -119,6 +120,15 @@ hookfile_install(const char *hooks_dir, const char *program, const char *config_
     /* the program first: a script without it does nothing */
     return put(copy, content, length, error) && put(script, text, strlen(text), error) &&
            put(daemon, daemon_text, strlen(daemon_text), error);
+}
+
+bool
+hookfile_is_there(const char *hooks_dir)
+{
+    g_autofree char *script = script_file(hooks_dir);
+    g_autofree char *program = program_file(hooks_dir);
+
+    return access(script, X_OK) == 0 && access(program, X_OK) == 0;
 }
 
 bool

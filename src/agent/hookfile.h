@@ -21,5 +21,7 @@
  * restarted once to look for them. A file of that name that is not ours is ERR_EXISTS. */
 bool hookfile_install(const char *hooks_dir, const char *program, const char *config_file,
                       bool *ret_first, GError **error);
+/* Are all its parts where libvirt looks for them? */
+bool hookfile_is_there(const char *hooks_dir);
 /* *ret_was: there was something to remove. */
 bool hookfile_remove(const char *hooks_dir, bool *ret_was, GError **error);

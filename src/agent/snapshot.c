@@ -119,18 +119,34 @@ freeze(Operation *op, const HvDomain *domain, bool *ret_frozen, GError **error)
 
 /* QEMU takes an overlay as it is: what an earlier life of the VM wrote there would come back. */
 static bool
-overlays_are_empty(Operation *op, GError **error)
+overlays_are_empty(Operation *op, const HvDomain *hv, GError **error)
 {
     bool open = false;
     const char *overlay = snapshot_overlay_in_use(op, &open);
 
     return overlay == NULL ||
-           error_set(error, ERR_REFUSED, "VM %s: the new volume %s is in use already",
-                     op->row.vm_id, overlay);
+           (snapshot_note_old_leaves(op, hv, error) &&
+            error_set(error, ERR_REFUSED, "VM %s: the new volume %s is in use already",
+                      op->row.vm_id, overlay));
+}
+
+void
+snapshot_note_life(Operation *op, const HvDomain *hv)
+{
+    op_remember(op, "life", hv->instance != NULL ? json_string(hv->instance) : NULL);
 }
 
 static bool
-switch_running(Operation *op, GError **error)
+save_life(Operation *op, const HvDomain *hv, GError **error)
+{
+    if (g_strcmp0(op_data(op, "life"), hv->instance) == 0)
+        return true;
+    snapshot_note_life(op, hv);
+    return operation_save(op, error);
+}
+
+static bool
+switch_running(Operation *op, const HvDomain *domain, GError **error)
 {
     Hypervisor *hv = op->agent->hv;
     json_t *disks = json_object_get(op->row.data, "disks");
@@ -142,7 +158,8 @@ switch_running(Operation *op, GError **error)
         list[i].target = json_text(disk, "target");
         list[i].overlay = json_text(disk, "overlay");
     }
-    return overlays_are_empty(op, error) && fault_point("agent.snapshot.before-switch", error) &&
+    return overlays_are_empty(op, domain, error) && save_life(op, domain, error) &&
+           fault_point("agent.snapshot.before-switch", error) &&
            hv->ops->snapshot(hv, op->row.vm_id, list, (unsigned)json_array_size(disks),
                              op_data(op, "memory"), error) &&
            fault_point("agent.snapshot.after-switch", error);
@@ -227,12 +244,12 @@ switch_act(void *self, GError **error)
         if (g_strcmp0(op_text(op, "quiesce"), "require") == 0)
             return error_set(error, ERR_REFUSED, "VM '%s' stopped: nothing can be frozen",
                              domain->name);
-        return snapshot_switch_stopped(op, error);
+        return snapshot_check_old_leaves(op, domain, error) && snapshot_switch_stopped(op, error);
     }
     if (!note_whose_memory(op, domain, error) || !freeze(op, domain, &frozen, error))
         return false;
     int64_t t0 = clock_mono_us();
-    bool ok = switch_running(op, error);
+    bool ok = switch_running(op, domain, error);
     if (!snapshot_thaw_if_frozen(op, &thaw_problem))
         log_vm_warn(op->row.vm_id, op->row.id, "VM '%s': thawing failed: %s; it is tried again",
                     domain->name, thaw_problem->message);

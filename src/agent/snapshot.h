@@ -3,7 +3,11 @@
  * Taking a snapshot: parts shared by snapshot.c, snapshot_prepare.c and snapshot_undo.c.
  *
  * What it remembers (row.data):
- *   disks      [{"id", "target", "leaf", "leaf_id", "format", "overlay"}], those that take part
+ *   disks      [{"id", "target", "leaf", "leaf_id", "format", "overlay", "empty_look": how that
+ *              looked when it was made, "leaf_look": how the leaf did while a QEMU wrote the
+ *              overlay}], those that take part
+ *   life       the instance whose switch it is; absent = the VM was off
+ *   ran_on_old a later one was seen to run on the old leaves when an overlay held data already
  *   memory     the path of the memory file; absent = without memory
  *   memory_of  the instance whose memory it is
  *   memory_durable  all of it is on disk
@@ -29,7 +33,17 @@ bool snapshot_switch_stopped(Operation *op, GError **error);
 /* Safe to repeat; a VM that is off has nothing frozen. */
 bool snapshot_thaw_if_frozen(Operation *op, GError **error);
 
+/* Whose switch it will be. */
+void snapshot_note_life(Operation *op, const HvDomain *hv);
+
 /* snapshot_undo.c */
+/* Saves what is seen of the old leaves: later it may be all that tells whether they were written
+ * after the overlays on top of them. Times do not: a clock can be set back, and a power loss takes
+ * them from files whose data stay. */
+bool snapshot_note_old_leaves(Operation *op, const HvDomain *hv, GError **error);
+/* Of a VM that is off: to go on from the overlays loses nothing. False: a person has to decide, and
+ * the error says how. */
+bool snapshot_check_old_leaves(Operation *op, const HvDomain *hv, GError **error);
 /* Some QEMU writes an overlay, or wrote it: the name of the first one, NULL = none. */
 const char *snapshot_overlay_in_use(const Operation *op, bool *ret_open);
 /* Did the switch happen after all? DONE: yes, FAILED: no, and it can be undone. */

@@ -150,6 +150,19 @@ overlays_are_unused(Operation *op, const HvDomain *hv, GError **error)
     return true;
 }
 
+/* They are durable: one that holds data and still looks so has lost its time with the power. */
+static void
+note_looks(Operation *op)
+{
+    size_t i;
+    json_t *disk;
+
+    json_array_foreach (json_object_get(op->row.data, "disks"), i, disk) {
+        g_autofree char *look = volume_look(json_text(disk, "overlay"));
+        json_put_text(disk, "empty_look", look);
+    }
+}
+
 bool
 snapshot_prepare_act(void *self, GError **error)
 {
@@ -174,6 +187,7 @@ snapshot_prepare_act(void *self, GError **error)
                          op_text(op, "snapshot_id"));
     if (json_object_get(op->row.data, "disks") == NULL && !make_plan(op, vm, error))
         return false;
+    snapshot_note_life(op, hv);
     if (!overlays_are_unused(op, hv, error) || !operation_save(op, error))
         return false; /* the names are durable before the files exist */
     op_record(op, vm);
@@ -182,6 +196,7 @@ snapshot_prepare_act(void *self, GError **error)
     json_array_foreach (json_object_get(op->row.data, "disks"), i, disk)
         if (!snapshot_make_overlay(disk, error))
             return false;
+    note_looks(op);
     op_remember(op, "prepared", json_true());
     return true;
 }

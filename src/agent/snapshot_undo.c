@@ -2,8 +2,10 @@
  *
  * Taking a snapshot: the steps "verify" and "undo", when a snapshot has failed or was cancelled.
  */
+#include "agent/hookfile.h"
 #include "agent/snapshot.h"
 
+#include <string.h>
 #include <sys/stat.h>
 
 /* ---- verify ---- */
@@ -28,24 +30,105 @@ snapshot_overlay_in_use(const Operation *op, bool *ret_open)
     return NULL;
 }
 
-/* Was an old leaf written after the overlay on top of it? */
+/* ---- were the old leaves written after the overlays? ---- */
+
+bool
+snapshot_note_old_leaves(Operation *op, const HvDomain *hv, GError **error)
+{
+    bool open = false, news = false;
+    const char *overlay = snapshot_overlay_in_use(op, &open);
+    size_t i;
+    json_t *disk;
+
+    /* what a QEMU writes, it has the volume below for reading: so no other one writes that */
+    json_array_foreach (json_object_get(op->row.data, "disks"), i, disk) {
+        const char *leaf = json_text(disk, "leaf");
+        g_autofree char *look =
+            json_text(disk, "leaf_look") == NULL && volume_is_seen_open(json_text(disk, "overlay"))
+                ? volume_look(leaf)
+                : NULL;
+        if (look == NULL || !volume_sync_data(leaf, NULL))
+            continue;
+        json_put_text(disk, "leaf_look", look);
+        news = true;
+    }
+    /* libvirt may not know yet that the life of the switch has ended */
+    if (overlay != NULL && !open && hv->instance != NULL &&
+        g_strcmp0(hv->instance, op_data(op, "life")) != 0 && snapshot_count_switched(op, hv) == 0 &&
+        !json_flag(op->row.data, "ran_on_old")) {
+        op_remember(op, "ran_on_old", json_true());
+        news = true;
+    }
+    return !news || operation_save(op, error);
+}
+
 static bool
-leaf_is_newer(const Operation *op)
+is_later(const struct stat *a, const struct stat *b)
+{
+    return a->st_mtim.tv_sec != b->st_mtim.tv_sec ? a->st_mtim.tv_sec > b->st_mtim.tv_sec
+                                                  : a->st_mtim.tv_nsec > b->st_mtim.tv_nsec;
+}
+
+/* Nobody has seen what became of the VM, and nothing keeps it from being started from an old leaf.
+ * Times are no proof, but a reason to ask; not even that if a power loss took the overlay's. */
+static bool
+leaf_looks_later(const json_t *disk)
+{
+    const char *empty = json_text(disk, "empty_look");
+    struct stat leaf, overlay;
+
+    if (stat(json_text(disk, "leaf"), &leaf) < 0 || stat(json_text(disk, "overlay"), &overlay) < 0)
+        return false;
+    g_autofree char *now = volume_look(json_text(disk, "overlay"));
+    bool lost =
+        empty != NULL && now != NULL && g_strcmp0(strchr(empty, ' '), strchr(now, ' ')) == 0;
+    return !lost && is_later(&leaf, &overlay);
+}
+
+/* Why a person has to tell which of the two volumes is right; NULL = the overlay is. */
+static const char *
+why_leaf_may_be_newer(const Operation *op, const json_t *disk)
+{
+    const char *seen = json_text(disk, "leaf_look");
+
+    if (json_flag(op->row.data, "ran_on_old"))
+        return "was then seen to run on its old one, started from a stale definition";
+    if (seen != NULL) {
+        g_autofree char *now = volume_look(json_text(disk, "leaf"));
+        return g_strcmp0(now, seen) == 0 ? NULL
+                                         : "its old one has been written since (started from a "
+                                           "stale definition?)";
+    }
+    /* libvirt asks before each start, and what is below an overlay with data is refused */
+    if (hookfile_is_there(op->agent->hooks_dir) || !leaf_looks_later(disk))
+        return NULL;
+    return "by their times its old one was written later. Nobody has seen that, and without "
+           "livemerge's start guard (livemerge-agent --install-hook) it may have been started "
+           "from a stale definition";
+}
+
+bool
+snapshot_check_old_leaves(Operation *op, const HvDomain *hv, GError **error)
 {
     size_t i;
     json_t *disk;
 
     json_array_foreach (json_object_get(op->row.data, "disks"), i, disk) {
-        struct stat leaf, overlay;
-        if (stat(json_text(disk, "leaf"), &leaf) == 0 &&
-            stat(json_text(disk, "overlay"), &overlay) == 0 &&
-            volume_holds_data(json_text(disk, "overlay")) &&
-            (leaf.st_mtim.tv_sec > overlay.st_mtim.tv_sec ||
-             (leaf.st_mtim.tv_sec == overlay.st_mtim.tv_sec &&
-              leaf.st_mtim.tv_nsec > overlay.st_mtim.tv_nsec)))
-            return true;
+        const char *overlay = json_text(disk, "overlay"), *leaf = json_text(disk, "leaf");
+        const char *why = file_may_be_there(overlay) && volume_holds_data(overlay)
+                              ? why_leaf_may_be_newer(op, disk)
+                              : NULL;
+        if (why != NULL)
+            return error_set(
+                error, ERR_BUSY,
+                "VM '%s', disk %s: it wrote its new volume %s, and %s: which of the two is right "
+                "only a person can tell. Nothing is removed. To keep the old one, %s, take the new "
+                "one away: mv %s %s.aside; to go on with the new one, power the VM off and let its "
+                "definition name that: virsh edit %s",
+                hv->name, json_text(disk, "target"), overlay, why, leaf, overlay, overlay,
+                hv->name);
     }
-    return false;
+    return true;
 }
 
 static bool
@@ -90,13 +173,9 @@ snapshot_verify_check(void *self, GError **error)
     }
     if (n == 0 && overlay == NULL)
         return STEP_FAILED; /* what failed is noted already */
-    if (n == 0 && !open && leaf_is_newer(op)) {
-        error_set(error, ERR_BUSY,
-                  "VM '%s' wrote its new volume %s and then, started from a stale definition, its "
-                  "old one: which of the two is right only a person can tell. Nothing is removed",
-                  hv->name, overlay);
+    if (n == 0 && (!snapshot_note_old_leaves(op, hv, error) ||
+                   (!open && !snapshot_check_old_leaves(op, hv, error))))
         return STEP_UNKNOWN;
-    }
     if (n == 0 && (open || hv->instance == NULL) && !definition_names_overlays(op, hv))
         return STEP_TODO;
     error_set(error, ERR_BUSY,
@@ -114,9 +193,15 @@ snapshot_verify_check(void *self, GError **error)
 bool
 snapshot_verify_act(void *self, GError **error)
 {
+    g_autoptr(HvDomain) hv = op_hv(self, error);
     g_autoptr(GError) problem = NULL;
+    bool open = false;
 
-    return snapshot_switch_stopped(self, &problem) ||
+    if (hv == NULL)
+        return false;
+    snapshot_overlay_in_use(self, &open);
+    return ((open || snapshot_check_old_leaves(self, hv, &problem)) &&
+            snapshot_switch_stopped(self, &problem)) ||
            error_set(error, ERR_BUSY, "%s", problem->message);
 }
 
