@@ -28,18 +28,52 @@ is_so(const Operation *op, const char *key, const char *now)
     return wanted == NULL || g_str_equal(wanted, now != NULL ? now : "");
 }
 
+/* ---- the name in the manifest: whoever must take over knows it by that, too ---- */
+
+/* Its manifest, if there is anything to note in it. *ret_none: there is not. */
+static Vm *
+manifest_to_name(Operation *op, Domain **ret_home, bool *ret_none, GError **error)
+{
+    g_autoptr(Vm) shown = agent_vm_copy(op->agent, op->row.vm_id);
+    const char *name = op_text(op, "name");
+    g_autoptr(Vm) vm = NULL;
+
+    *ret_none = name == NULL || shown == NULL || shown->home == NULL;
+    if (*ret_none || (vm = op_manifest(op, ret_home, error)) == NULL)
+        return NULL;
+    *ret_none = g_strcmp0(vm->name, name) == 0;
+    return *ret_none ? NULL : g_steal_pointer(&vm);
+}
+
+static bool
+note_name(Operation *op, GError **error)
+{
+    Domain *home = NULL;
+    bool none = false;
+    g_autoptr(Vm) vm = manifest_to_name(op, &home, &none, error);
+
+    if (vm == NULL)
+        return none;
+    text_replace(&vm->name, op_text(op, "name"));
+    return manifest_save(home, vm, error);
+}
+
 static StepState
 change_check(void *self, GError **error)
 {
     Operation *op = self;
     g_autoptr(HvDomain) hv = op_connected(op, error) ? op_hv(op, error) : NULL;
+    Domain *home = NULL;
+    bool none = false;
+    g_autoptr(Vm) vm = NULL;
 
     if (hv == NULL)
         return STEP_UNKNOWN;
-    return is_so(op, "name", hv->name) && is_so(op, "description", hv->description) &&
-                   is_so(op, "comment", hv->title)
-               ? STEP_DONE
-               : STEP_TODO;
+    if (!is_so(op, "name", hv->name) || !is_so(op, "description", hv->description) ||
+        !is_so(op, "comment", hv->title))
+        return STEP_TODO;
+    vm = manifest_to_name(op, &home, &none, error);
+    return none ? STEP_DONE : vm != NULL ? STEP_TODO : STEP_UNKNOWN;
 }
 
 static const char *
@@ -73,24 +107,6 @@ describe(Operation *op, const HvDomain *hv, GError **error)
     return libvirt->ops->describe(libvirt, op->row.vm_id,
                                   text_or(op, "description", hv->description),
                                   text_or(op, "comment", hv->title), error);
-}
-
-/* Whoever must take over knows it by this name, too. */
-static bool
-note_name(Operation *op, GError **error)
-{
-    g_autoptr(Vm) shown = agent_vm_copy(op->agent, op->row.vm_id);
-    const char *name = op_text(op, "name");
-    Domain *home = NULL;
-    g_autoptr(Vm) vm = NULL;
-
-    if (name == NULL || shown == NULL || shown->home == NULL)
-        return true;
-    vm = op_manifest(op, &home, error);
-    if (vm == NULL)
-        return false;
-    text_replace(&vm->name, name);
-    return manifest_save(home, vm, error);
 }
 
 static bool
