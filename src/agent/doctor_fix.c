@@ -263,13 +263,29 @@ mend_check(void *self, GError **error)
     return op_connected(op, error) ? STEP_TODO : STEP_UNKNOWN;
 }
 
+/* What is wrong with the definition has another name once the VM has stopped, or started. */
+static Diagnosis
+other_name(Diagnosis class)
+{
+    return class == DIAG_STALE_DEFINITION ? DIAG_STALE_LEAF
+           : class == DIAG_STALE_LEAF     ? DIAG_STALE_DEFINITION
+                                          : DIAG_LAST;
+}
+
 static const Finding *
 find_again(const GPtrArray *findings, const Finding *wanted)
 {
-    for (guint i = 0; i < findings->len; i++)
-        if (finding_same(findings->pdata[i], wanted))
-            return findings->pdata[i];
-    return NULL;
+    const Finding *renamed = NULL;
+
+    for (guint i = 0; i < findings->len; i++) {
+        const Finding *now = findings->pdata[i];
+        if (finding_same(now, wanted))
+            return now;
+        if (now->class == other_name(wanted->class) && g_str_equal(now->vm_id, wanted->vm_id) &&
+            g_strcmp0(now->disk, wanted->disk) == 0)
+            renamed = now;
+    }
+    return renamed;
 }
 
 /* True: it is mended, or gone by itself. */

@@ -79,23 +79,9 @@ define(Operation *op, const char *target, const char *source, const char *format
     return hv->ops->redefine(hv, op->row.vm_id, &target, &source, &format, 1, error);
 }
 
+/* *ret_stale: it was necessary. */
 static bool
-mend_definition(Operation *op, const Finding *finding, GError **error)
-{
-    g_autoptr(HvDomain) hv = op_hv(op, error);
-    const HvDisk *live = hv != NULL ? hv_domain_disk(hv, finding->disk) : NULL;
-
-    if (hv == NULL)
-        return false;
-    if (live == NULL || live->source == NULL)
-        return error_set(error, ERR_NOT_FOUND, "VM '%s' has no disk %s any more", hv->name,
-                         finding->disk);
-    return keep_definition(op, hv, error) &&
-           define(op, live->target, live->source, live->format, error);
-}
-
-static bool
-mend_leaf(Operation *op, const Finding *finding, GError **error)
+mend_leaf(Operation *op, const Finding *finding, bool *ret_stale, GError **error)
 {
     g_autoptr(HvDomain) hv = op_hv(op, error);
     const HvDisk *disk = hv != NULL ? hv_domain_disk(hv, finding->disk) : NULL;
@@ -110,12 +96,35 @@ mend_leaf(Operation *op, const Finding *finding, GError **error)
     if (!guard_load(op->row.vm_id, sources, &manifest, error))
         return false;
     guard_look(&manifest, disk->target, disk->source, disk->format, &stale);
-    if (stale.verdict == GUARD_FINE)
+    *ret_stale = stale.verdict != GUARD_FINE;
+    if (!*ret_stale)
         return true;
     if (stale.verdict != GUARD_STALE || stale.leaf == NULL)
         return error_set(error, ERR_REFUSED, "%s", stale.reason);
     return doctor_cannot_undo(op, "the definition named a volume that is not the newest", error) &&
            define(op, disk->target, stale.leaf, stale.format, error);
+}
+
+static bool
+mend_definition(Operation *op, const Finding *finding, GError **error)
+{
+    g_autoptr(HvDomain) hv = op_hv(op, error);
+    const HvDisk *live = hv != NULL ? hv_domain_disk(hv, finding->disk) : NULL;
+
+    if (hv == NULL)
+        return false;
+    if (live == NULL || live->source == NULL)
+        return error_set(error, ERR_NOT_FOUND, "VM '%s' has no disk %s any more", hv->name,
+                         finding->disk);
+    if (doctor_is_off(hv)) { /* since when? then this is the definition's leaf */
+        bool stale = false;
+        if (!mend_leaf(op, finding, &stale, error))
+            return false;
+        if (stale)
+            return true;
+    }
+    return keep_definition(op, hv, error) &&
+           define(op, live->target, live->source, live->format, error);
 }
 
 /* ---- headers ---- */
@@ -259,6 +268,8 @@ mend_trash(Operation *op, const Finding *finding, GError **error)
 bool
 doctor_mend(Operation *op, const Finding *finding, GError **error)
 {
+    bool stale = false;
+
     log_vm_info(op->row.vm_id, op->row.id, "%s: %s", diagnosis_word(finding->class), finding->text);
     switch ((int)finding->class) {
     case DIAG_MISSING_PARENT:
@@ -268,7 +279,7 @@ doctor_mend(Operation *op, const Finding *finding, GError **error)
     case DIAG_ABSOLUTE_PATH:
         return mend_absolute(op, finding, error);
     case DIAG_STALE_LEAF:
-        return mend_leaf(op, finding, error);
+        return mend_leaf(op, finding, &stale, error);
     case DIAG_STALE_DEFINITION:
         return mend_definition(op, finding, error);
     case DIAG_BAD_MANIFEST:
