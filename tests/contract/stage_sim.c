@@ -67,7 +67,7 @@ make_stage(unsigned disks)
 {
     memset(vm.disks, 0, sizeof vm.disks);
     g_strlcpy(vm.id, "12345678-1234-4234-8234-123456789abc", sizeof vm.id);
-    g_strlcpy(vm.name, "web", sizeof vm.name);
+    g_strlcpy(vm.texts.name, "web", sizeof vm.texts.name);
     vm.n_disks = disks;
     vm.clusters = STAGE_CLUSTERS;
     vm.runs = vm.paused = vm.starting = vm.in_hook = vm.user_paused = vm.libvirtd = false;

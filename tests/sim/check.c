@@ -294,7 +294,7 @@ check_debris(GHashTable *wanted)
     for (char **file = files; *file != NULL; file++) {
         if (strstr(*file, "/vms/") != NULL && g_str_has_suffix(*file, ".lock"))
             check_lock(*file);
-        if (is_known_debris(*file))
+        if (is_known_debris(*file) || flow_is_kept(*file))
             continue;
         if (strstr(*file, "/.livemerge/") != NULL) {
             /* who unlinks a lock lets two hold it */
@@ -374,6 +374,8 @@ check_end(void)
     for (unsigned i = 0; i < vm.n_disks; i++)
         check_disk_end(stored, &vm.disks[i], wanted);
     check_snapshots(stored, wanted);
+    if (strcmp(stored->name, vm.texts.name) != 0)
+        world_wrong("the manifest calls the VM '%s', libvirt '%s'", stored->name, vm.texts.name);
     if (storage_was_unwell() && !plan.strict)
         return; /* what could not be tidied up then is the doctor's */
     for (guint i = 0; i < stored->operations->len; i++)

@@ -50,7 +50,8 @@ agent_main(void *data)
                                    .storage_names = names,
                                    .storage_paths = paths,
                                    .pivot_budget_ms = 1000,
-                                   .quiesce_budget_s = 2 };
+                                   .quiesce_budget_s = 2,
+                                   .hooks_dir = HOOKS };
     g_autoptr(GError) error = NULL;
 
     (void)data;
@@ -205,6 +206,10 @@ lose_definitions(void)
         vm.config = vm.config_durable;
     else
         vm.config_durable = vm.config;
+    if (fiber_now_us() - vm.texts_us < lost_us)
+        vm.texts = vm.texts_durable;
+    else
+        vm.texts_durable = vm.texts;
 }
 
 static void

@@ -513,6 +513,7 @@ void
 flows_reset(void)
 {
     memset(&progress, 0, sizeof progress);
+    flow_records_reset();
 }
 
 /* clang-format off */
@@ -547,6 +548,9 @@ const Flow flows[] = {
     { "clone",               1,   3,    false, false, run_clone,          "out of a snapshot; and it goes", true },
     { "clone-off",           2,   2,    true,  true,  run_clone_off,      "a VM that is off, by sharing", true },
     { "create",              2,   2,    false, false, run_create_snapshot, "a snapshot is taken", true },
+    { "rename",              1,   2,    false, false, run_rename,         "a snapshot is, and the VM described", true },
+    { "update",              1,   2,    false, false, run_update,         "a VM is renamed", true },
+    { "doctor",              1,   3,    false, false, run_doctor,         "a volume of nobody, and an old definition", true },
     { NULL },
 };
 /* clang-format on */

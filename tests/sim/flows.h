@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
  * What flows.c (merges and snapshots), flows_power.c and flows_vm.c (what is done with whole VMs)
- * share.
+ * and flows_records.c (names, the doctor) share.
  */
 #pragma once
 
@@ -46,6 +46,12 @@ void flow_started(bool done);
 void flow_stopped(bool done);
 void run_power(void);
 void run_agent_power(void);
+
+/* ---- flows_records.c ---- */
+void run_rename(void);
+void run_update(void);
+void run_doctor(void);
+void flow_records_reset(void);
 
 /* ---- flows_vm.c ---- */
 void run_try(void);

@@ -158,6 +158,13 @@ static const struct {
       false,
       "the same",
       592570 },
+    { "memory-try",
+      63334620862448,
+      { { FAULT_AGENT, 104 }, { FAULT_MANAGER, 107 }, { FAULT_AGENT, 142 }, { FAULT_ALL, 143 } },
+      688,
+      false,
+      "an overlay lost its time with the power: its leaf was taken for written later, for ever",
+      745710 },
 };
 /* clang-format on */
 

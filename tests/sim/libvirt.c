@@ -329,7 +329,9 @@ op_look(Hypervisor *hv, const char *vm_id, GError **error)
         vm.saved.there = false; /* as domain.c */
     HvDomain *domain = hv_domain_new();
     domain->id = g_strdup(vm.id);
-    domain->name = g_strdup(vm.name);
+    domain->name = g_strdup(vm.texts.name);
+    domain->description = g_strdup(*vm.texts.description != '\0' ? vm.texts.description : NULL);
+    domain->title = g_strdup(*vm.texts.title != '\0' ? vm.texts.title : NULL);
     domain->state = state_now();
     if (domain->state == VM_UNKNOWN)
         domain->state_detail = g_strdup(mend_lost() ? "mended" : "lost");

@@ -75,6 +75,9 @@ bool libvirt_op_redefine(Hypervisor *hv, const char *vm_id, const char *const *t
 bool libvirt_op_reconfigure(Hypervisor *hv, const char *vm_id, const char *config,
                             const char *const *targets, const char *const *sources,
                             const char *const *formats, unsigned n, GError **error);
+bool libvirt_op_rename(Hypervisor *hv, const char *vm_id, const char *name, GError **error);
+bool libvirt_op_describe(Hypervisor *hv, const char *vm_id, const char *description,
+                         const char *title, GError **error);
 /* of other VMs, which are off */
 bool libvirt_is_other(const char *vm_id);
 HvDomain *libvirt_look_at_other(void);

@@ -88,6 +88,71 @@ libvirt_op_redefine(Hypervisor *hv, const char *vm_id, const char *const *target
     return libvirt_op_reconfigure(hv, vm_id, NULL, targets, sources, formats, n, error);
 }
 
+/* ---- what people say of the VM ---- */
+
+static void
+define_texts(VmTexts texts)
+{
+    if (memcmp(&texts, &vm.texts, sizeof texts) == 0)
+        return;
+    if (fiber_now_us() - vm.texts_us > 5 * G_TIME_SPAN_SECOND)
+        vm.texts_durable = vm.texts;
+    vm.texts_us = fiber_now_us();
+    vm.texts = texts;
+    world_trace("the VM is called '%s', described as '%s'", texts.name, texts.description);
+    libvirt_send(HV_EVENT_DOMAIN, NULL, 0);
+}
+
+static bool
+do_rename(Call *call, GError **error)
+{
+    VmTexts texts = vm.texts;
+
+    fiber_point("libvirt is about to rename");
+    if (!vm.there)
+        return error_set(error, ERR_NOT_FOUND, "no domain %s", vm.id);
+    if (libvirt_sees_vm() || vm.starting)
+        return error_set(error, ERR_HYPERVISOR, "cannot rename active domain");
+    memset(texts.name, 0, sizeof texts.name);
+    g_strlcpy(texts.name, call->base, sizeof texts.name);
+    define_texts(texts);
+    return true;
+}
+
+bool
+libvirt_op_rename(Hypervisor *hv, const char *vm_id, const char *name, GError **error)
+{
+    (void)vm_id;
+    return libvirt_do((Client *)hv, "rename", &(Call){ .func = do_rename, .base = g_strdup(name) },
+                      error);
+}
+
+static bool
+do_describe(Call *call, GError **error)
+{
+    VmTexts texts = { 0 };
+
+    fiber_point("libvirt is about to describe");
+    if (!vm.there)
+        return error_set(error, ERR_NOT_FOUND, "no domain %s", vm.id);
+    memcpy(texts.name, vm.texts.name, sizeof texts.name);
+    g_strlcpy(texts.description, call->base, sizeof texts.description);
+    g_strlcpy(texts.title, call->top, sizeof texts.title);
+    define_texts(texts);
+    return true;
+}
+
+bool
+libvirt_op_describe(Hypervisor *hv, const char *vm_id, const char *description, const char *title,
+                    GError **error)
+{
+    (void)vm_id;
+    return libvirt_do(
+        (Client *)hv, "describe",
+        &(Call){ .func = do_describe, .base = g_strdup(description), .top = g_strdup(title) },
+        error);
+}
+
 /* ---- the other VM ---- */
 
 SimOther second;
@@ -155,7 +220,8 @@ do_undefine(Call *call, GError **error)
     if (strcmp(call->base, vm.id) != 0 || !vm.there)
         return true;
     if (libvirt_sees_vm() || vm.starting)
-        return error_set(error, ERR_REFUSED, "VM '%s' is not off; it was not removed", vm.name);
+        return error_set(error, ERR_REFUSED, "VM '%s' is not off; it was not removed",
+                         vm.texts.name);
     if (vm.lost)
         return error_set(error, ERR_HYPERVISOR, "its QEMU is not known");
     vm.there = vm.saved.there = false;

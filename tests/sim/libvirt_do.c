@@ -681,4 +681,6 @@ const HypervisorOps libvirt_doing = {
     .undefine = libvirt_op_undefine,
     .redefine = libvirt_op_redefine,
     .reconfigure = libvirt_op_reconfigure,
+    .rename = libvirt_op_rename,
+    .describe = libvirt_op_describe,
 };

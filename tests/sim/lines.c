@@ -175,6 +175,28 @@ has_snapshot(const char *id, bool memory)
 }
 
 bool
+lines_snapshot_is_called(const char *id, const char *name)
+{
+    g_autoptr(json_t) manifest = read_manifest();
+    const json_t *list = json_object_get(manifest, "snapshots");
+
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *snapshot = json_array_get(list, i);
+        if (g_strcmp0(json_text(snapshot, "id"), id) == 0)
+            return g_strcmp0(json_text(snapshot, "name"), name) == 0;
+    }
+    return false;
+}
+
+bool
+lines_vm_is_called(const char *name)
+{
+    g_autoptr(json_t) manifest = read_manifest();
+
+    return g_strcmp0(json_text(manifest, "name"), name) == 0;
+}
+
+bool
 lines_has_snapshot(const char *id)
 {
     return has_snapshot(id, false);

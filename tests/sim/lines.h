@@ -17,6 +17,8 @@ void lines_start(void);
 /* The manifest says that a snapshot is tried. */
 bool lines_is_tried(void);
 bool lines_has_snapshot(const char *id);
+bool lines_snapshot_is_called(const char *id, const char *name);
+bool lines_vm_is_called(const char *name); /* there */
 bool lines_has_memory(const char *id); /* with its memory */
 /* No file goes that the manifest names, for either line. */
 void lines_name_gone(const char *path, const VfsNode *node);

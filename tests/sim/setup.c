@@ -61,12 +61,16 @@ make_disk(unsigned d, Vm *model, GPtrArray *snapshots)
 void
 make_files(void)
 {
-    g_autoptr(Vm) model = vm_new(vm.id, vm.name);
+    g_autoptr(Vm) model = vm_new(vm.id, vm.texts.name);
     g_autoptr(GError) error = NULL;
 
     vfs_make(HOME, true);
     vfs_make("/sim/agent", true);
     vfs_make("/sim/manager", true);
+    vfs_make(HOOKS, true);
+    vfs_make(HOOKS "/livemerge-hook", false);
+    vfs_make(HOOKS "/qemu.d", true);
+    vfs_make(HOOKS "/qemu.d/livemerge", false);
     for (unsigned i = 0; i + 1 < plan.flow->depth; i++) {
         g_autofree char *id = g_strdup_printf("%08x-0000-4000-9000-000000000000", i + 1);
         g_autofree char *name = g_strdup_printf("s%u", i + 1);
@@ -85,6 +89,7 @@ make_files(void)
     if (domain == NULL || !manifest_save(domain, model, &error))
         g_error("%s", error->message);
     domain_free(domain);
+    flow_make_files();
 }
 
 void
@@ -105,7 +110,8 @@ make_vm(void)
         g_snprintf(disk->id, sizeof disk->id, "%08x-0000-4000-a000-000000000000", i);
     }
     g_strlcpy(vm.id, "12345678-1234-4234-8234-123456789abc", sizeof vm.id);
-    g_strlcpy(vm.name, "web", sizeof vm.name);
+    memset(&vm.texts, 0, sizeof vm.texts);
+    g_strlcpy(vm.texts.name, "web", sizeof vm.texts.name);
     vm.n_disks = plan.flow->disks;
     vm.clusters = 6;
     vm.wanted = !plan.flow->off;
@@ -115,6 +121,7 @@ make_vm(void)
     vm.lost = vm.adds_nodes = vm.left_nodes = vm.passed_left = false;
     vm.life = 0;
     vm.config = vm.config_durable = plan.flow->depth - 1;
-    vm.config_us = 0;
+    vm.texts_durable = vm.texts;
+    vm.config_us = vm.texts_us = 0;
     vm.versions = 0;
 }

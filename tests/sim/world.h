@@ -34,6 +34,7 @@ enum { P_WORLD, P_AGENT, P_MANAGER, P_LIBVIRTD, P_QEMU, P_DAEMON };
 #define MAX_DEPTH 4
 #define NEW_SNAPSHOT (MAX_DEPTH - 1) /* SimDisk.content of one that is taken in the schedule */
 #define HOME "/sim/dom"
+#define HOOKS "/sim/hooks"
 
 /* ---- faults ---- */
 
@@ -199,8 +200,13 @@ typedef struct {
     char sources[MAX_DISKS][256];
 } SavedMemory;
 
+/* What people say of it, in its definition. */
 typedef struct {
-    char id[40], name[16];
+    char name[16], description[32], title[32];
+} VmTexts;
+
+typedef struct {
+    char id[40];
     SimDisk disks[MAX_DISKS];
     unsigned n_disks, clusters;
     /* QEMU */
@@ -216,7 +222,8 @@ typedef struct {
     SavedMemory saved;
     bool restored;                   /* it goes on from saved memory */
     unsigned config, config_durable; /* what its definition says beside disks */
-    int64_t config_us;
+    VmTexts texts, texts_durable;
+    int64_t config_us, texts_us;
     bool lost; /* libvirtd could not read its status file: it takes the VM for off */
     bool user_paused;
     bool wanted;       /* the user wants it to run */
@@ -364,6 +371,8 @@ void daemon_reset(void);
 /* ---- flows.c ---- */
 extern const Flow flows[]; /* ends with a NULL name */
 void flows_reset(void);
+void flow_make_files(void); /* that stand beside the VM's in this flow */
+bool flow_is_kept(const char *path); /* by the doctor, for an undo */
 const Flow *flow_find(const char *name); /* explore.c; NULL = there is none */
 
 /* ---- known.c: schedules that once went wrong ---- */

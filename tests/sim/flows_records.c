@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * What is done with records rather than disks: new names, the doctor's fixes, and taking over from
+ * a manager that was lost.
+ */
+#include "flows.h"
+#include "lines.h"
+
+#include "base/text.h"
+#include "qcow2/qcow2.h"
+
+#include <string.h>
+
+#define SNAPSHOT "00000001-0000-4000-9000-000000000000"
+
+/* What libvirt may lose or refuse, said of its own definition. */
+#define DEFINITION_LIES (LIE_DEFINITION | LIE_REFUSES | LIE_WRONG_ERROR)
+
+/* ---- a snapshot's name, and what people say of a VM ---- */
+
+static char *
+ask_rename(Manager *manager, GError **error)
+{
+    return manager_snapshot_rename(manager, vm.id, SNAPSHOT, "renamed", NULL, NULL, error);
+}
+
+static bool
+is_renamed(void)
+{
+    return lines_snapshot_is_called(SNAPSHOT, "renamed");
+}
+
+static void
+renamed(bool done)
+{
+    if (done && !is_renamed())
+        world_wrong("a snapshot was renamed, but the manifest does not say so");
+}
+
+static char *
+ask_describe(Manager *manager, GError **error)
+{
+    return manager_vm_update(
+        manager, &(VmUpdate){ .vm_id = vm.id, .description = "what it is for", .comment = "ours" },
+        error);
+}
+
+static bool
+is_described(void)
+{
+    return strcmp(vm.texts.description, "what it is for") == 0 &&
+           strcmp(vm.texts.title, "ours") == 0;
+}
+
+static void
+described(bool done)
+{
+    if (done && !is_described() && (plan.lies & DEFINITION_LIES) == 0)
+        world_wrong("a VM was described, but libvirt does not say so");
+}
+
+void
+run_rename(void)
+{
+    static const JobStep steps[] = {
+        { ask_rename, is_renamed, NULL, 0, NULL, renamed },
+        { ask_describe, is_described, NULL, 0, NULL, described },
+        { NULL },
+    };
+
+    run_jobs(steps);
+}
+
+/* ---- a VM's name: it must be off ---- */
+
+static char *
+ask_update(Manager *manager, GError **error)
+{
+    return manager_vm_update(
+        manager, &(VmUpdate){ .vm_id = vm.id, .name = "blog", .description = "what it is for" },
+        error);
+}
+
+static bool
+is_updated(void)
+{
+    return strcmp(vm.texts.name, "blog") == 0 &&
+           strcmp(vm.texts.description, "what it is for") == 0;
+}
+
+/* Somebody starts it meanwhile. */
+static void
+update_begins(void)
+{
+    flow_note_life();
+    vm.wanted = true;
+}
+
+static void
+updated(bool done)
+{
+    if (!done || (plan.lies & DEFINITION_LIES) != 0)
+        return;
+    if (!is_updated())
+        world_wrong("a VM was renamed, but libvirt does not say so");
+    if (!lines_vm_is_called("blog"))
+        world_wrong("a VM was renamed, but its manifest does not say so");
+}
+
+void
+run_update(void)
+{
+    static const JobStep steps[] = {
+        { flow_ask_off, flow_is_off, NULL, 0, flow_stop_begins, flow_stopped },
+        { ask_update, is_updated, flow_is_off, 0, update_begins, updated },
+        { NULL },
+    };
+
+    run_jobs(steps);
+}
+
+/* ---- the doctor ---- */
+
+#define ORPHAN HOME "/weba.0badc0de.qcow2" /* empty: the rest of a snapshot, say */
+
+static bool ill;
+
+void
+flow_records_reset(void)
+{
+    ill = false;
+}
+
+void
+flow_make_files(void)
+{
+    g_autofree char *base = g_path_get_basename(vm.disks[0].volumes[0]);
+    g_autoptr(GError) error = NULL;
+
+    if (plan.flow->run != run_doctor)
+        return;
+    if (!qcow2_create(ORPHAN, vm.clusters * CLUSTER_BYTES, base, "qcow2", 0600, -1, -1, &error))
+        g_error("%s", error->message);
+    VfsNode *node = vfs_find(ORPHAN);
+    node->mtime_ns -= 600 * INT64_C(1000000000); /* nobody is just making it */
+    node->ctime_ns -= 600 * INT64_C(1000000000);
+    vfs_sync(node);
+}
+
+/* Somebody's script restores an old definition. */
+static void
+fall_ill(void)
+{
+    if (ill)
+        return;
+    ill = true;
+    g_strlcpy(vm.disks[0].defined, vm.disks[0].volumes[1], sizeof vm.disks[0].defined);
+    g_strlcpy(vm.disks[0].defined_durable, vm.disks[0].defined, sizeof vm.disks[0].defined);
+}
+
+/* A file that is of the future by a clock that was set back might be one that is just made. */
+static bool
+looks_young(void)
+{
+    bool jumps = false;
+
+    for (unsigned i = 0; i < plan.n_faults; i++)
+        jumps = jumps || plan.faults[i].kind == FAULT_CLOCK;
+    return jumps;
+}
+
+bool
+flow_is_kept(const char *path)
+{
+    if (plan.flow->run != run_doctor)
+        return false;
+    if (strcmp(path, ORPHAN) == 0)
+        return looks_young();
+    return strstr(path, "/.livemerge/undo/") != NULL ||
+           (strstr(path, "/.livemerge/trash/keep.") != NULL &&
+            g_str_has_suffix(path, ".weba.0badc0de.qcow2"));
+}
+
+static char *
+ask_fix(Manager *manager, GError **error)
+{
+    return manager_doctor_fix(manager, &(DoctorFix){ .vm_id = vm.id }, error);
+}
+
+static bool
+is_mended(void)
+{
+    return (vfs_find(ORPHAN) == NULL || looks_young()) &&
+           strcmp(vm.disks[0].defined, vm.disks[0].volumes[plan.flow->depth - 1]) == 0;
+}
+
+static void
+mended(bool done)
+{
+    if (done && vfs_find(ORPHAN) != NULL && !looks_young())
+        world_wrong("the doctor has mended all, and a volume of nobody is there");
+    if (done && !is_mended() && (plan.lies & DEFINITION_LIES) == 0)
+        world_wrong("the doctor has mended all, and the definition names %s", vm.disks[0].defined);
+}
+
+void
+run_doctor(void)
+{
+    static const JobStep steps[] = {
+        { ask_fix, is_mended, NULL, 0, NULL, mended },
+        { NULL },
+    };
+
+    fall_ill();
+    run_jobs(steps);
+}
