@@ -355,11 +355,21 @@ points_of_flow(const Flow *flow)
     return *known;
 }
 
+static const Flow *
+chance_flow(uint64_t number)
+{
+    const Flow *flow = flow_of(number % n_flows());
+
+    while (explore_how->flow == NULL && flow->singly)
+        flow--; /* the first one is not */
+    return flow;
+}
+
 /* By chance; of a swarm each has its own kinds of faults and lies. */
 static void
 make_chance_unit(uint64_t number)
 {
-    const Flow *flow = flow_of(number % n_flows());
+    const Flow *flow = chance_flow(number);
     uint64_t points = points_of_flow(flow);
 
     unit.kind = number / n_flows() % 3 == 0 ? PAIRS : SWARM;

@@ -245,12 +245,12 @@ run_create(void)
 
 /* ---- by the manager ---- */
 
-static Manager *
-open_manager(void)
+Manager *
+flow_open_manager(void)
 {
     const HostConfig host = { .name = "host", .address = "unix:/sim/agent.sock" };
     g_autoptr(GError) error = NULL;
-    Store *store = store_open("/sim/manager/manager.db", &error);
+    Store *store = store_open(MANAGER_DATABASE, &error);
     Manager *manager = store != NULL ? manager_new(store, &host, 1, &error) : NULL;
 
     if (manager == NULL)
@@ -394,7 +394,7 @@ begin_step(const JobStep *step, RunningJob *now, unsigned *refused)
 void
 run_jobs(const JobStep *steps)
 {
-    RunningJob now = { .manager = open_manager() };
+    RunningJob now = { .manager = flow_open_manager() };
     unsigned refused = 0, failed = 0;
     const char *noted = NULL; /* the failed one that was counted */
     int64_t rev = 0;
@@ -437,8 +437,8 @@ run_job(JobAsk how)
     run_jobs(steps);
 }
 
-static char *
-ask_newest(Manager *manager, GError **error)
+char *
+flow_ask_delete_newest(Manager *manager, GError **error)
 {
     const char *ids[] = { "00000002-0000-4000-9000-000000000000", NULL };
 
@@ -482,7 +482,7 @@ ask_create(Manager *manager, GError **error)
 static void
 run_remove_newest(void)
 {
-    run_job(ask_newest);
+    run_job(flow_ask_delete_newest);
 }
 
 static void
@@ -548,9 +548,10 @@ const Flow flows[] = {
     { "clone",               1,   3,    false, false, run_clone,          "out of a snapshot; and it goes", true },
     { "clone-off",           2,   2,    true,  true,  run_clone_off,      "a VM that is off, by sharing", true },
     { "create",              2,   2,    false, false, run_create_snapshot, "a snapshot is taken", true },
+    { "import",              1,   3,    false, false, run_import,         "the manager is lost in a delete", true },
     { "rename",              1,   2,    false, false, run_rename,         "a snapshot is, and the VM described", true },
     { "update",              1,   2,    false, false, run_update,         "a VM is renamed", true },
-    { "doctor",              1,   3,    false, false, run_doctor,         "a volume of nobody, and an old definition", true },
+    { "doctor",              1,   3,    false, false, run_doctor,         "a volume of nobody, and an old definition", true, 0, true },
     { NULL },
 };
 /* clang-format on */

@@ -30,6 +30,9 @@ typedef struct {
     void (*begins)(void); /* before it is asked for; perhaps several times */
     void (*ends)(bool done);
 } JobStep;
+#define MANAGER_DATABASE "/sim/manager/manager.db"
+Manager *flow_open_manager(void); /* NULL: the world is wrong */
+char *flow_ask_delete_newest(Manager *manager, GError **error);
 /* Ends with one without ask. Never returns. */
 void run_jobs(const JobStep *steps);
 
@@ -51,6 +54,7 @@ void run_agent_power(void);
 void run_rename(void);
 void run_update(void);
 void run_doctor(void);
+void run_import(void);
 void flow_records_reset(void);
 
 /* ---- flows_vm.c ---- */

@@ -124,11 +124,14 @@ run_update(void)
 #define ORPHAN HOME "/weba.0badc0de.qcow2" /* empty: the rest of a snapshot, say */
 
 static bool ill;
+/* of an import */
+static enum { MANAGER_KNOWS, MANAGER_GOES, MANAGER_IS_NEW } manager_state;
 
 void
 flow_records_reset(void)
 {
     ill = false;
+    manager_state = MANAGER_KNOWS;
 }
 
 void
@@ -158,15 +161,17 @@ fall_ill(void)
     g_strlcpy(vm.disks[0].defined_durable, vm.disks[0].defined, sizeof vm.disks[0].defined);
 }
 
-/* A file that is of the future by a clock that was set back might be one that is just made. */
+/* A file that is of the future by a clock that was set back might be one that is just made. And
+ * while libvirt refuses what mends a definition, nothing is said of files: the next fix finds it.
+ */
 static bool
-looks_young(void)
+may_stay(void)
 {
-    bool jumps = false;
+    bool may = (plan.lies & DEFINITION_LIES) != 0;
 
     for (unsigned i = 0; i < plan.n_faults; i++)
-        jumps = jumps || plan.faults[i].kind == FAULT_CLOCK;
-    return jumps;
+        may = may || plan.faults[i].kind == FAULT_CLOCK;
+    return may;
 }
 
 bool
@@ -175,7 +180,7 @@ flow_is_kept(const char *path)
     if (plan.flow->run != run_doctor)
         return false;
     if (strcmp(path, ORPHAN) == 0)
-        return looks_young();
+        return may_stay();
     return strstr(path, "/.livemerge/undo/") != NULL ||
            (strstr(path, "/.livemerge/trash/keep.") != NULL &&
             g_str_has_suffix(path, ".weba.0badc0de.qcow2"));
@@ -190,14 +195,14 @@ ask_fix(Manager *manager, GError **error)
 static bool
 is_mended(void)
 {
-    return (vfs_find(ORPHAN) == NULL || looks_young()) &&
+    return (vfs_find(ORPHAN) == NULL || may_stay()) &&
            strcmp(vm.disks[0].defined, vm.disks[0].volumes[plan.flow->depth - 1]) == 0;
 }
 
 static void
 mended(bool done)
 {
-    if (done && vfs_find(ORPHAN) != NULL && !looks_young())
+    if (done && vfs_find(ORPHAN) != NULL && !may_stay())
         world_wrong("the doctor has mended all, and a volume of nobody is there");
     if (done && !is_mended() && (plan.lies & DEFINITION_LIES) == 0)
         world_wrong("the doctor has mended all, and the definition names %s", vm.disks[0].defined);
@@ -213,4 +218,91 @@ run_doctor(void)
 
     fall_ill();
     run_jobs(steps);
+}
+
+/* ---- import: the manager is lost in the middle of a delete, with all that it knew ---- */
+
+static void
+manager_goes(void)
+{
+    world_trace("the manager and its database are lost");
+    manager_state = MANAGER_IS_NEW;
+    do_fault(FAULT_MANAGER);
+    sqlite_lose(MANAGER_DATABASE);
+}
+
+static void
+begin_and_go(Manager *manager)
+{
+    while (manager_state != MANAGER_IS_NEW) {
+        g_autoptr(GError) error = NULL;
+        g_autoptr(json_t) jobs = manager_jobs(manager, true, NULL);
+        g_autofree char *id =
+            json_array_size(jobs) == 0 ? flow_ask_delete_newest(manager, &error) : NULL;
+        if ((id != NULL || json_array_size(jobs) > 0) && manager_state == MANAGER_KNOWS) {
+            manager_state = MANAGER_GOES;
+            world_later((int64_t)fiber_below(2 * G_TIME_SPAN_SECOND), "end", manager_goes);
+        }
+        fiber_sleep_us(200000);
+    }
+}
+
+/* Has it taken over all that there is? */
+static bool
+has_taken_over(Manager *manager)
+{
+    const StorageImport what = { .take_over = true };
+    g_autoptr(GError) error = NULL;
+    g_autoptr(json_t) answer = NULL, jobs = NULL;
+    size_t i;
+    json_t *entry;
+
+    if (!manager_import(manager, &what, &answer, &error)) {
+        world_trace("no import: %s", error->message);
+        return false;
+    }
+    jobs = manager_jobs(manager, true, NULL);
+    bool all = json_array_size(json_object_get(answer, "silent")) == 0 &&
+               json_array_size(json_object_get(answer, "vms")) == 1 && json_array_size(jobs) == 0;
+    /* that a snapshot is unusable since its delete was cancelled, say */
+    json_array_foreach (json_object_get(answer, "doubtful"), i, entry)
+        world_trace("in doubt: %s", json_text(entry, "why"));
+    json_array_foreach (json_object_get(answer, "vms"), i, entry)
+        all = all && json_object_get(entry, "job") == NULL && !json_flag(entry, "held");
+    return all;
+}
+
+/* What it lists is what the manifest says. */
+static void
+check_listing(Manager *manager)
+{
+    g_autoptr(Vm) known = manager_vm(manager, vm.id, NULL);
+
+    for (guint i = 0; known != NULL && i < known->snapshots->len; i++) {
+        const Snapshot *snapshot = known->snapshots->pdata[i];
+        if (!lines_snapshot_is_called(snapshot->id, snapshot->name))
+            world_wrong("a new manager lists a snapshot '%s', the manifest does not",
+                        snapshot->name);
+    }
+    if (known == NULL)
+        world_wrong("a new manager does not know the VM");
+}
+
+void
+run_import(void)
+{
+    Manager *manager = flow_open_manager();
+    unsigned tries = 0;
+
+    if (manager != NULL && manager_state != MANAGER_IS_NEW)
+        begin_and_go(manager);
+    while (manager != NULL && !has_taken_over(manager) && !world_is_wrong()) {
+        if (world_is_calm() && ++tries > 300)
+            world_wrong("the new manager never takes over");
+        fiber_sleep_us(G_TIME_SPAN_SECOND);
+    }
+    if (manager != NULL)
+        check_listing(manager);
+    world_done();
+    fiber_wait_on(NULL, -1);
 }

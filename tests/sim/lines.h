@@ -19,7 +19,7 @@ bool lines_is_tried(void);
 bool lines_has_snapshot(const char *id);
 bool lines_snapshot_is_called(const char *id, const char *name);
 bool lines_vm_is_called(const char *name); /* there */
-bool lines_has_memory(const char *id); /* with its memory */
+bool lines_has_memory(const char *id);     /* with its memory */
 /* No file goes that the manifest names, for either line. */
 void lines_name_gone(const char *path, const VfsNode *node);
 /* libvirt's hook lets the VM start (on these leaves; NULL: as it is defined): from the line that

@@ -309,24 +309,37 @@ sqlite_process_died(unsigned process)
 }
 
 /* As new: the tables stay, so that they need not be made for each schedule. */
+static void
+empty(const Database *database)
+{
+    g_autoptr(GPtrArray) tables = g_ptr_array_new_with_free_func(g_free);
+    sqlite3_stmt *s = NULL;
+
+    roll_back(database->db);
+    WRAP(sqlite3_prepare_v2)
+    (database->db, "SELECT name FROM sqlite_master WHERE type='table'", -1, &s, NULL);
+    while (REAL(sqlite3_step)(s) == SQLITE_ROW)
+        g_ptr_array_add(tables, g_strdup((const char *)sqlite3_column_text(s, 0)));
+    WRAP(sqlite3_finalize)(s);
+    /* twice: a trigger of one table may have filled another */
+    for (guint k = 0; k < 2 * tables->len; k++) {
+        g_autofree char *sql =
+            g_strdup_printf("DELETE FROM %s", (char *)tables->pdata[k % tables->len]);
+        REAL(sqlite3_exec)(database->db, sql, NULL, NULL, NULL);
+    }
+}
+
+void
+sqlite_lose(const char *file)
+{
+    for (guint i = 0; databases != NULL && i < databases->len; i++)
+        if (strcmp(((Database *)databases->pdata[i])->file, file) == 0)
+            empty(databases->pdata[i]);
+}
+
 void
 sqlite_reset(void)
 {
-    for (guint i = 0; databases != NULL && i < databases->len; i++) {
-        Database *database = databases->pdata[i];
-        g_autoptr(GPtrArray) tables = g_ptr_array_new_with_free_func(g_free);
-        sqlite3_stmt *s = NULL;
-        roll_back(database->db);
-        WRAP(sqlite3_prepare_v2)
-        (database->db, "SELECT name FROM sqlite_master WHERE type='table'", -1, &s, NULL);
-        while (REAL(sqlite3_step)(s) == SQLITE_ROW)
-            g_ptr_array_add(tables, g_strdup((const char *)sqlite3_column_text(s, 0)));
-        WRAP(sqlite3_finalize)(s);
-        /* twice: a trigger of one table may have filled another */
-        for (guint k = 0; k < 2 * tables->len; k++) {
-            g_autofree char *sql =
-                g_strdup_printf("DELETE FROM %s", (char *)tables->pdata[k % tables->len]);
-            REAL(sqlite3_exec)(database->db, sql, NULL, NULL, NULL);
-        }
-    }
+    for (guint i = 0; databases != NULL && i < databases->len; i++)
+        empty(databases->pdata[i]);
 }

@@ -135,6 +135,7 @@ typedef struct Flow {
     const char *what;
     bool manager; /* it is the real one, and can be killed */
     int below;    /* another VM stands on this volume of the first disk, counted from 1; 0 = none */
+    bool singly;  /* several faults by chance are not withstood wholly yet (--flow tries them) */
 } Flow;
 
 /* ---- one VM ---- */
@@ -355,6 +356,7 @@ void wire_reset(void);
 /* ---- sqlite.c ---- */
 void sqlite_process_died(unsigned process);
 void sqlite_reset(void);
+void sqlite_lose(const char *file); /* it is empty, as a new one */
 
 /* ---- mutants.c ---- */
 void mutants_reset(void);
@@ -371,8 +373,8 @@ void daemon_reset(void);
 /* ---- flows.c ---- */
 extern const Flow flows[]; /* ends with a NULL name */
 void flows_reset(void);
-void flow_make_files(void); /* that stand beside the VM's in this flow */
-bool flow_is_kept(const char *path); /* by the doctor, for an undo */
+void flow_make_files(void);              /* that stand beside the VM's in this flow */
+bool flow_is_kept(const char *path);     /* by the doctor, for an undo */
 const Flow *flow_find(const char *name); /* explore.c; NULL = there is none */
 
 /* ---- known.c: schedules that once went wrong ---- */
