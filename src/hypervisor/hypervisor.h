@@ -41,9 +41,9 @@ typedef struct {
     char *mirror_path;       /* may be NULL */
     char *mirror_format;     /* may be NULL */
     char *mirror_ready;      /* "yes", "pivot", "abort"; NULL */
-    /* A libvirtd that was killed in a pivot shows it as under way until the VM is powered off, and
-     * starts no other job (seen with libvirt 9.0). Then source is what QEMU writes, there is no
-     * mirror, and backing is not told. */
+    /* A libvirtd that was killed in a pivot, or as it cancelled a mirror, shows it as under way
+     * until the VM is powered off, and starts no other job (seen with libvirt 9.0). Then source is
+     * what QEMU writes, there is no mirror, and backing is not told. */
     bool lost_pivot;
     /* What QEMU writes, if that stands on source: libvirt was killed and does not know it. It can
      * be the overlay of a snapshot, or the leaf of a commit that was cancelled when all was copied:

@@ -60,23 +60,24 @@ correct_traceless_pivot(Libvirt *self, Monitor *monitor, const char *vm_id, HvDi
     return true;
 }
 
-/* A mirror without a job is what a killed libvirtd remembers of one. Where the pivot was asked for,
- * QEMU knows what became of it. */
+/* A mirror without a job is what a killed libvirtd remembers of one. Where its end was asked for,
+ * QEMU knows what became of it: after a cancel it is on the old leaf. */
 static bool
 correct_lost_pivot(Libvirt *self, Monitor *monitor, const char *vm_id, HvDisk *disk, GError **error)
 {
-    bool pivots = g_strcmp0(disk->mirror_ready, "pivot") == 0;
+    bool ends =
+        g_strcmp0(disk->mirror_ready, "pivot") == 0 || g_strcmp0(disk->mirror_ready, "abort") == 0;
     g_autofree char *leaf = NULL;
     bool above = false;
 
     if (disk->mirror_path == NULL)
         return correct_traceless_pivot(self, monitor, vm_id, disk, error);
-    if ((!pivots && g_strcmp0(disk->mirror_ready, "yes") != 0) || has_job(monitor->domain, disk))
+    if ((!ends && g_strcmp0(disk->mirror_ready, "yes") != 0) || has_job(monitor->domain, disk))
         return true;
     if (!monitor_leaf(monitor, disk, &leaf, &above, error))
         return false;
     bool pivoted = g_str_equal(leaf, disk->mirror_path);
-    if (!pivoted && !pivots)
+    if (!pivoted && !ends)
         return true;
     if (pivoted) {
         g_free(disk->format);

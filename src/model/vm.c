@@ -335,7 +335,7 @@ disk_busy_reason(const Vm *vm, const Disk *disk)
         return NULL;
     if (g_str_equal(disk->busy, DISK_LOST_PIVOT))
         return g_strdup_printf(
-            "libvirtd was killed in a pivot and begins no other job on it; nothing "
+            "libvirtd was killed as it ended a block job and begins no other on it; nothing "
             "is lost. Power the VM off (a reboot from inside is not enough): "
             "virsh shutdown %s",
             vm->name);

@@ -50,7 +50,8 @@ typedef struct {
                               written (volume_look()); NULL = not known */
 } Volume;
 
-/* libvirt takes a pivot for one that is still under way, and begins nothing else on that disk. */
+/* libvirt takes a pivot, or a cancel, for one that is still under way, and begins nothing else on
+ * that disk. */
 #define DISK_LOST_PIVOT "a pivot that libvirt has lost"
 
 typedef struct {

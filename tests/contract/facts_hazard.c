@@ -235,6 +235,49 @@ h9_vm_is_lost(Run *run)
     must(run, "start", "ok");
 }
 
+/* ---- a mirror of which libvirt has kept the job alone ---- */
+
+/* At the moment when QEMU has a job: libvirt has saved one, and its mirror perhaps not. */
+static void
+kill_libvirtd_when_job(void)
+{
+    int64_t until = g_get_monotonic_time() + 5 * G_TIME_SPAN_SECOND;
+
+    while (g_get_monotonic_time() < until) {
+        g_autoptr(json_t) jobs = real_qmp("query-block-jobs", NULL);
+        if (json_array_size(jobs) > 0)
+            break;
+    }
+    stage_kill_libvirtd();
+}
+
+/* libvirtd, killed in the begin of an active commit, comes back with its job and without its
+ * mirror; when that job is cancelled it dies of it. */
+static void
+h11_mirror_is_forgotten(Run *run)
+{
+    must(run, "begin active a a0 slow", "begun");
+    kill_libvirtd_when_job();
+    must(run, "answer", "*");
+    must(run, "start-libvirtd", "ok");
+    must(run, "connected", "connected");
+    g_autofree char *look = ops_do(&run->ops, "look a"), *job = ops_do(&run->ops, "job a");
+    if (strcmp(job, "active-commit slow") != 0 || strstr(look, "mirror=") != NULL)
+        return;
+    run->shown = true;
+    must(run, "active a a0 slow", "busy|hypervisor"); /* no second one */
+    must(run, "cancel a", "unreachable");
+    must(run, "connected not", "not connected");
+    must(run, "write a 3", "ok"); /* the VM runs on */
+    must(run, "flush a", "ok");
+    must(run, "kill-libvirtd", "ok");
+    must(run, "start-libvirtd", "ok");
+    must(run, "connected", "connected");
+    must(run, "job a", "none"); /* QEMU had been asked before */
+    must(run, "look a", "paused live=a2>a1>a0 def=a2");
+    must(run, "content a2", "same");
+}
+
 const Fact hazard_facts[] = {
     { "H2/a pivot is lost", "pivot.c: the VM stands still until manifest and definition are right",
       .rounds = 8, .body = h2_lost_pivot },
@@ -256,5 +299,8 @@ const Fact hazard_facts[] = {
       "recovery: \"off\" does not prove that QEMU is gone; "
       "its image locks do",
       .rounds = 10, .body = h9_vm_is_lost },
+    { "H11/a mirror is forgotten, its job is not",
+      "jobs.c: what libvirt shows no mirror of may be a job; libvirtd may die of a cancel",
+      .rounds = 10, .body = h11_mirror_is_forgotten },
     { NULL },
 };

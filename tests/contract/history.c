@@ -17,6 +17,13 @@
 #define TICK_US 10
 #define MOMENT_US 16384
 
+/* A world that is kept, and how many of the same kind are. */
+typedef struct {
+    State *state;
+    uint64_t kind;
+    unsigned alike;
+} World;
+
 /* What is looked for, and where it is: on the stack of main(), which is never put back. */
 typedef struct {
     const GPtrArray *lines, *answers;
@@ -26,11 +33,11 @@ typedef struct {
     unsigned points;            /* a moment ends with so many of them; 0 = after delay_us */
     bool stops, same;
     unsigned n_kept;
-    State **kept, **next; /* of the last line, and of the one that is played */
+    World *kept, *next; /* of the last line, and of the one that is played */
 } Search;
 
-static State *clean;      /* before any */
-static State **kept_room; /* 2 * MOST; made when needed, in memory that is not put back */
+static State *clean;     /* before any */
+static World *kept_room; /* 2 * MOST; made when needed, in memory that is not put back */
 
 static uint64_t
 draw(Search *self)
@@ -131,12 +138,30 @@ play_line(Search *self, const State *from, unsigned number)
     return self->same;
 }
 
-static State *
-room(Search *self, unsigned i)
+static void
+keep(Search *self, unsigned i)
 {
-    if (self->next[i] == NULL)
-        self->next[i] = state_new();
-    return self->next[i];
+    World *world = &self->next[i];
+
+    if (world->state == NULL)
+        world->state = state_new_small();
+    state_save(world->state);
+    world->kind = stage_kind();
+    world->alike = 1;
+    for (unsigned k = 0; k < i; k++)
+        if (self->next[k].kind == world->kind)
+            world->alike = ++self->next[k].alike;
+}
+
+/* What is rare matters as much as what is not: it may show many lines later only. */
+static const State *
+choose(Search *self)
+{
+    for (;;) {
+        const World *world = &self->kept[draw(self) % self->n_kept];
+        if (draw(self) % world->alike == 0)
+            return world->state;
+    }
 }
 
 /* From all worlds that are left; how many are now. */
@@ -146,8 +171,8 @@ play_all(Search *self, unsigned most)
     unsigned n = 0;
 
     for (unsigned i = 0; i < most * MORE && n < most; i++)
-        if (play_line(self, self->kept[draw(self) % self->n_kept], i))
-            state_save(room(self, n++));
+        if (play_line(self, choose(self), i))
+            keep(self, n++);
     return n;
 }
 
@@ -159,7 +184,7 @@ search(Search *self, unsigned most)
     self->stops = false;
     stage_go_on(&self->stops);
     self->next = kept_room;
-    state_save(room(self, 0));
+    keep(self, 0);
     self->n_kept = 1;
     for (unsigned i = 0; i < self->lines->len && self->n_kept > 0; i++) {
         self->kept = self->next;
@@ -185,7 +210,7 @@ history_begin(void)
     stage_init();
     fibers_reset(0);
     clean = state_new();
-    kept_room = history_outside(sizeof(State *) * 2 * MOST);
+    kept_room = history_outside(sizeof(World) * 2 * MOST);
     state_begin();
     state_save(clean);
 }

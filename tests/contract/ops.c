@@ -417,6 +417,14 @@ do_qemu_cancels(Ops *ops, char **args)
 }
 
 static char *
+do_forget_mirror(Ops *ops, char **args)
+{
+    (void)ops;
+    stage_forget_mirror(target_of(args[1]));
+    return g_strdup("ok");
+}
+
+static char *
 do_start_libvirtd(Ops *ops, char **args)
 {
     (void)ops;
@@ -737,7 +745,8 @@ static const struct {
     { "destroy", do_destroy },
     { "kill-qemu", do_kill_qemu },
     { "kill-libvirtd", do_kill_libvirtd },
-    { "qemu-cancels", do_qemu_cancels }, /* DISK: its job, while libvirtd is dead */
+    { "qemu-cancels", do_qemu_cancels },   /* DISK: its job, while libvirtd is dead */
+    { "forget-mirror", do_forget_mirror }, /* DISK: libvirtd's status file, while it is dead */
     { "start-libvirtd", do_start_libvirtd },
     { "begin", do_begin }, /* LINE: and do not wait for its answer */
     { "answer", do_answer },

@@ -57,4 +57,7 @@ void stage_kill_libvirtd(void);
 /* The disk's block job, by QEMU's own monitor, and waits for its end: what a libvirtd does that is
  * killed right after. */
 void stage_cancel_in_qemu(const char *target);
+/* While libvirtd is dead: its status file has the disk's job, but no mirror, as one that was killed
+ * in the begin of the job leaves it (H11). */
+void stage_forget_mirror(const char *target);
 void stage_start_libvirtd(void);

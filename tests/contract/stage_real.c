@@ -459,6 +459,25 @@ stage_cancel_in_qemu(const char *target)
 }
 
 void
+stage_forget_mirror(const char *target)
+{
+    g_autofree char *path = g_strdup_printf("%s/h/run/libvirt/qemu/%s.xml", root, vm_name);
+    g_autofree char *end = g_strdup_printf("<target dev='%s'", target), *text = NULL;
+    g_autoptr(GError) error = NULL;
+
+    if (!g_file_get_contents(path, &text, NULL, &error))
+        g_error("%s", error->message);
+    char *of_disk = strstr(text, end);
+    char *from = of_disk != NULL ? g_strrstr_len(text, of_disk - text, "<mirror ") : NULL;
+    char *to = from != NULL ? strstr(from, "</mirror>") : NULL;
+    if (to == NULL || to > of_disk)
+        g_error("%s: no mirror of %s", path, target);
+    memmove(from, to + strlen("</mirror>"), strlen(to + strlen("</mirror>")) + 1);
+    if (!g_file_set_contents(path, text, -1, &error))
+        g_error("%s", error->message);
+}
+
+void
 stage_start_libvirtd(void)
 {
     if (!lvhost(0, NULL, "start", NULL))

@@ -171,6 +171,78 @@ stage_run(unsigned disks, uint64_t seed, void (*body)(void *), void *data)
     stage_go_on(&never);
 }
 
+/* ---- kinds of worlds ---- */
+
+static void
+add_bytes(uint64_t *kind, const void *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        *kind = (*kind ^ ((const uint8_t *)bytes)[i]) * UINT64_C(0x100000001b3);
+}
+
+static void
+add_word(uint64_t *kind, const char *word)
+{
+    add_bytes(kind, word, strlen(word) + 1);
+}
+
+static void
+add_paths(uint64_t *kind, const GPtrArray *paths)
+{
+    for (guint i = 0; paths != NULL && i < paths->len; i++)
+        add_word(kind, paths->pdata[i]);
+    add_word(kind, paths != NULL ? "." : "");
+}
+
+static void
+add_view(uint64_t *kind, const View *view)
+{
+    const bool bits[] = { view->job_is_new, view->job_is_ready, view->job_aborts };
+
+    add_word(kind, view->source);
+    add_paths(kind, view->backing);
+    add_word(kind, view->mirror_job);
+    add_word(kind, view->mirror_path);
+    add_word(kind, view->mirror_ready);
+    add_bytes(kind, bits, sizeof bits);
+}
+
+static void
+add_disk(uint64_t *kind, const SimDisk *disk)
+{
+    const unsigned job[] = { disk->job.type, disk->job.state, disk->job.outcome,
+                             disk->job.type != HV_JOB_NONE && disk->job.bandwidth > 0 };
+    const bool bits[] = { disk->live_is_read, disk->mirror_is_read, disk->concluding,
+                          disk->left_open != NULL && disk->left_open->len > 0 };
+
+    add_bytes(kind, job, sizeof job);
+    add_bytes(kind, bits, sizeof bits);
+    for (guint i = 0; i < disk->graph->len; i++) {
+        const Node *node = disk->graph->pdata[i];
+        const bool written[] = { node->kept_open, node->image.node->writes != NULL &&
+                                                      node->image.node->writes->len > 0 };
+        add_word(kind, node->path);
+        add_bytes(kind, written, sizeof written);
+    }
+    add_view(kind, &disk->live);
+    add_view(kind, &disk->status);
+    add_word(kind, disk->defined);
+    add_paths(kind, disk->defined_backing);
+}
+
+uint64_t
+stage_kind(void)
+{
+    const bool bits[] = { vm.runs,       vm.paused,     vm.lost,        vm.libvirtd,
+                          vm.adds_nodes, vm.left_nodes, vm.passed_left, vm.saving };
+    uint64_t kind = UINT64_C(0xcbf29ce484222325);
+
+    add_bytes(&kind, bits, sizeof bits);
+    for (unsigned d = 0; d < vm.n_disks; d++)
+        add_disk(&kind, &vm.disks[d]);
+    return kind;
+}
+
 /* ---- what others do ---- */
 
 static Node *
@@ -271,6 +343,14 @@ stage_cancel_in_qemu(const char *target)
     fiber_wake(job, true);
     while (job->state != JOB_NONE && job->state != JOB_CONCLUDED)
         fiber_sleep_us(1000);
+}
+
+void
+stage_forget_mirror(const char *target)
+{
+    View *status = &qemu_disk(target)->status;
+
+    *status->mirror_job = *status->mirror_path = *status->mirror_ready = '\0';
 }
 
 void

@@ -14,3 +14,5 @@ void stage_begin(unsigned disks, uint64_t seed, void (*body)(void *), void *data
 bool stage_go_on(const bool *stops);
 /* From here on chance is another, and in which of its windows libvirtd can be killed. */
 void stage_choose(uint64_t chance);
+/* What the simulator's world is like, without times: worlds of the same kind go on alike. */
+uint64_t stage_kind(void);

@@ -222,6 +222,7 @@ power_loss(bool manager)
     world_later(3 * G_TIME_SPAN_SECOND + (int64_t)fiber_below(6000000), "boot", agent_start);
     if (manager)
         world_later(3 * G_TIME_SPAN_SECOND + (int64_t)fiber_below(6000000), "boot", manager_start);
+    libvirt_forget_notes();
     kill_others(self, manager);
     vm.runs = false;
     lose_definitions();

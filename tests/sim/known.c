@@ -109,6 +109,8 @@ static const struct {
       499761 },
     { "delete-newest", 1, { { FAULT_CANCEL, 88 }, { FAULT_LIBVIRTD, 136 } }, 0, false,
       "libvirtd, killed as it cancelled a commit, took it for pivoted: so did the merge (H10)" },
+    { "delete-newest", 3, { { FAULT_CANCEL, 110 }, { FAULT_LIBVIRTD, 140 } }, LIE_FORGETS, false,
+      "a cancel that libvirt has lost was taken for somebody's job, which nobody could end" },
     { "delete-newest", 1, { { FAULT_FULL, 176 } }, 0, true,
       "a full storage was given up after five tries: a volume that was merged stayed" },
     { "delete-newest", 1, { { FAULT_STORAGE, 208 } }, 0, true,

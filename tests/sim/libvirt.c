@@ -198,12 +198,13 @@ libvirt_disk(const SimDisk *disk, const char *source)
 static void
 correct_lost_pivot(const SimDisk *disk, HvDisk *hv)
 {
-    bool pivots = g_strcmp0(hv->mirror_ready, "pivot") == 0;
+    bool ends =
+        g_strcmp0(hv->mirror_ready, "pivot") == 0 || g_strcmp0(hv->mirror_ready, "abort") == 0;
     const char *leaf = ((Node *)disk->graph->pdata[0])->path;
     bool pivoted = g_str_equal(leaf, hv->mirror_path);
 
-    if ((!pivots && g_strcmp0(hv->mirror_ready, "yes") != 0) || disk->job.type != HV_JOB_NONE ||
-        (!pivoted && !pivots))
+    if ((!ends && g_strcmp0(hv->mirror_ready, "yes") != 0) || disk->job.type != HV_JOB_NONE ||
+        (!pivoted && !ends))
         return;
     if (pivoted) {
         g_free(hv->source);
@@ -276,7 +277,8 @@ mend_lost(void)
         if (*status->mirror_job != '\0')
             continue;
         g_strlcpy(status->mirror_job, "active-commit", sizeof status->mirror_job);
-        g_strlcpy(status->mirror_ready, "pivot", sizeof status->mirror_ready);
+        if (strcmp(status->mirror_ready, "abort") != 0)
+            g_strlcpy(status->mirror_ready, "pivot", sizeof status->mirror_ready);
     }
     return mended;
 }

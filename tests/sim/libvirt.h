@@ -58,6 +58,8 @@ bool libvirt_needs_running(GError **error);
 void libvirt_save_status(SimDisk *disk);
 void libvirt_show_graph(SimDisk *disk);
 void libvirt_show_no_mirror(SimDisk *disk);
+/* Asked to end its job; where it does not find that any more it is shown for ever. */
+bool libvirt_keeps_mirror(const SimDisk *disk);
 /* By a mistake of its own. May not return: not in its own fibers. */
 void libvirtd_crashed(void);
 /* libvirt knows of a job that has ended: the views follow, and it is dismissed. */

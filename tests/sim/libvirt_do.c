@@ -42,6 +42,13 @@ libvirt_show_graph(SimDisk *disk)
         g_ptr_array_add(view->backing, g_strdup(((Node *)disk->graph->pdata[i])->path));
 }
 
+bool
+libvirt_keeps_mirror(const SimDisk *disk)
+{
+    return strcmp(disk->live.mirror_ready, "pivot") == 0 ||
+           strcmp(disk->live.mirror_ready, "abort") == 0;
+}
+
 void
 libvirt_show_no_mirror(SimDisk *disk)
 {
@@ -83,10 +90,13 @@ defined_below(const SimDisk *disk, bool *ret_names)
 }
 
 /* What libvirt has found out by itself is not written into a definition; what it has read in its
- * status file is taken for said by the user. */
+ * status file is taken for said by the user. A copy of a leaf that stood on nothing ends the chain,
+ * whatever its header says. */
 static GPtrArray *
 backing_after_pivot(SimDisk *disk, HvJobType type)
 {
+    if (disk->job.alone)
+        return g_ptr_array_new_with_free_func(g_free);
     if (type == HV_JOB_COPY)
         disk->live_is_read = disk->mirror_is_read;
     return disk->live_is_read && disk->live.backing->len > 0
@@ -142,6 +152,52 @@ follow(SimDisk *disk)
     return type == HV_JOB_COMMIT ? backing_after_commit(disk) : backing_after_pivot(disk, type);
 }
 
+/* ---- how a job has ended: told, and written into the definition ---- */
+
+static void
+forget_notes(SimDisk *disk)
+{
+    g_clear_pointer(&disk->notes.backing, g_ptr_array_unref);
+    memset(&disk->notes, 0, sizeof disk->notes);
+}
+
+void
+libvirt_forget_notes(void)
+{
+    for (unsigned i = 0; i < MAX_DISKS; i++)
+        forget_notes(&vm.disks[i]);
+}
+
+static void
+take_notes(SimDisk *disk, HvJobStatus status, GPtrArray *backing)
+{
+    forget_notes(disk);
+    disk->noted = disk->job.number;
+    disk->notes = (Notes){ .there = true, .status = status, .backing = backing };
+    if (disk->job.type != HV_JOB_COMMIT)
+        g_strlcpy(disk->notes.source, disk->live.source, sizeof disk->notes.source);
+}
+
+static void
+tell_notes(SimDisk *disk)
+{
+    if (!disk->notes.there || disk->notes.told)
+        return;
+    disk->notes.told = true;
+    libvirt_send(HV_EVENT_BLOCK_JOB, disk->target, disk->notes.status);
+}
+
+static void
+define_notes(SimDisk *disk)
+{
+    Notes *notes = &disk->notes;
+
+    if (notes->there)
+        libvirt_define(disk, *notes->source != '\0' ? notes->source : disk->defined,
+                       g_steal_pointer(&notes->backing));
+    forget_notes(disk);
+}
+
 /* It is still the QEMU whose job has ended. */
 static bool
 conclude_point(SimDisk *disk, unsigned life, const char *what)
@@ -155,14 +211,14 @@ conclude_point(SimDisk *disk, unsigned life, const char *what)
 
 /* One that was cancelled when it was ready ends like one that was pivoted: QEMU says "concluded",
  * without an error. What libvirtd was asked, it knows; the next one does not (H10). It tells of a
- * copy that it has completed, too, but knows that it did not pivot. */
+ * copy that it has completed, too, but knows that it did not pivot. One that was not ready has
+ * failed for it. */
 static HvJobStatus
 outcome_to_tell(const Job *job)
 {
-    bool mistaken = job->type != HV_JOB_COMMIT && job->outcome == HV_JOB_CANCELED &&
-                    job->was_ready && !job->cancel_is_known;
-
-    return mistaken ? HV_JOB_COMPLETED : job->outcome;
+    if (job->outcome != HV_JOB_CANCELED || job->cancel_is_known)
+        return job->outcome;
+    return job->type != HV_JOB_COMMIT && job->was_ready ? HV_JOB_COMPLETED : HV_JOB_FAILED;
 }
 
 /* libvirt knows of a job that has ended: it is dismissed, the views follow, then the event is sent,
@@ -180,7 +236,10 @@ libvirt_conclude_job(SimDisk *disk)
         return;
     disk->concluding = disk->noting = true;
     libvirt_show_no_mirror(disk);
-    GPtrArray *backing = completed ? follow(disk) : NULL;
+    if (completed) {
+        GPtrArray *backing = follow(disk);
+        take_notes(disk, told, backing);
+    }
     if ((plan.lies & LIE_LOSES_VM) != 0 && type != HV_JOB_COMMIT && !lost_mirror) {
         if ((plan.lies & LIE_FORGETS) != 0)
             qemu_dismiss(disk);
@@ -197,18 +256,18 @@ libvirt_conclude_job(SimDisk *disk)
         libvirtd_crashed();
         return;
     }
-    libvirt_send(HV_EVENT_BLOCK_JOB, disk->target, told);
-    disk->live.job_is_new = disk->live.job_is_ready = false;
+    if (completed)
+        tell_notes(disk);
+    else
+        libvirt_send(HV_EVENT_BLOCK_JOB, disk->target, told);
+    disk->live.job_is_new = disk->live.job_is_ready = disk->live.job_aborts = false;
     libvirt_save_status(disk);
     qemu_dismiss(disk);
     qemu_close_left(disk);
     disk->concluding = false;
     fiber_point("libvirt saves the definition");
     disk->noting = false;
-    if (completed && vm.runs && vm.life == life)
-        libvirt_define(disk, type == HV_JOB_COMMIT ? disk->defined : disk->live.source, backing);
-    else if (backing != NULL)
-        g_ptr_array_unref(backing);
+    define_notes(disk);
 }
 
 typedef struct {
@@ -248,13 +307,17 @@ libvirt_job_event(SimDisk *disk, HvJobStatus status)
     fiber_start(P_LIBVIRTD, "job event", handle_job_event, event);
 }
 
+/* It goes on with what it has begun to note before it looks at why QEMU is gone. */
 void
 libvirt_vm_stopped(void)
 {
     for (unsigned i = 0; i < vm.n_disks; i++) {
+        tell_notes(&vm.disks[i]);
+        define_notes(&vm.disks[i]);
         libvirt_show_no_mirror(&vm.disks[i]);
         vm.disks[i].concluding = vm.disks[i].noting = false;
         vm.disks[i].live.job_is_new = vm.disks[i].live.job_is_ready = false;
+        vm.disks[i].live.job_aborts = false;
     }
     libvirt_send(HV_EVENT_DOMAIN, NULL, 0);
 }
@@ -299,11 +362,11 @@ check_files(const SimDisk *disk, const Call *call, GError **error)
     return base > top || error_set(error, ERR_HYPERVISOR, "base is not below top");
 }
 
-/* A pivot that it takes for under way for ever, see libvirtd.c */
+/* An end of a job that it takes for under way for ever, see libvirtd.c */
 static bool
-lost_pivot(const SimDisk *disk)
+lost_end(const SimDisk *disk)
 {
-    return disk->job.type == HV_JOB_NONE && strcmp(disk->live.mirror_ready, "pivot") == 0;
+    return disk->job.type == HV_JOB_NONE && libvirt_keeps_mirror(disk);
 }
 
 /* One that it was killed in the begin of, and whose mirror it does not know, is none for it. */
@@ -323,7 +386,7 @@ check_job(SimDisk *disk, const Call *call, GError **error)
 
     if (files_first && !check_files(disk, call, error))
         return false;
-    if (disk->concluding || lost_pivot(disk) || knows_job(disk))
+    if (disk->concluding || lost_end(disk) || knows_job(disk))
         return error_set(error, ERR_BUSY, "disk '%s' already in active block job", disk->target);
     if (!check_files(disk, call, error))
         return false;
@@ -361,7 +424,7 @@ do_job(Call *call, GError **error)
     if (early)
         show_mirror(disk, call);
     disk->live.job_is_new = true;
-    disk->live.job_is_ready = false;
+    disk->live.job_is_ready = disk->live.job_aborts = false;
     libvirt_save_status(disk);
     fiber_point("libvirt has saved its status");
     if (!libvirt_needs_running(error))
@@ -455,40 +518,86 @@ op_set_bandwidth(Hypervisor *hv, const char *vm_id, const char *target, uint64_t
 static bool
 end_of_job(SimDisk *disk, unsigned number, unsigned life, GError **error)
 {
+    bool forgotten =
+        disk->job.type == HV_JOB_ACTIVE_COMMIT && *disk->live.mirror_path == '\0'; /* H11 */
+
     while (vm.runs && vm.life == life && disk->job.number == number &&
            disk->job.state != JOB_CONCLUDED)
         fiber_wait_on(&disk->job, fiber_now_us() + 1000);
-    if (!vm.runs || vm.life != life)
-        return error_set(error, ERR_HYPERVISOR, "domain is not running");
+    if (vm.runs && vm.life == life && disk->job.number == number)
+        fiber_point("QEMU has told of the job's end");
+    if (!vm.runs || vm.life != life) {
+        if (disk->concluded != number)
+            return error_set(error, ERR_HYPERVISOR, "domain is not running");
+        if (forgotten && disk->noted != number) /* it cannot ask how, and takes it for failed */
+            libvirtd_crashed();
+        return true; /* QEMU had told of the end: no error, whatever it was */
+    }
     if (disk->job.number == number)
         libvirt_conclude_job(disk);
     while (disk->concluding && vm.runs && vm.life == life)
         fiber_sleep_us(100);
-    return true;
+    return true; /* even if QEMU has died meanwhile */
+}
+
+/* The next libvirtd knows it, too; and if it does not find the job, shows its mirror for ever. */
+static void
+note_abort(SimDisk *disk)
+{
+    disk->live.job_aborts = true;
+    if (*disk->live.mirror_path != '\0')
+        g_strlcpy(disk->live.mirror_ready, "abort", sizeof disk->live.mirror_ready);
+    libvirt_save_status(disk);
+    fiber_point("libvirt has saved that it cancels");
 }
 
 static bool
 do_cancel(Call *call, GError **error)
 {
-    Job *job = &call->disk->job;
-    unsigned number = job->number;
+    SimDisk *disk = call->disk;
+    Job *job = &disk->job;
+    unsigned number = job->number, life = vm.life;
 
-    if (!libvirt_sees_vm() || job->type == HV_JOB_NONE)
-        return true; /* as jobs.c asks again */
+    if (!libvirt_needs_running(error))
+        return false;
+    if (job->type == HV_JOB_NONE)
+        return error_set(error, ERR_HYPERVISOR, "no active block job");
     job->cancel = job->cancel_is_known = true;
     fiber_wake(job, true);
     fiber_point("libvirt has asked QEMU to cancel");
-    return end_of_job(call->disk, number, vm.life, error);
+    if (job->number == number && !disk->concluding)
+        note_abort(disk);
+    return end_of_job(disk, number, life, error);
 }
 
 static bool
 op_cancel(Hypervisor *hv, const char *vm_id, const char *target, GError **error)
 {
     SimDisk *disk = find_disk(target, error);
+    g_autoptr(GError) why = NULL;
+    HvJob job = { 0 };
 
-    (void)vm_id;
-    return disk != NULL && libvirt_do((Client *)hv, "cancel the job",
-                                      &(Call){ .func = do_cancel, .disk = disk }, error);
+    if (disk == NULL)
+        return false;
+    if (libvirt_do((Client *)hv, "cancel the job", &(Call){ .func = do_cancel, .disk = disk },
+                   &why))
+        return true;
+    if (hv->ops->job_look(hv, vm_id, target, &job, NULL) && job.type == HV_JOB_NONE)
+        return true; /* as jobs.c */
+    g_propagate_error(error, g_steal_pointer(&why));
+    return false;
+}
+
+/* What the new leaf stands on is opened only now. */
+static bool
+open_below(const SimDisk *disk, GError **error)
+{
+    if (!add_nodes(error))
+        return false;
+    if (disk->job.type != HV_JOB_COPY || disk->job.alone || qemu_can_open_below(disk->job.base))
+        return true;
+    vm.adds_nodes = false;
+    return error_set(error, ERR_HYPERVISOR, "Failed to get shared \"write\" lock");
 }
 
 static bool
@@ -506,8 +615,7 @@ do_pivot(Call *call, GError **error)
         return error_set(error, ERR_BUSY, "not ready for pivot yet");
     if (*disk->live.mirror_path == '\0' && job->type == HV_JOB_COPY)
         libvirtd_crashed(); /* before QEMU is asked */
-    /* what the new leaf stands on is opened only now */
-    if (job->type == HV_JOB_COPY && !add_nodes(error))
+    if (job->type == HV_JOB_COPY && !open_below(disk, error))
         return false;
     if (*disk->live.mirror_path != '\0')
         g_strlcpy(disk->live.mirror_ready, "pivot", sizeof disk->live.mirror_ready);
@@ -597,7 +705,7 @@ switch_disks(Call *call, GError **error)
         SimDisk *disk = qemu_disk(call->disks[i].target);
         if (disk == NULL || vfs_find(call->disks[i].overlay) == NULL)
             return error_set(error, ERR_HYPERVISOR, "missing existing file");
-        if (lost_pivot(disk))
+        if (lost_end(disk))
             return error_set(error, ERR_BUSY, "disk already in active block job");
         if (disk->job.type != HV_JOB_NONE) /* else QEMU refuses */
             return error_set(error, knows_job(disk) ? ERR_BUSY : ERR_HYPERVISOR,

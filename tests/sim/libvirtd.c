@@ -21,6 +21,7 @@ libvirtd_died(void)
     }
     for (unsigned i = 0; i < vm.n_disks; i++)
         vm.disks[i].job.cancel_is_known = false;
+    libvirt_forget_notes();
     libvirt_broke();
     vfs_process_died(P_LIBVIRTD);
     fibers_kill(P_LIBVIRTD);
@@ -50,6 +51,7 @@ reconnect(void *data)
         disk->live = saved;
         disk->live_is_read = disk->mirror_is_read = true;
         disk->concluding = disk->noting = false;
+        disk->job.cancel_is_known = disk->live.job_aborts;
         if (disk->job.state == JOB_CONCLUDED && *disk->live.mirror_path != '\0')
             *disk->live.mirror_job = '\0';
         /* "unknown mirror job type ''": it does not load the domain */
@@ -65,8 +67,7 @@ reconnect(void *data)
     fiber_sleep_us(1000 + (int64_t)fiber_below(fiber_chance(30) ? 300000 : 30000));
     for (unsigned i = 0; i < vm.n_disks && libvirt_sees_vm(); i++) {
         SimDisk *disk = &vm.disks[i];
-        /* a pivot of which it has forgotten the end is shown for ever */
-        if (disk->job.type == HV_JOB_NONE && strcmp(disk->live.mirror_ready, "pivot") != 0)
+        if (disk->job.type == HV_JOB_NONE && !libvirt_keeps_mirror(disk))
             libvirt_show_no_mirror(disk);
         else if (disk->job.state == JOB_CONCLUDED)
             libvirt_conclude_job(disk);
@@ -94,5 +95,6 @@ libvirt_reset(void)
     if (libvirt_calls == NULL)
         libvirt_calls = g_ptr_array_new();
     g_ptr_array_set_size(libvirt_calls, 0);
+    libvirt_forget_notes();
     libvirt_client_died();
 }

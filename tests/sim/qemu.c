@@ -2,10 +2,11 @@
  *
  * QEMU: the block graph, its jobs, and the guest that writes.
  *
- * As QEMU 7.2 does it: an internal commit flushes its base, rewrites the header above and is then
- * gone from the graph; a mirror copies in the background, so what the guest writes and flushes is
- * in the leaf only until the next round; a pivot stops the guest's writes, copies the rest, flushes
- * and switches. A job that has ended stays until libvirt dismisses it.
+ * As QEMU 7.2 does it: an internal commit flushes its base, rewrites the header above, of which it
+ * flushes nothing, and is then gone from the graph; a mirror copies in the background, so what the
+ * guest writes and flushes is in the leaf only until the next round; a pivot stops the guest's
+ * writes, copies the rest, flushes and switches. A job that has ended stays until libvirt dismisses
+ * it.
  */
 #include "vfs_parts.h"
 #include "world.h"
@@ -56,6 +57,8 @@ graph_open(SimDisk *disk, const char *leaf, const GPtrArray *said, char *ret_why
         }
         g_ptr_array_add(disk->graph, node);
         raw = node->image.backing_raw;
+        if (said != NULL && said->len == 0)
+            break; /* an empty <backingStore/> ends it */
         /* what libvirt says, as far as it does, goes before what the header says */
         bool is_said = said != NULL && disk->graph->len - 1 < said->len;
         g_strlcpy(path, is_said ? said->pdata[disk->graph->len - 1] : node->image.backing,
@@ -110,6 +113,37 @@ lock_one(VfsNode *node, bool writes)
     vfs_lock(node, P_QEMU, &vm, 200 + RESIZE, 201 + RESIZE, false);
 }
 
+/* Has QEMU a node of its own that writes to it? */
+static bool
+is_written(const SimDisk *disk, guint i)
+{
+    const Node *node = disk->graph->pdata[i];
+
+    return i == 0 || node->kept_open ||
+           (disk->job.type != HV_JOB_NONE && strcmp(disk->job.base, node->path) == 0);
+}
+
+bool
+qemu_can_open_below(const char *path)
+{
+    char broken[128];
+    g_autoptr(GArray) chain = image_chain(path, g_str_has_suffix(path, ".raw"), broken);
+
+    for (guint k = 1; chain != NULL && k < chain->len; k++) {
+        const VfsNode *file = g_array_index(chain, Image, k).node;
+        for (unsigned d = 0; d < vm.n_disks; d++) {
+            const SimDisk *disk = &vm.disks[d];
+            for (guint i = 0; i < disk->graph->len; i++)
+                if (((Node *)disk->graph->pdata[i])->image.node == file && is_written(disk, i))
+                    return false;
+            if (disk->left_open != NULL && disk->left_open->len > 0 &&
+                disk->left_open->pdata[0] == file)
+                return false;
+        }
+    }
+    return chain != NULL;
+}
+
 static void
 relock(void)
 {
@@ -118,9 +152,7 @@ relock(void)
         SimDisk *disk = &vm.disks[d];
         for (guint i = 0; i < disk->graph->len; i++) {
             Node *node = disk->graph->pdata[i];
-            lock_one(node->image.node, i == 0 || node->kept_open ||
-                                           (disk->job.type != HV_JOB_NONE &&
-                                            strcmp(disk->job.base, node->path) == 0));
+            lock_one(node->image.node, is_written(disk, i));
         }
         if (disk->job.type == HV_JOB_COPY && vfs_find(disk->job.base) != NULL)
             lock_one(vfs_find(disk->job.base), true);
@@ -339,6 +371,7 @@ job_end(SimDisk *disk, HvJobStatus outcome)
     if (base != NULL && outcome != HV_JOB_COMPLETED && disk->job.type == HV_JOB_ACTIVE_COMMIT)
         base->kept_open = true;
     disk->job.state = JOB_CONCLUDED;
+    disk->concluded = disk->job.number;
     disk->job.outcome = outcome;
     disk->job.dirty = 0;
     relock();
@@ -385,6 +418,8 @@ pace(SimDisk *disk)
         int64_t until = fiber_now_us() + MIN(us, 3600 * G_TIME_SPAN_SECOND);
         while (disk->job.bandwidth == limit && !disk->job.cancel && fiber_now_us() < until)
             fiber_wait_on(&disk->job, until);
+        if (disk->job.bandwidth != limit)
+            fiber_sleep_us(disk->job.late_us);
     }
 }
 
@@ -442,8 +477,6 @@ internal_commit(void *data)
     fiber_point("commit is about to rewrite the header");
     Node *above = disk->graph->pdata[top - 1];
     image_set_backing(&above->image, last_part(disk->job.base), bottom->image.raw);
-    if ((plan.lies & LIE_HEADER) == 0)
-        image_flush(&above->image);
     image_at(above->image.node, above->path, false, &above->image);
     fiber_point("commit has rewritten the header");
     g_ptr_array_remove_range(disk->graph, top, base - top);
@@ -497,8 +530,9 @@ pivot(SimDisk *disk, Image *target)
         leave_open(disk, base);
         g_ptr_array_remove_range(disk->graph, 0, base);
     } else {
+        g_autoptr(GPtrArray) nothing = g_ptr_array_new();
         leave_open(disk, 1);
-        graph_open(disk, disk->job.base, NULL, why);
+        graph_open(disk, disk->job.base, disk->job.alone ? nothing : NULL, why);
     }
     disk->pivoted = true;
     job_end(disk, HV_JOB_COMPLETED);
@@ -557,6 +591,7 @@ qemu_job_start(SimDisk *disk, HvJobType type, const char *base, const char *top)
     memset(&disk->job, 0, sizeof(Job));
     disk->job.type = type;
     disk->job.state = JOB_RUNS;
+    disk->job.alone = type == HV_JOB_COPY && disk->graph->len == 1;
     disk->job.number = ++numbers;
     disk->job.began_us = fiber_now_us();
     disk->job.bandwidth = bandwidth;

@@ -129,17 +129,29 @@ state_begin(void)
 
 /* ---- saving ---- */
 
-State *
-state_new(void)
+static State *
+new_state(int pages)
 {
     State *state = mmap(NULL, ROOM, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     g_assert(state != MAP_FAILED);
-    madvise(state, ROOM, MADV_HUGEPAGE);
+    madvise(state, ROOM, pages);
     if (n_variables == 0)
         dl_iterate_phdr(add_object, NULL);
     return state;
+}
+
+State *
+state_new(void)
+{
+    return new_state(MADV_HUGEPAGE);
+}
+
+State *
+state_new_small(void)
+{
+    return new_state(MADV_NOHUGEPAGE);
 }
 
 static void

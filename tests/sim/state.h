@@ -22,6 +22,7 @@ typedef struct State State;
 void state_begin(void);
 /* Room for one; can be saved into again and again. Never freed. */
 State *state_new(void);
+State *state_new_small(void); /* slower, but takes no more memory than it holds: for many */
 void state_save(State *state);
 void state_restore(const State *state);
 size_t state_bytes(const State *state);

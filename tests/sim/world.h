@@ -151,6 +151,7 @@ typedef struct {
     unsigned moved;            /* clusters, at this bandwidth */
     int64_t began_us, late_us; /* it begins to copy so long after */
     bool pivot, cancel;        /* asked for */
+    bool alone;                /* a copy of a leaf that stood on nothing */
     bool was_ready;
     bool cancel_is_known; /* to the libvirtd that lives */
     HvJobStatus outcome;  /* when CONCLUDED */
@@ -163,7 +164,16 @@ typedef struct {
     char mirror_job[16], mirror_path[256], mirror_ready[8]; /* "" = none */
     bool job_is_new;   /* it takes the job for one that is about to begin */
     bool job_is_ready; /* also of a job whose mirror it does not know */
+    bool job_aborts;   /* it was asked to cancel it, which goes into the status file, too */
 } View;
+
+/* Of a job that has ended well: it is told, and the definition will name this */
+typedef struct {
+    bool there, told;
+    HvJobStatus status;
+    char source[256];   /* "" = the leaf that it names then */
+    GPtrArray *backing; /* of char*; NULL = it says nothing of them */
+} Notes;
 
 typedef struct {
     char target[8], id[40];
@@ -173,16 +183,19 @@ typedef struct {
     GPtrArray
         *left_open; /* of VfsNode: after a pivot, until libvirt has them closed; may be NULL */
     Job job;
-    bool pivoted; /* and the guest has written nothing since */
+    unsigned concluded; /* number of the last job that ended */
+    unsigned noted;     /* of the last one that libvirt has seen to end well */
+    bool pivoted;       /* and the guest has written nothing since */
     /* libvirt */
     View live, status;
     bool live_is_read,
         mirror_is_read; /* from the status file, by a libvirtd that was started again */
     bool concluding;
     bool noting;                             /* that a job has ended: nobody looks meanwhile */
+    Notes notes;                             /* what it will write of that, though QEMU dies */
     char defined[256], defined_durable[256]; /* persistent definition */
     int64_t defined_us;
-    GPtrArray *defined_backing; /* stale <backingStore>; NULL = it says nothing */
+    GPtrArray *defined_backing; /* stale <backingStore>; NULL = it says nothing; empty: none */
     /* what the guest was promised */
     uint64_t acked[MAX_CLUSTERS];
     uint64_t pending[MAX_CLUSTERS];            /* written, not yet acknowledged; 0 = nothing */
@@ -328,6 +341,8 @@ void qemu_suspend(void);
 void qemu_resume(void);
 void qemu_dismiss(SimDisk *disk);
 void qemu_close_left(SimDisk *disk); /* libvirt knows of the pivot */
+/* A node more for each file below this one: none of them is written by another. */
+bool qemu_can_open_below(const char *path);
 SimDisk *qemu_disk(const char *target);
 void graph_clear(SimDisk *disk);
 Node *graph_find(SimDisk *disk, const char *path, guint *ret_index);
@@ -344,6 +359,7 @@ bool libvirt_memory_is_whole(const char *path); /* a file beside a snapshot */
 bool libvirt_start_vm(char *ret_why);
 void libvirt_job_event(SimDisk *disk, HvJobStatus status); /* from QEMU */
 void libvirt_vm_stopped(void);                             /* from QEMU */
+void libvirt_forget_notes(void);                           /* libvirtd dies, or power goes */
 
 /* ---- wire.c ---- */
 /* In a fiber of any process: what the agent answers. */
