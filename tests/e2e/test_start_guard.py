@@ -369,7 +369,8 @@ def fastest_ms(*command, stdin):
 
 @pytest.mark.parametrize("agent", ["there", "away"])
 def test_it_is_quick(site, vm, agent):
-    """Under 20 ms, also for a VM with long chains, and whatever else goes on: the fastest counts, measured by what `true` takes."""
+    """Under 20 ms, also for a VM with long chains, and whatever else goes on: the fastest counts. On a machine where
+    `true` takes more than 1 ms, so many times as long."""
     one = vm()
     one.snap(*(f"s{i}" for i in range(8)))
     site.host.virsh("destroy", one.name)
@@ -379,12 +380,12 @@ def test_it_is_quick(site, vm, agent):
     hook = str(site.host.directory / "etc" / "hooks" / "qemu.d" / "livemerge")
     best = 1e9
     for _ in range(5):  # others may be busy here
-        nothing = fastest_ms("true", stdin=xml)
-        best = min(best, fastest_ms(hook, one.name, "prepare", "begin", "-", stdin=xml) - (nothing - 1))
+        slowness = max(1, fastest_ms("true", stdin=xml))
+        best = min(best, fastest_ms(hook, one.name, "prepare", "begin", "-", stdin=xml) / slowness)
         if best < 20:
             break
     print(f"the hook takes {best:.1f} ms, agent {agent}")
-    assert best < 20, f"the hook takes {best:.1f} ms"
+    assert best < 20, f"the hook takes {best:.1f} ms, on a machine {slowness:.1f} times as fast as this"
 
 
 def test_guard_that_cannot_run(site, vm):
