@@ -151,16 +151,17 @@ take_refcount(Check *c, uint64_t cluster, uint64_t value)
         known->refcount = (uint16_t)MIN(value, UINT16_MAX);
 }
 
-/* How many refcounts from here on are the usual: 16 bits, 1, of clusters of this range. They are
- * taken. */
+/* How many refcounts of the block that was read, from this one on, are the usual: 16 bits, 1, of
+ * clusters of this range. They are taken. */
 static uint64_t
-take_ones(Check *c, uint64_t cluster, const uint8_t *counts, uint64_t number)
+take_ones(Check *c, uint64_t cluster, uint64_t index, uint64_t number)
 {
     uint64_t n = 0;
 
     if (c->header->refcount_bits != 16 || cluster < c->first || cluster - c->first >= c->count)
         return 0;
     number = MIN(number, c->count - (cluster - c->first));
+    const uint8_t *counts = c->block + index * 2;
     Cluster *known = &c->range[cluster - c->first];
     for (; n < number && counts[n * 2] == 0 && counts[n * 2 + 1] == 1; n++)
         known[n].refcount = 1;
@@ -182,7 +183,7 @@ read_refcount_block(Check *c, uint64_t index, uint64_t offset, GError **error)
     if (!image_read(&c->file, c->path, "refcount block", offset, c->block, c->size, error))
         return false;
     for (uint64_t i = 0; i < per_block;) {
-        uint64_t ones = take_ones(c, first + i, c->block + i * 2, per_block - i);
+        uint64_t ones = take_ones(c, first + i, i, per_block - i);
 
         if (ones == 0)
             take_refcount(c, first + i, refcount_at(c->block, i, c->header->refcount_bits));
@@ -277,19 +278,22 @@ check_entry(Check *c, uint64_t entry, uint64_t guest)
 }
 
 /* How many entries from here on are the usual: data in one piece of the file, within this range, of
- * which no other use is known and whose refcounts are 1. They are used. */
+ * which no other use is known and whose refcounts are 1. They are used. No entry beyond them is
+ * looked at, so that a table of which every second one is wrong takes no longer. */
 static size_t
 use_run(Check *c, const uint8_t *entries, size_t number)
 {
     uint64_t entry = get_be64(entries);
-    size_t run = 0, n = 0;
-    Cluster *cluster;
+    Cluster *cluster = find(c, entry & OFFSET_MASK);
+    size_t n = 0;
 
-    if (!(entry & L2_COPIED) || (cluster = find(c, entry & OFFSET_MASK)) == NULL)
+    if (!(entry & L2_COPIED) || cluster == NULL ||
+        image_plain_run(entries, 1, c->header->cluster_bits, c->file.size) == 0)
         return 0;
-    run = image_plain_run(entries, number, c->header->cluster_bits, c->file.size);
-    run = MIN(run, (size_t)(&c->range[c->count] - cluster));
-    for (; n < run && is_exactly(&cluster[n], 0, 1); n++)
+    number = MIN(number, (size_t)(&c->range[c->count] - cluster));
+    for (; n < number && get_be64(entries + n * 8) == entry + n * c->size &&
+           is_exactly(&cluster[n], 0, 1);
+         n++)
         cluster[n].uses = EXCLUSIVE | 1;
     return n;
 }
