@@ -1,18 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * Tests of the steps engine, stopped at every fault point, and of fault points by name.
+ * Tests of the steps engine, stopped at every fault point: a toy merge in a toy world that outlives
+ * the program.
  */
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/fault.h"
 #include "base/steps.h"
 
-#include <glib/gstdio.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/wait.h>
-
-/* ---- the steps engine: a toy merge in a toy world that outlives the program */
 
 typedef struct {
     /* the world */
@@ -271,113 +267,6 @@ test_steps_get_over_an_error_anywhere(void)
     sweep(false);
 }
 
-/* A road that is closed in the middle: the other one is taken from the beginning, and which one it
- * is, is saved with the step. */
-typedef struct {
-    bool by_sea, saved_by_sea, closed, arrived, save_fails;
-    unsigned departures, tried_at_departure;
-    char *saved_step;
-    Machine *machine;
-} Journey;
-
-static bool
-journey_save(void *self, GError **error)
-{
-    Journey *j = self;
-
-    if (j->save_fails)
-        return error_set(error, ERR_STORAGE, "no ink");
-    j->saved_by_sea = j->by_sea;
-    g_free(j->saved_step);
-    j->saved_step = g_strdup(j->machine->step);
-    return true;
-}
-
-static StepState
-depart_state(void *self, GError **error)
-{
-    Journey *j = self;
-
-    return j->departures > (j->by_sea ? 1U : 0U) ? STEP_DONE : STEP_TODO;
-}
-
-static bool
-depart_act(void *self, GError **error)
-{
-    Journey *j = self;
-
-    j->tried_at_departure = j->machine->tried;
-    j->departures++;
-    return true;
-}
-
-static StepState
-travel_state(void *self, GError **error)
-{
-    Journey *j = self;
-
-    if (!j->closed || j->by_sea)
-        return STEP_DONE;
-    j->by_sea = true;
-    return STEP_BACK;
-}
-
-static StepState
-arrive_state(void *self, GError **error)
-{
-    return ((Journey *)self)->arrived ? STEP_DONE : STEP_TODO;
-}
-
-static bool
-arrive_act(void *self, GError **error)
-{
-    ((Journey *)self)->arrived = true;
-    return true;
-}
-
-/* clang-format off */
-static const Step journey_steps[] = {
-    { "depart", depart_state, depart_act, 1, false, NULL, NULL,     NULL     },
-    { "travel", travel_state, NULL,       0, false, NULL, NULL,     "depart" },
-    { "arrive", arrive_state, arrive_act, 0, false, NULL, STEP_END, NULL     },
-    { NULL },
-};
-/* clang-format on */
-
-static void
-test_steps_back(void)
-{
-    Journey j = { .closed = true };
-    g_auto(Machine) m = { .self = &j, .save = journey_save };
-    g_autoptr(GError) error = NULL;
-
-    j.machine = &m;
-    g_assert_true(steps_check(journey_steps, &error));
-    g_assert_true(machine_init(&m, journey_steps, NULL, &error));
-    g_assert_cmpint(machine_turn(&m), ==, TURN_AGAIN); /* departs by land */
-    g_assert_cmpint(machine_turn(&m), ==, TURN_AGAIN); /* has departed */
-    g_assert_cmpstr(m.step, ==, "travel");
-
-    /* it cannot be written down: nothing has happened, but what is remembered stays so */
-    j.save_fails = true;
-    g_assert_cmpint(machine_turn(&m), ==, TURN_WAIT);
-    g_assert_cmpstr(m.step, ==, "travel");
-    g_assert_false(j.saved_by_sea);
-    j.save_fails = j.by_sea = false;
-
-    g_assert_cmpint(machine_turn(&m), ==, TURN_AGAIN);
-    g_assert_cmpstr(m.step, ==, "depart");
-    g_assert_cmpstr(j.saved_step, ==, "depart");
-    g_assert_true(j.saved_by_sea);
-    while (machine_turn(&m) != TURN_ENDED)
-        ;
-    g_assert_true(j.arrived);
-    g_assert_cmpuint(j.departures, ==, 2);
-    g_assert_cmpuint(j.tried_at_departure, ==, 1); /* its one try is counted anew */
-    g_assert_null(m.error_word);
-    g_free(j.saved_step);
-}
-
 static void
 test_steps_unknown_name(void)
 {
@@ -547,67 +436,6 @@ test_steps_save_fails(void)
     g_assert_true(run(&m, false));
 }
 
-/* ---- fault points by name: in a process of its own, the environment is read once */
-
-static void
-test_fault_names(void)
-{
-    g_autoptr(GError) error = NULL;
-
-    if (!g_test_subprocess()) {
-        g_test_trap_subprocess(NULL, 0, G_TEST_SUBPROCESS_DEFAULT);
-        g_test_trap_assert_passed();
-        return;
-    }
-    g_setenv("LIVEMERGE_FAULTS", "a=error@2,b=error@1", TRUE);
-    fault_init();
-    g_assert_true(fault_point("a", &error));
-    g_assert_true(fault_point("other", &error));
-    g_assert_false(fault_point("a", &error));
-    g_assert_error(error, ERR, ERR_STOPPED);
-    g_clear_error(&error);
-    g_assert_true(fault_point("a", &error));
-    g_assert_false(fault_point("b", &error));
-}
-
-static void
-test_fault_trace(void)
-{
-    g_autofree char *file = g_build_filename(g_get_tmp_dir(), "lm-trace-XXXXXX", NULL);
-    g_autofree char *text = NULL;
-
-    if (!g_test_subprocess()) {
-        g_test_trap_subprocess(NULL, 0, G_TEST_SUBPROCESS_DEFAULT);
-        g_test_trap_assert_passed();
-        return;
-    }
-    close(g_mkstemp(file));
-    g_setenv("LIVEMERGE_FAULT_TRACE", file, TRUE);
-    fault_init();
-    g_assert_true(fault_point("a", NULL));
-    g_assert_true(fault_point("b", NULL));
-    g_assert_true(g_file_get_contents(file, &text, NULL, NULL));
-    unlink(file);
-    g_assert_cmpstr(text, ==, "a\nb\n");
-}
-
-static void
-test_fault_die(void)
-{
-    int status = 0;
-    pid_t child = fork();
-
-    g_assert_cmpint(child, >=, 0);
-    if (child == 0) {
-        g_setenv("LIVEMERGE_FAULTS", "x=die@1", TRUE);
-        fault_init();
-        fault_point("x", NULL);
-        _exit(0);
-    }
-    g_assert_cmpint(waitpid(child, &status, 0), ==, child);
-    g_assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-}
-
 int
 main(int argc, char **argv)
 {
@@ -616,7 +444,6 @@ main(int argc, char **argv)
     g_test_add_func("/steps/table-refused", test_steps_table_refused);
     g_test_add_func("/steps/survive-a-stop-anywhere", test_steps_survive_a_stop_anywhere);
     g_test_add_func("/steps/get-over-an-error-anywhere", test_steps_get_over_an_error_anywhere);
-    g_test_add_func("/steps/back", test_steps_back);
     g_test_add_func("/steps/unknown-name", test_steps_unknown_name);
     g_test_add_func("/steps/saved-end", test_steps_saved_end);
     g_test_add_func("/steps/back-off", test_steps_backoff);
@@ -626,8 +453,5 @@ main(int argc, char **argv)
     g_test_add_func("/steps/no-way-back", test_steps_no_way_back);
     g_test_add_func("/steps/first-failure-stays", test_steps_first_failure_stays);
     g_test_add_func("/steps/save-fails", test_steps_save_fails);
-    g_test_add_func("/fault/names", test_fault_names);
-    g_test_add_func("/fault/trace", test_fault_trace);
-    g_test_add_func("/fault/die", test_fault_die);
     return g_test_run();
 }

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * What the agent finds of a VM: whose block jobs, who stands on its volumes, which disk is which.
+ */
+#include "chain_host.h"
+
+/* Somebody else's block job is seen, also one that the definition does not show. */
+static void
+test_foreign_block_jobs(void)
+{
+    static const struct {
+        HvJobType job;
+        const char *busy;
+    } rows[] = { { HV_JOB_NONE, NULL },
+                 { HV_JOB_COPY, "a block job (copy)" },
+                 { HV_JOB_ACTIVE_COMMIT, "a block job (active-commit)" },
+                 { HV_JOB_PULL, "a block job (pull)" } };
+    g_autoptr(Host) host = host_new(true);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_mutex_lock(&host->fake.lock);
+        host->fake.disks[1].job = rows[i].job;
+        g_mutex_unlock(&host->fake.lock);
+        g_autoptr(Vm) vm = look_closely(host);
+        g_assert_cmpstr(vm_disk(vm, "vda")->busy, ==, NULL);
+        g_assert_cmpstr(vm_disk(vm, "vdb")->busy, ==, rows[i].busy);
+    }
+}
+
+/* A file that no VM has stands on a volume. Those of the chain itself do not count. */
+static void
+test_users_without_vm(void)
+{
+    g_autoptr(Host) host = host_new(true);
+    g_autofree char *clone = in(host->disks, "clone.q"),
+                    *wanted = g_strconcat("file ", clone, NULL);
+
+    MUST(host->disks, "qemu-img create -q -f qcow2 -b a.1.q -F qcow2 clone.q");
+    g_autoptr(Vm) vm = look_closely(host);
+    for (guint i = 0; i < vm->disks->len; i++) {
+        const Disk *disk = vm->disks->pdata[i];
+        for (guint k = 0; k < disk->volumes->len; k++)
+            g_assert_cmpstr(((Volume *)disk->volumes->pdata[k])->used_by, ==,
+                            i == 0 && k == 1 ? wanted : NULL);
+    }
+}
+
+/* Two disks of one VM on one template are two disks. */
+static void
+test_shared_template(void)
+{
+    g_autoptr(Host) host = host_new(false);
+    g_autoptr(GError) error = NULL;
+
+    agent_end(host);
+    g_autofree char *dot = in(host->disks, ".livemerge/vms/" FAKE_VM ".json");
+    g_assert_cmpint(g_unlink(dot), ==, 0);
+    MUST(host->disks, "qemu-img create -q -f qcow2 -b a.q -F qcow2 c.q");
+    g_autofree char *c = in(host->disks, "c.q");
+    fake_set(&host->fake.disks[1].stored, c);
+    for (unsigned i = 0; i < 2; i++) { /* the second look has the manifest of the first */
+        agent_begin(host);
+        g_autoptr(Vm) vm = agent_vm_copy(host->agent, FAKE_VM);
+        g_assert_cmpstr(vm_disk(vm, "vda")->id, !=, vm_disk(vm, "vdb")->id);
+        agent_end(host);
+    }
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    if (!have_qemu())
+        return g_test_run();
+    template_make();
+    g_test_add_func("/inventory/foreign-block-jobs", test_foreign_block_jobs);
+    g_test_add_func("/inventory/users-without-vm", test_users_without_vm);
+    g_test_add_func("/inventory/shared-template", test_shared_template);
+    int result = g_test_run();
+    folder_remove(&template);
+    return result;
+}

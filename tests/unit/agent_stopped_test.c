@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Whole operations of the agent, stopped at every fault point they pass: whoever comes after must
+ * finish or undo them, lose nothing, and leave no VM suspended.
+ */
+#include "agent/merge.h"
+#include "chain_host.h"
+
+/* Its leaf takes more room than it seems to need, and graft is not refused. */
+static void
+make_sealable(Host *host)
+{
+    MUST(host->disks, "fallocate -n -o 8M -l 5M a.3.q");
+    for (guint i = 0; i < host->agent->domains->len; i++)
+        ((Domain *)host->agent->domains->pdata[i])->sharing = SHARING_YES;
+}
+
+/* TURN_*: the agent lives on, and what stops at the fault point is only a call; but the VM stops or
+ * starts at that moment. */
+typedef enum {
+    RESTART,
+    RESTART_AND_CANCEL,
+    POWER_OFF,
+    POWER_CYCLE,
+    TURN,
+    TURN_TWICE,
+    SWEEPS
+} Sweep;
+
+static void
+turn_vm(Host *host, bool on)
+{
+    AgentVm *entry = agent_entry(host->agent, FAKE_VM, false);
+    const HvEvent event = { .kind = HV_EVENT_DOMAIN, .vm_id = FAKE_VM };
+    g_autoptr(GError) error = NULL;
+
+    if (on) { /* what libvirt's hook asks for */
+        merge_make_way(host->agent, entry, 5000, &error);
+        g_assert_no_error(error);
+    }
+    g_mutex_lock(&host->fake.lock);
+    if (on)
+        fake_power_on(&host->fake);
+    else
+        fake_power_off(&host->fake);
+    g_mutex_unlock(&host->fake.lock);
+    agent_on_hv_event(&event, host->agent);
+    agent_kick(host->agent, FAKE_VM);
+}
+
+static void
+wait_for_fault_or_end(Host *host)
+{
+    int64_t until = g_get_monotonic_time() + PATIENCE_US;
+    bool running = true;
+
+    while (running && !fault_fired() && g_get_monotonic_time() < until) {
+        g_autoptr(json_t) json = operation_now(host);
+        running = json != NULL && g_str_equal(json_text(json, "state"), "running");
+        g_usleep(200);
+    }
+}
+
+/* Stops the agent at its n-th fault point. False when there is none any more. */
+static bool
+stop_at(const Case *c, Sweep sweep, int n)
+{
+    g_auto(Host) host = { 0 };
+    g_autoptr(json_t) answer = NULL;
+
+    host_make(&host, !c->off);
+    if (c->sealed)
+        make_sealable(&host);
+    fault_arm(n);
+    operation_start(&host, c);
+    wait_for_fault_or_end(&host);
+    bool fired = fault_fired();
+    if (sweep == TURN || sweep == TURN_TWICE) {
+        turn_vm(&host, c->off);
+        if (sweep == TURN_TWICE)
+            turn_vm(&host, !c->off);
+        g_autofree char *end = assert_whole(&host, c);
+        g_test_message("%s, turned at point %d: %s", c->name, n, end);
+        if (!c->sealed)
+            g_assert_cmpstr(end, ==, "done");
+        return fired;
+    }
+    agent_end(&host);
+    fault_arm(-1);
+    if ((sweep == POWER_OFF || sweep == POWER_CYCLE) && !c->off)
+        fake_power_off(&host.fake);
+    if (sweep == POWER_CYCLE)
+        fake_power_on(&host.fake);
+    agent_begin(&host);
+    if (sweep == RESTART_AND_CANCEL)
+        operation_cancel(host.agent, OP, &answer, NULL);
+    g_autofree char *state = assert_whole(&host, c);
+    g_test_message("%s, stopped at point %d: %s", c->name, n, state);
+    if (sweep == RESTART && !c->sealed)
+        g_assert_cmpstr(state, ==, "done");
+    return fired;
+}
+
+/* -m slow tries every point in every way. Else each way begins at another point, so that what one
+ * leaves out another has. */
+static int
+stride_of(const Case *c, Sweep sweep)
+{
+    bool builds = c->strategy != NULL && (strstr(c->strategy, "copy") != NULL || c->sealed);
+
+    if (g_test_slow())
+        return 1;
+    if (builds)
+        return 5;
+    return sweep == RESTART ? 1 : sweep < TURN ? 2 : 3;
+}
+
+static void
+test_sweep(const void *data)
+{
+    size_t number = GPOINTER_TO_SIZE(data);
+    const Case *c = &cases[number / SWEEPS];
+    Sweep sweep = (Sweep)(number % SWEEPS);
+    int stride = stride_of(c, sweep), n = (int)sweep % stride;
+
+    while (stop_at(c, sweep, n))
+        n += stride;
+    g_assert_cmpint(n, >, 5);
+}
+
+int
+main(int argc, char **argv)
+{
+    static const char *const sweeps[] = { "restart",     "cancel", "power-off",
+                                          "power-cycle", "turn",   "turn-twice" };
+
+    g_test_init(&argc, &argv, NULL);
+    if (!have_qemu())
+        return g_test_run();
+    template_make();
+    for (size_t i = 0; i < G_N_ELEMENTS(cases) * SWEEPS; i++) {
+        if (cases[i / SWEEPS].off && i % SWEEPS == POWER_OFF)
+            continue;
+        if (cases[i / SWEEPS].strategy == NULL && i % SWEEPS >= TURN)
+            continue;
+        if (cases[i / SWEEPS].remove > 0 && i % SWEEPS != RESTART && i % SWEEPS != TURN &&
+            !g_test_slow())
+            continue;
+        g_autofree char *name =
+            g_strdup_printf("/stopped/%s/%s", cases[i / SWEEPS].name, sweeps[i % SWEEPS]);
+        g_test_add_data_func(name, GSIZE_TO_POINTER(i), test_sweep);
+    }
+    int result = g_test_run();
+    folder_remove(&template);
+    return result;
+}
