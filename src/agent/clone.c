@@ -339,7 +339,9 @@ undo_check(void *self, GError **error)
         machine_forgive(&op->machine); /* somebody uses it: it was done all the same */
         return STEP_BACK;
     }
-    return hv == NULL && is_gone(op, NULL) ? STEP_DONE : STEP_TODO;
+    /* an earlier life may have died before it was durable that all is gone */
+    bool undone = json_flag(op->row.data, "undone");
+    return hv == NULL && undone && is_gone(op, NULL) ? STEP_DONE : STEP_TODO;
 }
 
 static bool
@@ -351,12 +353,14 @@ undo_act(void *self, GError **error)
     Domain *home = home_of_clone(op, error);
     WITH_LOCK(&clone->lock);
 
-    return home != NULL &&
-           hv_of(op)->ops->undefine(hv_of(op), op_text(op, "clone_id"), false, error) &&
-           clone_remove_volumes(op, error) &&
-           (nvram == NULL || volume_unlink((const char *const[]){ nvram, NULL }, error)) &&
-           manifest_remove(home, op_text(op, "clone_id"), error) &&
-           agent_look(op->agent, clone, error);
+    if (home == NULL ||
+        !hv_of(op)->ops->undefine(hv_of(op), op_text(op, "clone_id"), false, error) ||
+        !clone_remove_volumes(op, error) ||
+        (nvram != NULL && !volume_unlink((const char *const[]){ nvram, NULL }, error)) ||
+        !manifest_remove(home, op_text(op, "clone_id"), error))
+        return false;
+    op_remember(op, "undone", json_true());
+    return agent_look(op->agent, clone, error);
 }
 
 /* clang-format off */

@@ -11,7 +11,7 @@
  * snapshots readable.
  *
  * What it remembers (row.data): volumes: [path...] (in the order in which they go), home, kept:
- * [{"path", "why"}], deleted, recorded.
+ * [{"path", "why"}], deleted, forgotten, recorded.
  */
 #include "agent/operation.h"
 #include "agent/starting.h"
@@ -303,20 +303,16 @@ delete_act(void *self, GError **error)
 
 /* ---- forget ---- */
 
+/* That the manifest is not there proves nothing: an earlier life may have died before that was
+ * durable. */
 static StepState
 forget_check(void *self, GError **error)
 {
     Operation *op = self;
-    Domain *home = op_data(op, "home") != NULL ? home_of(op, error) : NULL;
-    g_autoptr(GError) problem = NULL;
-    g_autoptr(Vm) vm = NULL;
 
-    if (op_data(op, "home") == NULL)
+    if (op_data(op, "home") == NULL || json_flag(op->row.data, "forgotten"))
         return STEP_DONE;
-    if (home == NULL)
-        return STEP_UNKNOWN;
-    vm = manifest_load(home, op->row.vm_id, &problem);
-    return vm != NULL || problem != NULL ? STEP_TODO : STEP_DONE;
+    return home_of(op, error) != NULL ? STEP_TODO : STEP_UNKNOWN;
 }
 
 static bool
@@ -325,8 +321,11 @@ forget_act(void *self, GError **error)
     Operation *op = self;
     Domain *home = home_of(op, error);
 
-    return home != NULL && fault_point("agent.remove.before-forget", error) &&
-           manifest_remove(home, op->row.vm_id, error) && agent_look(op->agent, op->entry, error);
+    if (home == NULL || !fault_point("agent.remove.before-forget", error) ||
+        !manifest_remove(home, op->row.vm_id, error))
+        return false;
+    op_remember(op, "forgotten", json_true());
+    return agent_look(op->agent, op->entry, error);
 }
 
 /* ---- keep: it was refused ---- */

@@ -167,6 +167,13 @@ static const struct {
       false,
       "an overlay lost its time with the power: its leaf was taken for written later, for ever",
       745710 },
+    { "remove",
+      200550845372388,
+      { { FAULT_AGENT, 63 }, { FAULT_AGENT, 233 }, { FAULT_ALL, 267 } },
+      LIE_OFTEN,
+      true,
+      "a removed VM's manifest came back: that it was gone was not made durable by the second try",
+      1020960 },
 };
 /* clang-format on */
 
