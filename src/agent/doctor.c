@@ -101,6 +101,15 @@ why_busy(Agent *agent, const char *vm_id, const Operation *self)
     return NULL;
 }
 
+/* Of a VM that could not be wholly seen the last time it is not known which files it has. */
+static bool
+is_seen(Agent *agent, AgentVm *entry, GError **error)
+{
+    g_autoptr(Vm) shown = agent_vm_copy(agent, entry->id);
+
+    return (shown != NULL && shown->home != NULL) || agent_look(agent, entry, error);
+}
+
 bool
 doctor_look_vm(Agent *agent, AgentVm *entry, const Operation *self, GPtrArray *findings,
                char **ret_busy, GError **error)
@@ -111,6 +120,8 @@ doctor_look_vm(Agent *agent, AgentVm *entry, const Operation *self, GPtrArray *f
     *ret_busy = why_busy(agent, entry->id, self);
     if (*ret_busy != NULL)
         return true;
+    if (!is_seen(agent, entry, error))
+        return false;
     if (!patient_look(&patient, entry->id, &problem)) {
         if (g_error_matches(problem, ERR, ERR_NOT_FOUND))
             return true; /* it is gone */
@@ -172,7 +183,7 @@ look_at_all(Agent *agent, const char *vm_id, char **ids, GPtrArray *findings, js
         if (why != NULL)
             json_array_append_new(busy, json_pack("{s:s, s:s}", "vm_id", *id, "why", why));
     }
-    return doctor_look_files(agent, vm_id, findings, unread, error);
+    return doctor_look_files(agent, vm_id, NULL, findings, unread, error);
 }
 
 /* What doctor's fixes have put into the trash: no finding, but it takes space. */

@@ -55,11 +55,12 @@ typedef struct {
  * operation of the doctor's that does not count; NULL. */
 bool doctor_look_vm(Agent *agent, AgentVm *entry, const Operation *self, GPtrArray *findings,
                     char **ret_busy, GError **error);
-/* Adds what is found in the storage domains that the VM (NULL: any) has files in. unread: takes
- * {"path", "why"} of those that cannot be read; NULL: that is an error. May be called with or
- * without entry->lock. */
-bool doctor_look_files(Agent *agent, const char *vm_id, GPtrArray *findings, json_t *unread,
-                       GError **error);
+/* Adds what is found in the storage domains that the VM (NULL: any) has files in. self: NULL, or a
+ * fix, whose own deeds make no file look as if it was just being made. unread: takes {"path",
+ * "why"} of those that cannot be read; NULL: that is an error. May be called with or without
+ * entry->lock. */
+bool doctor_look_files(Agent *agent, const char *vm_id, const Operation *self, GPtrArray *findings,
+                       json_t *unread, GError **error);
 /* GET /v1/doctor?vm=ID: vm_id may be NULL. */
 bool doctor_answer(Agent *agent, const char *vm_id, json_t **ret_json, GError **error);
 /* The finding is kept by the patient; what is NULL is not said. */
@@ -89,6 +90,8 @@ const HvSnapshotRecord *doctor_record_of(GPtrArray *records, const char *target,
  * repeat.
  */
 bool doctor_mend(Operation *op, const Finding *finding, GError **error);
+/* It is not found any more, perhaps since an earlier try mended it and died: makes that durable. */
+bool doctor_settle(Operation *op, const Finding *finding, GError **error);
 
 /* doctor_fix.c: after each look at a VM, by the refresher: if its manifest records an operation
  * that the journal does not know, the block job that it left is ended and the record goes; what it
@@ -104,6 +107,8 @@ void doctor_after_loss(Agent *agent, const char *vm_id);
  *   {"what": "record", "xml", "current"}                   of libvirt's snapshot
  *   {"what": "none", "why"}                                it cannot be undone */
 bool doctor_keep(Operation *op, json_t *take_entry, GError **error);
+/* Has this fix begun to move the file to the trash? */
+bool doctor_has_begun(const Operation *op, const char *path);
 /* Where it is kept: beside the VM's manifest, or in the domain of one of its disks. */
 Domain *doctor_home(Operation *op, GError **error);
 /* "qemu-img rebase -u": nothing but the header changes. Refused while somebody has the file open.

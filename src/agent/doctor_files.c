@@ -16,7 +16,8 @@
 
 typedef struct {
     Owners owners;
-    GPtrArray *findings; /* borrowed */
+    GPtrArray *findings;   /* borrowed */
+    const Operation *self; /* a fix; NULL */
 } Search;
 
 static void
@@ -38,6 +39,16 @@ static bool
 is_young(int64_t changed)
 {
     return clock_wall_ms() / 1000 - changed < doctor_grace_s;
+}
+
+/* Somebody may just be making it; but a move to the trash that a power loss took back is as young.
+ */
+static bool
+is_just_made(const Search *search, const StoredFile *file)
+{
+    bool begun = search->self != NULL && doctor_has_begun(search->self, file->path);
+
+    return !begun && is_young(file->changed);
 }
 
 /* DIR/web.1a2b3c4d.qcow2 of DIR/web.qcow2: new_file_name() */
@@ -167,7 +178,7 @@ look_at_file(Search *search, const StoredFile *file)
     g_autofree char *backing = NULL;
     bool on_leaf = false;
 
-    if (is_young(file->changed) || g_hash_table_contains(search->owners.used, key))
+    if (is_just_made(search, file) || g_hash_table_contains(search->owners.used, key))
         return;
     const Owner *left = g_hash_table_lookup(search->owners.left, key);
     const Owner *named = left != NULL ? left : owner_by_name(search, file->path);
@@ -236,7 +247,7 @@ look_at_build(Search *search, const Owner *owner, const StoredFile *file)
 {
     g_autofree char *name = g_path_get_basename(file->path);
 
-    if (!g_str_has_prefix(name, QCOW2_BUILD_PREFIX) || is_young(file->changed) ||
+    if (!g_str_has_prefix(name, QCOW2_BUILD_PREFIX) || is_just_made(search, file) ||
         anybody_builds(search->owners.agent) || volume_is_open(file->path))
         return;
     Finding *finding = find_debris(search, DIAG_LEFTOVER_BUILD, owner, file->path);
@@ -362,11 +373,11 @@ list_all(Agent *agent, const char *vm_id, GPtrArray *listings, json_t *unread, G
 }
 
 bool
-doctor_look_files(Agent *agent, const char *vm_id, GPtrArray *findings, json_t *unread,
-                  GError **error)
+doctor_look_files(Agent *agent, const char *vm_id, const Operation *self, GPtrArray *findings,
+                  json_t *unread, GError **error)
 {
     g_autoptr(GPtrArray) listings = g_ptr_array_new_with_free_func(listing_free);
-    g_auto(Search) search = { .findings = findings };
+    g_auto(Search) search = { .findings = findings, .self = self };
 
     owners_init(&search.owners, agent);
     if (!list_all(agent, vm_id, listings, unread, error))

@@ -75,6 +75,14 @@ is_kept(const json_t *list, const json_t *entry)
 }
 
 bool
+doctor_has_begun(const Operation *op, const char *path)
+{
+    g_autoptr(json_t) entry = json_pack("{s:s, s:s}", "what", "trashed", "path", path);
+
+    return is_kept(json_object_get(op->row.data, "undo"), entry);
+}
+
+bool
 doctor_keep(Operation *op, json_t *take_entry, GError **error)
 {
     g_autoptr(json_t) entry = take_entry;
@@ -137,7 +145,7 @@ look_again(Operation *op, bool files, GPtrArray *findings, GError **error)
     g_autofree char *busy = NULL;
 
     if (!doctor_look_vm(op->agent, op->entry, op, findings, &busy, error) ||
-        (files && !doctor_look_files(op->agent, op->row.vm_id, findings, NULL, error)))
+        (files && !doctor_look_files(op->agent, op->row.vm_id, op, findings, NULL, error)))
         return false;
     return busy == NULL ||
            error_set(error, ERR_BUSY, "VM %s is left alone: %s", op->row.vm_id, busy);
@@ -300,7 +308,7 @@ mend_one(Operation *op, const json_t *json, GError **error)
         return false;
     now = find_again(findings, wanted);
     if (now == NULL)
-        return true;
+        return doctor_settle(op, wanted, error);
     if (now->fix_kind == FIX_NONE)
         return error_set(error, ERR_REFUSED, "it cannot be mended any more: %s",
                          now->help != NULL ? now->help : now->text);

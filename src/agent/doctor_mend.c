@@ -265,6 +265,57 @@ mend_trash(Operation *op, const Finding *finding, GError **error)
            trash_purge(domain, finding->file, error);
 }
 
+/* ---- what is not found any more ---- */
+
+static bool
+settle_manifest(Operation *op, GError **error)
+{
+    Domain *home = doctor_home(op, error);
+    g_autoptr(GError) problem = NULL;
+    g_autoptr(Vm) vm = home != NULL ? manifest_load(home, op->row.vm_id, &problem) : NULL;
+
+    if (vm != NULL)
+        return manifest_sync(home, op->row.vm_id, error);
+    if (problem != NULL)
+        g_propagate_error(error, g_steal_pointer(&problem));
+    else if (home != NULL)
+        return manifest_remove(home, op->row.vm_id, error); /* a bad one was */
+    return false;
+}
+
+/* One that is there has found somebody whose it is. */
+static bool
+settle_orphan(Operation *op, const char *file, GError **error)
+{
+    if (!doctor_has_begun(op, file) || g_file_test(file, G_FILE_TEST_EXISTS))
+        return true;
+    Domain *domain = agent_domain(op->agent, file, false, error);
+    return domain != NULL && volume_delete(domain, op->row.id, file, TRASH_KEEP, error);
+}
+
+bool
+doctor_settle(Operation *op, const Finding *finding, GError **error)
+{
+    switch ((int)finding->class) {
+    case DIAG_MISSING_PARENT:
+    case DIAG_BACKING_FORMAT:
+    case DIAG_ABSOLUTE_PATH:
+    case DIAG_STALE_BITMAP:
+        return !g_file_test(finding->file, G_FILE_TEST_EXISTS) || volume_sync(finding->file, error);
+    case DIAG_BAD_MANIFEST:
+    case DIAG_STALE_MANIFEST:
+    case DIAG_LEFTOVER_RECORD:
+    case DIAG_FOREIGN_JOB:
+    case DIAG_FOREIGN_OVERLAY:
+        return settle_manifest(op, error);
+    case DIAG_ORPHAN_VOLUME:
+    case DIAG_LEFTOVER_BUILD:
+        return settle_orphan(op, finding->file, error);
+    default: /* libvirt's, which makes it durable itself, or nothing that must be */
+        return true;
+    }
+}
+
 bool
 doctor_mend(Operation *op, const Finding *finding, GError **error)
 {

@@ -59,8 +59,9 @@ undo_trashed(Operation *op, Domain *home, const json_t *entry, GError **error)
     if (domain == NULL)
         return false;
     if (kept == NULL)
-        return g_file_test(path, G_FILE_TEST_EXISTS) ||
-               error_set(error, ERR_NOT_FOUND, "%s is not in the trash any more", path);
+        return g_file_test(path, G_FILE_TEST_EXISTS)
+                   ? volume_sync(path, error) /* put back by a try that died before it did that */
+                   : error_set(error, ERR_NOT_FOUND, "%s is not in the trash any more", path);
     return trash_restore(domain, kept, path, error);
 }
 

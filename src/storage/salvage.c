@@ -175,7 +175,7 @@ trash_restore(const Domain *domain, const char *entry, const char *path, GError 
     if (move_to_new(entry, path) == 0)
         return dir_sync_of(path, error) && dir_sync(trash, error);
     if (errno == ENOENT && g_file_test(path, G_FILE_TEST_EXISTS))
-        return true;
+        return dir_sync_of(path, error) && dir_sync(trash, error); /* by an earlier try */
     if (errno == EEXIST)
         return error_set(error, ERR_EXISTS, "%s is there already; %s stays where it is", path,
                          entry);

@@ -182,6 +182,14 @@ check_unused(const Domain *domain, const char *place, GError **error)
     return true;
 }
 
+static bool
+sync_move(const Domain *domain, const char *place, GError **error)
+{
+    g_autofree char *trash = domain_trash_dir(domain);
+
+    return dir_sync_of(place, error) && dir_sync(trash, error);
+}
+
 /* True also when the trash lies on another file system and the file is not to be kept. */
 static bool
 move_to_trash(const Domain *domain, const char *op_id, const char *place, bool keep,
@@ -199,8 +207,7 @@ move_to_trash(const Domain *domain, const char *op_id, const char *place, bool k
         moved = unlink(place) == 0;
     if (!moved)
         return error_set_errno(error, "moving %s to %s", place, target);
-    return dir_sync_of(place, error) && dir_sync(trash, error) &&
-           fault_point("volume.after-trash", error);
+    return sync_move(domain, place, error) && fault_point("volume.after-trash", error);
 }
 
 bool
@@ -226,7 +233,7 @@ volume_delete(const Domain *domain, const char *op_id, const char *path, TrashWh
             return false;
     } else if (errno != ENOENT) {
         return error_set_errno(error, "looking at %s", place);
-    } else if (!dir_sync_of(place, error)) {
+    } else if (!sync_move(domain, place, error)) {
         return false; /* an earlier try may have died before it did that: the name could come back
                        */
     }

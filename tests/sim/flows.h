@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * What flows.c (merges and snapshots), flows_power.c and flows_vm.c (what is done with whole VMs)
- * and flows_records.c (names, the doctor) share.
+ * What flows.c (merges and snapshots), flows_agent.c (the same, asked of the agent itself),
+ * flows_power.c and flows_vm.c (what is done with whole VMs) and flows_records.c (names, the
+ * doctor) share.
  */
 #pragma once
 
@@ -9,7 +10,7 @@
 
 #include "flow/manager.h"
 
-/* ---- asking the agent itself, as the manager would ---- */
+/* ---- flows_agent.c: asking the agent itself, as the manager would ---- */
 /* Each waits for an answer as long as it takes. */
 json_t *ask_vm_json(void);
 /* An operation's id; NULL = refused. */
@@ -18,6 +19,14 @@ char *ask_begin(const char *kind, json_t *take_params);
 json_t *ask_follow(const char *id);
 /* Volumes base to top of each disk become one, and what is left over is deleted. */
 void ask_merge_all(size_t base, size_t top, const char *strategy);
+
+void run_commit_active(void);
+void run_commit(void);
+void run_copy(void);
+void run_graft(void);
+void run_cold(void);
+void run_delete_named(void);
+void run_create(void);
 
 /* ---- asking the manager ---- */
 typedef char *(*JobAsk)(Manager *manager, GError **error);
@@ -29,6 +38,8 @@ typedef struct {
     unsigned otherwise;
     void (*begins)(void); /* before it is asked for; perhaps several times */
     void (*ends)(bool done);
+    /* it is done, but a user sees that it must be asked for once more */
+    bool (*is_not_all)(Manager *manager);
 } JobStep;
 #define MANAGER_DATABASE "/sim/manager/manager.db"
 Manager *flow_open_manager(void); /* NULL: the world is wrong */

@@ -161,17 +161,14 @@ fall_ill(void)
     g_strlcpy(vm.disks[0].defined_durable, vm.disks[0].defined, sizeof vm.disks[0].defined);
 }
 
-/* A file that is of the future by a clock that was set back might be one that is just made. And
- * while libvirt refuses what mends a definition, nothing is said of files: the next fix finds it.
- */
+/* A file that is of the future by a clock that was set back might be one that is just made. */
 static bool
 may_stay(void)
 {
-    bool may = (plan.lies & DEFINITION_LIES) != 0;
-
     for (unsigned i = 0; i < plan.n_faults; i++)
-        may = may || plan.faults[i].kind == FAULT_CLOCK;
-    return may;
+        if (plan.faults[i].kind == FAULT_CLOCK)
+            return true;
+    return false;
 }
 
 bool
@@ -192,6 +189,31 @@ ask_fix(Manager *manager, GError **error)
     return manager_doctor_fix(manager, &(DoctorFix){ .vm_id = vm.id }, error);
 }
 
+/* Of what libvirt has refused, say. Who does not know yet asks again. */
+static bool
+finds_more(Manager *manager)
+{
+    g_autoptr(json_t) answer = NULL;
+    g_autoptr(GError) error = NULL;
+    size_t i;
+    json_t *finding;
+
+    while (!manager_doctor(manager, vm.id, &answer, &error) ||
+           json_array_size(json_object_get(answer, "busy")) > 0 ||
+           json_array_size(json_object_get(answer, "unread")) > 0) {
+        world_trace("the doctor cannot say: %s", error != NULL ? error->message : "busy");
+        g_clear_error(&error);
+        g_clear_pointer(&answer, json_decref);
+        fiber_sleep_us(G_TIME_SPAN_SECOND);
+    }
+    json_array_foreach (json_object_get(answer, "findings"), i, finding) {
+        world_trace("found: %s: %s", json_text(finding, "class"), json_text(finding, "text"));
+        if (strcmp(json_text(finding, "can_fix"), "yes") == 0)
+            return true;
+    }
+    return false;
+}
+
 static bool
 is_mended(void)
 {
@@ -204,7 +226,7 @@ mended(bool done)
 {
     if (done && vfs_find(ORPHAN) != NULL && !may_stay())
         world_wrong("the doctor has mended all, and a volume of nobody is there");
-    if (done && !is_mended() && (plan.lies & DEFINITION_LIES) == 0)
+    if (done && !is_mended() && (plan.lies & LIE_DEFINITION) == 0)
         world_wrong("the doctor has mended all, and the definition names %s", vm.disks[0].defined);
 }
 
@@ -212,7 +234,7 @@ void
 run_doctor(void)
 {
     static const JobStep steps[] = {
-        { ask_fix, is_mended, NULL, 0, NULL, mended },
+        { ask_fix, is_mended, NULL, 0, NULL, mended, finds_more },
         { NULL },
     };
 

@@ -174,6 +174,12 @@ static const struct {
       true,
       "a removed VM's manifest came back: that it was gone was not made durable by the second try",
       1020960 },
+    { "doctor", 104759814675872, { { FAULT_AGENT, 26 } }, 6600, true,
+      "the test's mistake: what the doctor had left, since libvirt refused it, was not asked for again", 310853 },
+    { "doctor", 160890222244767, { { FAULT_SHUTDOWN, 25 }, { FAULT_QEMU, 40 } }, 4114, false,
+      "a VM that could not be wholly seen just then was taken for one without files: nothing was said of them", 799589 },
+    { "doctor", 96370957657655, { { FAULT_QEMU, 116 }, { FAULT_POWER, 129 } }, 0, true,
+      "a move to the trash that the power took back made the file look new: it was taken for mended", 649256 },
 };
 /* clang-format on */
 
