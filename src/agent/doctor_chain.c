@@ -5,6 +5,7 @@
  */
 #include "agent/doctor.h"
 
+#include "base/text.h"
 #include "qcow2/bitmaps.h"
 #include "storage/salvage.h"
 
@@ -172,6 +173,8 @@ say_missing(const Patient *patient, const ChainLook *look, const char *from, con
     else
         finding_say(finding, "VM '%s': the volume %s of disk %s does not exist", patient->hv->name,
                     path, target);
+    g_autofree char *file = from != NULL ? shell_word(from) : NULL,
+                    *name = shell_word(patient->hv->name);
     if (n == 1)
         finding_can(finding, FIX_SAFE, "puts it back from the trash, where it is %s", kept);
     else if (from != NULL)
@@ -179,12 +182,12 @@ say_missing(const Patient *patient, const ChainLook *look, const char *from, con
                      "find that very file (%s) and put it there. If it has moved: qemu-img rebase "
                      "-u -b NEWPATH -F FORMAT %s, while the VM is off",
                      n > 1 ? "the trash has several of that name" : "a backup, another directory",
-                     from);
+                     file);
     else
         finding_help(finding,
                      "find that very file and put it there, or take the disk out of the "
                      "VM: virsh edit %s",
-                     patient->hv->name);
+                     name);
 }
 
 static void
@@ -356,10 +359,11 @@ look_at_bare(const Patient *patient, const ChainLook *look, const ChainLink *lin
     Finding *finding = doctor_find(patient, DIAG_DAMAGED_VOLUME, look->hv->target, link->path);
     finding_say(finding, "VM '%s', disk %s: %s", patient->hv->name, look->hv->target,
                 problem->message);
+    g_autofree char *file = shell_word(link->path);
     finding_help(finding,
                  "do not start the VM; copy the file, then look at it: qemu-img check %s. A backup "
                  "of that volume helps",
-                 link->path);
+                 file);
 }
 
 static void
@@ -375,8 +379,9 @@ look_at_link(const Patient *patient, const ChainLook *look, guint i)
         Finding *finding = doctor_find(patient, DIAG_DAMAGED_VOLUME, look->hv->target, link->path);
         finding_say(finding, "VM '%s', disk %s: QEMU marked %s as corrupt", patient->hv->name,
                     look->hv->target, link->path);
+        g_autofree char *file = shell_word(link->path);
         finding_help(finding, "copy the file, then: qemu-img check -r all %s, while the VM is off",
-                     link->path);
+                     file);
     }
     look_at_bitmaps(patient, look, link);
     if (link->header->backing_file == NULL)

@@ -104,10 +104,11 @@ say_above_leaf(Search *search, const Owner *owner, const StoredFile *file, const
                     "VM '%s', disk %s: libvirt says that it runs on %s, but a QEMU has %s open, "
                     "which stands on that (libvirtd was killed while it took a snapshot?)",
                     owner->vm_name, owner->target, backing, file->path);
+        g_autofree char *name = shell_word(owner->vm_name);
         finding_help(finding,
                      "nothing is lost: power the VM off (a reboot from inside is not enough), and "
                      "let its definition name %s before it starts: virsh edit %s",
-                     file->path, owner->vm_name);
+                     file->path, name);
         return;
     }
     finding_say(finding,

@@ -9,9 +9,11 @@
  *
  * libvirtd can be killed between QEMU's change to T and writing that down (facts/libvirt H3): then
  * a QEMU has T open though no definition names it, or, once that is gone, T holds what the guest
- * wrote. T is never removed then, and a VM that is off is pointed at it.
+ * wrote. T is never removed then, and a VM that is off is pointed at it, unless it may have written
+ * its old leaf since (overlay.h).
  */
 #include "agent/merge.h"
+#include "agent/overlay.h"
 
 #include "base/clock.h"
 #include "base/fault.h"
@@ -54,17 +56,49 @@ seal_note(Operation *op, const HvDomain *hv)
         remember_sealed(op);
 }
 
+/* The change from the leaf to T, for overlay.h. */
+static json_t *
+switch_of(Operation *op)
+{
+    const char *seal = op_data(op, "seal");
+    json_t *disks = json_object_get(op->row.data, "sealing");
+
+    if (g_strcmp0(json_text(json_array_get(disks, 0), "overlay"), seal) == 0)
+        return disks;
+    op_remember(op, "sealing",
+                json_pack("[{s:s, s:s, s:s}]", "target", op_data(op, "target"), "leaf",
+                          merge_old_leaf(op), "overlay", seal));
+    op_remember(op, "life", NULL);
+    op_remember(op, "ran_on_old", NULL);
+    return json_object_get(op->row.data, "sealing");
+}
+
+/* Its QEMU has T open, or had it until just now. */
 static bool
 lost_by_libvirt(Operation *op, const HvDomain *hv, GError **error)
 {
-    if (hv->instance == NULL || !volume_is_open(op_data(op, "seal")))
+    bool open = volume_is_open(op_data(op, "seal"));
+
+    if (hv->instance == NULL || (!open && !seal_holds_data(op)))
+        return false;
+    if (!overlay_note_leaves(op, switch_of(op), hv, error))
+        return true;
+    if (!open && g_strcmp0(hv->instance, op_data(op, "life")) != 0)
         return false;
     error_set(error, ERR_BUSY,
-              "VM '%s': libvirt says that it runs on its old volume, but its QEMU has the new one "
-              "%s open (libvirtd was killed in the middle). No data are lost: power the VM off (a "
-              "reboot from inside is not enough), and the merge goes on",
-              hv->name, op_data(op, "seal"));
+              "VM '%s', disk %s: libvirt says that it runs on its old volume, but its QEMU %s the "
+              "new one %s (libvirtd was killed in the middle). No data are lost: power the VM off "
+              "(a reboot from inside is not enough), and the merge goes on",
+              hv->name, op_data(op, "target"), open ? "has open" : "wrote", op_data(op, "seal"));
     return true;
+}
+
+/* Of a VM that is off: may it go on from T, if that holds data? False: a person has to decide. */
+static bool
+may_go_on(Operation *op, const HvDomain *hv, GError **error)
+{
+    return hv->instance != NULL || !seal_holds_data(op) ||
+           overlay_check_leaves(op, switch_of(op), hv, error);
 }
 
 StepState
@@ -90,30 +124,33 @@ seal_check(void *self, GError **error)
     StepState life = merge_follow(op, hv, error);
     if (life != STEP_DONE)
         return life;
-    return lost_by_libvirt(op, hv, error) ? STEP_UNKNOWN : STEP_TODO;
-}
-
-static bool
-point_at_seal(Operation *op, GError **error)
-{
-    const char *targets[] = { op_data(op, "target") }, *sources[] = { op_data(op, "seal") },
-               *formats[] = { "qcow2" };
-    Hypervisor *hv = op->agent->hv;
-
-    return hv->ops->redefine(hv, op->row.vm_id, targets, sources, formats, 1, error);
+    return lost_by_libvirt(op, hv, error) || !may_go_on(op, hv, error) ? STEP_UNKNOWN : STEP_TODO;
 }
 
 /* The VM stopped before it stood on T: its leaf can be read as it is. */
 static bool
-do_without(Operation *op, GError **error)
+do_without(Operation *op, const HvDomain *hv, GError **error)
 {
-    if (seal_holds_data(op)) /* it did, and libvirt does not know */
-        return point_at_seal(op, error);
+    if (!may_go_on(op, hv, error))
+        return false;
+    if (seal_holds_data(op)) /* it stood there, and libvirt does not know */
+        return overlay_define(op, switch_of(op), error);
     if (!volume_unlink((const char *const[]){ op_data(op, "seal"), NULL }, error))
         return false;
     op_remember(op, "seal", NULL);
     op_remember(op, "seal_id", NULL);
     return true;
+}
+
+/* Whose change it is, and how the two volumes look before: durable before anything can happen. */
+static bool
+note_switch(Operation *op, const HvDomain *domain, GError **error)
+{
+    json_t *disks = switch_of(op);
+
+    overlay_note_empty(disks);
+    overlay_note_life(op, domain);
+    return operation_save(op, error);
 }
 
 static bool
@@ -124,11 +161,12 @@ take_snapshot(Operation *op, const HvDomain *domain, const Volume *leaf, GError 
 
     if (seal_holds_data(op))
         return error_set(error, ERR_REFUSED,
-                         "VM '%s' wrote the volume %s and was then started on its old one: which "
-                         "of the two is right only a person can tell. Nothing is removed",
-                         domain->name, op_data(op, "seal"));
+                         "VM '%s', disk %s: it wrote the volume %s and was then started on its old "
+                         "one, %s: which of the two is right only a person can tell. Nothing is "
+                         "removed",
+                         domain->name, op_data(op, "target"), op_data(op, "seal"), leaf->path);
     return make_overlay(op_data(op, "seal"), leaf->path, leaf->format, leaf->virtual_size, error) &&
-           fault_point("agent.graft.before-seal", error) &&
+           note_switch(op, domain, error) && fault_point("agent.graft.before-seal", error) &&
            hv->ops->snapshot(hv, op->row.vm_id, &wanted, 1, NULL, error) &&
            fault_point("agent.graft.after-seal", error);
 }
@@ -158,7 +196,7 @@ seal_act(void *self, GError **error)
                          op_data(op, "target"));
     if (!runs_on_seal(op, domain)) {
         if (merge_is_cold(op))
-            return do_without(op, error);
+            return do_without(op, domain, error);
         if (!take_snapshot(op, domain, disk_leaf(disk), error))
             return merge_excuse(op, error);
     }
@@ -179,15 +217,20 @@ seal_remove_unused(Operation *op, GError **error)
     if ((hv = op_hv(op, error)) == NULL || lost_by_libvirt(op, hv, error))
         return false;
     if (volume_is_open(seal))
-        return error_set(error, ERR_BUSY, "%s is open in a QEMU; it is not removed", seal);
+        return error_set(error, ERR_BUSY,
+                         "VM '%s', disk %s: %s is open in a QEMU; it is not removed", hv->name,
+                         op_data(op, "target"), seal);
+    if (merge_life(op, hv, error) == LIFE_UNCLEAR || !may_go_on(op, hv, error))
+        return false;
     if (seal_holds_data(op) && hv->instance == NULL)
-        return point_at_seal(op, error) &&
-               error_set(error, ERR_BUSY, "VM '%s' stands on %s", hv->name, seal);
+        return overlay_define(op, switch_of(op), error) &&
+               error_set(error, ERR_BUSY, "VM '%s', disk %s: it stands on %s", hv->name,
+                         op_data(op, "target"), seal);
     if (seal_holds_data(op)) {
         log_vm_warn(op->row.vm_id, op->row.id,
-                    "%s holds data that VM %s wrote before it was started on its old volume: it "
-                    "is left where it is",
-                    seal, hv->name);
+                    "VM '%s', disk %s: %s holds data that it wrote before it was started on its "
+                    "old volume: that is left where it is",
+                    hv->name, op_data(op, "target"), seal);
         op_remember(op, "left_alone", json_true());
         return true;
     }
@@ -315,7 +358,8 @@ remove_seal(Operation *op, GError **error)
     if (domain == NULL)
         return false;
     if (volume_is_open(seal))
-        return error_set(error, ERR_BUSY, "%s is open in a QEMU; it is not removed", seal);
+        return error_set(error, ERR_BUSY, "VM %s, disk %s: %s is open in a QEMU; it is not removed",
+                         op->row.vm_id, op_data(op, "target"), seal);
     return volume_delete(domain, op->row.id, seal, TRASH_EMPTY, error);
 }
 

@@ -23,17 +23,10 @@
 
 /* ---- switch ---- */
 
-size_t
-snapshot_count_switched(Operation *op, const HvDomain *hv)
+json_t *
+snapshot_disks(const Operation *op)
 {
-    size_t i, n = 0;
-    json_t *disk;
-
-    json_array_foreach (json_object_get(op->row.data, "disks"), i, disk) {
-        HvDisk *now = hv_domain_disk(hv, json_text(disk, "target"));
-        n += now != NULL && g_strcmp0(now->source, json_text(disk, "overlay")) == 0;
-    }
-    return n;
+    return json_object_get(op->row.data, "disks");
 }
 
 static StepState
@@ -41,11 +34,11 @@ switch_check(void *self, GError **error)
 {
     Operation *op = self;
     g_autoptr(HvDomain) hv = op_hv(op, error);
-    size_t all = json_array_size(json_object_get(op->row.data, "disks"));
+    size_t all = json_array_size(snapshot_disks(op));
 
     if (hv == NULL)
         return STEP_UNKNOWN;
-    size_t n = snapshot_count_switched(op, hv);
+    size_t n = overlay_count(snapshot_disks(op), hv);
     if (n == all)
         return STEP_DONE;
     if (n == 0)
@@ -125,15 +118,9 @@ overlays_are_empty(Operation *op, const HvDomain *hv, GError **error)
     const char *overlay = snapshot_overlay_in_use(op, &open);
 
     return overlay == NULL ||
-           (snapshot_note_old_leaves(op, hv, error) &&
+           (overlay_note_leaves(op, snapshot_disks(op), hv, error) &&
             error_set(error, ERR_REFUSED, "VM %s: the new volume %s is in use already",
                       op->row.vm_id, overlay));
-}
-
-void
-snapshot_note_life(Operation *op, const HvDomain *hv)
-{
-    op_remember(op, "life", hv->instance != NULL ? json_string(hv->instance) : NULL);
 }
 
 static bool
@@ -141,7 +128,7 @@ save_life(Operation *op, const HvDomain *hv, GError **error)
 {
     if (g_strcmp0(op_data(op, "life"), hv->instance) == 0)
         return true;
-    snapshot_note_life(op, hv);
+    overlay_note_life(op, hv);
     return operation_save(op, error);
 }
 
@@ -149,7 +136,7 @@ static bool
 switch_running(Operation *op, const HvDomain *domain, GError **error)
 {
     Hypervisor *hv = op->agent->hv;
-    json_t *disks = json_object_get(op->row.data, "disks");
+    json_t *disks = snapshot_disks(op);
     g_autofree HvSnapshotDisk *list = g_new0(HvSnapshotDisk, json_array_size(disks));
     size_t i;
     json_t *disk;
@@ -210,21 +197,8 @@ secure_memory(Operation *op, const HvDomain *hv, uint64_t *ret_size, GError **er
 bool
 snapshot_switch_stopped(Operation *op, GError **error)
 {
-    Hypervisor *hv = op->agent->hv;
-    json_t *disks = json_object_get(op->row.data, "disks");
-    size_t n = json_array_size(disks), i;
-    g_autofree const char **targets = g_new0(const char *, n);
-    g_autofree const char **sources = g_new0(const char *, n);
-    g_autofree const char **formats = g_new0(const char *, n);
-    json_t *disk;
-
-    json_array_foreach (disks, i, disk) {
-        targets[i] = json_text(disk, "target");
-        sources[i] = json_text(disk, "overlay");
-        formats[i] = "qcow2";
-    }
     return fault_point("agent.snapshot.before-switch", error) &&
-           hv->ops->redefine(hv, op->row.vm_id, targets, sources, formats, (unsigned)n, error);
+           overlay_define(op, snapshot_disks(op), error);
 }
 
 static bool
@@ -244,7 +218,8 @@ switch_act(void *self, GError **error)
         if (g_strcmp0(op_text(op, "quiesce"), "require") == 0)
             return error_set(error, ERR_REFUSED, "VM '%s' stopped: nothing can be frozen",
                              domain->name);
-        return snapshot_check_old_leaves(op, domain, error) && snapshot_switch_stopped(op, error);
+        return overlay_check_leaves(op, snapshot_disks(op), domain, error) &&
+               snapshot_switch_stopped(op, error);
     }
     if (!note_whose_memory(op, domain, error) || !freeze(op, domain, &frozen, error))
         return false;
@@ -278,7 +253,7 @@ settle_check(void *self, GError **error)
         return op_is_recorded(op, vm) ? STEP_TODO : STEP_DONE;
     if ((hv = op_hv(op, error)) == NULL)
         return STEP_UNKNOWN;
-    if (snapshot_count_switched(op, hv) == json_array_size(json_object_get(op->row.data, "disks")))
+    if (overlay_count(snapshot_disks(op), hv) == json_array_size(snapshot_disks(op)))
         return STEP_TODO;
     op_result(op, "quiesced", json_false());
     return STEP_BACK;
@@ -302,7 +277,7 @@ add_to_tree(Operation *op, Vm *vm, const HvDomain *hv, uint64_t memory_size)
         snapshot->memory = g_strdup(op_data(op, "memory"));
         snapshot->memory_size = memory_size;
     }
-    json_array_foreach (json_object_get(op->row.data, "disks"), i, disk) {
+    json_array_foreach (snapshot_disks(op), i, disk) {
         Disk *d = vm_disk(vm, json_text(disk, "id"));
         const char *overlay = json_text(disk, "overlay");
         vm_add_snapshot_disk(snapshot, json_text(disk, "id"), json_text(disk, "leaf_id"));

@@ -111,7 +111,7 @@ snapshot_prepare_check(void *self, GError **error)
         return STEP_UNKNOWN;
     if (json_object_get(op->row.data, "prepared") == NULL)
         return STEP_TODO;
-    json_array_foreach (json_object_get(op->row.data, "disks"), i, disk)
+    json_array_foreach (snapshot_disks(op), i, disk)
         if (!g_file_test(json_text(disk, "overlay"), G_FILE_TEST_EXISTS))
             return STEP_TODO;
     return STEP_DONE;
@@ -141,26 +141,13 @@ overlays_are_unused(Operation *op, const HvDomain *hv, GError **error)
     size_t i;
     json_t *disk;
 
-    json_array_foreach (json_object_get(op->row.data, "disks"), i, disk) {
+    json_array_foreach (snapshot_disks(op), i, disk) {
         HvDisk *now = hv_domain_disk(hv, json_text(disk, "target"));
         if (now != NULL && g_strcmp0(now->source, json_text(disk, "overlay")) == 0)
             return error_set(error, ERR_INTERNAL, "overlay %s is in use already",
                              json_text(disk, "overlay"));
     }
     return true;
-}
-
-/* They are durable: one that holds data and still looks so has lost its time with the power. */
-static void
-note_looks(Operation *op)
-{
-    size_t i;
-    json_t *disk;
-
-    json_array_foreach (json_object_get(op->row.data, "disks"), i, disk) {
-        g_autofree char *look = volume_look(json_text(disk, "overlay"));
-        json_put_text(disk, "empty_look", look);
-    }
 }
 
 bool
@@ -185,18 +172,18 @@ snapshot_prepare_act(void *self, GError **error)
     if (vm_snapshot(vm, op_text(op, "snapshot_id")) != NULL)
         return error_set(error, ERR_EXISTS, "VM '%s' has a snapshot %s already", vm->name,
                          op_text(op, "snapshot_id"));
-    if (json_object_get(op->row.data, "disks") == NULL && !make_plan(op, vm, error))
+    if (snapshot_disks(op) == NULL && !make_plan(op, vm, error))
         return false;
-    snapshot_note_life(op, hv);
+    overlay_note_life(op, hv);
     if (!overlays_are_unused(op, hv, error) || !operation_save(op, error))
         return false; /* the names are durable before the files exist */
     op_record(op, vm);
     if (!manifest_save(home, vm, error) || !fault_point("agent.snapshot.before-create", error))
         return false;
-    json_array_foreach (json_object_get(op->row.data, "disks"), i, disk)
+    json_array_foreach (snapshot_disks(op), i, disk)
         if (!snapshot_make_overlay(disk, error))
             return false;
-    note_looks(op);
+    overlay_note_empty(snapshot_disks(op));
     op_remember(op, "prepared", json_true());
     return true;
 }

@@ -44,6 +44,16 @@ name_check(const char *what, const char *name, GError **error)
 }
 
 char *
+shell_word(const char *text)
+{
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+@%";
+
+    return *text != '\0' && strspn(text, plain) == strlen(text) ? g_strdup(text)
+                                                                : g_shell_quote(text);
+}
+
+char *
 size_text(uint64_t bytes)
 {
     static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };

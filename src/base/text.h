@@ -18,6 +18,10 @@ void id_seed(uint64_t seed);
  * characters. Slashes and dots are fine: names never become file names. */
 bool name_check(const char *what, const char *name, GError **error);
 
+/* A word of a command that a person is told to type, quoted if the shell would take it for
+ * something else; the caller frees it. */
+char *shell_word(const char *text);
+
 /* Frees what was there, and puts a copy of text (NULL = nothing) in its place. */
 void text_replace(char **at, const char *text);
 

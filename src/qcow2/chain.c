@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "base/folder.h"
+#include "base/text.h"
 #include "qcow2/image.h"
 
 #include <errno.h>
@@ -47,16 +48,6 @@ qcow2_backing_path(const char *of, const char *backing, GError **error)
     g_autofree char *absolute = g_canonicalize_filename(of, NULL);
     g_autofree char *folder = g_path_get_dirname(absolute);
     return g_canonicalize_filename(backing, folder);
-}
-
-/* A word for a shell; most need no quotes. */
-static char *
-shell_word(const char *text)
-{
-    return strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+@%") ==
-                   strlen(text)
-               ? g_strdup(text)
-               : g_shell_quote(text);
 }
 
 /* What the walk knows beside the layers found so far. */

@@ -157,7 +157,6 @@ def machine(work):
         one.down()
 
 
-@pytest.mark.skipif(shutil.which("systemd-nspawn") is None, reason="there is no systemd-nspawn")
 def test_under_systemd(machine):
     """Both come up as they are installed, as their users and with all that their units forbid; they talk to each other,
     sign nobody in yet, come back when they are killed, and end when they are told to."""

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "need_tool.h"
 #include "qcow2/qcow2.h"
 
 #include <fcntl.h>
@@ -60,16 +61,11 @@ in(const char *folder, const char *name)
     return g_build_filename(folder, name, NULL);
 }
 
-static inline bool
-have_qemu(void)
+static inline void
+need_qemu(void)
 {
-    g_autofree char *img = g_find_program_in_path("qemu-img");
-    g_autofree char *io = g_find_program_in_path("qemu-io");
-
-    if (img != NULL && io != NULL)
-        return true;
-    g_test_skip("qemu-img or qemu-io is not installed");
-    return false;
+    need_tool("qemu-img");
+    need_tool("qemu-io");
 }
 
 /* Runs a command in a folder; returns its exit status, and what it printed (both). */

@@ -193,8 +193,7 @@ int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    if (!have_qemu())
-        return 0;
+    need_qemu();
     template_make(4);
     g_test_add_func("/branch-stop/started-before-it-is-taken-back",
                     test_started_before_it_is_taken_back);

@@ -301,8 +301,7 @@ int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    if (!have_qemu())
-        return 0;
+    need_qemu();
     template_make(4);
     g_test_add_func("/branch/undo", test_undo);
     g_test_add_func("/branch/commit", test_commit);

@@ -136,8 +136,7 @@ int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    if (!have_qemu())
-        return 0;
+    need_qemu();
     template_make(3);
     g_test_add_func("/clone-place/pauses", test_pauses);
     g_test_add_func("/clone-place/pause-cancelled", test_pause_cancelled);

@@ -199,8 +199,7 @@ int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    if (!have_qemu())
-        return 0;
+    need_qemu();
     template_make(3);
     g_test_add_func("/clone/of-snapshot", test_of_snapshot);
     g_test_add_func("/clone/as-it-is", test_as_it_is);

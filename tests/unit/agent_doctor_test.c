@@ -149,8 +149,7 @@ test_class(const void *data)
     g_autoptr(Finding) finding = NULL, again = NULL;
     g_autofree char *fix_id = id_new(), *undo_id = id_new(), *plain_id = id_new();
 
-    if (!have_qemu())
-        return;
+    need_qemu();
     host_make(&host);
     expect(&host, DIAG_LAST, NULL);
     rows[i].make(&host);

@@ -39,7 +39,7 @@ test_snapshot_that_libvirt_lost(void)
     host->fake.refuse_redefines = 1; /* an error is no reason to undo it */
     agent_begin(host);
     g_autoptr(json_t) op = wait_for_step(host, "verify");
-    g_assert_nonnull(strstr(json_text(op, "waiting_for"), "bbbbbbbb"));
+    assert_says(op, "bbbbbbbb");
     g_assert_cmpuint(files_of(host), ==, 10);
 
     fake_power_off(&host->fake);
@@ -74,7 +74,7 @@ assert_waits(Host *host, const char *why)
     g_autoptr(json_t) op = wait_for_step(host, "verify");
 
     g_test_message("%s", json_text(op, "waiting_for"));
-    g_assert_nonnull(strstr(json_text(op, "waiting_for"), why));
+    assert_says(op, why);
     g_assert_cmpuint(files_of(host), ==, 10);
 }
 
@@ -133,22 +133,8 @@ test_snapshot_and_the_guard(void)
     fake_power_off(&host->fake);
     agent_begin(host);
     assert_waits(host, "start guard");
-    MUST(host->folder, "sh -c 'mkdir -p hooks/qemu.d; cp /bin/true hooks/livemerge-hook; "
-                       "cp /bin/true hooks/qemu.d/livemerge'");
+    put_up_guard(host);
     assert_ends(host, "done");
-}
-
-/* As QEMU does it. */
-static void
-lock_overlays(const Host *host, int fds[2])
-{
-    for (unsigned i = 0; i < 2; i++) {
-        g_autofree char *path =
-            in(host->disks, i == 0 ? "a.3.bbbbbbbb.qcow2" : "b.3.bbbbbbbb.qcow2");
-        struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 1 };
-        fds[i] = open(path, O_RDWR | O_CLOEXEC);
-        g_assert_cmpint(fcntl(fds[i], F_OFD_SETLK, &lock), ==, 0);
-    }
 }
 
 /* A look while a QEMU wrote the overlays counts more than any time. libvirt refused just then to
@@ -158,10 +144,11 @@ test_snapshot_that_was_seen(const void *data)
 {
     const bool written = GPOINTER_TO_INT(data) != 0;
     g_autoptr(Host) host = host_new(true);
-    int fds[2];
+    g_autofree char *a = in(host->disks, "a.3.bbbbbbbb.qcow2"),
+                    *b = in(host->disks, "b.3.bbbbbbbb.qcow2");
 
     lose_switch(host, false);
-    lock_overlays(host, fds);
+    const int fds[] = { lock_as_qemu(a), lock_as_qemu(b) };
     host->fake.refuse_redefines = UINT_MAX;
     agent_begin(host);
     json_decref(wait_for_step(host, "verify"));
@@ -183,8 +170,7 @@ int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    if (!have_qemu())
-        return g_test_run();
+    need_qemu();
     template_make();
     g_test_add_func("/snapshot/refused", test_snapshot_refused);
     g_test_add_func("/snapshot/lost-by-libvirt", test_snapshot_that_libvirt_lost);

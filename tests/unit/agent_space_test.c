@@ -212,8 +212,7 @@ int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    if (!have_qemu())
-        return g_test_run();
+    need_qemu();
     g_test_add_func("/space/goes-on-by-itself", test_goes_on_by_itself);
     g_test_add_func("/space/person-says-go-on", test_person_says_go_on);
     g_test_add_func("/space/held-through-restart", test_held_through_restart);

@@ -6,15 +6,6 @@
 #include "agent/merge.h"
 #include "chain_host.h"
 
-/* Its leaf takes more room than it seems to need, and graft is not refused. */
-static void
-make_sealable(Host *host)
-{
-    MUST(host->disks, "fallocate -n -o 8M -l 5M a.3.q");
-    for (guint i = 0; i < host->agent->domains->len; i++)
-        ((Domain *)host->agent->domains->pdata[i])->sharing = SHARING_YES;
-}
-
 /* TURN_*: the agent lives on, and what stops at the fault point is only a call; but the VM stops or
  * starts at that moment. */
 typedef enum {
@@ -135,8 +126,7 @@ main(int argc, char **argv)
                                           "power-cycle", "turn",   "turn-twice" };
 
     g_test_init(&argc, &argv, NULL);
-    if (!have_qemu())
-        return g_test_run();
+    need_qemu();
     template_make();
     for (size_t i = 0; i < G_N_ELEMENTS(cases) * SWEEPS; i++) {
         if (cases[i / SWEEPS].off && i % SWEEPS == POWER_OFF)

@@ -140,8 +140,7 @@ int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    if (!have_qemu())
-        return g_test_run();
+    need_qemu();
     g_test_add_func("/verify/commit-is-spoilt", test_commit_is_spoilt);
     g_test_add_func("/verify/unreadable", test_unreadable);
     g_test_add_func("/verify/unreadable-given-up", test_unreadable_given_up);

@@ -374,3 +374,40 @@ look_closely(Host *host)
     agent_find_users(host->agent, vm);
     return vm;
 }
+
+/* Its leaf takes more room than it seems to need, and graft is not refused. */
+static inline void
+make_sealable(Host *host)
+{
+    MUST(host->disks, "fallocate -n -o 8M -l 5M a.3.q");
+    for (guint i = 0; i < host->agent->domains->len; i++)
+        ((Domain *)host->agent->domains->pdata[i])->sharing = SHARING_YES;
+}
+
+/* It waits, and says that. */
+static inline void
+assert_says(const json_t *op, const char *what)
+{
+    const char *text = json_text(op, "waiting_for");
+
+    if (strstr(text, what) == NULL)
+        g_error("it does not say \"%s\": %s", what, text);
+}
+
+/* As QEMU does it: the image is open until the caller closes this. */
+static inline int
+lock_as_qemu(const char *path)
+{
+    struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 1 };
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+
+    g_assert_cmpint(fcntl(fd, F_OFD_SETLK, &lock), ==, 0);
+    return fd;
+}
+
+static inline void
+put_up_guard(const Host *host)
+{
+    MUST(host->folder, "sh -c 'mkdir -p hooks/qemu.d; cp /bin/true hooks/livemerge-hook; "
+                       "cp /bin/true hooks/qemu.d/livemerge'");
+}

@@ -37,8 +37,9 @@ typedef struct {
     bool saved;            /* memory, while it is off */
     bool dies_after_power; /* libvirtd goes away when it has done what was asked */
     bool dies_after_list;
-    GString *powers;      /* NULL, or takes a word for each start and power */
-    const char *io_error; /* why QEMU has paused it: "enospc"; NULL = it has not */
+    unsigned dies_after_looks; /* at the first VM; 0 = never */
+    GString *powers;           /* NULL, or takes a word for each start and power */
+    const char *io_error;      /* why QEMU has paused it: "enospc"; NULL = it has not */
     unsigned instance, suspends, resumes, pivots, cancels, snapshots, redefines;
     ErrorCode refuse_snapshot; /* the switch is refused; 0 = not */
     unsigned refuse_redefines; /* so many times */
@@ -217,6 +218,7 @@ fake_look(Hypervisor *hv, const char *vm_id, GError **error)
     }
     HvDomain *domain = hv_domain_new();
     bool live = fake->running && !fake->lost;
+    fake->away = fake->dies_after_looks > 0 && --fake->dies_after_looks == 0;
 
     domain->id = g_strdup(vm_id);
     domain->name = g_strdup(*fake->called != '\0' ? fake->called : "web1");

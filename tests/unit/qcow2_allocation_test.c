@@ -257,7 +257,7 @@ test_commits(void)
     const TestFs *fs = any_fs(true);
     unsigned done = 0;
 
-    if (fs == NULL || !have_qemu())
+    if (fs == NULL)
         return;
     for (unsigned i = 0; i < 2000 && done < 10; i++) {
         guint32 seed = g_test_rand_int();
@@ -296,7 +296,7 @@ test_windows(void)
     g_auto(AllocationSum) sum = { 0 };
     Qcow2Built built = { 0 };
 
-    if (fs == NULL || !have_qemu())
+    if (fs == NULL)
         return;
     path = in(fs->folder, "v");
     dest = in(fs->folder, "new");
@@ -379,8 +379,7 @@ test_features(void)
     g_autofree char *path = in(folder, "v");
     g_autoptr(GError) error = NULL;
 
-    if (!have_qemu())
-        return;
+    need_qemu();
     MUST(folder, "qemu-img create -q -f qcow2 -o data_file=d,data_file_raw=on v 1M");
     g_autoptr(Allocation) a = allocation_read(path, "qcow2", 10, NULL, NULL, &error);
     g_assert_no_error(error);

@@ -52,8 +52,7 @@ static void
 test_names(void)
 {
     FOLDER(folder);
-    if (!have_qemu())
-        return;
+    need_qemu();
     g_autofree char *plain = image(folder, "plain.qcow2", MIB, NULL, NULL);
     g_autofree char *path = two_bitmaps(folder);
     g_autofree char *of_plain = stale(plain), *of_closed = stale(path);
@@ -75,8 +74,7 @@ test_lies(void)
 {
     static const uint64_t values[] = { 0, 1, 0xffff, 0x7fffffff, 0xffffffff };
     FOLDER(folder);
-    if (!have_qemu())
-        return;
+    need_qemu();
     g_autofree char *good = two_bitmaps(folder);
     uint64_t extension = extension_at(good), directory = number_at(good, extension + 16, 8);
     const uint64_t places[] = { 100,

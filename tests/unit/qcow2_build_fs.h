@@ -44,6 +44,8 @@ make_fs(const char *root, const char *kind, const char *folder, const char *size
         g_autofree char *option = g_strdup_printf("size=%s", size);
         return mount("tmpfs", folder, "tmpfs", 0, option) == 0;
     }
+    g_autofree char *mkfs = g_strdup_printf("mkfs.%s", kind);
+    need_tool(mkfs);
     g_autofree char *line = g_strdup_printf(
         "truncate -s %s %s/%s.img && mkfs.%s %s %s/%s.img && mount -o loop %s/%s.img %s", size,
         root, kind, kind,

@@ -346,8 +346,7 @@ test_cut_anywhere(void)
     g_autofree char *whole = NULL;
     gsize size = 0;
 
-    if (!have_qemu())
-        return;
+    need_qemu();
     g_autofree char *path = tiny_volume(folder);
     g_assert_true(g_file_get_contents(path, &whole, &size, NULL));
     g_assert_cmpuint(read_all(folder, path), ==, 0);
@@ -371,8 +370,7 @@ test_change_anywhere(void)
     g_autofree uint8_t *whole = NULL;
     gsize size = 0;
 
-    if (!have_qemu())
-        return;
+    need_qemu();
     g_autofree char *path = tiny_volume(folder);
     g_assert_true(g_file_get_contents(path, (char **)&whole, &size, NULL));
     for (gsize at = 0; at < size; at++) {
@@ -395,8 +393,7 @@ test_check_against_qemu(void)
 {
     FOLDER(folder);
 
-    if (!have_qemu())
-        return;
+    need_qemu();
     for (unsigned i = 0; i < 60; i++) {
         g_autoptr(GError) error = NULL;
         g_autofree char *path = small_volume(folder, "a");

@@ -113,8 +113,7 @@ test_map_raw(void)
     g_autofree char *path = in(folder, "raw");
     uint64_t size = 4 * MIB + 512 * 3;
 
-    if (!have_qemu())
-        return;
+    need_qemu();
     MUST(folder, "qemu-img create -q -f raw raw %" PRIu64, size);
     compare_maps(folder, "raw", "raw", size);
     MUST(folder,

@@ -292,8 +292,7 @@ test_chains(void)
     gint64 begin = g_get_monotonic_time();
     Tally tally = { 0 };
 
-    if (!have_qemu())
-        return;
+    need_qemu();
     for (unsigned i = 0; i < rounds || (tally.built < 200 && i < 1000); i++) {
         const TestFs *fs = &file_systems[i % 4];
         guint32 seed = seed_next("/qcow2/qemu/chains", i);
@@ -377,7 +376,7 @@ test_compressed(void)
     const TestFs *fs = any_fs(true);
     unsigned refused = 0;
 
-    if (fs == NULL || !have_qemu())
+    if (fs == NULL)
         return;
     g_autofree char *packed = in(fs->folder, "packed"), *dest = in(fs->folder, "new");
     for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
@@ -457,8 +456,7 @@ test_other_order(void)
     Qcow2Source source = { a, "qcow2" };
     g_autoptr(GError) error = NULL;
 
-    if (!have_qemu())
-        return;
+    need_qemu();
     for (size_t i = 0; i < G_N_ELEMENTS(orders); i++) {
         MUST(folder, "qemu-img create -q -f qcow2 -o cluster_size=4k a 4M");
         MUST(folder, "qemu-img create -q -f qcow2 -o cluster_size=4k b 4M");
@@ -484,8 +482,7 @@ test_uncarried(void)
     g_autofree char *path = in(folder, "a");
     Qcow2Source source = { path, "qcow2" };
 
-    if (!have_qemu())
-        return;
+    need_qemu();
     MUST(folder, "qemu-img create -q -f qcow2 a 1M");
     MUST(folder, "qemu-img bitmap --add a nightly");
     MUST(folder, "qemu-img bitmap --add a weekly");

@@ -23,8 +23,7 @@ test_header_fields(void)
     FOLDER(folder);
     g_autoptr(GError) error = NULL;
 
-    if (!have_qemu())
-        return;
+    need_qemu();
     MUST(folder, "qemu-img create -q -f qcow2 base 1M");
     MUST(folder, "qemu-img create -q -f qcow2 -b base -F qcow2 -o "
                  "cluster_size=128k,refcount_bits=32 a 3G");
@@ -370,8 +369,7 @@ test_chain_refuses_features(void)
     g_autofree char *data = in(folder, "data"), *secret = in(folder, "secret");
     g_autofree char *over = NULL;
 
-    if (!have_qemu())
-        return;
+    need_qemu();
     MUST(folder, "qemu-img create -q -f qcow2 -o data_file=data.raw data 1M");
     /* on a busy machine it is "Unable to get accurate CPU usage" now and then */
     MUST(folder, "sh -c 'for i in 1 2 3 4 5 6 7 8 9; do qemu-img create -q -f qcow2 "
@@ -397,10 +395,10 @@ test_block_device(void)
     g_autofree char *file = image(folder, "disk", 64 * MIB, NULL, NULL);
     g_autofree char *device = NULL;
     char *argv[] = { (char *)"losetup", (char *)"-f", (char *)"--show", file, NULL };
-    g_autofree char *losetup = g_find_program_in_path("losetup");
 
     g_assert_cmpint(truncate(file, 2 * MIB), ==, 0);
-    if (losetup == NULL || run(folder, argv, &device) != 0) {
+    need_tool("losetup");
+    if (run(folder, argv, &device) != 0) {
         g_test_skip("no loop device to be had here");
         return;
     }
@@ -444,8 +442,7 @@ test_create_overlays(void)
         4 * TIB + 512, 64 * TIB,
     };
     /* clang-format on */
-    if (!have_qemu())
-        return;
+    need_qemu();
     for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++) {
         FOLDER(folder);
         uint64_t size = sizes[i], last = size - 512;

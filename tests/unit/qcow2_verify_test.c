@@ -38,8 +38,7 @@ write_layer(const char *folder, const char *name, const char *what)
 static void
 test_commit_maps(void)
 {
-    if (!have_qemu())
-        return;
+    need_qemu();
     for (size_t i = 0; i < G_N_ELEMENTS(commit_cases); i++) {
         const CommitCase *c = &commit_cases[i];
         FOLDER(folder);
@@ -78,8 +77,7 @@ test_built_maps(void)
     Qcow2Compared compared = { 0 };
     g_autoptr(GError) error = NULL;
 
-    if (!have_qemu())
-        return;
+    need_qemu();
     MUST(folder, "qemu-io -f qcow2 -c 'write -P 1 0 256k' old.q");
     MUST(folder, "qemu-io -f qcow2 -c 'write -P 1 0 256k' grown.q");
     g_assert_false(qcow2_verify_map(&run, 1, grown, &how, NULL, &error));
@@ -120,8 +118,7 @@ test_cancel_soon(void)
     const Qcow2Verify how = { .progress = stop_at_third, .data = &asked };
     g_autoptr(GError) error = NULL;
 
-    if (!have_qemu())
-        return;
+    need_qemu();
     MUST(folder, "qemu-io -f qcow2 -c 'write -P 1 0 64M' a.q");
     MUST(folder, "qemu-io -f qcow2 -c 'write -P 1 0 32M' -c 'write -P 2 32M 32M' b.q");
     g_assert_false(qcow2_verify_content(&one, 1, &other, 1, &how, NULL, &error));

@@ -471,8 +471,7 @@ int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    if (!have_qemu())
-        return 77;
+    need_qemu();
     g_test_add_func("/guard/plain", test_plain);
     g_test_add_func("/guard/written-behind", test_written_behind);
     g_test_add_func("/guard/clock-was-set-back", test_clock_was_set_back);

@@ -3,6 +3,7 @@
  * Tests of src/storage: volumes that others stand on, the trash, the start lock, QEMU's image
  * locks.
  */
+#include "../lib/need_tool.h"
 #include "storage_place.h"
 
 #include <sys/sysmacros.h>
@@ -382,15 +383,11 @@ test_image_lock(void)
 {
     g_auto(Place) place = place_make();
     g_autofree char *path = g_build_filename(place.dir, "a.q", NULL);
-    g_autofree char *program = g_find_program_in_path("qemu-io");
     g_autoptr(GError) error = NULL;
     int64_t until = g_get_monotonic_time() + 30 * G_TIME_SPAN_SECOND;
     GPid pid = 0;
 
-    if (program == NULL) {
-        g_test_skip("no qemu-io");
-        return;
-    }
+    need_tool("qemu-io");
     g_assert_true(qcow2_create(path, MIB, NULL, NULL, 0600, -1, -1, &error));
     int held = image_lock(path, &error);
     g_assert_no_error(error);

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "agent/overlay.h"
+
+#include "agent/hookfile.h"
+#include "base/text.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+const char *
+overlay_in_use(const json_t *disks, bool *ret_open)
+{
+    size_t i;
+    json_t *disk;
+
+    *ret_open = false;
+    json_array_foreach (disks, i, disk) {
+        const char *overlay = json_text(disk, "overlay");
+        if (!file_may_be_there(overlay))
+            continue;
+        *ret_open = volume_is_open(overlay);
+        if (*ret_open || volume_holds_data(overlay))
+            return overlay;
+    }
+    return NULL;
+}
+
+size_t
+overlay_count(const json_t *disks, const HvDomain *hv)
+{
+    size_t i, n = 0;
+    json_t *disk;
+
+    json_array_foreach (disks, i, disk) {
+        HvDisk *now = hv_domain_disk(hv, json_text(disk, "target"));
+        n += now != NULL && g_strcmp0(now->source, json_text(disk, "overlay")) == 0;
+    }
+    return n;
+}
+
+bool
+overlay_define(Operation *op, const json_t *disks, GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+    size_t n = json_array_size(disks), i;
+    g_autofree const char **targets = g_new0(const char *, n);
+    g_autofree const char **sources = g_new0(const char *, n);
+    g_autofree const char **formats = g_new0(const char *, n);
+    json_t *disk;
+
+    json_array_foreach (disks, i, disk) {
+        targets[i] = json_text(disk, "target");
+        sources[i] = json_text(disk, "overlay");
+        formats[i] = "qcow2";
+    }
+    return hv->ops->redefine(hv, op->row.vm_id, targets, sources, formats, (unsigned)n, error);
+}
+
+/* ---- what is seen ---- */
+
+void
+overlay_note_empty(json_t *disks)
+{
+    size_t i;
+    json_t *disk;
+
+    json_array_foreach (disks, i, disk) {
+        g_autofree char *look = volume_look(json_text(disk, "overlay"));
+        json_put_text(disk, "empty_look", look);
+    }
+}
+
+void
+overlay_note_life(Operation *op, const HvDomain *hv)
+{
+    op_remember(op, "life", hv->instance != NULL ? json_string(hv->instance) : NULL);
+}
+
+/* What a QEMU writes, it has the volume below for reading: so no other one writes that. */
+static bool
+note_looks(json_t *disks)
+{
+    bool news = false;
+    size_t i;
+    json_t *disk;
+
+    json_array_foreach (disks, i, disk) {
+        const char *leaf = json_text(disk, "leaf");
+        g_autofree char *look =
+            json_text(disk, "leaf_look") == NULL && volume_is_seen_open(json_text(disk, "overlay"))
+                ? volume_look(leaf)
+                : NULL;
+        if (look == NULL || !volume_sync_data(leaf, NULL))
+            continue;
+        json_put_text(disk, "leaf_look", look);
+        news = true;
+    }
+    return news;
+}
+
+bool
+overlay_note_leaves(Operation *op, json_t *disks, const HvDomain *hv, GError **error)
+{
+    bool open = false, news = note_looks(disks);
+
+    /* libvirt may not know yet that the life of the switch has ended */
+    if (overlay_in_use(disks, &open) != NULL && !open && hv->instance != NULL &&
+        g_strcmp0(hv->instance, op_data(op, "life")) != 0 && overlay_count(disks, hv) == 0 &&
+        !json_flag(op->row.data, "ran_on_old")) {
+        op_remember(op, "ran_on_old", json_true());
+        news = true;
+    }
+    return !news || operation_save(op, error);
+}
+
+/* ---- what that tells ---- */
+
+static bool
+is_later(const struct stat *a, const struct stat *b)
+{
+    return a->st_mtim.tv_sec != b->st_mtim.tv_sec ? a->st_mtim.tv_sec > b->st_mtim.tv_sec
+                                                  : a->st_mtim.tv_nsec > b->st_mtim.tv_nsec;
+}
+
+/* Nobody has seen what became of the VM, and nothing keeps it from being started from an old leaf.
+ * Times are no proof, but a reason to ask; not even that if a power loss took the overlay's. */
+static bool
+leaf_looks_later(const json_t *disk)
+{
+    const char *empty = json_text(disk, "empty_look");
+    struct stat leaf, overlay;
+
+    if (stat(json_text(disk, "leaf"), &leaf) < 0 || stat(json_text(disk, "overlay"), &overlay) < 0)
+        return false;
+    g_autofree char *now = volume_look(json_text(disk, "overlay"));
+    bool lost =
+        empty != NULL && now != NULL && g_strcmp0(strchr(empty, ' '), strchr(now, ' ')) == 0;
+    return !lost && is_later(&leaf, &overlay);
+}
+
+/* Why a person has to tell which of the two volumes is right; NULL = the overlay is. */
+static const char *
+why_leaf_may_be_newer(const Operation *op, const json_t *disk)
+{
+    const char *seen = json_text(disk, "leaf_look");
+
+    if (json_flag(op->row.data, "ran_on_old"))
+        return "was then seen to run on its old one, started from a stale definition";
+    if (seen != NULL) {
+        g_autofree char *now = volume_look(json_text(disk, "leaf"));
+        return g_strcmp0(now, seen) == 0 ? NULL
+                                         : "its old one has been written since (started from a "
+                                           "stale definition?)";
+    }
+    /* libvirt asks before each start, and what is below an overlay with data is refused */
+    if (hookfile_is_there(op->agent->hooks_dir) || !leaf_looks_later(disk))
+        return NULL;
+    return "by their times its old one was written later. Nobody has seen that, and without "
+           "livemerge's start guard (livemerge-agent --install-hook) it may have been started "
+           "from a stale definition";
+}
+
+bool
+overlay_check_leaves(Operation *op, const json_t *disks, const HvDomain *hv, GError **error)
+{
+    size_t i;
+    json_t *disk;
+
+    json_array_foreach (disks, i, disk) {
+        const char *overlay = json_text(disk, "overlay");
+        const char *why = file_may_be_there(overlay) && volume_holds_data(overlay)
+                              ? why_leaf_may_be_newer(op, disk)
+                              : NULL;
+        g_autofree char *file = shell_word(overlay), *name = shell_word(hv->name);
+        if (why != NULL)
+            return error_set(
+                error, ERR_BUSY,
+                "VM '%s', disk %s: it wrote its new volume %s, and %s: which of the two is right "
+                "only a person can tell. Nothing is removed. To keep the old one, %s, take the new "
+                "one away: mv %s %s.aside; to go on with the new one, power the VM off and let its "
+                "definition name that: virsh edit %s",
+                hv->name, json_text(disk, "target"), overlay, why, json_text(disk, "leaf"), file,
+                file, name);
+    }
+    return true;
+}
