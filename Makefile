@@ -49,9 +49,11 @@ docs: all
 	@build/src/docs docs
 
 unit: $(NEEDS)
+	@tools/install-deps.sh test
 	@tests/unit/run build
 
 sanitize: configure
+	@tools/install-deps.sh test
 	@if [ ! -f build-asan/build.ninja ]; then \
 	    meson setup -Db_sanitize=address,undefined -Db_lundef=false build-asan . >build/meson-asan.log || { cat build/meson-asan.log; exit 1; }; \
 	elif [ build/.files -nt build-asan/build.ninja ]; then meson setup --reconfigure build-asan . >build/meson-asan.log; fi
