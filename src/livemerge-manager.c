@@ -193,6 +193,7 @@ main(int argc, char **argv)
     sigset_t signals;
 
     mallopt(M_ARENA_MAX, 2); /* many threads that wait, little memory */
+    mallopt(M_MXFAST, 0);    /* a list is many small pieces: they are joined when they are freed */
     g_option_context_add_main_entries(options, entries, NULL);
     if (!g_option_context_parse(options, &argc, &argv, &error) || argc > 1) {
         fprintf(stderr, "livemerge-manager: %s; --help tells more\n",

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "http/server.h"
 
+#include <malloc.h>
+
 /* How late an answer that comes later may be: a person sees nothing of it, and a few hundred that
  * are asked so often cost a hundredth of a processor. */
 #define PARKED_MS 10
+
+/* After so many requests what a rush has left in the heap is given back, when nobody waits. */
+#define RUSH 20000
 
 /* How many requests of the peer are with the pool, but for those that have waited: changed by so
  * much. */
@@ -42,12 +47,21 @@ admit(HttpServer *server, const char *peer)
 static void
 leave(HttpServer *server, const char *peer)
 {
-    WITH_LOCK(&server->lock);
+    bool calm = false;
 
+    g_mutex_lock(&server->lock);
     if (!server->local && peer != NULL)
         count_peer_locked(server, peer, -1);
-    if (--server->running == 0)
+    server->since_trim++;
+    if (--server->running == 0) {
+        calm = server->since_trim >= RUSH;
+        if (calm)
+            server->since_trim = 0;
         g_cond_signal(&server->idle);
+    }
+    g_mutex_unlock(&server->lock);
+    if (calm)
+        malloc_trim(0);
 }
 
 /* ---- those that are answered later ---- */

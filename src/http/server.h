@@ -38,12 +38,13 @@ struct HttpServer {
     unsigned max_handlers;
     GMutex lock; /* for the rest */
     GCond idle;
-    unsigned running;  /* requests that were handed to the pool */
-    GHashTable *peers; /* peer → how many of them; not of a unix socket */
-    GPtrArray *parked; /* of Call: those that are answered later */
-    GCond parking;     /* there is one, or the server stops */
-    GThread *keeper;   /* asks them whether it is time */
-    bool closed;       /* nothing is handed to the pool any more */
+    unsigned running;    /* requests that were handed to the pool */
+    unsigned since_trim; /* how many have left it since the heap was trimmed */
+    GHashTable *peers;   /* peer → how many of them; not of a unix socket */
+    GPtrArray *parked;   /* of Call: those that are answered later */
+    GCond parking;       /* there is one, or the server stops */
+    GThread *keeper;     /* asks them whether it is time */
+    bool closed;         /* nothing is handed to the pool any more */
 };
 
 /* Of the connection, since it was opened */

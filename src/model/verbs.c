@@ -197,14 +197,16 @@ fill_in(const char *text, const Vm *vm, const VerbContext *c)
     g_autoptr(GString) filled = g_string_new(NULL);
 
     for (const char *p = text; *p != '\0';) {
-        size_t i = 0;
+        size_t plain = strcspn(p, "{"), i = 0;
+        g_string_append_len(filled, p, plain);
+        p += plain;
         while (i < G_N_ELEMENTS(values) && !g_str_has_prefix(p, values[i].name))
             i++;
         if (i < G_N_ELEMENTS(values)) {
             g_string_append(filled, values[i].value != NULL ? values[i].value : "?");
             p += strlen(values[i].name);
-        } else {
-            g_string_append_c(filled, *p++);
+        } else if (*p != '\0') {
+            g_string_append_c(filled, *p++); /* a brace that is no name */
         }
     }
     return g_string_free(g_steal_pointer(&filled), FALSE);
