@@ -18,8 +18,7 @@ import urllib.request
 from pathlib import Path
 
 from idle import resident_mib
-from lm import Manager, Rest, items, wait_for
-from lm.played import PlayedAgent, vm_document
+from lm.played import PlayedSite, vm_document
 from rig import Figure, say
 
 VMS = 100
@@ -28,33 +27,21 @@ STREAMS = 1000
 API = "/ovirt-engine/api"
 SECONDS = 8
 MILLION = 1_000_000
-USER, PASSWORD = "bench", "correct horse battery"
 
 
-class Stand:
-    """A manager that listens on loopback, and its agent."""
+class Stand(PlayedSite):
+    """With what wrk and others need to ask it."""
 
     def __init__(self, tls):
-        self._room = tempfile.TemporaryDirectory(prefix="lm-bench-", dir="/var/tmp")  # pylint: disable=consider-using-with
-        room = Path(self._room.name)
-        self._agent = PlayedAgent(room / "agent", [vm_document(number, SNAPSHOTS) for number in range(VMS)])
-        self.vms = [vm["id"] for vm in self._agent.vms]
-        self.manager = Manager(room / "manager", {"A": self._agent.address})
-        if tls:
-            self.manager.conf.write_text(self.manager.conf.read_text().replace("tls=no", "tls=yes"))
-        self.manager.start()
-        rest = Rest(self.manager.socket)
-        wait_for(lambda: len(items(rest.json("GET", "/vms"), "vm")) == VMS, 20, "the manager knows all VMs")
-        wait_for(lambda: items(rest.json("GET", "/vms"), "vm")[0]["status"] == "up", 20, "its host answers")
-        self.url = re.search(r"https?://127\.0\.0\.1:\d+", self.manager.tail())[0]
-        self.ca = room / "manager/state/ca.pem"
+        super().__init__([vm_document(number, SNAPSHOTS) for number in range(VMS)], tls)
+        self.vms = [vm["id"] for vm in self.agent.vms]
+        self.ca = self.work / "manager/state/ca.pem"
         self.context = ssl.create_default_context(cafile=str(self.ca)) if tls else None
-        rest.json("POST", "/users", {"user_name": USER, "role": "administrator", "password": PASSWORD}, status=201)
         self.token = self.sign_in()
 
-    def sign_in(self, password=PASSWORD):
+    def sign_in(self, password=PlayedSite.password):
         """A token; None: refused."""
-        form = urllib.parse.urlencode({"grant_type": "password", "scope": "ovirt-app-api", "username": USER,
+        form = urllib.parse.urlencode({"grant_type": "password", "scope": "ovirt-app-api", "username": self.user,
                                        "password": password})
         try:
             with urllib.request.urlopen(f"{self.url}/ovirt-engine/sso/oauth/token", form.encode(), timeout=60,
@@ -67,12 +54,6 @@ class Stand:
         """Seconds of a processor that the manager has used."""
         fields = Path(f"/proc/{self.manager.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def close(self):
-        self._agent.over.set()
-        self.manager.stop()
-        self._agent.close()
-        self._room.cleanup()
 
 
 def wrk(stand, path, connections, seconds=SECONDS, headers=()):

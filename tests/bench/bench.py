@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """make bench: how fast deletes are, against QEMU's and libvirt's own ways on copies of the same
 chains in the same run, on loop-mounted XFS, btrfs and ext4; how right plans are; how long guests stand
-still; what the daemons take when idle; how many requests the API answers. Prints a table and writes build/bench.json. Wants a machine that
-does nothing else, root, and 50 GiB in /var/tmp. The exit status is 1 if a target is missed.
+still; what the daemons take when idle; how many requests the API answers; how soon the page is seen. Prints a table
+and writes build/bench.json. Wants a machine that does nothing else, root, and 50 GiB in /var/tmp. The exit status is 1 if a target is missed.
 
-    bench.py [NAME...]     only some of: headers graft cold choice plan internal leaf eight small idle api
+    bench.py [NAME...]     only some of: headers graft cold choice plan internal leaf eight small idle api page
 
 The floor of a row is what no program could undercut there: share calls times the measured cost of one, or
 bytes by the measured rate of the disk, and the pauses of the guest."""
@@ -29,6 +29,7 @@ import merges  # noqa: E402
 from places import in_own_namespace  # noqa: E402
 from plans import estimates, planning  # noqa: E402
 from rig import Rig, save, say  # noqa: E402
+from views import views  # noqa: E402
 from lm import BUILD  # noqa: E402
 
 #   name        what                     file systems
@@ -44,6 +45,7 @@ MEASUREMENTS = {
     "small":    (small_deletes,          []),
     "idle":     (idle,                   []),
     "api":      (api,                    []),
+    "page":     (views,                  []),
 }
 
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Pages and their deeds: many VMs, power, doctor, storage, users.
-import { choose, closed, firstView, greyed, possible, refusedWith, refusesInput, scrollsSmoothly, toSnapshots } from "./steps.mjs";
+import { choose, closed, firstView, greyed, possible, refusedWith, refusesInput, scrollsSmoothly, toSnapshots, viewed } from "./steps.mjs";
 
 /** A thousand VMs, which a real manager has: only what is in sight exists. */
 export async function scale(scene) {
@@ -30,6 +30,24 @@ export async function scale(scene) {
   }
   await scene.seen(page.getByText("Nothing matches"));
   return { first_view_ms: time, ...scrolled, vms: args.count, list_bytes: packed };
+}
+
+/** For `make bench`: how long the views of many VMs and of a deep chain take in a browser that has kept nothing of the page. */
+export async function views(scene) {
+  const times = { list: [], chain: [] };
+  for (let n = 0; n < scene.args.times; n++) {
+    await scene.open();
+    times.list.push(await viewed(scene, async () => {
+      await scene.goto();
+      await scene.seen(scene.row("machine-1"));
+    }));
+    await scene.open();
+    times.chain.push(await viewed(scene, async () => {
+      await toSnapshots(scene, scene.args.deep);
+      await scene.seen(scene.row("nightly 0"));
+    }));
+  }
+  return times;
 }
 
 /** Power of a VM, Restore, a finding that is mended, and what an import would find. */

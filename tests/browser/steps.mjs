@@ -2,19 +2,23 @@
 // What several scenarios do.
 
 export const KIB = 1024;
-const FIRST_VIEW_MS = 1000;
+const HOPELESS_MS = 10_000;
 const VIEWS = 8;
 
-/** {first, best} in milliseconds, from nothing to what open() waits for; the first with nothing of the page kept by the browser. A busy
- * machine has many tries: that it can be done so fast is what counts. */
+/** Milliseconds from nothing to what open() waits for. */
+export async function viewed(scene, open) {
+  await scene.page.goto("about:blank");
+  await open();
+  return scene.page.evaluate(() => performance.now());
+}
+
+/** {first, best} of a few; the first with nothing of the page kept by the browser. A test machine may be slow and busy: here only what is hopeless
+ * fails; that a view takes less than a second is for `make bench` to show. */
 export async function firstView(scene, open) {
   const times = [];
-  do {
-    await scene.page.goto("about:blank");
-    await open();
-    times.push(await scene.page.evaluate(() => performance.now()));
-  } while (times.at(-1) > FIRST_VIEW_MS && times.length < VIEWS);
-  if (times.at(-1) > FIRST_VIEW_MS) throw new Error(`the first view took ${times} ms`);
+  do times.push(await viewed(scene, open));
+  while (times.at(-1) > HOPELESS_MS && times.length < VIEWS);
+  if (times.at(-1) > HOPELESS_MS) throw new Error(`the first view took ${times} ms`);
   return { first: Math.round(times[0]), best: Math.round(times.at(-1)) };
 }
 

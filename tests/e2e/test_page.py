@@ -13,7 +13,7 @@ import pytest
 
 from lm import REPO, Manager, Rest, Site, WorkDir, items, pattern_is, wait_for
 from lm.browser import Browser, free_port, missing
-from lm.played import PlayedAgent, vm_document
+from lm.played import PlayedSite, vm_document
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
@@ -241,21 +241,10 @@ def test_real_chain_of_many_layers(site, vm, browser):
 def test_many(browser):
     """A real manager that is told of a thousand VMs."""
     count = 1000
-    work = WorkDir()
-    vms = [vm_document(i, 15 if i == 7 else min(i, 1 + i % 5), "up" if i % 3 else "down", "machine-") for i in range(count)]
-    agent = PlayedAgent(work / "agent", vms)
-    manager = Manager(work / "manager", {"A": agent.address})
-    port = free_port()
-    manager.conf.write_text(manager.conf.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}"))
+    many = PlayedSite([vm_document(i, 15 if i == 7 else min(i, 1 + i % 5), "up" if i % 3 else "down", "machine-")
+                       for i in range(count)])
     try:
-        manager.start()
-        rest = Rest(manager.socket)
-        rest.json("POST", "/users", {"user_name": USER, "role": "administrator", "password": PASSWORD}, status=201)
-        wait_for(lambda: len(items(rest.json("GET", "/vms?search=status%3Dup"), "vm")) == 666, 20, "all VMs are known")
-        told = browser.play("scale", {"url": f"http://127.0.0.1:{port}", "user": USER, "password": PASSWORD, "count": count})
+        told = browser.play("scale", {"url": many.url, "user": many.user, "password": many.password, "count": count})
         print(told)
     finally:
-        agent.over.set()
-        manager.stop()
-        agent.close()
-        work.remove()
+        many.close()

@@ -2,9 +2,13 @@
 """An agent that is only played: it tells a real manager of many VMs, and does nothing."""
 
 import json
+import re
 import socketserver
 import threading
 from http.server import BaseHTTPRequestHandler
+
+from .programs import Manager, Rest, items
+from .util import WorkDir, wait_for
 
 
 def vm_document(number, snapshots=10, state="up", name="web"):
@@ -77,3 +81,34 @@ class PlayedAgent(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self.over.set()
         self.shutdown()
         self.server_close()
+
+
+class PlayedSite:
+    """A real manager that listens on loopback and was told of these VMs, and one user of it, an administrator."""
+
+    user, password = "pat", "correct horse battery"
+
+    def __init__(self, vms, tls=False):
+        self.work = WorkDir()
+        self.agent = PlayedAgent(self.work / "agent", vms)
+        self.manager = Manager(self.work / "manager", {"A": self.agent.address})
+        try:
+            if tls:
+                self.manager.conf.write_text(self.manager.conf.read_text().replace("tls=no", "tls=yes"))
+            self.manager.start()
+            self.rest = Rest(self.manager.socket)
+            running = sum(vm["state"] == "up" for vm in vms)
+            wait_for(lambda: len(items(self.rest.json("GET", "/vms?search=status%3Dup"), "vm")) == running and
+                     len(items(self.rest.json("GET", "/vms"), "vm")) == len(vms), 20, "the manager knows all VMs")
+            self.rest.json("POST", "/users", {"user_name": self.user, "role": "administrator", "password": self.password},
+                           status=201)
+            self.url = re.search(r"https?://127\.0\.0\.1:\d+", self.manager.tail())[0]
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self):
+        self.agent.over.set()
+        self.manager.stop()
+        self.agent.close()
+        self.work.remove()
