@@ -3,7 +3,9 @@
 
 #include "storage/salvage.h"
 
+#include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 int64_t doctor_grace_s = 30;
 
@@ -14,6 +16,19 @@ doctor_find(const Patient *patient, Diagnosis class, const char *disk, const cha
 
     g_ptr_array_add(patient->findings, finding);
     return finding;
+}
+
+bool
+doctor_is_missing(const Patient *patient, const char *path)
+{
+    if (access(path, F_OK) == 0)
+        return false;
+    if (!storage_is_away(errno))
+        return true;
+    if (patient->away->len == 0)
+        g_string_printf(patient->away, "its storage cannot be read: %s: %s", path,
+                        g_strerror(errno));
+    return false;
 }
 
 /* ---- one VM ---- */
@@ -48,10 +63,13 @@ patient_clear(Patient *patient)
 {
     hv_domain_free(patient->hv);
     vm_free(patient->stored);
+    g_clear_error(&patient->problem);
     if (patient->chains != NULL)
         g_ptr_array_unref(patient->chains);
     if (patient->records != NULL)
         g_ptr_array_unref(patient->records);
+    if (patient->away != NULL)
+        g_string_free(patient->away, TRUE);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Patient, patient_clear)
 
@@ -63,6 +81,7 @@ patient_look(Patient *patient, const char *vm_id, GError **error)
     patient->hv = agent_look_at_hv(patient->agent, vm_id, error);
     if (patient->hv == NULL)
         return false;
+    patient->away = g_string_new(NULL);
     patient->chains = g_ptr_array_new_with_free_func(chain_look_free);
     for (guint i = 0; i < patient->hv->disks->len; i++)
         if (is_looked_at(patient->hv->disks->pdata[i]))
@@ -74,7 +93,9 @@ patient_look(Patient *patient, const char *vm_id, GError **error)
         return false;
     patient->home = home_of(patient);
     if (patient->home != NULL)
-        patient->stored = manifest_load(patient->home, vm_id, NULL);
+        patient->stored = manifest_load(patient->home, vm_id, &patient->problem);
+    if (patient->problem != NULL)
+        doctor_is_missing(patient, patient->home->path);
     return true;
 }
 
@@ -103,11 +124,12 @@ why_busy(Agent *agent, const char *vm_id, const Operation *self)
 
 /* Of a VM that could not be wholly seen the last time it is not known which files it has. */
 static bool
-is_seen(Agent *agent, AgentVm *entry, GError **error)
+is_shown(const Patient *patient, AgentVm *entry, GError **error)
 {
-    g_autoptr(Vm) shown = agent_vm_copy(agent, entry->id);
+    g_autoptr(Vm) shown = agent_vm_copy(patient->agent, entry->id);
 
-    return (shown != NULL && shown->home != NULL) || agent_look(agent, entry, error);
+    return patient->home == NULL || (shown != NULL && shown->home != NULL) ||
+           agent_look(patient->agent, entry, error);
 }
 
 bool
@@ -120,14 +142,14 @@ doctor_look_vm(Agent *agent, AgentVm *entry, const Operation *self, GPtrArray *f
     *ret_busy = why_busy(agent, entry->id, self);
     if (*ret_busy != NULL)
         return true;
-    if (!is_seen(agent, entry, error))
-        return false;
     if (!patient_look(&patient, entry->id, &problem)) {
         if (g_error_matches(problem, ERR, ERR_NOT_FOUND))
             return true; /* it is gone */
         g_propagate_error(error, g_steal_pointer(&problem));
         return false;
     }
+    if (!is_shown(&patient, entry, error))
+        return false;
     if (patient.hv->state == VM_UNKNOWN) { /* libvirt's definition is not what it runs on */
         *ret_busy = g_strdup(hv_why_unknown(patient.hv));
         return true;
@@ -143,6 +165,8 @@ doctor_look_vm(Agent *agent, AgentVm *entry, const Operation *self, GPtrArray *f
     doctor_look_manifest(&patient);
     doctor_look_records(&patient);
     doctor_look_overlays(&patient);
+    if (patient.away->len > 0)
+        *ret_busy = g_strdup(patient.away->str);
     return true;
 }
 

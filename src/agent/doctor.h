@@ -38,17 +38,20 @@ typedef struct {
     const HvDisk *hv;
     GPtrArray *links; /* of ChainLink, leaf first, as far as they could be read */
     bool whole;       /* down to the base, and every format is told */
+    char *away;       /* a volume whose storage did not answer; NULL = none */
 } ChainLook;
 
 /* A VM as the doctor sees it. */
 typedef struct {
     Agent *agent;
     HvDomain *hv;
-    Domain *home;        /* where its manifest is; NULL = it has none */
-    Vm *stored;          /* the manifest; NULL = none, or it cannot be read */
+    Domain *home; /* where its manifest is; NULL = it has none */
+    Vm *stored;   /* the manifest; NULL = none, or it cannot be read: problem */
+    GError *problem;
     GPtrArray *chains;   /* of ChainLook: the disks that are files */
     GPtrArray *records;  /* of HvSnapshotRecord */
     GPtrArray *findings; /* of Finding; borrowed */
+    GString *away;       /* why its storage could not be read; empty: it could */
 } Patient;
 
 /* entry->lock held. Adds what is found of the VM; *ret_busy: nothing was asked, and why. self: an
@@ -66,11 +69,15 @@ bool doctor_answer(Agent *agent, const char *vm_id, json_t **ret_json, GError **
 /* The finding is kept by the patient; what is NULL is not said. */
 Finding *doctor_find(const Patient *patient, Diagnosis class, const char *disk, const char *file);
 
+/* There is no such file. One of a storage that does not answer may be there: that is noted. */
+bool doctor_is_missing(const Patient *patient, const char *path);
+
 /* doctor_chain.c */
 ChainLook *chain_look_new(const Patient *patient, const HvDisk *disk);
 void chain_look_free(void *look);
-/* Walks down without saying anything. */
-GPtrArray *chain_links(const char *leaf, const char *format);
+/* Walks down without saying anything. *ret_away (NULL before): the file at which it ended, since
+ * its storage did not answer; the caller's. */
+GPtrArray *chain_links(const char *leaf, const char *format, char **ret_away);
 void doctor_look_chain(const Patient *patient, const ChainLook *look);
 /* Is it off, so that nobody has its volumes open? */
 bool doctor_is_off(const HvDomain *hv);

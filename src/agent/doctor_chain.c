@@ -24,14 +24,17 @@ chain_link_free(void *p)
     g_free(link);
 }
 
-/* NULL: there is no such file. */
+/* NULL: there is no such file, or it cannot be seen. */
 static ChainLink *
-chain_link_new(const char *path, const char *format)
+chain_link_new(const char *path, const char *format, char **ret_away)
 {
     struct stat st;
 
-    if (stat(path, &st) < 0)
+    if (stat(path, &st) < 0) {
+        if (storage_is_away(errno) && *ret_away == NULL)
+            *ret_away = g_strdup(path);
         return NULL;
+    }
     ChainLink *link = g_new0(ChainLink, 1);
     link->path = g_strdup(path);
     link->format = g_strdup(format);
@@ -58,13 +61,13 @@ has_link(GPtrArray *links, const ChainLink *other)
 }
 
 GPtrArray *
-chain_links(const char *leaf, const char *format)
+chain_links(const char *leaf, const char *format, char **ret_away)
 {
     GPtrArray *links = g_ptr_array_new_with_free_func(chain_link_free);
     g_autofree char *path = g_strdup(leaf);
 
     while (path != NULL && links->len < QCOW2_MAX_DEPTH) {
-        ChainLink *link = chain_link_new(path, format);
+        ChainLink *link = chain_link_new(path, format, ret_away);
         if (link == NULL)
             break;
         if (has_link(links, link)) {
@@ -89,7 +92,7 @@ chain_look_new(const Patient *patient, const HvDisk *disk)
         qcow2_chain_walk(disk->source, disk->format, domain != NULL ? domain->path : NULL, NULL);
 
     look->hv = disk;
-    look->links = chain_links(disk->source, disk->format);
+    look->links = chain_links(disk->source, disk->format, &look->away);
     look->whole = layers != NULL && layers->len == look->links->len;
     return look;
 }
@@ -100,6 +103,7 @@ chain_look_free(void *p)
     ChainLook *look = p;
 
     g_ptr_array_unref(look->links);
+    g_free(look->away);
     g_free(look);
 }
 
@@ -205,7 +209,7 @@ look_for_next(const Patient *patient, const ChainLook *look, const ChainLink *li
         return;
     }
     const ChainLink *next = chain_link(look, path);
-    if (next == NULL && !g_file_test(path, G_FILE_TEST_EXISTS)) {
+    if (next == NULL && doctor_is_missing(patient, path)) {
         say_missing(patient, look, link->path, path);
         return;
     }
@@ -343,6 +347,15 @@ look_at_bitmaps(const Patient *patient, const ChainLook *look, const ChainLink *
                 "removes them; the next backup must be a full one, as it must be now");
 }
 
+/* It could not be read when the chain was looked at: now all is well, but what is below is not
+ * known. */
+static void
+note_unread(const Patient *patient, const char *path)
+{
+    if (patient->away->len == 0)
+        g_string_printf(patient->away, "its storage could not be read: %s", path);
+}
+
 /* Without a header: raw, or not what it is said to be. */
 static void
 look_at_bare(const Patient *patient, const ChainLook *look, const ChainLink *link)
@@ -354,8 +367,10 @@ look_at_bare(const Patient *patient, const ChainLook *look, const ChainLink *lin
          g_strcmp0(recorded_format(patient, link->path), "raw") == 0))
         return; /* the last is said of the header that names it */
     qcow2_header_free(qcow2_header_read(link->path, &problem));
-    if (problem == NULL)
+    if (problem == NULL) {
+        note_unread(patient, link->path);
         return;
+    }
     Finding *finding = doctor_find(patient, DIAG_DAMAGED_VOLUME, look->hv->target, link->path);
     finding_say(finding, "VM '%s', disk %s: %s", patient->hv->name, look->hv->target,
                 problem->message);
@@ -396,8 +411,10 @@ look_at_link(const Patient *patient, const ChainLook *look, guint i)
 void
 doctor_look_chain(const Patient *patient, const ChainLook *look)
 {
-    if (look->links->len == 0)
+    if (look->links->len == 0 && doctor_is_missing(patient, look->hv->source))
         say_missing(patient, look, NULL, look->hv->source);
     for (guint i = 0; i < look->links->len; i++)
         look_at_link(patient, look, i);
+    if (look->away != NULL)
+        note_unread(patient, look->away);
 }

@@ -292,19 +292,28 @@ listing_free(void *p)
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Listing, listing_free)
 
-static void
-look_at_listing(Search *search, const Listing *listing)
+/* A manifest that is damaged is said of its VM; until that is mended nobody knows what is an
+ * orphan.
+ */
+static bool
+look_at_listing(Search *search, const Listing *listing, GError **error)
 {
+    g_autoptr(GError) problem = NULL;
     const Owner *owner = owner_in(search, listing->domain);
 
     for (guint i = 0; i < listing->trash->len; i++)
         look_at_trash(search, owner, listing->trash->pdata[i]);
     for (guint i = 0; i < listing->files->len; i++)
         look_at_build(search, owner, listing->files->pdata[i]);
-    if (!owners_note_manifests(&search->owners, listing->domain, NULL))
-        return; /* said of its VM; until then nobody knows what is an orphan */
+    if (!owners_note_manifests(&search->owners, listing->domain, &problem)) {
+        if (!g_error_matches(problem, ERR, ERR_STORAGE))
+            return true;
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return false;
+    }
     for (guint i = 0; i < listing->files->len; i++)
         look_at_file(search, listing->files->pdata[i]);
+    return true;
 }
 
 static bool
@@ -349,11 +358,27 @@ is_used_by(Agent *agent, const Domain *domain, const char *vm_id)
     return false;
 }
 
+/* False: that is an error. What went away with its last VM is no matter. */
+static bool
+may_be_unread(const Domain *domain, bool used, json_t *unread, GError *take_problem, GError **error)
+{
+    g_autoptr(GError) problem = take_problem;
+
+    if (unread == NULL) {
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return false;
+    }
+    if (used)
+        json_array_append_new(
+            unread, json_pack("{s:s, s:s}", "path", domain->path, "why", problem->message));
+    return true;
+}
+
 static bool
 list_all(Agent *agent, const char *vm_id, GPtrArray *listings, json_t *unread, GError **error)
 {
     for (guint i = 0;; i++) {
-        g_autoptr(GError) problem = NULL;
+        GError *problem = NULL;
 
         g_mutex_lock(&agent->lock);
         const Domain *domain = i < agent->domains->len ? agent->domains->pdata[i] : NULL;
@@ -361,15 +386,9 @@ list_all(Agent *agent, const char *vm_id, GPtrArray *listings, json_t *unread, G
         if (domain == NULL)
             return true;
         bool used = is_used_by(agent, domain, vm_id);
-        if ((vm_id != NULL && !used) || list_domain(agent, domain, listings, &problem))
-            continue;
-        if (unread == NULL) {
-            g_propagate_error(error, g_steal_pointer(&problem));
+        if ((vm_id == NULL || used) && !list_domain(agent, domain, listings, &problem) &&
+            !may_be_unread(domain, used, unread, problem, error))
             return false;
-        }
-        if (used) /* what went away with its last VM is no matter */
-            json_array_append_new(
-                unread, json_pack("{s:s, s:s}", "path", domain->path, "why", problem->message));
     }
 }
 
@@ -387,7 +406,13 @@ doctor_look_files(Agent *agent, const char *vm_id, const Operation *self, GPtrAr
      */
     if (listings->len > 0 && !owners_note_everybody(&search.owners, error))
         return false;
-    for (guint i = 0; i < listings->len; i++)
-        look_at_listing(&search, listings->pdata[i]);
+    for (guint i = 0; i < listings->len; i++) {
+        const Listing *listing = listings->pdata[i];
+        GError *problem = NULL;
+        if (!look_at_listing(&search, listing, &problem) &&
+            !may_be_unread(listing->domain, is_used_by(agent, listing->domain, vm_id), unread,
+                           problem, error))
+            return false;
+    }
     return true;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "agent/doctor_owners.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -24,6 +25,7 @@ owners_init(Owners *owners, Agent *agent)
     owners->leaves = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     owners->left = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     owners->list = g_ptr_array_new_with_free_func(owner_free);
+    owners->away = g_ptr_array_new_with_free_func(g_free);
 }
 
 void
@@ -33,22 +35,45 @@ owners_clear(Owners *owners)
     g_hash_table_unref(owners->leaves);
     g_hash_table_unref(owners->left);
     g_ptr_array_unref(owners->list);
+    g_ptr_array_unref(owners->away);
+}
+
+/* owners NULL: who asks for the key alone. */
+static char *
+note_key(Owners *owners, const char *path)
+{
+    struct stat st;
+
+    if (stat(path, &st) == 0)
+        return g_strdup_printf("%" G_GUINT64_FORMAT ":%" G_GUINT64_FORMAT, (uint64_t)st.st_dev,
+                               (uint64_t)st.st_ino);
+    if (owners != NULL && storage_is_away(errno))
+        g_ptr_array_add(owners->away, g_strdup(path));
+    return g_strdup(path);
 }
 
 char *
 owners_key(const char *path)
 {
-    struct stat st;
+    return note_key(NULL, path);
+}
 
-    return stat(path, &st) == 0 ? g_strdup_printf("%" G_GUINT64_FORMAT ":%" G_GUINT64_FORMAT,
-                                                  (uint64_t)st.st_dev, (uint64_t)st.st_ino)
-                                : g_strdup(path);
+static bool
+all_were_seen(const Owners *owners, const Domain *domain, GError **error)
+{
+    for (guint i = 0; i < owners->away->len; i++)
+        if (g_str_has_prefix(owners->away->pdata[i], domain->path))
+            return error_set(
+                error, ERR_STORAGE,
+                "%s cannot be looked at, so that it is not known which files of %s are used",
+                (char *)owners->away->pdata[i], domain->path);
+    return true;
 }
 
 static void
 note_used(Owners *owners, const char *path, Owner *owner)
 {
-    g_autofree char *key = path != NULL ? owners_key(path) : NULL;
+    g_autofree char *key = path != NULL ? note_key(owners, path) : NULL;
 
     if (key != NULL && g_hash_table_lookup(owners->used, key) == NULL)
         g_hash_table_insert(owners->used, g_steal_pointer(&key), owner);
@@ -98,10 +123,13 @@ note_disk(Owners *owners, const HvDomain *hv, const HvDisk *disk)
     if (disk->source == NULL)
         return;
     Owner *owner = owner_new(owners, hv, disk);
-    g_autoptr(GPtrArray) links = chain_links(disk->source, disk->format);
+    char *away = NULL;
+    g_autoptr(GPtrArray) links = chain_links(disk->source, disk->format, &away);
 
     note_used(owners, disk->source, owner);
     note_used(owners, disk->mirror_path, owner);
+    if (away != NULL)
+        g_ptr_array_add(owners->away, away);
     g_hash_table_insert(owners->leaves, owners_key(disk->source), owner);
     for (guint i = 0; i < links->len; i++) {
         note_used(owners, ((ChainLink *)links->pdata[i])->path, owner);
@@ -223,7 +251,7 @@ owners_note_manifests(Owners *owners, const Domain *domain, GError **error)
             return false;
         }
     }
-    return ids != NULL;
+    return ids != NULL && all_were_seen(owners, domain, error);
 }
 
 bool

@@ -25,6 +25,7 @@ typedef struct {
     GHashTable *leaves; /* key → Owner: the leaves of disks */
     GHashTable *left;   /* key → Owner: what its manifest says a merge left behind */
     GPtrArray *list;    /* of Owner */
+    GPtrArray *away;    /* of char*: files of storages that do not answer */
 } Owners;
 
 void owners_init(Owners *owners, Agent *agent);
@@ -37,5 +38,6 @@ char *owners_key(const char *path);
 /* What libvirt and the operations name. */
 bool owners_note_everybody(Owners *owners, GError **error);
 /* What the manifests of the domain name, and what they say was left. One that cannot be read is an
- * error: nobody knows what it names. */
+ * error: nobody knows what it names. So is a file of the domain that is used and cannot be seen: it
+ * would not be known again. */
 bool owners_note_manifests(Owners *owners, const Domain *domain, GError **error);

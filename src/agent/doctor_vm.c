@@ -154,12 +154,17 @@ look_at_leaves(const Patient *patient)
 {
     g_auto(GuardManifest) manifest = { 0 };
     g_autoptr(GPtrArray) sources = g_ptr_array_new();
+    g_autoptr(GError) problem = NULL;
 
     for (guint i = 0; i < patient->chains->len; i++)
         g_ptr_array_add(sources, ((ChainLook *)patient->chains->pdata[i])->hv->source);
     g_ptr_array_add(sources, NULL);
-    if (!guard_load(patient->hv->id, (const char *const *)sources->pdata, &manifest, NULL) ||
-        manifest.vm == NULL)
+    if (!guard_load(patient->hv->id, (const char *const *)sources->pdata, &manifest, &problem)) {
+        if (patient->stored != NULL) /* it could be read a moment ago */
+            g_string_assign(patient->away, problem->message);
+        return;
+    }
+    if (manifest.vm == NULL)
         return;
     for (guint i = 0; i < patient->chains->len; i++)
         look_at_leaf(patient, &manifest, ((ChainLook *)patient->chains->pdata[i])->hv);
@@ -265,7 +270,7 @@ look_at_record(const Patient *patient, const HvSnapshotRecord *record)
     for (guint i = 0; i < record->files->len; i++) {
         const char *target = record->targets->pdata[i], *file = record->files->pdata[i];
         const ChainLook *look = chain_of(patient, target);
-        bool exists = g_file_test(file, G_FILE_TEST_EXISTS);
+        bool exists = !doctor_is_missing(patient, file);
 
         if (look != NULL && (!is_sound(patient, look) || chain_link(look, file) != NULL))
             continue;
@@ -384,7 +389,7 @@ look_at_snapshot(const Patient *patient, const Snapshot *snapshot)
                     patient->hv->name, snapshot->name);
         finding_help(finding, "delete it: livemerge snapshot delete %s %s", patient->hv->name,
                      snapshot->name);
-    } else if (snapshot->memory != NULL && !g_file_test(snapshot->memory, G_FILE_TEST_EXISTS)) {
+    } else if (snapshot->memory != NULL && doctor_is_missing(patient, snapshot->memory)) {
         finding = doctor_find(patient, DIAG_LOST_SNAPSHOT, NULL, snapshot->memory);
         finding_say(finding,
                     "VM '%s': the memory of its snapshot '%s', %s, does not exist; its disks are "
@@ -410,17 +415,10 @@ say_bad_manifest(const Patient *patient, const GError *problem)
 void
 doctor_look_manifest(const Patient *patient)
 {
-    g_autoptr(GError) problem = NULL;
-    g_autoptr(Vm) again = NULL;
-
-    if (patient->home == NULL)
+    if (patient->problem != NULL && patient->away->len == 0)
+        say_bad_manifest(patient, patient->problem);
+    if (patient->stored == NULL)
         return;
-    if (patient->stored == NULL) {
-        again = manifest_load(patient->home, patient->hv->id, &problem);
-        if (problem != NULL)
-            say_bad_manifest(patient, problem);
-        return;
-    }
     for (guint i = 0; i < patient->stored->operations->len; i++)
         look_at_operation(patient, patient->stored->operations->pdata[i]);
     for (guint i = 0; i < patient->stored->disks->len; i++)

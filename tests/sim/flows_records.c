@@ -189,9 +189,9 @@ ask_fix(Manager *manager, GError **error)
     return manager_doctor_fix(manager, &(DoctorFix){ .vm_id = vm.id }, error);
 }
 
-/* Of what libvirt has refused, say. Who does not know yet asks again. */
+/* What libvirt has refused to mend, say. Who is told nothing of a VM yet asks again. */
 static bool
-finds_more(Manager *manager)
+finds_now(Manager *manager)
 {
     g_autoptr(json_t) answer = NULL;
     g_autoptr(GError) error = NULL;
@@ -208,10 +208,23 @@ finds_more(Manager *manager)
     }
     json_array_foreach (json_object_get(answer, "findings"), i, finding) {
         world_trace("found: %s: %s", json_text(finding, "class"), json_text(finding, "text"));
-        if (strcmp(json_text(finding, "can_fix"), "yes") == 0)
+        if (strcmp(json_text(finding, "can_fix"), "yes") == 0 ||
+            strcmp(json_text(finding, "severity"), "error") == 0)
             return true;
     }
     return false;
+}
+
+/* Nothing is said of a file that is young: perhaps since a move to the trash was taken back. */
+static bool
+finds_more(Manager *manager)
+{
+    if (finds_now(manager))
+        return true;
+    if (world_is_untouched())
+        return false;
+    fiber_sleep_us(31 * G_TIME_SPAN_SECOND);
+    return finds_now(manager);
 }
 
 static bool

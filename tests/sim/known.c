@@ -180,6 +180,10 @@ static const struct {
       "a VM that could not be wholly seen just then was taken for one without files: nothing was said of them", 799589 },
     { "doctor", 96370957657655, { { FAULT_QEMU, 116 }, { FAULT_POWER, 129 } }, 0, true,
       "a move to the trash that the power took back made the file look new: it was taken for mended", 649256 },
+    { "doctor", 5, { { FAULT_STORAGE, 33 } }, 0, true,
+      "a volume whose storage was away was said not to exist, and nothing of its files", 0 },
+    { "doctor", 264498587837837, { { FAULT_STORAGE, 125 }, { FAULT_ALL, 142 } }, 18432, true,
+      "the test's mistake: a file that is young is not judged yet", 133098 },
 };
 /* clang-format on */
 
