@@ -12,6 +12,7 @@
 
 #define PUT_OFF_US (20 * 1000)
 #define PUT_OFF_AT_MOST_US G_TIME_SPAN_SECOND
+#define LOOK_AGAIN_US (10 * G_TIME_SPAN_SECOND) /* a storage that was full, or away */
 
 static void
 entry_free(void *p)
@@ -132,8 +133,9 @@ static void
 take_due(Agent *agent, GHashTable *due, bool again)
 {
     char *id = again ? g_async_queue_timeout_pop(agent->refresh, G_TIME_SPAN_SECOND)
-               : g_hash_table_size(due) > 0 ? g_async_queue_timeout_pop(agent->refresh, PUT_OFF_US)
-                                            : g_async_queue_pop(agent->refresh);
+               : g_hash_table_size(due) > 0
+                   ? g_async_queue_timeout_pop(agent->refresh, PUT_OFF_US)
+                   : g_async_queue_timeout_pop(agent->refresh, LOOK_AGAIN_US);
 
     for (; id != NULL; id = g_async_queue_try_pop(agent->refresh)) {
         if (g_hash_table_contains(due, id)) {
@@ -146,11 +148,26 @@ take_due(Agent *agent, GHashTable *due, bool again)
     }
 }
 
+/* Nothing tells of a storage that is well again. */
+static void
+queue_unseen(Agent *agent)
+{
+    WITH_LOCK(&agent->lock);
+    GHashTableIter it;
+    void *key, *entry;
+
+    g_hash_table_iter_init(&it, agent->vms);
+    while (g_hash_table_iter_next(&it, &key, &entry))
+        if (g_atomic_int_get(&((AgentVm *)entry)->look_again))
+            agent_queue_refresh(agent, key);
+}
+
 static void *
 refresher(void *data)
 {
     Agent *agent = data;
     g_autoptr(GHashTable) due = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    int64_t unseen_at_us = g_get_monotonic_time() + LOOK_AGAIN_US;
     bool again = false;
 
     for (;;) {
@@ -160,6 +177,10 @@ refresher(void *data)
         take_due(agent, due, again);
         if (agent_stopping(agent))
             return NULL;
+        if (g_get_monotonic_time() >= unseen_at_us) {
+            queue_unseen(agent);
+            unseen_at_us = g_get_monotonic_time() + LOOK_AGAIN_US;
+        }
         if (again || g_hash_table_contains(due, "")) {
             g_hash_table_remove_all(due);
             again = !refresh_all(agent);

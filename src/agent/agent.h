@@ -50,6 +50,7 @@ typedef struct {
     char *guest_name, *guest_instance, *guest_asked;
     int64_t guest_asked_us;
     bool guest_is_asked;
+    int look_again; /* atomic: what the last look saw or wrote was not all */
     int image_lock; /* keeps QEMU from the old leaf while a cold switch is under way; -1 = none */
 } AgentVm;
 
@@ -129,6 +130,8 @@ void agent_serve(const HttpRequest *request, HttpResponse *response, void *agent
 bool agent_look(Agent *agent, AgentVm *entry, GError **error);
 /* The same; *ret_hv is what libvirt said, NULL if the VM is gone. */
 bool agent_look_and_keep(Agent *agent, AgentVm *entry, HvDomain **ret_hv, GError **error);
+/* A storage that does not answer may hold all of the VM, and its manifest. */
+bool agent_disks_can_be_read(const HvDomain *hv, GError **error);
 /* The same, and asks for block jobs of each disk: those of others that the definition does not
  * show. */
 bool agent_look_closely(Agent *agent, AgentVm *entry, GError **error);

@@ -35,6 +35,26 @@ op_connected(Operation *op, GError **error)
            error_set(error, ERR_UNREACHABLE, "libvirt is not connected; it is tried again");
 }
 
+static bool
+is_shown_with_home(Operation *op)
+{
+    g_autoptr(Vm) shown = agent_vm_copy(op->agent, op->row.vm_id);
+
+    return shown != NULL && shown->home != NULL;
+}
+
+bool
+op_has_home(Operation *op, const HvDomain *hv, bool *ret_home, GError **error)
+{
+    *ret_home = is_shown_with_home(op);
+    if (*ret_home)
+        return true;
+    if (!agent_disks_can_be_read(hv, error) || !agent_look(op->agent, op->entry, error))
+        return false;
+    *ret_home = is_shown_with_home(op);
+    return *ret_home || agent_disks_can_be_read(hv, error);
+}
+
 void
 op_forget_seen(Operation *op)
 {

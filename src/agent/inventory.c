@@ -12,6 +12,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -162,6 +163,25 @@ mend_lost(Agent *agent, const HvDomain *hv)
                     problem->message);
 }
 
+bool
+agent_disks_can_be_read(const HvDomain *hv, GError **error)
+{
+    for (guint i = 0; i < hv->disks->len; i++) {
+        const HvDisk *disk = hv->disks->pdata[i];
+        char byte;
+        if (g_strcmp0(disk->type, "file") != 0 || disk->source == NULL)
+            continue;
+        autofd int fd = open(disk->source, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        if ((fd >= 0 && pread(fd, &byte, 1, 0) >= 0) || !storage_is_away(errno))
+            continue;
+        return error_set_errno(error,
+                               "VM '%s': disk %s, %s, cannot be read, so it is not known what "
+                               "belongs to it; nothing was changed",
+                               hv->name, disk->target, disk->source);
+    }
+    return true;
+}
+
 static bool
 look(Agent *agent, AgentVm *entry, bool closely, HvDomain **ret_hv, GError **error)
 {
@@ -180,6 +200,8 @@ look(Agent *agent, AgentVm *entry, bool closely, HvDomain **ret_hv, GError **err
     }
     if (starting_mend(agent, entry, &hv, &problem))
         vm = agent_build_vm(agent, entry, hv, &home, &problem);
+    g_atomic_int_set(&entry->look_again,
+                     vm == NULL || (home == NULL && !agent_disks_can_be_read(hv, NULL)));
     if (vm == NULL) {
         log_vm_warn(entry->id, NULL, "VM %s: %s", hv->name, problem->message);
         publish(agent, entry, shown_but_unmanaged(hv, problem->message));
@@ -200,6 +222,7 @@ look(Agent *agent, AgentVm *entry, bool closely, HvDomain **ret_hv, GError **err
     }
     if (home != NULL && !agent_is_busy(agent, entry) && !manifest_save(home, vm, &problem)) {
         /* shown as it is; the next look tries again; operations insist on their own save */
+        g_atomic_int_set(&entry->look_again, 1);
         log_vm_warn(entry->id, NULL, "VM %s: its manifest could not be written: %s", hv->name,
                     problem->message);
     }

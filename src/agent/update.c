@@ -32,13 +32,17 @@ is_so(const Operation *op, const char *key, const char *now)
 
 /* Its manifest, if there is anything to note in it. *ret_none: there is not. */
 static Vm *
-manifest_to_name(Operation *op, Domain **ret_home, bool *ret_none, GError **error)
+manifest_to_name(Operation *op, const HvDomain *hv, Domain **ret_home, bool *ret_none,
+                 GError **error)
 {
-    g_autoptr(Vm) shown = agent_vm_copy(op->agent, op->row.vm_id);
     const char *name = op_text(op, "name");
     g_autoptr(Vm) vm = NULL;
+    bool home = false;
 
-    *ret_none = name == NULL || shown == NULL || shown->home == NULL;
+    *ret_none = false;
+    if (name != NULL && !op_has_home(op, hv, &home, error))
+        return NULL;
+    *ret_none = !home;
     if (*ret_none || (vm = op_manifest(op, ret_home, error)) == NULL)
         return NULL;
     *ret_none = g_strcmp0(vm->name, name) == 0;
@@ -46,11 +50,11 @@ manifest_to_name(Operation *op, Domain **ret_home, bool *ret_none, GError **erro
 }
 
 static bool
-note_name(Operation *op, GError **error)
+note_name(Operation *op, const HvDomain *hv, GError **error)
 {
     Domain *home = NULL;
     bool none = false;
-    g_autoptr(Vm) vm = manifest_to_name(op, &home, &none, error);
+    g_autoptr(Vm) vm = manifest_to_name(op, hv, &home, &none, error);
 
     if (vm == NULL)
         return none;
@@ -72,7 +76,7 @@ change_check(void *self, GError **error)
     if (!is_so(op, "name", hv->name) || !is_so(op, "description", hv->description) ||
         !is_so(op, "comment", hv->title))
         return STEP_TODO;
-    vm = manifest_to_name(op, &home, &none, error);
+    vm = manifest_to_name(op, hv, &home, &none, error);
     return none ? STEP_DONE : vm != NULL ? STEP_TODO : STEP_UNKNOWN;
 }
 
@@ -120,7 +124,7 @@ change_act(void *self, GError **error)
         return hv != NULL && error_set(error, ERR_NOT_FOUND, "VM %s is gone", op->row.vm_id);
     return op_allowed(op, is_so(op, "name", hv->name) ? VERB_VM_UPDATE : VERB_VM_RENAME, hv, vm,
                       error) &&
-           rename_it(op, hv, error) && describe(op, hv, error) && note_name(op, error) &&
+           rename_it(op, hv, error) && describe(op, hv, error) && note_name(op, hv, error) &&
            agent_look(op->agent, op->entry, error);
 }
 

@@ -19,10 +19,6 @@
 #include "base/fault.h"
 #include "model/verbs.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <unistd.h>
-
 #define START_LOCK_MS 5000
 
 bool
@@ -116,46 +112,17 @@ record_check(void *self, GError **error)
     return json_object_get(op->row.data, "recorded") != NULL ? STEP_DONE : STEP_TODO;
 }
 
-/* A storage that does not answer may hold all of it, and the manifest. */
-static bool
-disks_can_be_read(const HvDomain *hv, GError **error)
-{
-    for (guint i = 0; i < hv->disks->len; i++) {
-        const HvDisk *disk = hv->disks->pdata[i];
-        char byte;
-        if (g_strcmp0(disk->type, "file") != 0 || disk->source == NULL)
-            continue;
-        autofd int fd = open(disk->source, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-        if ((fd >= 0 && pread(fd, &byte, 1, 0) >= 0) || !storage_is_away(errno))
-            continue;
-        return error_set_errno(error,
-                               "VM '%s': disk %s, %s, cannot be read, so it is not known what "
-                               "belongs to it; nothing was removed",
-                               hv->name, disk->target, disk->source);
-    }
-    return true;
-}
-
-static bool
-has_home(Operation *op)
-{
-    g_autoptr(Vm) shown = agent_vm_copy(op->agent, op->row.vm_id);
-
-    return shown == NULL || shown->home != NULL;
-}
-
-/* A VM none of whose disks can be managed has no manifest: it is undefined, and that is all. That
- * it has none may have been seen while its storage was away. */
+/* A VM none of whose disks can be managed has no manifest: it is undefined, and that is all. */
 static bool
 has_manifest(Operation *op, const HvDomain *hv, Domain **ret_home, Vm **ret_vm, GError **error)
 {
-    if (!disks_can_be_read(hv, error) ||
-        (!has_home(op) && !agent_look(op->agent, op->entry, error)))
+    bool home = false;
+
+    if (!agent_disks_can_be_read(hv, error) || !op_has_home(op, hv, &home, error))
         return false;
-    if (!has_home(op))
-        return disks_can_be_read(hv, error);
-    *ret_vm = op_manifest(op, ret_home, error);
-    return *ret_vm != NULL;
+    if (home)
+        *ret_vm = op_manifest(op, ret_home, error);
+    return !home || *ret_vm != NULL;
 }
 
 static bool

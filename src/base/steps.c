@@ -34,6 +34,7 @@ machine_clear(Machine *m)
     g_clear_pointer(&m->error_word, g_free);
     g_clear_pointer(&m->error_text, g_free);
     g_clear_pointer(&m->waiting_for, g_free);
+    g_clear_pointer(&m->failure, g_free);
 }
 
 bool
@@ -154,6 +155,8 @@ fail(Machine *m, const Step *step, const GError *error)
 {
     if (step->on_failed == NULL)
         return wait_because(m, error); /* no way back: an operator must see it */
+    g_free(m->failure);
+    m->failure = g_strdup(error != NULL ? error->message : NULL);
     bool first = !machine_failed(m);
     machine_note_failure(m, error);
     Turn turn = enter(m, step->on_failed);
@@ -188,8 +191,24 @@ act(Machine *m, const Step *step)
             return wait_because(m, error);
         return fail(m, step, error);
     }
+    m->detours = 0;
+    g_clear_pointer(&m->failure, g_free);
     wait_calmly(m);
     return TURN_AGAIN;
+}
+
+static Turn
+go_back(Machine *m, const Step *step)
+{
+    g_autofree char *why = g_steal_pointer(&m->failure);
+    g_autoptr(GError) error = NULL;
+    Turn turn = enter(m, step->back);
+
+    if (turn != TURN_AGAIN || why == NULL || m->detours++ == 0)
+        return turn;
+    error_set(&error, ERR_BUSY, "%s", why);
+    m->misses = m->detours - 2;
+    return wait_because(m, error);
 }
 
 Turn
@@ -221,7 +240,7 @@ machine_turn(Machine *m)
         return wait_because(m, error);
     case STEP_BACK:
         g_assert(step->back != NULL);
-        return enter(m, step->back);
+        return go_back(m, step);
     }
     g_assert_not_reached();
 }

@@ -20,7 +20,8 @@
  *   - The world may have turned so that a deed must be done in another way: check() changes what
  * the machine remembers and says STEP_BACK, and the machine stands at the row "back" again. What it
  *     remembers is saved with that, in one. The new way must be one that the next check() does not
- *     turn away from, or the machine would go round for ever.
+ *     turn away from, or the machine would go round for ever. Who goes round since a deed fails
+ *     again and again (a full storage) pauses each time, as one who stays where he is.
  *   - A step name is stored: add names, never rename or reuse one.
  *
  * No I/O here: save() is the caller's. Threads: a Machine belongs to the one
@@ -71,6 +72,8 @@ typedef struct {
     unsigned acts;     /* how many have ended: what was read before may be true no more */
     char *waiting_for; /* why the last turn could not go on; NULL = nothing wrong */
     unsigned misses;   /* turns in a row that could not tell or do: the back-off */
+    unsigned detours;  /* ways back after a failure, since something was done last */
+    char *failure;     /* the last one since then; NULL = none */
 } Machine;
 
 typedef enum {

@@ -406,6 +406,74 @@ test_steps_no_way_back(void)
     g_assert_true(world.deleted);
 }
 
+/* ---- going round ---- */
+
+typedef struct {
+    bool full;
+    unsigned deeds, done;
+} Round;
+
+static bool
+keep_nothing(void *self, GError **error)
+{
+    return true;
+}
+
+static StepState
+deed_check(void *self, GError **error)
+{
+    return ((Round *)self)->done > 0 ? STEP_DONE : STEP_TODO;
+}
+
+static bool
+deed_act(void *self, GError **error)
+{
+    Round *r = self;
+
+    r->deeds++;
+    if (r->full)
+        return error_set(error, ERR_NO_SPACE, "the storage is full");
+    r->done++;
+    return true;
+}
+
+static StepState
+turned_check(void *self, GError **error)
+{
+    return STEP_BACK;
+}
+
+/* A deed that fails and cannot be undone, since somebody uses it already: it waits longer and
+ * longer, and says why. */
+static void
+test_steps_going_round(void)
+{
+    static const Step steps[] = {
+        { "deed", deed_check, deed_act, 0, false, "undo", STEP_END, NULL },
+        { "undo", turned_check, NULL, 0, false, NULL, STEP_END, "deed" },
+        { NULL },
+    };
+    Round round = { .full = true };
+    g_auto(Machine) m = { .self = &round, .save = keep_nothing };
+    g_autoptr(GError) error = NULL;
+    unsigned before_ms = 0;
+
+    g_assert_true(machine_init(&m, steps, NULL, &error));
+    for (unsigned wait = 0; wait < 6; wait++) {
+        unsigned turns = 0;
+        while (machine_turn(&m) == TURN_AGAIN)
+            g_assert_cmpuint(++turns, <, 10);
+        g_assert_cmpstr(m.waiting_for, ==, "the storage is full");
+        g_assert_cmpuint(machine_backoff_ms(&m), >, before_ms);
+        before_ms = machine_backoff_ms(&m);
+    }
+    g_assert_cmpuint(round.deeds, <, 10);
+    round.full = false;
+    while (machine_turn(&m) == TURN_AGAIN)
+        g_assert_cmpuint(round.done, <=, 1);
+    g_assert_true(machine_ended(&m));
+}
+
 static void
 test_steps_first_failure_stays(void)
 {
@@ -451,6 +519,7 @@ main(int argc, char **argv)
     g_test_add_func("/steps/on-failed", test_steps_on_failed);
     g_test_add_func("/steps/tries-survive", test_steps_tries_survive);
     g_test_add_func("/steps/no-way-back", test_steps_no_way_back);
+    g_test_add_func("/steps/going-round", test_steps_going_round);
     g_test_add_func("/steps/first-failure-stays", test_steps_first_failure_stays);
     g_test_add_func("/steps/save-fails", test_steps_save_fails);
     return g_test_run();
