@@ -4,6 +4,9 @@
  */
 #include "agent/snapshot.h"
 
+#include <errno.h>
+#include <unistd.h>
+
 /* ---- verify ---- */
 
 const char *
@@ -34,6 +37,22 @@ definition_names_overlays(const Operation *op, const HvDomain *hv)
     return true;
 }
 
+/* What cannot be seen may be used, but to go on as if it was would take another snapshot than was
+ * asked for. */
+static bool
+overlays_can_be_seen(const Operation *op, GError **error)
+{
+    size_t i;
+    json_t *disk;
+
+    json_array_foreach (snapshot_disks(op), i, disk) {
+        const char *overlay = json_text(disk, "overlay");
+        if (overlay != NULL && access(overlay, F_OK) != 0 && storage_is_away(errno))
+            return error_set_errno(error, "looking at %s", overlay);
+    }
+    return true;
+}
+
 /* Did the switch happen after all, or can it be undone? To start from the overlays is right in any
  * case: empty, they show the old leaf. So in doubt the definition names them, and once the VM is
  * off there is no doubt. */
@@ -46,6 +65,8 @@ snapshot_verify_check(void *self, GError **error)
     bool open = false;
     const char *overlay = snapshot_overlay_in_use(op, &open);
 
+    if (!overlays_can_be_seen(op, error))
+        return STEP_UNKNOWN;
     hv = op_hv(op, error);
     if (hv == NULL)
         return g_error_matches(*error, ERR, ERR_NOT_FOUND) && overlay == NULL ? STEP_FAILED
@@ -117,6 +138,8 @@ snapshot_undo_check(void *self, GError **error)
         g_propagate_error(error, g_steal_pointer(&why));
         return STEP_UNKNOWN;
     }
+    if (!overlays_can_be_seen(op, error))
+        return STEP_UNKNOWN;
     if (is_used(op, hv))
         return STEP_BACK; /* it happened after all */
     json_array_foreach (snapshot_disks(op), i, disk)

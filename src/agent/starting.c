@@ -137,29 +137,44 @@ judge_disk(Agent *agent, AgentVm *entry, const GuardManifest *manifest, const js
                      help);
 }
 
+/* True without a manifest->vm: it starts unguarded. */
+static bool
+load(const char *id, const Asked *asked, GuardManifest *manifest, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+
+    guard_manifest_clear(manifest);
+    if (guard_load(id, (const char *const *)asked->sources->pdata, manifest, &problem))
+        return true;
+    if (g_error_matches(problem, ERR, ERR_STORAGE))
+        return error_set(error, ERR_REFUSED,
+                         "VM %s: %s. From which of its volumes it may start is not known; "
+                         "nothing is lost: start it again when its storage answers",
+                         id, problem->message);
+    log_vm_warn(id, NULL, "VM %s starts unguarded: %s", id, problem->message);
+    return true;
+}
+
 static bool
 judge(Agent *agent, AgentVm *entry, const char *id, const Asked *asked, GError **error)
 {
     g_auto(GuardManifest) manifest = { 0 };
-    g_autoptr(GError) problem = NULL;
     autofd int lock = -1;
     size_t i;
     json_t *disk;
 
-    if (!guard_load(id, (const char *const *)asked->sources->pdata, &manifest, &problem)) {
-        if (g_error_matches(problem, ERR, ERR_STORAGE))
-            return error_set(error, ERR_REFUSED,
-                             "VM %s: %s. From which of its volumes it may start is not known; "
-                             "nothing is lost: start it again when its storage answers",
-                             id, problem->message);
-        log_vm_warn(id, NULL, "VM %s starts unguarded: %s", id, problem->message);
-        return true;
-    }
+    if (!load(id, asked, &manifest, error))
+        return false;
     if (manifest.vm == NULL)
         return true;
     /* held by a delete: it looks at the VM again before it removes anything, so if it does not end
      * in time, that look waits for this start and not this start for it */
     lock = vm_start_lock(&manifest.domain, id, START_LOCK_MS, NULL);
+    /* whoever held it may have written another one */
+    if (!load(id, asked, &manifest, error))
+        return false;
+    if (manifest.vm == NULL)
+        return true;
     json_array_foreach (asked->disks, i, disk)
         if (!judge_disk(agent, entry, &manifest, disk, error))
             return false;

@@ -303,7 +303,8 @@ has_taken_over(Manager *manager)
     json_array_foreach (json_object_get(answer, "doubtful"), i, entry)
         world_trace("in doubt: %s", json_text(entry, "why"));
     json_array_foreach (json_object_get(answer, "vms"), i, entry)
-        all = all && json_object_get(entry, "job") == NULL && !json_flag(entry, "held");
+        all = all && json_object_get(entry, "job") == NULL && !json_flag(entry, "held") &&
+              json_text(entry, "unmanaged") == NULL; /* its storage was away */
     return all;
 }
 

@@ -190,6 +190,15 @@ static const struct {
       "a VM whose storage was away was taken for one without a manifest: its new name was not noted", 0 },
     { "update", 1, { { FAULT_FULL, 16 } }, 0, false,
       "nobody looked again at a VM whose manifest could not be written", 0 },
+    { "preview-commit", 1, { { FAULT_STORAGE, 159 } }, 0, false,
+      "a start waited for a lock, and was judged by the manifest as it had been before that", 0 },
+    { "memory-try",
+      96370957657655,
+      { { FAULT_QEMU, 79 }, { FAULT_QEMU, 86 }, { FAULT_QEMU, 99 }, { FAULT_STORAGE, 115 } },
+      0,
+      true,
+      "an overlay that could not be seen was taken for used: a snapshot was taken without the memory that was asked for",
+      170115 },
 };
 /* clang-format on */
 
