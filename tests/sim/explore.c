@@ -309,9 +309,8 @@ run_unit(void)
         count(&base, &outcome);
 }
 
-/* A storage in trouble is not withstood wholly yet: in the agent's flows, alone. */
 static unsigned
-kinds_of(const Flow *flow, bool by_chance)
+kinds_of(const Flow *flow)
 {
     unsigned kinds = 0;
     unsigned n = flow->off ? G_N_ELEMENTS(cold_kinds) : G_N_ELEMENTS(all_kinds);
@@ -320,8 +319,6 @@ kinds_of(const Flow *flow, bool by_chance)
         kinds |= 1U << (flow->off ? cold_kinds[i] : all_kinds[i]);
     if (!flow->manager)
         kinds &= ~(1U << FAULT_MANAGER | 1U << FAULT_CANCEL | 1U << FAULT_ALL);
-    if (!explore_how->strict && (flow->manager || by_chance))
-        kinds &= ~(1U << FAULT_STORAGE | 1U << FAULT_FULL);
     return kinds;
 }
 
@@ -378,7 +375,7 @@ make_chance_unit(uint64_t number)
                             .seed = explore_how->seed,
                             .mutant = explore_how->mutant,
                             .strict = explore_how->strict };
-    unit.kinds = kinds_of(flow, true);
+    unit.kinds = kinds_of(flow);
     if (unit.kind == SWARM) {
         unsigned some = (unsigned)draw(1 << FAULT_KINDS) | 1U << FAULT_AGENT;
         unit.kinds &= some;
@@ -444,7 +441,7 @@ make_unit(uint64_t number)
                             .mutant = explore_how->mutant,
                             .strict = explore_how->strict };
     unit.slice = (unsigned)(number / n_flows());
-    unit.kinds = kinds_of(unit.base.flow, false);
+    unit.kinds = kinds_of(unit.base.flow);
     return true;
 }
 
