@@ -25,7 +25,7 @@
  *   prefilled         all groups are built; so many bytes of the progress
  *   leaf_seen         {dev, ino, size, mtime, ctime} of the leaf before it was read
  *   seal, seal_id     the temporary overlay T; sealed: the VM stands on it
- *   sealing           the change to it; and life, ran_on_old (overlay.h)
+ *   sealing           the change to it; and life, guarded, ran_on_old (overlay.h)
  * a graft that was given up after its seal:
  *   unsealing         T is committed into the old leaf again; base_id, top_id: of that
  */

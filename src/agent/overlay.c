@@ -70,9 +70,12 @@ overlay_note_empty(json_t *disks)
     }
 }
 
+/* A libvirtd that is killed in the switch looks for its hooks when it comes back: a guard that
+ * stands before has been asked ever since. */
 void
 overlay_note_life(Operation *op, const HvDomain *hv)
 {
+    op_remember(op, "guarded", hookfile_is_there(op->agent->hooks_dir) ? json_true() : NULL);
     op_remember(op, "life", hv->instance != NULL ? json_string(hv->instance) : NULL);
 }
 
@@ -152,12 +155,14 @@ why_leaf_may_be_newer(const Operation *op, const json_t *disk)
                                          : "its old one has been written since (started from a "
                                            "stale definition?)";
     }
-    /* libvirt asks before each start, and what is below an overlay with data is refused */
-    if (hookfile_is_there(op->agent->hooks_dir) || !leaf_looks_later(disk))
+    /* libvirt asks before each start, and what is below an overlay with data is refused; a guard
+     * that was put up since says nothing of the starts before */
+    bool guarded = json_flag(op->row.data, "guarded") && hookfile_is_there(op->agent->hooks_dir);
+    if (guarded || !leaf_looks_later(disk))
         return NULL;
     return "by their times its old one was written later. Nobody has seen that, and without "
-           "livemerge's start guard (livemerge-agent --install-hook) it may have been started "
-           "from a stale definition";
+           "livemerge's start guard, which did not stand then (livemerge-agent --install-hook), it "
+           "may have been started from a stale definition";
 }
 
 bool

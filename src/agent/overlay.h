@@ -8,6 +8,7 @@
  *
  * What an operation remembers of it (row.data):
  *   life        the instance whose switch it is; absent = the VM was off
+ *   guarded     the start guard stood then
  *   ran_on_old  a later one was seen to run on the old leaves when an overlay held data already
  * and of each disk, in an object of an array of its own ("disks" below):
  *   target, leaf, overlay
@@ -28,7 +29,7 @@ bool overlay_define(Operation *op, const json_t *disks, GError **error);
 /* They are durable, and empty: one that holds data and still looks so has lost its time with the
  * power. Not saved by itself. */
 void overlay_note_empty(json_t *disks);
-/* Whose switch it will be. Not saved by itself. */
+/* Whose switch it will be, and whether the start guard stands. Not saved by itself. */
 void overlay_note_life(Operation *op, const HvDomain *hv);
 /* Saves what is seen of the old leaves: later it may be all that tells whether they were written
  * after the overlays on top of them. */

@@ -69,6 +69,7 @@ switch_of(Operation *op)
                 json_pack("[{s:s, s:s, s:s}]", "target", op_data(op, "target"), "leaf",
                           merge_old_leaf(op), "overlay", seal));
     op_remember(op, "life", NULL);
+    op_remember(op, "guarded", NULL);
     op_remember(op, "ran_on_old", NULL);
     return json_object_get(op->row.data, "sealing");
 }

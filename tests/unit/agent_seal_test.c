@@ -94,7 +94,8 @@ test_not_known_to_have_ended(void)
     assert_ends(host);
 }
 
-/* Where nothing guards the start, times are a reason to ask. */
+/* Where nothing guards the start, times are a reason to ask; a guard that was put up later has not
+ * kept the VM from anything. */
 static void
 test_unguarded(void)
 {
@@ -105,7 +106,22 @@ test_unguarded(void)
     fake_power_off(&host->fake);
     agent_begin(host);
     assert_waits(host, seal, "start guard");
+    agent_end(host);
     put_up_guard(host);
+    agent_begin(host);
+    assert_waits(host, seal, "start guard");
+}
+
+static void
+test_guarded(void)
+{
+    g_autoptr(Host) host = host_new(true);
+
+    put_up_guard(host);
+    g_autofree char *seal = lose_seal(host, false);
+    MUST(host->disks, "touch -d 'now + 1 hour' a.3.q");
+    fake_power_off(&host->fake);
+    agent_begin(host);
     assert_ends(host);
 }
 
@@ -244,6 +260,7 @@ main(int argc, char **argv)
     g_test_add_data_func("/seal/lost-time", GINT_TO_POINTER(1), test_lost);
     g_test_add_func("/seal/not-known-to-have-ended", test_not_known_to_have_ended);
     g_test_add_func("/seal/unguarded", test_unguarded);
+    g_test_add_func("/seal/guarded", test_guarded);
     g_test_add_data_func("/seal/decided-new", GINT_TO_POINTER(0), test_decided);
     g_test_add_data_func("/seal/decided-old", GINT_TO_POINTER(1), test_decided);
     g_test_add_data_func("/seal/seen-unwritten", GINT_TO_POINTER(0), test_seen);

@@ -122,9 +122,10 @@ test_snapshot_that_lost_its_time(void)
     assert_ends(host, "done");
 }
 
-/* Where nothing guards the start, times are a reason to ask. */
+/* Where nothing guards the start, times are a reason to ask; a guard that was put up later has not
+ * kept the VM from anything. */
 static void
-test_snapshot_and_the_guard(void)
+test_snapshot_unguarded(void)
 {
     g_autoptr(Host) host = host_new(true);
 
@@ -133,7 +134,22 @@ test_snapshot_and_the_guard(void)
     fake_power_off(&host->fake);
     agent_begin(host);
     assert_waits(host, "start guard");
+    agent_end(host);
     put_up_guard(host);
+    agent_begin(host);
+    assert_waits(host, "start guard");
+}
+
+static void
+test_snapshot_guarded(void)
+{
+    g_autoptr(Host) host = host_new(true);
+
+    put_up_guard(host);
+    lose_switch(host, false);
+    MUST(host->disks, "touch -d 'now + 1 hour' a.3.q b.3.q");
+    fake_power_off(&host->fake);
+    agent_begin(host);
     assert_ends(host, "done");
 }
 
@@ -176,7 +192,8 @@ main(int argc, char **argv)
     g_test_add_func("/snapshot/lost-by-libvirt", test_snapshot_that_libvirt_lost);
     g_test_add_func("/snapshot/stale-start", test_snapshot_and_a_stale_start);
     g_test_add_func("/snapshot/lost-time", test_snapshot_that_lost_its_time);
-    g_test_add_func("/snapshot/unguarded", test_snapshot_and_the_guard);
+    g_test_add_func("/snapshot/unguarded", test_snapshot_unguarded);
+    g_test_add_func("/snapshot/guarded", test_snapshot_guarded);
     g_test_add_data_func("/snapshot/seen-unwritten", GINT_TO_POINTER(0),
                          test_snapshot_that_was_seen);
     g_test_add_data_func("/snapshot/seen-written", GINT_TO_POINTER(1), test_snapshot_that_was_seen);
