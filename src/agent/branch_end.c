@@ -55,33 +55,11 @@ branch_is_on(const HvDomain *hv, const json_t *disks, const char *key)
     return true;
 }
 
-static bool
-define(Operation *op, const char *config, const json_t *disks, const char *key,
-       const char *format_key, GError **error)
-{
-    Hypervisor *hv = op->agent->hv;
-    size_t n = json_array_size(disks), i;
-    g_autofree const char **targets = g_new0(const char *, n);
-    g_autofree const char **sources = g_new0(const char *, n);
-    g_autofree const char **formats = g_new0(const char *, n);
-    json_t *disk;
-
-    json_array_foreach ((json_t *)disks, i, disk) {
-        targets[i] = json_text(disk, "target");
-        sources[i] = json_text(disk, key);
-        formats[i] = json_text(disk, format_key);
-    }
-    if (config != NULL && hv->ops->reconfigure != NULL)
-        return hv->ops->reconfigure(hv, op->row.vm_id, config, targets, sources, formats,
-                                    (unsigned)n, error);
-    return hv->ops->redefine(hv, op->row.vm_id, targets, sources, formats, (unsigned)n, error);
-}
-
 bool
 branch_define(Operation *op, const json_t *disks, const char *key, const char *format_key,
               GError **error)
 {
-    return define(op, NULL, disks, key, format_key, error);
+    return op_define(op, NULL, disks, key, format_key, error);
 }
 
 /* Was it libvirt's last word? */
@@ -98,7 +76,7 @@ branch_configure(Operation *op, const char *config, const json_t *disks, const c
 {
     g_autoptr(GError) problem = NULL;
 
-    if (!define(op, config, disks, key, format_key, &problem)) {
+    if (!op_define(op, config, disks, key, format_key, &problem)) {
         if (config == NULL || !is_refused(problem)) {
             g_propagate_error(error, g_steal_pointer(&problem));
             return false;

@@ -151,11 +151,7 @@ build_group(Builder *b, const json_t *group, const char *below, const char *belo
                          .data = b };
     if (!qcow2_build(&build, &built, error))
         return false;
-    b->sum.bytes_shared += built.bytes_shared;
-    b->sum.bytes_copied += built.bytes_copied;
-    b->sum.bytes_written += built.bytes_written;
-    b->sum.share_calls += built.share_calls;
-    b->before += built.bytes_shared + built.bytes_copied + built.bytes_written;
+    b->before += built_add(&b->sum, &built);
     return true;
 }
 

@@ -17,6 +17,17 @@ sources_of(const json_t *volumes, unsigned *ret_n)
     return sources;
 }
 
+uint64_t
+built_add(Qcow2Built *sum, const Qcow2Built *built)
+{
+    sum->bytes_shared += built->bytes_shared;
+    sum->bytes_copied += built->bytes_copied;
+    sum->bytes_written += built->bytes_written;
+    sum->share_calls += built->share_calls;
+    sum->copy_calls += built->copy_calls;
+    return built->bytes_shared + built->bytes_copied + built->bytes_written;
+}
+
 bool
 any_is_built(const json_t *entries)
 {

@@ -11,5 +11,7 @@
 
 /* What a build reads: [{"path", "format"}], base first. The texts are borrowed; g_free(). */
 Qcow2Source *sources_of(const json_t *volumes, unsigned *ret_n);
+/* Adds to a sum what one volume took; returns how many bytes that was. */
+uint64_t built_add(Qcow2Built *sum, const Qcow2Built *built);
 /* Is any of these volumes there, be it half built? [{"dest"}] */
 bool any_is_built(const json_t *entries);

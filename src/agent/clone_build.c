@@ -181,10 +181,7 @@ build_volume(Builder *b, const json_t *disk, GError **error)
                          .data = b };
     if (!qcow2_build(&build, &built, error))
         return false;
-    b->sum.bytes_shared += built.bytes_shared;
-    b->sum.bytes_copied += built.bytes_copied;
-    b->sum.bytes_written += built.bytes_written;
-    b->before += built.bytes_shared + built.bytes_copied + built.bytes_written;
+    b->before += built_add(&b->sum, &built);
     return qcow2_check_sound(build.dest, error);
 }
 

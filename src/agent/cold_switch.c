@@ -57,16 +57,6 @@ cold_switch_check(Operation *op, const HvDomain *hv, ChainState state, GError **
     return read && merge_leaf_changed(op) ? read_again(op) : STEP_TODO;
 }
 
-static bool
-point_at(Operation *op, const char *path, const char *format, GError **error)
-{
-    const char *targets[] = { op_data(op, "target") }, *sources[] = { path },
-               *formats[] = { format };
-    Hypervisor *hv = op->agent->hv;
-
-    return hv->ops->redefine(hv, op->row.vm_id, targets, sources, formats, 1, error);
-}
-
 /* ---- the locks ---- */
 
 /* merge_make_way() may take it from us at any time. */
@@ -136,7 +126,7 @@ redefine(Operation *op, const LeaseHold *lease, GError **error)
     op_remember(op, "switching", json_true());
     return volume_sync(merge_new_leaf(op), error) && operation_save(op, error) &&
            fault_point("agent.cold.before-redefine", error) && lease_check(lease, error) &&
-           point_at(op, merge_new_leaf(op), format, error) &&
+           op_point_at(op, op_data(op, "target"), merge_new_leaf(op), format, error) &&
            fault_point("agent.cold.after-redefine", error);
 }
 
@@ -144,7 +134,7 @@ redefine(Operation *op, const LeaseHold *lease, GError **error)
 static bool
 go_back(Operation *op, const HvDomain *hv, GError **error)
 {
-    return point_at(op, merge_old_leaf(op), "qcow2", error) &&
+    return op_point_at(op, op_data(op, "target"), merge_old_leaf(op), "qcow2", error) &&
            error_set(error, ERR_BUSY,
                      "VM '%s' was started on its old leaf while disk %s was merged", hv->name,
                      op_data(op, "target"));

@@ -284,6 +284,37 @@ op_mend_definition(Operation *op, const HvDomain *domain, GError **error)
     return domain != NULL && definition_mend(op->agent->hv, domain, error);
 }
 
+bool
+op_point_at(Operation *op, const char *target, const char *source, const char *format,
+            GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+
+    return hv->ops->redefine(hv, op->row.vm_id, &target, &source, &format, 1, error);
+}
+
+bool
+op_define(Operation *op, const char *config, const json_t *disks, const char *key,
+          const char *format_key, GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+    size_t n = json_array_size(disks), i;
+    g_autofree const char **targets = g_new0(const char *, n);
+    g_autofree const char **sources = g_new0(const char *, n);
+    g_autofree const char **formats = g_new0(const char *, n);
+    json_t *disk;
+
+    json_array_foreach (disks, i, disk) {
+        targets[i] = json_text(disk, "target");
+        sources[i] = json_text(disk, key);
+        formats[i] = format_key != NULL ? json_text(disk, format_key) : "qcow2";
+    }
+    if (config != NULL && hv->ops->reconfigure != NULL)
+        return hv->ops->reconfigure(hv, op->row.vm_id, config, targets, sources, formats,
+                                    (unsigned)n, error);
+    return hv->ops->redefine(hv, op->row.vm_id, targets, sources, formats, (unsigned)n, error);
+}
+
 /* QEMU locks single bytes of its images from offset 100 on (block/file-posix.c): an open file
  * description of anybody else shows whether some process has the image open. */
 static bool

@@ -71,14 +71,6 @@ keep_definition(Operation *op, const HvDomain *hv, GError **error)
            doctor_keep(op, definition_now(hv), error);
 }
 
-static bool
-define(Operation *op, const char *target, const char *source, const char *format, GError **error)
-{
-    Hypervisor *hv = op->agent->hv;
-
-    return hv->ops->redefine(hv, op->row.vm_id, &target, &source, &format, 1, error);
-}
-
 /* *ret_stale: it was necessary. */
 static bool
 mend_leaf(Operation *op, const Finding *finding, bool *ret_stale, GError **error)
@@ -102,7 +94,7 @@ mend_leaf(Operation *op, const Finding *finding, bool *ret_stale, GError **error
     if (stale.verdict != GUARD_STALE || stale.leaf == NULL)
         return error_set(error, ERR_REFUSED, "%s", stale.reason);
     return doctor_cannot_undo(op, "the definition named a volume that is not the newest", error) &&
-           define(op, disk->target, stale.leaf, stale.format, error);
+           op_point_at(op, disk->target, stale.leaf, stale.format, error);
 }
 
 static bool
@@ -124,7 +116,7 @@ mend_definition(Operation *op, const Finding *finding, GError **error)
             return true;
     }
     return keep_definition(op, hv, error) &&
-           define(op, live->target, live->source, live->format, error);
+           op_point_at(op, live->target, live->source, live->format, error);
 }
 
 /* ---- headers ---- */

@@ -46,7 +46,6 @@ merge_settle_check(void *self, GError **error)
 bool
 merge_is_done(Operation *op, const HvDomain *hv, GError **error)
 {
-    Hypervisor *ops = op->agent->hv;
     ChainState state;
 
     if (!merge_chain_state(op, hv, &state, error))
@@ -62,10 +61,9 @@ merge_is_done(Operation *op, const HvDomain *hv, GError **error)
                              ? "; if it was started on its old leaf, power it off: what it wrote "
                                "since is not in the merged one"
                              : "");
-    const char *targets[] = { op_data(op, "target") }, *sources[] = { merge_new_leaf(op) },
-               *formats[] = { merge_is_forward(op) ? "qcow2" : op_data(op, "base_format") };
+    const char *format = merge_is_forward(op) ? "qcow2" : op_data(op, "base_format");
     g_autoptr(HvDomain) now = NULL;
-    return ops->ops->redefine(ops, op->row.vm_id, targets, sources, formats, 1, error) &&
+    return op_point_at(op, op_data(op, "target"), merge_new_leaf(op), format, error) &&
            (now = op_hv(op, error)) != NULL && merge_chain_state(op, now, &state, error) &&
            (state == CHAIN_AFTER ||
             error_set(error, ERR_BUSY, "VM '%s': its definition still names the old leaf",

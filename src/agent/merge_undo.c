@@ -170,16 +170,13 @@ unmark(Operation *op, Vm *vm)
 static bool
 mend_definition(Operation *op, const HvDomain *hv, GError **error)
 {
-    Hypervisor *ops = op->agent->hv;
-    const char *targets[] = { op_data(op, "target") }, *sources[] = { merge_old_leaf(op) },
-               *formats[] = { "qcow2" }; /* it stands on another */
-
     if (!merge_has_leaf(op) || merge_is_forward(op))
         return true;
     if (hv->instance != NULL)
         return op_mend_definition(op, hv, error);
     return !merge_definition_runs_ahead(op, hv) ||
-           ops->ops->redefine(ops, op->row.vm_id, targets, sources, formats, 1, error);
+           /* it stands on another */
+           op_point_at(op, op_data(op, "target"), merge_old_leaf(op), "qcow2", error);
 }
 
 bool

@@ -166,6 +166,13 @@ void op_unrecord(Operation *op, Vm *vm);
 bool definition_mend(Hypervisor *hv, const HvDomain *domain, GError **error);
 bool op_mend_definition(Operation *op, const HvDomain *domain, GError **error); /* NULL: false */
 bool op_definition_is_right(const HvDomain *hv);
+/* Makes the definition name this file for one disk. */
+bool op_point_at(Operation *op, const char *target, const char *source, const char *format,
+                 GError **error);
+/* The same for several: [{"target", key: the file, format_key: its format; NULL = qcow2}]. config
+ * (domain XML): all else of it becomes as that says; NULL = it stays. */
+bool op_define(Operation *op, const char *config, const json_t *disks, const char *key,
+               const char *format_key, GError **error);
 /* Does a QEMU have this image open, whatever libvirt says of it? What cannot be asked might be. */
 bool volume_is_open(const char *path);
 /* The same, but what cannot be asked is not. */

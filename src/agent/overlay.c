@@ -41,19 +41,7 @@ overlay_count(const json_t *disks, const HvDomain *hv)
 bool
 overlay_define(Operation *op, const json_t *disks, GError **error)
 {
-    Hypervisor *hv = op->agent->hv;
-    size_t n = json_array_size(disks), i;
-    g_autofree const char **targets = g_new0(const char *, n);
-    g_autofree const char **sources = g_new0(const char *, n);
-    g_autofree const char **formats = g_new0(const char *, n);
-    json_t *disk;
-
-    json_array_foreach (disks, i, disk) {
-        targets[i] = json_text(disk, "target");
-        sources[i] = json_text(disk, "overlay");
-        formats[i] = "qcow2";
-    }
-    return hv->ops->redefine(hv, op->row.vm_id, targets, sources, formats, (unsigned)n, error);
+    return op_define(op, NULL, disks, "overlay", NULL, error);
 }
 
 /* ---- what is seen ---- */

@@ -130,8 +130,8 @@ make_plan(Operation *op, const Vm *vm, GError **error)
     }
     if (json_array_size(disks) == 0 ||
         (list != NULL && json_array_size(list) != json_array_size(disks)))
-        return error_set(error, ERR_NOT_FOUND, "VM '%s' has not all of these disks, or %s",
-                         vm->name, "they cannot be managed");
+        return error_set(error, ERR_NOT_FOUND,
+                         "VM '%s' has not all of these disks, or they cannot be managed", vm->name);
     op_remember(op, "disks", g_steal_pointer(&disks));
     return true;
 }

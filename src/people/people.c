@@ -164,17 +164,26 @@ put_member(People *people, PersonRow *row, bool new_life)
     g_hash_table_replace(people->members, row->name, member);
 }
 
+/* With lock held; ERR_NOT_FOUND */
+static const Member *
+member_of(People *people, const char *name, GError **error)
+{
+    g_autofree char *plain = people_plain_name(name);
+    const Member *member = plain != NULL ? g_hash_table_lookup(people->members, plain) : NULL;
+
+    if (member == NULL)
+        error_set(error, ERR_NOT_FOUND, "there is no user '%.100s'", name);
+    return member;
+}
+
 PersonRow *
 people_row(People *people, const char *name, GError **error)
 {
-    g_autofree char *plain = people_plain_name(name);
     WITH_LOCK(&people->lock);
-    const Member *member = plain != NULL ? g_hash_table_lookup(people->members, plain) : NULL;
+    const Member *member = member_of(people, name, error);
 
-    if (member == NULL) {
-        error_set(error, ERR_NOT_FOUND, "there is no user '%.100s'", name);
+    if (member == NULL)
         return NULL;
-    }
     PersonRow *row = g_new0(PersonRow, 1);
     row->name = g_strdup(member->row->name);
     row->role = g_strdup(member->row->role);
@@ -263,15 +272,10 @@ people_list(People *people)
 Person *
 people_find(People *people, const char *name, GError **error)
 {
-    g_autofree char *plain = people_plain_name(name);
     WITH_LOCK(&people->lock);
-    const Member *member = plain != NULL ? g_hash_table_lookup(people->members, plain) : NULL;
+    const Member *member = member_of(people, name, error);
 
-    if (member == NULL) {
-        error_set(error, ERR_NOT_FOUND, "there is no user '%.100s'", name);
-        return NULL;
-    }
-    return view(people, member);
+    return member != NULL ? view(people, member) : NULL;
 }
 
 bool

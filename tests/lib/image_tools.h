@@ -5,11 +5,11 @@
  */
 #pragma once
 
+#include "folder.h"
 #include "need_tool.h"
 #include "qcow2/qcow2.h"
 
 #include <fcntl.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -17,12 +17,6 @@
 #define MIB (KIB * 1024)
 #define GIB (MIB * 1024)
 #define TIB (GIB * 1024)
-
-static inline int
-remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
-{
-    return remove(path);
-}
 
 static inline char *
 folder_new(void)
@@ -37,7 +31,7 @@ folder_new(void)
 static inline void
 folder_remove(char **folder)
 {
-    nftw(*folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    tree_remove(*folder);
     g_free(*folder);
 }
 #define FOLDER(name) __attribute__((cleanup(folder_remove))) char *name = folder_new()

@@ -4,6 +4,19 @@
  */
 #include "chain_host.h"
 
+static void
+begin_delete(Host *host, const char *path)
+{
+    g_autoptr(json_t) body =
+        json_pack("{s:s, s:s, s:s, s:s, s:[s]}", "id", OP, "kind", "delete-volumes", "vm_id",
+                  FAKE_VM, "disk_id", host->disk_id, "volumes", path);
+    g_autoptr(json_t) answer = NULL;
+    g_autoptr(GError) error = NULL;
+
+    operation_begin(host->agent, body, &answer, &error);
+    g_assert_no_error(error);
+}
+
 /* libvirtd was killed as a merge ended: it lists the merged volume for ever. No image lock tells
  * that QEMU has let go of it (this QEMU has none at all), so it stays until the VM is off. */
 static void
@@ -11,18 +24,11 @@ test_delete_of_what_libvirt_lists(void)
 {
     g_autoptr(Host) host = host_new(true);
     g_autofree char *path = g_build_filename(host->disks, "a.merged.q", NULL);
-    Disk *disk = vm_disk(host->vm, "vda");
-    g_autoptr(json_t) body =
-        json_pack("{s:s, s:s, s:s, s:s, s:[s]}", "id", OP, "kind", "delete-volumes", "vm_id",
-                  FAKE_VM, "disk_id", disk->id, "volumes", path);
-    g_autoptr(json_t) answer = NULL;
-    g_autoptr(GError) error = NULL;
 
     fault_arm(-1);
     MUST(host->disks, "qemu-img create -q -f qcow2 a.merged.q 1M");
     host->fake.disks[0].lists = path;
-    operation_begin(host->agent, body, &answer, &error);
-    g_assert_no_error(error);
+    begin_delete(host, path);
     g_autoptr(json_t) op = wait_for_step(host, "delete");
     assert_says(op, "power the VM off");
     g_assert_true(g_file_test(path, G_FILE_TEST_EXISTS));
@@ -53,18 +59,11 @@ test_delete_while_the_storage_is_away(void)
     g_autoptr(Host) host = host_new(true);
     g_autofree char *path = g_build_filename(host->disks, "a.merged.q", NULL),
                     *away = g_strconcat(host->disks, ".away", NULL);
-    Disk *disk = vm_disk(host->vm, "vda");
-    g_autoptr(json_t) body =
-        json_pack("{s:s, s:s, s:s, s:s, s:[s]}", "id", OP, "kind", "delete-volumes", "vm_id",
-                  FAKE_VM, "disk_id", disk->id, "volumes", path);
-    g_autoptr(json_t) answer = NULL;
-    g_autoptr(GError) error = NULL;
 
     fault_arm(-1);
     MUST(host->disks, "qemu-img create -q -f qcow2 a.merged.q 1M");
     g_assert_cmpint(g_rename(host->disks, away), ==, 0);
-    operation_begin(host->agent, body, &answer, &error);
-    g_assert_no_error(error);
+    begin_delete(host, path);
     for (unsigned i = 0; i < 7; i++) { /* more often than it used to be tried */
         json_decref(wait_for_step(host, "delete"));
         agent_kick(host->agent, FAKE_VM);

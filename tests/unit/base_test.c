@@ -2,6 +2,7 @@
  *
  * Tests of src/base: errors, configuration, names and sizes, the clock, lock files.
  */
+#include "../lib/folder.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/config.h"
@@ -110,22 +111,9 @@ typedef struct {
 } Folder;
 
 static void
-remove_tree(const char *path)
-{
-    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-    const char *name;
-
-    while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
-        g_autofree char *below = g_build_filename(path, name, NULL);
-        remove_tree(below);
-    }
-    g_remove(path);
-}
-
-static void
 folder_clear(Folder *folder)
 {
-    remove_tree(folder->dir);
+    tree_remove(folder->dir);
     g_free(folder->dir);
     g_free(folder->file);
 }

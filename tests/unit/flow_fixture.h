@@ -7,6 +7,7 @@
 
 #include "fake_agent.h"
 
+#include "../lib/folder.h"
 #include "base/fault.h"
 #include "base/text.h"
 #include "flow/core.h"
@@ -84,25 +85,12 @@ set_up(Fixture *f, gconstpointer data)
 }
 
 static inline void
-remove_files(const char *dir)
-{
-    g_autoptr(GDir) open = g_dir_open(dir, 0, NULL);
-    const char *name;
-
-    while (open != NULL && (name = g_dir_read_name(open)) != NULL) {
-        g_autofree char *path = g_build_filename(dir, name, NULL);
-        g_remove(path);
-    }
-    g_rmdir(dir);
-}
-
-static inline void
 tear_down(Fixture *f, gconstpointer data)
 {
     stop_manager(f);
     g_clear_pointer(&f->store, store_close);
     g_clear_pointer(&f->agent, fake_free);
-    remove_files(f->dir);
+    tree_remove(f->dir);
     g_clear_pointer(&f->dir, g_free);
 }
 

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "../lib/folder.h"
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/text.h"
@@ -29,24 +30,10 @@ typedef struct {
 } Place;
 
 static inline void
-remove_tree(const char *path)
-{
-    if (g_file_test(path, G_FILE_TEST_IS_DIR) && !g_file_test(path, G_FILE_TEST_IS_SYMLINK)) {
-        g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-        const char *name;
-        while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
-            g_autofree char *below = g_build_filename(path, name, NULL);
-            remove_tree(below);
-        }
-    }
-    g_remove(path);
-}
-
-static inline void
 place_clear(Place *place)
 {
     domain_free(place->domain);
-    remove_tree(place->dir);
+    tree_remove(place->dir);
     g_free(place->dir);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Place, place_clear)

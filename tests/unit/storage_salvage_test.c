@@ -8,21 +8,12 @@
 #include "base/clock.h"
 
 #include "../lib/image_tools.h"
+#include "storage_domain.h"
 
 #include <glib/gstdio.h>
 
 #define OP "aaaaaaaa-0000-4000-8000-000000000001"
 #define VM "11111111-2222-3333-4444-555555555555"
-
-static Domain *
-domain_in(const char *folder)
-{
-    g_autoptr(GError) error = NULL;
-    Domain *domain = domain_open(folder, NULL, &error);
-
-    g_assert_no_error(error);
-    return domain;
-}
 
 static void
 test_files(void)

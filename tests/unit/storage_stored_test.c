@@ -6,21 +6,12 @@
 #include "storage/stored.h"
 
 #include "../lib/image_tools.h"
+#include "storage_domain.h"
 
 #include <sys/stat.h>
 
 #define VM_ID "11111111-2222-3333-4444-555555555555"
 #define VOLUMES 100 /* enough to be kept: over 16 KiB of text */
-
-static Domain *
-domain_in(const char *folder)
-{
-    g_autoptr(GError) error = NULL;
-    Domain *domain = domain_open(folder, NULL, &error);
-
-    g_assert_no_error(error);
-    return domain;
-}
 
 static char *
 file_of(const Domain *domain)

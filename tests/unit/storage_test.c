@@ -112,7 +112,7 @@ test_domain_made_by_many(void)
                 id = g_strdup(domain->id);
             g_assert_cmpstr(domain->id, ==, id);
         }
-        remove_tree(dir);
+        tree_remove(dir);
     }
 }
 
@@ -538,7 +538,7 @@ test_unmounted(void)
     GError *errors[6] = { NULL };
 
     save(&place, vm);
-    remove_tree(folder);
+    tree_remove(folder);
     g_assert_null(manifest_load(place.domain, VM_ID, &errors[0]));
     g_assert_false(manifest_save(place.domain, vm, &errors[1]));
     g_assert_null(manifest_list(place.domain, &errors[2]));

@@ -239,7 +239,7 @@ test_volume_delete_refuses(void)
     g_assert_true(exists(&place, "base.qcow2") && exists(&place, "link.qcow2"));
     g_assert_true(exists(&place, ".livemerge/domain.json"));
     g_assert_true(g_file_test(outside_file, G_FILE_TEST_EXISTS));
-    remove_tree(outside);
+    tree_remove(outside);
 }
 
 /* Stopped at every point, a repeat finishes; and it may be repeated when all is done. */

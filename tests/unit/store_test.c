@@ -4,6 +4,7 @@
  */
 #include "store/store.h"
 
+#include "../lib/folder.h"
 #include "base/clock.h"
 #include "base/text.h"
 
@@ -38,23 +39,10 @@ set_up(Fixture *f, gconstpointer data)
 }
 
 static void
-remove_files(const char *dir)
-{
-    g_autoptr(GDir) open = g_dir_open(dir, 0, NULL);
-    const char *name;
-
-    while (open != NULL && (name = g_dir_read_name(open)) != NULL) {
-        g_autofree char *path = g_build_filename(dir, name, NULL);
-        g_remove(path);
-    }
-    g_rmdir(dir);
-}
-
-static void
 tear_down(Fixture *f, gconstpointer data)
 {
     store_close(f->store);
-    remove_files(f->dir);
+    tree_remove(f->dir);
     g_free(f->dir);
     g_free(f->file);
 }
