@@ -296,6 +296,18 @@ find_again(const GPtrArray *findings, const Finding *wanted)
     return renamed;
 }
 
+/* Since it was chosen it may have become what nobody asked for: a record of a VM that is off now,
+ * an orphan that holds data now. */
+static bool
+may_still_mend(const Operation *op, const Finding *now, GError **error)
+{
+    if (now->fix_kind == FIX_NONE)
+        return error_set(error, ERR_REFUSED, "it cannot be mended any more: %s",
+                         now->help != NULL ? now->help : now->text);
+    return now->fix_kind == FIX_SAFE || !json_flag(op->row.params, "safe_only") ||
+           error_set(error, ERR_REFUSED, "it is not safe any more: %s", now->fix);
+}
+
 /* True: it is mended, or gone by itself. */
 static bool
 mend_one(Operation *op, const json_t *json, GError **error)
@@ -309,10 +321,8 @@ mend_one(Operation *op, const json_t *json, GError **error)
     now = find_again(findings, wanted);
     if (now == NULL)
         return doctor_settle(op, wanted, error);
-    if (now->fix_kind == FIX_NONE)
-        return error_set(error, ERR_REFUSED, "it cannot be mended any more: %s",
-                         now->help != NULL ? now->help : now->text);
-    return doctor_mend(op, now, error) && fault_point("agent.doctor.mended", error);
+    return may_still_mend(op, now, error) && doctor_mend(op, now, error) &&
+           fault_point("agent.doctor.mended", error);
 }
 
 static void

@@ -234,6 +234,73 @@ test_refuses(void)
     assert_refused(error, ERR_NOT_FOUND, other);
 }
 
+/* ---- what was safe to mend when it was found is not so any more ---- */
+
+static Host *changing;
+static void (*change)(Host *host); /* NULL = it was done */
+
+/* Asked for the first time after the findings were chosen, and before the first of them is mended.
+ */
+static HvDomain *
+look_at_change(Hypervisor *hv, const char *vm_id, GError **error)
+{
+    const GPtrArray *operations = changing->entry->operations;
+    const Operation *op = operations->len > 0 ? operations->pdata[0] : NULL;
+
+    if (change != NULL && op != NULL && json_object_get(op->row.data, "findings") != NULL) {
+        change(changing);
+        change = NULL;
+    }
+    return look_with_backing(hv, vm_id, error);
+}
+
+static void
+turn_off(Host *host)
+{
+    WITH_LOCK(&host->fake.lock);
+
+    fake_power_off(&host->fake);
+}
+
+static void
+fill_orphan(Host *host)
+{
+    write_data(host, "web.9f8e7d6c.qcow2");
+}
+
+static void
+test_safe_no_more(void)
+{
+    static const struct {
+        void (*make)(Host *host), (*change)(Host *host);
+        Diagnosis class;
+    } rows[] = { { make_left_record, turn_off, DIAG_LEFTOVER_RECORD },
+                 { make_orphan, fill_orphan, DIAG_ORPHAN_VOLUME } };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_auto(Host) host = { 0 };
+        g_autoptr(Finding) finding = NULL;
+        g_autofree char *id = id_new();
+        g_autoptr(json_t) body =
+            json_pack("{s:s, s:s, s:s, s:[s], s:b}", "id", id, "kind", "doctor-fix", "vm_id",
+                      FAKE_VM, "classes", diagnosis_word(rows[i].class), "safe_only", 1);
+
+        host_make(&host);
+        rows[i].make(&host);
+        expect(&host, rows[i].class, &finding);
+        g_assert_cmpint(finding->fix_kind, ==, FIX_SAFE);
+        changing = &host;
+        change = rows[i].change;
+        ops.look = look_at_change;
+        g_autoptr(json_t) result = operate_with(&host, body);
+        const json_t *told = json_array_get(json_object_get(result, "findings"), 0);
+        g_assert_null(change);
+        g_assert_cmpstr(json_text(told, "state"), ==, "left");
+        g_assert_nonnull(strstr(json_text(told, "why"), "not safe any more"));
+        expect(&host, rows[i].class, NULL);
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -247,5 +314,6 @@ main(int argc, char **argv)
     g_test_add_func("/doctor/while-merging", test_while_merging);
     g_test_add_func("/doctor/stop-anywhere", test_stop_anywhere);
     g_test_add_func("/doctor/refuses", test_refuses);
+    g_test_add_func("/doctor/safe-no-more", test_safe_no_more);
     return g_test_run();
 }
