@@ -403,9 +403,10 @@ pages_new(size_t length, GError **error)
     void *pages = mmap(NULL, length, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
-    if (pages == MAP_FAILED)
-        error_set_errno(error, "taking %zu bytes of memory", length);
-    return pages == MAP_FAILED ? NULL : pages;
+    if (pages != MAP_FAILED)
+        return pages;
+    error_set_errno(error, "taking %zu bytes of memory", length);
+    return NULL;
 }
 
 static bool
