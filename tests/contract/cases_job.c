@@ -82,13 +82,15 @@ const Case job_cases[] = {
         { "look b", "paused live=b2>b0 def=b2" },
         { "look a", "paused live=a2>a1>a0 def=a2" }) },
     { "commit/suspend", "merge_turn.c: it goes on while the VM stops and runs", .steps = STEPS(
-        { "commit a a0 a1 slow", "ok" },
         { "resume", "ok" },
         { "suspend", "ok" },
+        { "commit a a0 a1 slow", "ok" },
+        { "suspend", "ok" }, /* it was */
+        { "resume", "ok" },
         { "job a", "commit slow" },
         { "speed a full", "ok" },
         { "event a", "completed" },
-        { "look a", "paused live=a2>a0 def=a2" }) },
+        { "look a", "up live=a2>a0 def=a2" }) },
 
     /* an active one */
     { "active", "merge.c: READY, then it waits", .steps = STEPS(
@@ -134,6 +136,30 @@ const Case job_cases[] = {
         { "pivot a", "ok" },
         { "look a", "up live=a0 def=a0" },
         { "content a0", "same" }) },
+    { "active/suspended-often", "job_set_bandwidth: a limit does not hold a job of a VM that is suspended: each time it does a piece more", .steps = STEPS(
+        { "active a a0 slow", "ok" },
+        { "look a", "paused live=a2>a1>a0 def=a2 mirror=active-commit:a0:no" },
+        { "resume", "ok" },
+        { "suspend", "ok" },
+        { "resume", "ok" },
+        { "suspend", "ok" },
+        { "resume", "ok" },
+        { "suspend", "ok" },
+        { "resume", "ok" },
+        { "suspend", "ok" },
+        { "resume", "ok" },
+        { "suspend", "ok" },
+        { "resume", "ok" },
+        { "suspend", "ok" },
+        { "resume", "ok" },
+        { "suspend", "ok" },
+        { "resume", "ok" },
+        { "suspend", "ok" },
+        { "resume", "ok" },
+        { "suspend", "ok" },
+        { "job a", "active-commit slow" },
+        { "ready a", "yes" },
+        { "look a", "paused live=a2>a1>a0 def=a2 mirror=active-commit:a0:yes" }) },
     { "active/early", "pivot.c: too early is ERR_BUSY, and harmless", .steps = STEPS(
         { "active a a0 slow", "ok" },
         { "pivot a", "busy" },

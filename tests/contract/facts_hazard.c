@@ -278,6 +278,33 @@ h11_mirror_is_forgotten(Run *run)
     must(run, "content a2", "same");
 }
 
+/* ---- a VM that is suspended as a commit ends ---- */
+
+/* A commit of which one cluster is left, and that waits for its bandwidth: a suspend wakes it. */
+static void
+h12_suspended_beside_a_commit(Run *run)
+{
+    g_autofree char *word = NULL;
+
+    must(run, "resume", "ok");
+    must(run, "commit a a0 a1 slow", "ok");
+    for (unsigned i = 0; i < 6 && run->wrong == NULL && g_strcmp0(word, "hypervisor") != 0; i++) {
+        g_free(word);
+        word = ops_do(&run->ops, "suspend");
+        if (strcmp(word, "ok") == 0)
+            must(run, "resume", "ok");
+    }
+    if (g_strcmp0(word, "ok") == 0)
+        return;
+    run->shown = true;
+    must(run, "off", "off"); /* by itself */
+    must(run, "look a", "off def=a2");
+    must(run, "headers a2", "a2>a1>a0"); /* and nothing is lost */
+    must(run, "content a2", "same");
+    must(run, "start", "ok");
+    must(run, "look a", "paused live=a2>a1>a0 def=a2");
+}
+
 const Fact hazard_facts[] = {
     { "H2/a pivot is lost", "pivot.c: the VM stands still until manifest and definition are right",
       .rounds = 8, .body = h2_lost_pivot },
@@ -302,5 +329,8 @@ const Fact hazard_facts[] = {
     { "H11/a mirror is forgotten, its job is not",
       "jobs.c: what libvirt shows no mirror of may be a job; libvirtd may die of a cancel",
       .rounds = 10, .body = h11_mirror_is_forgotten },
+    { "H12/QEMU dies when it is suspended as a commit ends",
+      "pivot.c: a VM is not suspended beside a commit of another disk", .rounds = 25,
+      .body = h12_suspended_beside_a_commit },
     { NULL },
 };

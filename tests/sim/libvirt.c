@@ -231,6 +231,8 @@ correct_traceless(const SimDisk *disk, HvDisk *hv)
         return;
     if (graph_find((SimDisk *)disk, hv->source, NULL) != NULL)
         hv->hidden_leaf = g_strdup(leaf->path);
+    else
+        hv_disk_take_leaf(hv, g_strdup(leaf->path));
 }
 
 static HvDisk *

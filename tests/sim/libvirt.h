@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
  * What libvirt.c (the client: asking, events), libvirt_do.c (calls that change something),
- * libvirt_power.c (starting and stopping the VM), libvirt_memory.c (its memory beside a snapshot),
- * libvirt_define.c (defining, undefining) and libvirtd.c (libvirtd's own life) share.
+ * libvirt_job.c (its block jobs), libvirt_job_end.c (how they end), libvirt_power.c (starting and
+ * stopping the VM), libvirt_memory.c (its memory beside a snapshot), libvirt_define.c (defining,
+ * undefining) and libvirtd.c (libvirtd's own life) share.
  *
  * A call that changes something is done by a fiber of libvirtd, so it goes on when its caller dies.
  * What libvirtd knows of a running VM is in its memory (live), in its status file, and in the
@@ -62,6 +63,24 @@ void libvirt_show_no_mirror(SimDisk *disk);
 bool libvirt_keeps_mirror(const SimDisk *disk);
 /* By a mistake of its own. May not return: not in its own fibers. */
 void libvirtd_crashed(void);
+
+/* ---- libvirt_job.c ---- */
+/* QEMU is given new files. False: the VM is gone, or an earlier libvirtd has left some. */
+bool libvirt_add_nodes(GError **error);
+/* It was asked to end the job, which is gone, and shows it for ever: see libvirtd.c */
+bool libvirt_lost_end(const SimDisk *disk);
+/* One that it was killed in the begin of, and whose mirror it does not know, is none for it. */
+bool libvirt_knows_job(const SimDisk *disk);
+bool libvirt_op_commit_start(Hypervisor *hv, const char *vm_id, const char *target,
+                             const char *base, const char *top, uint64_t bandwidth, GError **error);
+bool libvirt_op_copy_start(Hypervisor *hv, const char *vm_id, const char *target, const char *dest,
+                           bool shallow, uint64_t bandwidth, GError **error);
+bool libvirt_op_set_bandwidth(Hypervisor *hv, const char *vm_id, const char *target,
+                              uint64_t bandwidth, GError **error);
+bool libvirt_op_cancel(Hypervisor *hv, const char *vm_id, const char *target, GError **error);
+bool libvirt_op_pivot(Hypervisor *hv, const char *vm_id, const char *target, GError **error);
+
+/* ---- libvirt_job_end.c ---- */
 /* libvirt knows of a job that has ended: the views follow, and it is dismissed. */
 void libvirt_conclude_job(SimDisk *disk);
 

@@ -52,8 +52,11 @@ reconnect(void *data)
         disk->live_is_read = disk->mirror_is_read = true;
         disk->concluding = disk->noting = false;
         disk->job.cancel_is_known = disk->live.job_aborts;
-        if (disk->job.state == JOB_CONCLUDED && *disk->live.mirror_path != '\0')
+        if (disk->job.state == JOB_CONCLUDED && *disk->live.mirror_path != '\0') {
             *disk->live.mirror_job = '\0';
+            if (fiber_chance(50)) /* and a little later */
+                *disk->live.mirror_ready = '\0';
+        }
         /* "unknown mirror job type ''": it does not load the domain */
         vm.lost |= vm.runs && *disk->status.mirror_path != '\0' && *disk->status.mirror_job == '\0';
         if (!vm.runs)

@@ -82,7 +82,7 @@ enum {
     /* not by chance (explore.c): */
     LIE_LOSES_VM = 32768,  /* libvirtd, killed after a pivot, comes back and takes the VM for off */
     LIE_NO_MIRROR = 65536, /* libvirtd, killed when a mirror begins, forgets it but not its job */
-    LIE_QEMU_DIES = 131072, /* by itself, when a commit ends (seen once) */
+    LIE_QEMU_DIES = 131072, /* by itself, suspended just when a commit ends (H12) */
     LIES = 18,
 };
 
@@ -153,6 +153,7 @@ typedef struct {
     bool pivot, cancel;        /* asked for */
     bool alone;                /* a copy of a leaf that stood on nothing */
     bool was_ready;
+    bool woken;           /* though its bandwidth is used up */
     bool cancel_is_known; /* to the libvirtd that lives */
     HvJobStatus outcome;  /* when CONCLUDED */
 } Job;
@@ -165,6 +166,7 @@ typedef struct {
     bool job_is_new;   /* it takes the job for one that is about to begin */
     bool job_is_ready; /* also of a job whose mirror it does not know */
     bool job_aborts;   /* it was asked to cancel it, which goes into the status file, too */
+    bool job_pivots;   /* the same of a pivot */
 } View;
 
 /* Of a job that has ended well: it is told, and the definition will name this */
@@ -225,6 +227,7 @@ typedef struct {
     unsigned n_disks, clusters;
     /* QEMU */
     bool runs, paused;
+    int64_t flushes_until_us; /* all images, as it is suspended */
     char instance[32];
     unsigned life; /* how many times it was started */
     /* libvirt */
