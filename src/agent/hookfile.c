@@ -2,10 +2,12 @@
 #include "agent/hookfile.h"
 
 #include "base/cleanup.h"
+#include "storage/files.h"
 
 #include <errno.h>
 #include <glib/gstdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MARK "# livemerge's start guard"
@@ -88,16 +90,32 @@ has_hooks(const char *hooks_dir)
 }
 
 static bool
+make_folder(const char *folder, GError **error)
+{
+    g_autofree char *above = g_path_get_dirname(folder);
+
+    if (g_file_test(folder, G_FILE_TEST_IS_DIR))
+        return true;
+    if (!make_folder(above, error))
+        return false;
+    if (mkdir(folder, 0755) < 0 && errno != EEXIST)
+        return error_set_errno(error, "creating %s", folder);
+    return dir_sync(above, error);
+}
+
+/* Durable: who was told that the guard stands has it after a power loss, too. */
+static bool
 put(const char *path, const char *content, size_t length, GError **error)
 {
     g_autofree char *folder = g_path_get_dirname(path);
     g_autoptr(GError) problem = NULL;
 
-    if (g_mkdir_with_parents(folder, 0755) < 0)
-        return error_set_errno(error, "creating %s", folder);
-    return g_file_set_contents_full(path, content, (gssize)length, G_FILE_SET_CONTENTS_CONSISTENT,
-                                    0755, &problem) ||
-           error_set(error, ERR_STORAGE, "%s", problem->message);
+    if (!make_folder(folder, error))
+        return false;
+    if (!g_file_set_contents_full(path, content, (gssize)length, G_FILE_SET_CONTENTS_CONSISTENT,
+                                  0755, &problem))
+        return error_set(error, ERR_STORAGE, "%s", problem->message);
+    return dir_sync(folder, error);
 }
 
 bool

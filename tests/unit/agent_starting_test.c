@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
  * Tests of src/agent/starting.c, what libvirt's hook is answered and how a stale definition is
- * mended, on a hypervisor in memory; and of src/agent/hookfile.c.
+ * mended, on a hypervisor in memory.
  */
-#include "agent/hookfile.h"
 #include "agent/operation.h"
 #include "agent/starting.h"
 #include "agent_on_fake.h"
@@ -402,83 +401,6 @@ test_unreadable_leaf(void)
 
 /* ---- the files in libvirt's folder ---- */
 
-static void
-test_hookfile(void)
-{
-    FOLDER(folder);
-    g_autofree char *hooks = in(folder, "hooks");
-    g_autofree char *program = in(folder, "program");
-    g_autofree char *copy = in(hooks, "livemerge-hook");
-    g_autofree char *script = in(hooks, "qemu.d/livemerge");
-    g_autofree char *daemon = in(hooks, "daemon.d/livemerge");
-    g_autoptr(GError) error = NULL;
-    g_autofree char *text = NULL;
-    bool first = false, was = true;
-
-    g_assert_true(hookfile_remove(hooks, &was, &error));
-    g_assert_false(was);
-    g_assert_false(hookfile_install(hooks, program, NULL, &first, &error));
-    g_assert_error(error, ERR, ERR_NOT_FOUND);
-    g_clear_error(&error);
-    g_assert_false(g_file_test(hooks, G_FILE_TEST_EXISTS));
-
-    g_assert_true(g_file_set_contents(program, "#!/bin/sh\necho \"$@\"\nexit $CODE\n", -1, NULL));
-    g_assert_true(hookfile_install(hooks, program, NULL, &first, &error));
-    g_assert_true(first);
-    g_assert_true(hookfile_install(hooks, program, "/x/it's.conf", &first, &error));
-    g_assert_false(first);
-    g_assert_no_error(error);
-
-    /* as libvirt would call it: only exit code 1 of the program is a refusal */
-    static const struct {
-        const char *code, *arguments, *out;
-        int status;
-    } rows[] = {
-        { "0", "web prepare begin -", "--config /x/it's.conf web prepare begin -\n", 0 },
-        { "1", "web prepare begin -", "--config /x/it's.conf web prepare begin -\n", 1 },
-        { "2", "web prepare begin -", "--config /x/it's.conf web prepare begin -\n", 0 },
-        { "127", "web prepare begin -", "--config /x/it's.conf web prepare begin -\n", 0 },
-        { "1", "web started begin -", "", 0 },
-        { "1", "web prepare end -", "", 0 },
-    };
-    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
-        g_autofree char *line =
-            g_strdup_printf("CODE=%s exec %s %s", rows[i].code, script, rows[i].arguments);
-        char *argv[] = { (char *)"sh", (char *)"-c", line, NULL };
-        g_autofree char *out = NULL;
-        int status = run(folder, argv, &out);
-        g_assert_cmpint(WEXITSTATUS(status), ==, rows[i].status);
-        g_assert_cmpstr(out, ==, rows[i].out);
-    }
-
-    /* as libvirtd calls it at its own start and end: nothing is refused */
-    static const char *const starts[][2] = { { "- start - start", "--libvirtd-starts\n" },
-                                             { "- shutdown - shutdown", "" } };
-    for (size_t i = 0; i < G_N_ELEMENTS(starts); i++) {
-        g_autofree char *line = g_strdup_printf("CODE=1 exec %s %s", daemon, starts[i][0]);
-        char *argv[] = { (char *)"sh", (char *)"-c", line, NULL };
-        g_autofree char *out = NULL;
-        g_assert_cmpint(WEXITSTATUS(run(folder, argv, &out)), ==, 0);
-        g_assert_cmpstr(out, ==, starts[i][1]);
-    }
-
-    g_assert_true(hookfile_remove(hooks, &was, &error));
-    g_assert_true(was);
-    g_assert_false(g_file_test(script, G_FILE_TEST_EXISTS));
-    g_assert_false(g_file_test(daemon, G_FILE_TEST_EXISTS));
-    g_assert_false(g_file_test(copy, G_FILE_TEST_EXISTS));
-
-    /* somebody else's */
-    g_assert_true(g_file_set_contents(script, "#!/bin/sh\n", -1, NULL));
-    g_assert_false(hookfile_install(hooks, program, NULL, &first, &error));
-    g_assert_error(error, ERR, ERR_EXISTS);
-    g_clear_error(&error);
-    g_assert_false(hookfile_remove(hooks, &was, &error));
-    g_assert_error(error, ERR, ERR_EXISTS);
-    g_assert_true(g_file_get_contents(script, &text, NULL, NULL));
-    g_assert_cmpstr(text, ==, "#!/bin/sh\n");
-}
-
 int
 main(int argc, char **argv)
 {
@@ -493,6 +415,5 @@ main(int argc, char **argv)
     g_test_add_func("/starting/mends-after-refusal", test_mends_after_refusal);
     g_test_add_func("/starting/leaves-alone", test_leaves_alone);
     g_test_add_func("/starting/unreadable-leaf", test_unreadable_leaf);
-    g_test_add_func("/starting/hookfile", test_hookfile);
     return g_test_run();
 }
