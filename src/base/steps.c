@@ -156,7 +156,7 @@ fail(Machine *m, const Step *step, const GError *error)
     if (step->on_failed == NULL)
         return wait_because(m, error); /* no way back: an operator must see it */
     g_free(m->failure);
-    m->failure = g_strdup(error != NULL ? error->message : NULL);
+    m->failure = g_strdup(error->message);
     bool first = !machine_failed(m);
     machine_note_failure(m, error);
     Turn turn = enter(m, step->on_failed);
