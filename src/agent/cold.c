@@ -155,7 +155,9 @@ make_graph(Operation *op, Graph *graph, GError **error)
         return true;
     }
     return (find_node(graph, base, &graph->base) && find_node(graph, top, &graph->top)) ||
-           error_set(error, ERR_REFUSED, "disk %s: the chain has changed", op_data(op, "target"));
+           error_set(error, ERR_REFUSED,
+                     "disk %s: %s and %s are not both in its chain any more; nothing was changed",
+                     op_data(op, "target"), base, top);
 }
 
 static bool

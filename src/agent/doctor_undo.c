@@ -13,8 +13,6 @@
 
 #include <string.h>
 
-#define LIST_MAX 64
-
 bool
 doctor_undo_params(const json_t *params, GError **error)
 {
@@ -71,27 +69,32 @@ undo_manifest(Operation *op, Domain *home, const json_t *entry, GError **error)
     return undo_return_manifest(home, op_text(op, "undo"), op->row.vm_id, error);
 }
 
-static unsigned
-take_texts(const json_t *entry, const char *key, const char **texts)
+/* Borrowed texts; NULL = they are not so many. */
+static const char **
+texts_of(const json_t *entry, const char *key, size_t n)
 {
     json_t *list = json_object_get(entry, key);
-    unsigned n = 0;
+    g_autofree const char **texts = g_new0(const char *, n + 1);
 
-    for (; n < json_array_size(list) && n < LIST_MAX; n++)
-        texts[n] = json_string_value(json_array_get(list, n));
-    return n;
+    for (size_t i = 0; i < n; i++)
+        if ((texts[i] = json_string_value(json_array_get(list, i))) == NULL)
+            return NULL;
+    return json_array_size(list) == n ? g_steal_pointer(&texts) : NULL;
 }
 
 static bool
 undo_definition(Operation *op, Domain *home, const json_t *entry, GError **error)
 {
-    const char *targets[LIST_MAX], *sources[LIST_MAX], *formats[LIST_MAX];
-    unsigned n = take_texts(entry, "targets", targets);
+    size_t n = json_array_size(json_object_get(entry, "targets"));
+    g_autofree const char **targets = texts_of(entry, "targets", n);
+    g_autofree const char **sources = texts_of(entry, "sources", n);
+    g_autofree const char **formats = texts_of(entry, "formats", n);
     Hypervisor *hv = op->agent->hv;
 
-    if (take_texts(entry, "sources", sources) != n || take_texts(entry, "formats", formats) != n)
-        return error_set(error, ERR_CORRUPT, "what was kept of the definition is damaged");
-    return hv->ops->redefine(hv, op->row.vm_id, targets, sources, formats, n, error);
+    if (targets == NULL || sources == NULL || formats == NULL)
+        return error_set(error, ERR_CORRUPT, "what was kept of the definition of VM %s is damaged",
+                         op->row.vm_id);
+    return hv->ops->redefine(hv, op->row.vm_id, targets, sources, formats, (unsigned)n, error);
 }
 
 static bool

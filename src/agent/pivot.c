@@ -100,7 +100,8 @@ wait_caught_up(Operation *op, int64_t until_us, GError **error)
         if (!hv->ops->job_look(hv, op->row.vm_id, op_data(op, "target"), &job, error))
             return false;
         if (job.type == HV_JOB_NONE)
-            return error_set(error, ERR_BUSY, "the block job is gone");
+            return error_set(error, ERR_BUSY, "disk %s: the block job is gone",
+                             op_data(op, "target"));
         if (job.end > 0 && job.current == job.end)
             return true;
         if (clock_mono_us() > until_us || agent_stopping(op->agent))

@@ -55,7 +55,10 @@ plan_built(Operation *op, GError **error)
     guint first = (guint)(json_array_size(after) - json_array_size(groups_of(op))), old = first;
     uint64_t size = ((Qcow2Layer *)layers->pdata[layers->len - 1])->virtual_size;
     if (!is_below(layers, first, before)) {
-        error_set(error, ERR_REFUSED, "disk %s: its chain has changed", op_data(op, "target"));
+        error_set(error, ERR_REFUSED,
+                  "disk %s: what stands below the merged volumes is not what did when the merge "
+                  "began: the chain of %s has changed",
+                  op_data(op, "target"), leaf);
         return NULL;
     }
     Comparison *links = verify_work_add(work, COMPARE_LINKS, size);

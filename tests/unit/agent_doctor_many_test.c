@@ -4,6 +4,7 @@
  * VM that libvirt has lost, a stop at every fault point.
  */
 #include "doctor_damage.h"
+#include "storage/salvage.h"
 
 /* Among others. */
 static void
@@ -234,6 +235,41 @@ test_refuses(void)
     assert_refused(error, ERR_NOT_FOUND, other);
 }
 
+static unsigned redefined;
+
+static bool
+count_redefined(Hypervisor *hv, const char *vm_id, const char *const *targets,
+                const char *const *sources, const char *const *formats, unsigned n, GError **error)
+{
+    redefined = n;
+    return redefine_without_backing(hv, vm_id, targets, sources, formats, n, error);
+}
+
+/* A VM can have more disks than anybody thinks: all of them get back what they had. */
+static void
+test_undo_of_many_disks(void)
+{
+    g_auto(Host) host = { 0 };
+    g_autofree char *fixed = id_new(), *undo = id_new();
+    g_autoptr(json_t) targets = json_array(), sources = json_array(), formats = json_array();
+    g_autoptr(GError) error = NULL;
+
+    host_make(&host);
+    for (unsigned i = 0; i < 300; i++) {
+        json_array_append_new(targets, json_string("vdb"));
+        json_array_append_new(sources, json_string(host.fake.disks[1].stored));
+        json_array_append_new(formats, json_string("qcow2"));
+    }
+    g_autoptr(json_t) list = json_pack("[{s:s, s:O, s:O, s:O}]", "what", "definition", "targets",
+                                       targets, "sources", sources, "formats", formats);
+    const Domain *domain = agent_domain(host.agent, host.fake.disks[1].stored, false, &error);
+    g_assert_true(undo_put_list(domain, fixed, FAKE_VM, list, &error));
+    ops.redefine = count_redefined;
+    g_autoptr(json_t) undone = operate(&host, undo, "doctor-undo", "undo", json_string(fixed));
+    g_assert_cmpint(json_number(undone, "undone"), ==, 1);
+    g_assert_cmpuint(redefined, ==, 300);
+}
+
 /* ---- what was safe to mend when it was found is not so any more ---- */
 
 static Host *changing;
@@ -315,5 +351,6 @@ main(int argc, char **argv)
     g_test_add_func("/doctor/stop-anywhere", test_stop_anywhere);
     g_test_add_func("/doctor/refuses", test_refuses);
     g_test_add_func("/doctor/safe-no-more", test_safe_no_more);
+    g_test_add_func("/doctor/undo-of-many-disks", test_undo_of_many_disks);
     return g_test_run();
 }
