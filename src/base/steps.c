@@ -156,7 +156,8 @@ fail(Machine *m, const Step *step, const GError *error)
     if (step->on_failed == NULL)
         return wait_because(m, error); /* no way back: an operator must see it */
     g_free(m->failure);
-    m->failure = g_strdup(error->message);
+    /* what has failed already, and has nothing to stop, need not say it again */
+    m->failure = error != NULL ? g_strdup(error->message) : NULL;
     bool first = !machine_failed(m);
     machine_note_failure(m, error);
     Turn turn = enter(m, step->on_failed);
