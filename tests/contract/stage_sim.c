@@ -75,7 +75,8 @@ make_stage(unsigned disks)
     vm.wanted = vm.saving = false;
     vm.there = true;
     memset(&vm.saved, 0, sizeof vm.saved);
-    vm.lost = vm.adds_nodes = vm.left_nodes = vm.passed_left = false;
+    vm.lost = false;
+    vm.adds_nodes = vm.left_nodes = vm.passed_left = 0;
     vm.flushes_until_us = 0;
     vm.life = vm.config = vm.config_durable = 0;
     for (unsigned d = 0; d < disks; d++) {
@@ -251,11 +252,12 @@ add_whole(uint64_t *kind, const SimDisk *disk, char letter)
 uint64_t
 stage_kind(void)
 {
-    const bool bits[] = { vm.runs,       vm.paused,     vm.lost,        vm.libvirtd,
-                          vm.adds_nodes, vm.left_nodes, vm.passed_left, vm.saving };
+    const bool bits[] = { vm.runs, vm.paused, vm.lost, vm.libvirtd, vm.saving };
+    const unsigned nodes[] = { vm.adds_nodes, vm.left_nodes, vm.passed_left };
     uint64_t kind = UINT64_C(0xcbf29ce484222325);
 
     add_bytes(&kind, bits, sizeof bits);
+    add_bytes(&kind, nodes, sizeof nodes);
     for (unsigned d = 0; d < vm.n_disks; d++) {
         add_disk(&kind, &vm.disks[d]);
         add_whole(&kind, &vm.disks[d], (char)('a' + d));

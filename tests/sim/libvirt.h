@@ -66,7 +66,7 @@ void libvirtd_crashed(void);
 
 /* ---- libvirt_job.c ---- */
 /* QEMU is given new files. False: the VM is gone, or an earlier libvirtd has left some. */
-bool libvirt_add_nodes(GError **error);
+bool libvirt_add_nodes(unsigned files, GError **error);
 /* It was asked to end the job, which is gone, and shows it for ever: see libvirtd.c */
 bool libvirt_lost_end(const SimDisk *disk);
 /* One that it was killed in the begin of, and whose mirror it does not know, is none for it. */

@@ -24,8 +24,8 @@ libvirt_save_status(SimDisk *disk)
 {
     View *from = &disk->live, *to = &disk->status;
 
-    if (vm.passed_left)
-        vm.left_nodes = vm.passed_left = false;
+    vm.left_nodes -= vm.passed_left;
+    vm.passed_left = 0;
 
     if (to->backing != NULL)
         g_ptr_array_unref(to->backing);
@@ -146,11 +146,11 @@ switch_disks(Call *call, GError **error)
         if (strcmp(((Node *)disk->graph->pdata[0])->path, disk->live.source) != 0)
             return error_set(error, ERR_HYPERVISOR, "Duplicate nodes");
     }
-    if (!libvirt_add_nodes(error))
+    if (!libvirt_add_nodes(1, error))
         return false;
     if (!qemu_snapshot(call->disks, call->n))
         return error_set(error, ERR_HYPERVISOR, "the transaction failed");
-    vm.adds_nodes = false;
+    vm.adds_nodes = 0;
     for (unsigned i = 0; i < vm.n_disks; i++)
         memcpy(vm.disks[i].content[NEW_SNAPSHOT], vm.disks[i].acked, sizeof vm.disks[i].acked);
     fiber_point("QEMU has switched to the overlays");

@@ -9,13 +9,13 @@
 /* Those that an earlier libvirtd left in QEMU have the names that it gives to the next ones, once;
  * but until it saves its status, the next libvirtd will do it again. */
 bool
-libvirt_add_nodes(GError **error)
+libvirt_add_nodes(unsigned files, GError **error)
 {
-    if (vm.left_nodes && !vm.passed_left) {
-        vm.passed_left = true;
+    if (vm.passed_left < vm.left_nodes) {
+        vm.passed_left++;
         return error_set(error, ERR_HYPERVISOR, "Duplicate nodes with node-name");
     }
-    vm.adds_nodes = true;
+    vm.adds_nodes = files;
     fiber_point("libvirt has given QEMU the new file");
     return libvirt_needs_running(error);
 }
@@ -80,7 +80,7 @@ check_job(SimDisk *disk, const Call *call, GError **error)
          (graph_find(disk, call->base, NULL) == NULL ||
           (call->top != NULL && graph_find(disk, call->top, NULL) == NULL))))
         return error_set(error, ERR_HYPERVISOR, "Need a root block node");
-    return call->type != HV_JOB_COPY || libvirt_add_nodes(error);
+    return call->type != HV_JOB_COPY || libvirt_add_nodes(1, error);
 }
 
 static void
@@ -113,7 +113,7 @@ do_job(Call *call, GError **error)
         return false;
     qemu_job_start(disk, call->type, call->base, call->top);
     disk->job.bandwidth = call->bandwidth;
-    vm.adds_nodes = false;
+    vm.adds_nodes = 0;
     fiber_point("QEMU has started the job");
     if (!early && disk->job.type == call->type)
         show_mirror(disk, call);
@@ -258,14 +258,17 @@ libvirt_op_cancel(Hypervisor *hv, const char *vm_id, const char *target, GError 
     SimDisk *disk = find_disk(target, error);
     g_autoptr(GError) why = NULL;
     HvJob job = { 0 };
+    bool ran = vm.runs;
 
     if (disk == NULL)
         return false;
     if (libvirt_do((Client *)hv, "cancel the job", &(Call){ .func = do_cancel, .disk = disk },
                    &why))
         return true;
-    if (hv->ops->job_look(hv, vm_id, target, &job, NULL) && job.type == HV_JOB_NONE)
-        return true; /* as jobs.c */
+    /* as jobs.c; but of a QEMU that has just died libvirt does not know what its job is */
+    bool known = !ran || vm.runs || !fiber_chance(30);
+    if (known && hv->ops->job_look(hv, vm_id, target, &job, NULL) && job.type == HV_JOB_NONE)
+        return true;
     g_propagate_error(error, g_steal_pointer(&why));
     return false;
 }
@@ -285,11 +288,16 @@ note_pivot(SimDisk *disk)
 static bool
 open_below(const SimDisk *disk, GError **error)
 {
-    if (!libvirt_add_nodes(error))
+    char broken[128];
+    const char *leaf = disk->job.base;
+    g_autoptr(GArray) chain = image_chain(leaf, g_str_has_suffix(leaf, ".raw"), broken);
+    unsigned below = chain != NULL && !disk->job.alone ? chain->len - 1 : 0;
+
+    if (!libvirt_add_nodes(MAX(below, 1), error))
         return false;
     if (disk->job.type != HV_JOB_COPY || disk->job.alone || qemu_can_open_below(disk->job.base))
         return true;
-    vm.adds_nodes = false;
+    vm.adds_nodes = 0;
     return error_set(error, ERR_HYPERVISOR, "Failed to get shared \"write\" lock");
 }
 
@@ -310,7 +318,7 @@ do_pivot(Call *call, GError **error)
         libvirtd_crashed(); /* before QEMU is asked */
     if (job->type == HV_JOB_COPY && !open_below(disk, error))
         return false;
-    vm.adds_nodes = false;
+    vm.adds_nodes = 0;
     fiber_point("libvirt pivots");
     if (job->number != number)
         return error_set(error, ERR_HYPERVISOR, "the block job is gone");

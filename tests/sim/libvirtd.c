@@ -9,8 +9,9 @@ libvirtd_died(void)
     if (!vm.libvirtd)
         return;
     vm.libvirtd = vm.starting = vm.in_hook = false;
-    vm.left_nodes |= vm.adds_nodes;
-    vm.adds_nodes = vm.passed_left = false;
+    if (vm.adds_nodes > vm.left_nodes)
+        vm.left_nodes = 1 + (unsigned)fiber_below(vm.adds_nodes);
+    vm.adds_nodes = vm.passed_left = 0;
     for (guint i = 0; i < libvirt_calls->len; i++) {
         Call *call = libvirt_calls->pdata[i];
         if (call->done)

@@ -337,7 +337,8 @@ qemu_died(void)
 {
     if (!vm.runs)
         return;
-    vm.runs = vm.lost = vm.adds_nodes = vm.left_nodes = vm.passed_left = false;
+    vm.runs = vm.lost = false;
+    vm.adds_nodes = vm.left_nodes = vm.passed_left = 0;
     vm.flushes_until_us = 0;
     for (unsigned i = 0; i < vm.n_disks; i++) {
         graph_clear(&vm.disks[i]);
@@ -511,7 +512,6 @@ internal_commit(void *data)
     }
     Node *bottom = graph_find(disk, disk->job.base, &base);
     graph_find(disk, disk->job.top, &top);
-    image_flush(&bottom->image);
     fiber_point("commit is about to rewrite the header");
     if (fiber_now_us() < vm.flushes_until_us)
         qemu_died(); /* H12 */
@@ -519,6 +519,7 @@ internal_commit(void *data)
     image_set_backing(&above->image, last_part(disk->job.base), bottom->image.raw);
     image_at(above->image.node, above->path, false, &above->image);
     fiber_point("commit has rewritten the header");
+    image_flush(&bottom->image); /* only now, as it is made read-only again */
     g_ptr_array_remove_range(disk->graph, top, base - top);
     job_end(disk, HV_JOB_COMPLETED);
 }

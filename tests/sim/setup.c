@@ -118,7 +118,8 @@ make_vm(void)
     vm.there = true;
     vm.saving = vm.restored = false;
     memset(&vm.saved, 0, sizeof vm.saved);
-    vm.lost = vm.adds_nodes = vm.left_nodes = vm.passed_left = false;
+    vm.lost = false;
+    vm.adds_nodes = vm.left_nodes = vm.passed_left = 0;
     vm.life = 0;
     vm.config = vm.config_durable = plan.flow->depth - 1;
     vm.texts_durable = vm.texts;

@@ -232,10 +232,11 @@ typedef struct {
     unsigned life; /* how many times it was started */
     /* libvirt */
     bool libvirtd, starting, in_hook;
-    bool adds_nodes, left_nodes; /* it does so for a new file; it died then, and QEMU kept them */
-    bool passed_left;            /* their names were met, which its status does not say yet */
-    bool there;                  /* it is defined */
-    bool saving;                 /* its memory is being written */
+    /* it does so for so many new files; it died then, and QEMU kept some; the names of so many were
+     * met, which its status does not say yet */
+    unsigned adds_nodes, left_nodes, passed_left;
+    bool there;  /* it is defined */
+    bool saving; /* its memory is being written */
     SavedMemory saved;
     bool restored;                   /* it goes on from saved memory */
     unsigned config, config_durable; /* what its definition says beside disks */
