@@ -3,8 +3,8 @@
  * Freezing the guest's file systems for as long as a user wants: for what others do with the
  * storage meanwhile.
  *
- *   vm-freeze    freeze ─► (end)          vm-thaw    thaw ─► (end)
- *                  └─► thaw ─► (end, failed)            └─► (end, failed)
+ *   vm-freeze    freeze ─► (end)                       vm-thaw    thaw ─► forget ─► (end)
+ *                  └─► thaw ─► forget ─► (end, failed)
  *
  * The manifest names the frozen instance before the guest is asked: a snapshot that is taken then
  * neither freezes it again, which its agent would refuse, nor thaws it. A freeze that has failed
@@ -17,19 +17,33 @@
 
 /* ---- the note ---- */
 
-/* instance NULL: none. A VM without a manifest has no snapshots that could be in the way. */
+/* The manifest; NULL without an error: there is none, and so no snapshot that could be in the way.
+ */
+static Vm *
+manifest_to_note(Operation *op, Domain **ret_home, GError **error)
+{
+    g_autoptr(HvDomain) hv = op_hv(op, error);
+    bool home = false;
+
+    if (hv == NULL || !op_has_home(op, hv, &home, error) || !home)
+        return NULL;
+    return op_manifest(op, ret_home, error);
+}
+
+/* instance NULL: none. */
 static bool
 note(Operation *op, const char *instance, GError **error)
 {
-    g_autoptr(Vm) shown = agent_vm_copy(op->agent, op->row.vm_id);
+    g_autoptr(GError) problem = NULL;
     Domain *home = NULL;
-    g_autoptr(Vm) vm = NULL;
+    g_autoptr(Vm) vm = manifest_to_note(op, &home, &problem);
 
-    if (shown == NULL || shown->home == NULL)
+    if (vm == NULL && problem == NULL)
         return true;
-    vm = op_manifest(op, &home, error);
-    if (vm == NULL)
+    if (vm == NULL) {
+        g_propagate_error(error, g_steal_pointer(&problem));
         return false;
+    }
     if (g_strcmp0(vm->frozen, instance) == 0)
         return true;
     text_replace(&vm->frozen, instance);
@@ -119,11 +133,48 @@ thaw_act(void *self, GError **error)
     Operation *op = self;
     Hypervisor *libvirt = op->agent->hv;
 
-    if (!libvirt->ops->thaw(libvirt, op->row.vm_id, op->agent->quiesce_budget_s, error) ||
-        !note(op, NULL, error))
+    op_remember(op, "tried", json_true());
+    if (!libvirt->ops->thaw(libvirt, op->row.vm_id, op->agent->quiesce_budget_s, error))
         return false;
     op_remember(op, "thawed", json_true());
-    return agent_look(op->agent, op->entry, error);
+    return true;
+}
+
+StepState
+freeze_forget_check(void *self, GError **error)
+{
+    Operation *op = self;
+    g_autoptr(GError) problem = NULL;
+    Domain *home = NULL;
+    g_autoptr(Vm) vm = op_connected(op, &problem) ? manifest_to_note(op, &home, &problem) : NULL;
+
+    if (vm == NULL && problem != NULL && !g_error_matches(problem, ERR, ERR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return STEP_UNKNOWN;
+    }
+    return vm == NULL || vm->frozen == NULL ? STEP_DONE : STEP_TODO;
+}
+
+bool
+freeze_forget_act(void *self, GError **error)
+{
+    Operation *op = self;
+
+    return note(op, NULL, error) && agent_look(op->agent, op->entry, error);
+}
+
+/* Whatever became of it: who is taken for frozen and is not would be a snapshot's lie, and it was to
+ * be thawed. A cancel may have come too late. */
+static StepState
+forget_check(void *self, GError **error)
+{
+    Operation *op = self;
+
+    if (!json_flag(op->row.data, "tried"))
+        return STEP_DONE;
+    if (op->kind->steps == vm_thaw_steps && json_flag(op->row.data, "thawed"))
+        machine_forgive(&op->machine);
+    return freeze_forget_check(op, error);
 }
 
 static StepState
@@ -134,15 +185,17 @@ failed_check(void *self, GError **error)
 
 /* clang-format off */
 const Step vm_freeze_steps[] = {
-    /* name     check          act         tries  cancel  if it failed  next     */
-    { "freeze", freeze_check,  freeze_act, 3,     true,   "thaw",       STEP_END },
-    { "thaw",   undo_check,    thaw_act,   3,     false,  "failed",     STEP_END },
-    { "failed", failed_check,  NULL,       0,     false,  NULL,         STEP_END },
+    /* name     check          act                tries  cancel  if it failed  next     */
+    { "freeze", freeze_check,  freeze_act,        3,     true,   "thaw",       STEP_END },
+    { "thaw",   undo_check,    thaw_act,          3,     false,  "forget",     NULL     },
+    { "forget", forget_check,  freeze_forget_act, 0,     false,  NULL,         STEP_END },
+    { "failed", failed_check,  NULL,              0,     false,  NULL,         STEP_END }, /* of older journals */
     { NULL },
 };
 const Step vm_thaw_steps[] = {
-    { "thaw",   thaw_check,    thaw_act,   3,     true,   "failed",     STEP_END },
-    { "failed", failed_check,  NULL,       0,     false,  NULL,         STEP_END },
+    { "thaw",   thaw_check,    thaw_act,          3,     true,   "forget",     NULL     },
+    { "forget", forget_check,  freeze_forget_act, 0,     false,  NULL,         STEP_END },
+    { "failed", failed_check,  NULL,              0,     false,  NULL,         STEP_END }, /* of older journals */
     { NULL },
 };
 /* clang-format on */

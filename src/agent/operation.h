@@ -150,6 +150,9 @@ HvDomain *op_hv_seen(Operation *op, GError **error);
 void op_forget_seen(Operation *op);
 /* agent_look(), and what libvirt said; NULL with ERR_NOT_FOUND if the VM is gone. */
 HvDomain *op_hv_published(Operation *op, GError **error);
+/* freeze.c: a step: its guest is not frozen any more, and no snapshot is to take it for that. */
+StepState freeze_forget_check(void *op, GError **error);
+bool freeze_forget_act(void *op, GError **error);
 /* Has it a home, where its manifest is? An error if that cannot be seen just now. */
 bool op_has_home(Operation *op, const HvDomain *hv, bool *ret_home, GError **error);
 /* The paths of a disk's chain as the headers tell it from the leaf that libvirt names, base first.

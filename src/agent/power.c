@@ -3,7 +3,7 @@
  * A VM's power: starting, stopping, suspending it.
  *
  *   vm-start     up ─► (end)
- *   vm-stop      note ─► ask ─► (end)
+ *   vm-stop      note ─► ask ─► forget ─► (end)        forget: that the guest was frozen
  *   vm-suspend   note ─► save ─► (end)
  *
  * What is stopped is the instance that ran when the operation began: a VM that was started
@@ -292,6 +292,16 @@ ask_act(void *self, GError **error)
     return agent_look(op->agent, op->entry, error);
 }
 
+/* It is the same QEMU, but another life of the guest. */
+static StepState
+forget_check(void *self, GError **error)
+{
+    Operation *op = self;
+    bool begins_anew = how_of(op) == HV_POWER_RESET || how_of(op) == HV_POWER_REBOOT;
+
+    return begins_anew && is_asked(op) ? freeze_forget_check(op, error) : STEP_DONE;
+}
+
 /* ---- suspend ---- */
 
 static StepState
@@ -341,7 +351,8 @@ const Step vm_start_steps[] = {
 };
 const Step vm_stop_steps[] = {
     { "note",   note_check,   note_act, 0,     true,   "failed",     NULL     },
-    { "ask",    ask_check,    ask_act,  3,     true,   "failed",     STEP_END },
+    { "ask",    ask_check,    ask_act,  3,     true,   "failed",     NULL     },
+    { "forget", forget_check, freeze_forget_act, 0, false, NULL,     STEP_END },
     { "failed", failed_check, NULL,     0,     false,  NULL,         STEP_END },
     { NULL },
 };

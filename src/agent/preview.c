@@ -13,7 +13,8 @@
  *
  * What it remembers (row.data): disks: [{"id", "target", "leaf" (the snapshot's volume), "format"
  * (of that), "overlay" (the new leaf), "overlay_id", "overlay_format", "old", "old_format"}],
- * prepared (all leaves were made), configured (the definition is that of the snapshot's time).
+ * prepared (all leaves were made), configured (the definition is that of the snapshot's time); for
+ * an undo: former (domain XML, as it was before), returned (the definition has gone back to it).
  */
 #include "agent/branch.h"
 #include "agent/snapshot.h"
@@ -374,6 +375,16 @@ undo_check(void *self, GError **error)
                : STEP_DONE;
 }
 
+/* As the definition was before: the manifest is about to forget it. */
+static bool
+remember_former(Operation *op, const Vm *vm, GError **error)
+{
+    if (vm->preview->former == NULL)
+        return true;
+    op_remember(op, "former", json_string(vm->preview->former));
+    return operation_save(op, error);
+}
+
 /* The manifest first: from then on the definition that names a new leaf is stale. */
 static bool
 leave_preview(Operation *op, const HvDomain *hv, GError **error)
@@ -385,10 +396,18 @@ leave_preview(Operation *op, const HvDomain *hv, GError **error)
 
     if (vm == NULL)
         return false;
-    if (is_ours(op, vm) && (!vm_undo_preview(vm, left, error) || !manifest_save(home, vm, error)))
+    if (is_ours(op, vm) && (!remember_former(op, vm, error) || !vm_undo_preview(vm, left, error) ||
+                            !manifest_save(home, vm, error)))
         return false;
-    return hv->state != VM_DOWN || json_array_size(disks) == 0 || branch_is_on(hv, disks, "old") ||
-           branch_define(op, disks, "old", "old_format", error);
+    if (hv->state != VM_DOWN || json_array_size(disks) == 0)
+        return true;
+    if (op_data(op, "former") == NULL || json_flag(op->row.data, "returned"))
+        return branch_is_on(hv, disks, "old") ||
+               branch_define(op, disks, "old", "old_format", error);
+    if (!branch_configure(op, op_data(op, "former"), disks, "old", "old_format", error))
+        return false;
+    op_remember(op, "returned", json_true());
+    return true;
 }
 
 static bool

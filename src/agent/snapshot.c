@@ -21,6 +21,8 @@
 
 #include <sys/stat.h>
 
+#define MOST_THAWS 5 /* of a guest that has perhaps been frozen */
+
 /* ---- switch ---- */
 
 json_t *
@@ -48,20 +50,44 @@ switch_check(void *self, GError **error)
     return STEP_UNKNOWN;
 }
 
+/* A freeze has failed that may have been done all the same: is it tried once more to thaw? A guest
+ * agent that is dead has done neither, and holds nobody up for ever. */
+static bool
+goes_on_thawing(Operation *op, const GError *problem)
+{
+    json_t *left = json_object_get(op->row.data, "thaws_left");
+
+    if (left == NULL)
+        return true;
+    if (json_integer_value(left) > 1) {
+        op_remember(op, "thaws_left", json_integer(json_integer_value(left) - 1));
+        return true;
+    }
+    log_vm_warn(op->row.vm_id, op->row.id,
+                "VM %s: its file systems may be frozen, and its guest agent does not thaw them "
+                "(%s). If they are: livemerge vm thaw",
+                op->row.vm_id, problem != NULL ? problem->message : "no answer");
+    return false;
+}
+
 bool
 snapshot_thaw_if_frozen(Operation *op, GError **error)
 {
     Hypervisor *hv = op->agent->hv;
+    g_autoptr(GError) problem = NULL;
 
     if (json_object_get(op->row.data, "frozen") == NULL)
         return true;
-    if (!hv->ops->thaw(hv, op->row.vm_id, op->agent->quiesce_budget_s, error)) {
+    if (!hv->ops->thaw(hv, op->row.vm_id, op->agent->quiesce_budget_s, &problem)) {
         g_autoptr(HvDomain) domain = op_hv(op, NULL);
-        if (domain == NULL || domain->instance != NULL)
+        bool off = domain != NULL && domain->instance == NULL; /* nothing is frozen any more */
+        if (!off && goes_on_thawing(op, problem)) {
+            g_propagate_error(error, g_steal_pointer(&problem));
             return false;
-        g_clear_error(error); /* off: nothing is frozen any more */
+        }
     }
     op_remember(op, "frozen", NULL);
+    op_remember(op, "thaws_left", NULL);
     return true;
 }
 
@@ -99,8 +125,8 @@ freeze(Operation *op, const HvDomain *domain, bool *ret_frozen, GError **error)
         return true;
     }
     /* it may be half frozen: thaw in any case */
-    if (!snapshot_thaw_if_frozen(op, NULL))
-        op_remember(op, "frozen", NULL);
+    op_remember(op, "thaws_left", json_integer(MOST_THAWS));
+    snapshot_thaw_if_frozen(op, NULL);
     if (must)
         return error_set(error, ERR_REFUSED,
                          "VM '%s': freezing its file systems failed (%s); nothing was changed",

@@ -10,6 +10,7 @@
  *   memory_durable  all of it is on disk
  *   prepared   all overlays were created; before that, the switch was never tried
  *   frozen     the guest's file systems are frozen, or may be
+ *   thaws_left how often it is still tried to thaw them, after a freeze that has failed
  */
 #pragma once
 

@@ -371,6 +371,8 @@ check_end(void)
         return;
     if (vm.paused != vm.user_paused)
         world_wrong("the VM is %s at the end", vm.paused ? "suspended" : "not suspended any more");
+    if (vm.frozen)
+        world_wrong("the guest's file systems are frozen at the end");
     for (unsigned i = 0; i < vm.n_disks; i++)
         check_disk_end(stored, &vm.disks[i], wanted);
     check_snapshots(stored, wanted);

@@ -315,6 +315,7 @@ const Flow flows[] = {
     { "delete-off",          1,   3,    true,  false, run_remove_newest,   "VM off", true },
     { "power",               1,   2,    false, false, run_power,          "suspended, started, rebooted, shut down", true },
     { "agent-power",         1,   2,    false, false, run_agent_power,    "stopped and started in a merge" },
+    { "freeze",              2,   2,    false, false, run_freeze,         "frozen, thawed and reset, with snapshots", true },
     { "preview-undo",        1,   3,    false, false, run_try,           "tried, and thrown away", true },
     { "preview-commit",      2,   3,    false, false, run_keep,         "tried, and kept", true },
     { "restore",             1,   3,    false, false, run_restore,        "gone back to", true },

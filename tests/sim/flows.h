@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
  * What flows.c (merges and snapshots), flows_agent.c (the same, asked of the agent itself),
- * flows_power.c and flows_vm.c (what is done with whole VMs) and flows_records.c (names, the
- * doctor) share.
+ * flows_power.c, flows_guest.c and flows_vm.c (what is done with whole VMs) and flows_records.c
+ * (names, the doctor) share.
  */
 #pragma once
 
@@ -60,6 +60,9 @@ void flow_started(bool done);
 void flow_stopped(bool done);
 void run_power(void);
 void run_agent_power(void);
+
+/* ---- flows_guest.c ---- */
+void run_freeze(void);
 
 /* ---- flows_records.c ---- */
 void run_rename(void);

@@ -140,6 +140,7 @@ flow_make_files(void)
     g_autofree char *base = g_path_get_basename(vm.disks[0].volumes[0]);
     g_autoptr(GError) error = NULL;
 
+    vm.guest_agent = plan.flow->run == run_freeze;
     if (plan.flow->run != run_doctor)
         return;
     if (!qcow2_create(ORPHAN, vm.clusters * CLUSTER_BYTES, base, "qcow2", 0600, -1, -1, &error))

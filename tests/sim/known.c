@@ -199,6 +199,16 @@ static const struct {
       true,
       "an overlay that could not be seen was taken for used: a snapshot was taken without the memory that was asked for",
       170115 },
+    { "preview-undo", 17, { { FAULT_FULL, 158 }, { FAULT_LIBVIRTD, 408 } }, 0, false,
+      "a preview that failed left the VM with the snapshot's configuration", 45942 },
+    { "freeze", 1, { { FAULT_STORAGE, 17 } }, 0, false,
+      "a guest whose VM's storage was away was frozen without a note: a snapshot thawed it", 0 },
+    { "freeze", 1, { { FAULT_CANCEL, 209 } }, 0, false,
+      "a thaw that was cancelled too late left the note that the guest is frozen", 0 },
+    { "freeze", 1, { { FAULT_STORAGE, 372 } }, 0, false,
+      "after a reset the guest was still taken for frozen: a snapshot was said to be of a frozen one", 0 },
+    { "freeze", 71191802351844, { { FAULT_CANCEL, 185 }, { FAULT_QEMU, 278 }, { FAULT_MANAGER, 286 } }, 9408, true,
+      "a freeze that had failed, and a thaw that was refused: the guest stayed frozen for ever", 3930 },
 };
 /* clang-format on */
 

@@ -343,6 +343,7 @@ op_look(Hypervisor *hv, const char *vm_id, GError **error)
     domain->has_managed_save = domain->state == VM_SUSPENDED;
     domain->memory = 1 << 28;
     domain->vcpus = 1;
+    domain->agent_connected = vm.guest_agent && libvirt_sees_vm();
     domain->instance = libvirt_sees_vm() ? g_strdup(vm.instance) : NULL;
     domain->xml = g_strdup_printf("<domain>%u</domain>", vm.config);
     domain->inactive_xml = g_strdup(domain->xml);

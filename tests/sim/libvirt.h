@@ -2,8 +2,8 @@
  *
  * What libvirt.c (the client: asking, events), libvirt_do.c (calls that change something),
  * libvirt_job.c (its block jobs), libvirt_job_end.c (how they end), libvirt_power.c (starting and
- * stopping the VM), libvirt_memory.c (its memory beside a snapshot), libvirt_define.c (defining,
- * undefining) and libvirtd.c (libvirtd's own life) share.
+ * stopping the VM), libvirt_memory.c (its memory beside a snapshot), libvirt_guest.c (the guest's
+ * agent), libvirt_define.c (defining, undefining) and libvirtd.c (libvirtd's own life) share.
  *
  * A call that changes something is done by a fiber of libvirtd, so it goes on when its caller dies.
  * What libvirtd knows of a running VM is in its memory (live), in its status file, and in the
@@ -113,6 +113,10 @@ bool libvirt_with_memory(Call *call, bool (*switch_disks)(Call *call, GError **e
 bool libvirt_op_restore(Hypervisor *hv, const char *vm_id, const char *memory,
                         const char *const *targets, const char *const *sources,
                         const char *const *formats, unsigned n, bool paused, GError **error);
+
+/* ---- libvirt_guest.c ---- */
+bool libvirt_op_freeze(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error);
+bool libvirt_op_thaw(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error);
 
 /* ---- libvirt_power.c ---- */
 bool libvirt_has_job(void); /* a block job, of any disk */

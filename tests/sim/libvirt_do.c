@@ -123,6 +123,7 @@ snapshot_off(const Call *call, GError **error)
             return error_set(error, ERR_HYPERVISOR, "missing existing file");
     for (unsigned i = 0; i < call->n; i++)
         libvirt_define(qemu_disk(call->disks[i].target), call->disks[i].overlay, NULL);
+    vm.frozen_at_switch = vm.frozen; /* when it died */
     return true;
 }
 
@@ -206,19 +207,10 @@ op_snapshot(Hypervisor *hv, const char *vm_id, const HvSnapshotDisk *disks, unsi
         error);
 }
 
-static bool
-op_freeze(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error)
-{
-    (void)hv;
-    (void)vm_id;
-    (void)budget_s;
-    return error_set(error, ERR_HYPERVISOR, "there is no guest agent");
-}
-
 const HypervisorOps libvirt_doing = {
     .snapshot = op_snapshot,
-    .freeze = op_freeze,
-    .thaw = op_freeze,
+    .freeze = libvirt_op_freeze,
+    .thaw = libvirt_op_thaw,
     .commit_start = libvirt_op_commit_start,
     .copy_start = libvirt_op_copy_start,
     .job_set_bandwidth = libvirt_op_set_bandwidth,

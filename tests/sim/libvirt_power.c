@@ -254,6 +254,8 @@ do_power(Call *call, GError **error)
     case HV_POWER_REBOOT: /* the same QEMU; for its disks nothing has happened */
     case HV_POWER_RESET:
     default:
+        vm.resets++;
+        vm.frozen = false;
         libvirt_send(HV_EVENT_DOMAIN, NULL, 0);
         return true;
     }

@@ -189,6 +189,20 @@ lines_snapshot_is_called(const char *id, const char *name)
 }
 
 bool
+lines_is_quiesced(const char *name)
+{
+    g_autoptr(json_t) manifest = read_manifest();
+    const json_t *list = json_object_get(manifest, "snapshots");
+
+    for (size_t i = json_array_size(list); i > 0; i--) {
+        const json_t *snapshot = json_array_get(list, i - 1);
+        if (g_strcmp0(json_text(snapshot, "name"), name) == 0)
+            return json_flag(snapshot, "quiesced");
+    }
+    return false;
+}
+
+bool
 lines_vm_is_called(const char *name)
 {
     g_autoptr(json_t) manifest = read_manifest();

@@ -243,7 +243,7 @@ guest(void *data)
     for (unsigned n = 0;; n++) {
         int64_t pause = n < BUSY_WRITES ? (int64_t)fiber_below(20000) : 2000000;
         fiber_sleep_us(1 + pause);
-        if (vm.paused || (!trusts && !guest_waits()))
+        if (vm.paused || vm.frozen || (!trusts && !guest_waits()))
             continue;
         if (!trusts)
             drain();
@@ -286,6 +286,14 @@ qemu_suspend(void)
 }
 
 void
+qemu_freeze(bool on)
+{
+    if (on)
+        drain();
+    vm.frozen = on;
+}
+
+void
 qemu_resume(void)
 {
     vm.paused = false;
@@ -319,7 +327,7 @@ qemu_start(const char *const *sources, char *ret_why)
     }
     check_start();
     vm.runs = true;
-    vm.paused = false;
+    vm.paused = vm.frozen = false;
     vm.life++;
     g_snprintf(vm.instance, sizeof vm.instance, "%u.%u", 5000 + vm.life, vm.life * 77);
     for (unsigned i = 0; i < vm.n_disks; i++) {
@@ -664,6 +672,7 @@ qemu_snapshot(const HvSnapshotDisk *disks, unsigned n)
         if (vfs_find(disks[i].overlay) == NULL)
             return false;
     drain();
+    vm.frozen_at_switch = vm.frozen;
     for (unsigned i = 0; i < n; i++) {
         SimDisk *disk = qemu_disk(disks[i].target);
         Node *old = disk->graph->pdata[0], *fresh = node_open(disks[i].overlay, false);

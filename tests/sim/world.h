@@ -244,8 +244,12 @@ typedef struct {
     int64_t config_us, texts_us;
     bool lost; /* libvirtd could not read its status file: it takes the VM for off */
     bool user_paused;
-    bool wanted;       /* the user wants it to run */
-    uint64_t versions; /* given out so far */
+    bool guest_agent;      /* its guest has one */
+    bool frozen;           /* its file systems are */
+    bool frozen_at_switch; /* they were when the last snapshot was taken */
+    unsigned resets;       /* of its guest, by whoever */
+    bool wanted;           /* the user wants it to run */
+    uint64_t versions;     /* given out so far */
 } SimVm;
 extern SimVm vm;
 
@@ -342,6 +346,7 @@ bool qemu_shutdown_is_death(void); /* just now it is the same as if QEMU died */
 void qemu_job_start(SimDisk *disk, HvJobType type, const char *base, const char *top);
 bool qemu_snapshot(const HvSnapshotDisk *disks, unsigned n);
 void qemu_suspend(void);
+void qemu_freeze(bool on); /* what the guest's agent does */
 void qemu_resume(void);
 void qemu_dismiss(SimDisk *disk);
 void qemu_close_left(SimDisk *disk); /* libvirt knows of the pivot */

@@ -107,6 +107,19 @@ test_off(Host *host, gconstpointer data)
     g_assert_false(host->fake.frozen);
 }
 
+/* The same QEMU, but the guest begins anew: a snapshot must freeze it again. */
+static void
+test_reset(Host *host, gconstpointer data)
+{
+    end(host, "vm-freeze", NULL, "done");
+    end(host, "vm-stop", json_pack("{s:s}", "how", "reset"), "done");
+    g_assert_false(host->fake.frozen);
+    g_assert_false(shows_frozen(host));
+    take_snapshot(host, 1, true);
+    g_assert_cmpuint(host->fake.freezes, ==, 2);
+    g_assert_false(host->fake.frozen);
+}
+
 /* It did, but nobody heard of it. */
 static void
 test_deaf(Host *host, gconstpointer data)
@@ -275,6 +288,7 @@ main(int argc, char **argv)
 #define TEST(path, up, function) g_test_add(path, Host, NULL, up, function, tear_down)
     TEST("/agent/freeze/freeze", set_up_running, test_freeze);
     TEST("/agent/freeze/off", set_up_running, test_off);
+    TEST("/agent/freeze/reset", set_up_running, test_reset);
     TEST("/agent/freeze/deaf", set_up_running, test_deaf);
     TEST("/agent/freeze/no-agent", set_up_running, test_no_agent);
     TEST("/agent/freeze/killed", set_up_running, test_killed);

@@ -536,6 +536,8 @@ fake_power(Hypervisor *hv, const char *vm_id, HvPower how, GError **error)
     g_assert_cmpint(fake->running, ==, how != HV_POWER_FORGET);
     if (how == HV_POWER_OFF || how == HV_POWER_SAVE)
         fake_power_off(fake);
+    if (how == HV_POWER_RESET)
+        fake->frozen = false;
     fake->saved = how == HV_POWER_SAVE;
     return fake_powered(fake, words[how], error);
 }
