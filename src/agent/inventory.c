@@ -87,18 +87,13 @@ agent_is_busy(Agent *agent, const AgentVm *entry)
 static void
 publish(Agent *agent, AgentVm *entry, Vm *take_vm)
 {
-    g_autoptr(json_t) before = NULL;
-    g_autoptr(json_t) after = NULL;
     WITH_LOCK(&agent->lock);
+    bool changed = !vm_equal(entry->vm, take_vm);
 
-    before = entry->vm != NULL ? vm_to_json(entry->vm) : NULL;
-    after = take_vm != NULL ? vm_to_json(take_vm) : NULL;
     vm_free(entry->vm);
     entry->vm = take_vm;
     entry->looked = true;
-    if (before == NULL && after == NULL)
-        return;
-    if (before == NULL || after == NULL || !json_equal(before, after))
+    if (changed)
         event_hub_send(agent->events, json_pack("{s:s, s:s}", "event", "vm", "vm_id", entry->id));
 }
 

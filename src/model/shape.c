@@ -216,3 +216,51 @@ shape_copy(const Shape *shape, const void *object)
     }
     return copy;
 }
+
+static bool
+lists_equal(const Shape *of, const GPtrArray *a, const GPtrArray *b)
+{
+    guint n = a != NULL ? a->len : 0;
+    bool equal = n == (b != NULL ? b->len : 0);
+
+    for (guint i = 0; equal && i < n; i++)
+        equal = shape_equal(of, a->pdata[i], b->pdata[i]);
+    return equal;
+}
+
+static bool
+members_equal(const Member *m, const void *a, const void *b)
+{
+    switch (m->kind) {
+    case MEMBER_TEXT:
+    case MEMBER_NEEDED:
+    case MEMBER_FORMAT:
+        return g_strcmp0(*AT_CONST(char *, a, m), *AT_CONST(char *, b, m)) == 0;
+    case MEMBER_SIZE:
+        return *AT_CONST(uint64_t, a, m) == *AT_CONST(uint64_t, b, m);
+    case MEMBER_NUMBER:
+        return *AT_CONST(int64_t, a, m) == *AT_CONST(int64_t, b, m);
+    case MEMBER_COUNT:
+        return *AT_CONST(unsigned, a, m) == *AT_CONST(unsigned, b, m);
+    case MEMBER_FLAG:
+        return *AT_CONST(bool, a, m) == *AT_CONST(bool, b, m);
+    case MEMBER_STATE:
+        return *AT_CONST(VmState, a, m) == *AT_CONST(VmState, b, m);
+    case MEMBER_LIST:
+        return lists_equal(m->of, *AT_CONST(GPtrArray *, a, m), *AT_CONST(GPtrArray *, b, m));
+    case MEMBER_OBJECT:
+        return shape_equal(m->of, *AT_CONST(void *, a, m), *AT_CONST(void *, b, m));
+    }
+    return false;
+}
+
+bool
+shape_equal(const Shape *shape, const void *a, const void *b)
+{
+    if (a == NULL || b == NULL)
+        return a == b;
+    for (const Member *m = shape->members; m->name != NULL; m++)
+        if (!members_equal(m, a, b))
+            return false;
+    return true;
+}

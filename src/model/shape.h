@@ -50,6 +50,8 @@ struct Shape {
 void *shape_new(const Shape *shape);
 void shape_free(const Shape *shape, void *object);
 void *shape_copy(const Shape *shape, const void *object);
+/* In all members that the table names; none is equal to none. */
+bool shape_equal(const Shape *shape, const void *a, const void *b);
 
 /* Text that is not UTF-8 (which JSON cannot hold) is written with replacement characters. */
 json_t *shape_to_json(const Shape *shape, const void *object);

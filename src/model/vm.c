@@ -46,6 +46,12 @@ vm_copy(const Vm *vm)
     return shape_copy(&vm_shape, vm);
 }
 
+bool
+vm_equal(const Vm *a, const Vm *b)
+{
+    return shape_equal(&vm_shape, a, b);
+}
+
 Disk *
 disk_new(const char *id, const char *target)
 {

@@ -164,6 +164,7 @@ typedef struct {
 Vm *vm_new(const char *id, const char *name);
 void vm_free(Vm *vm);
 Vm *vm_copy(const Vm *vm);
+bool vm_equal(const Vm *a, const Vm *b); /* their JSON is; none is equal to none */
 Disk *disk_new(const char *id, const char *target);
 void disk_free(Disk *disk);
 Volume *volume_new(const char *id, const char *path, const char *format, uint64_t virtual_size);

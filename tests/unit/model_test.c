@@ -3,6 +3,7 @@
  * Tests of src/model: JSON both ways, what a merge does to chains and snapshots, and every cell of
  * the verb table. The planner's are in model_plan_test.c and model_cost_test.c.
  */
+#include "model/shape.h"
 #include "model_vm.h"
 
 #include <string.h>
@@ -219,6 +220,53 @@ test_copy(void)
     g_assert_null(vm_copy(NULL));
 }
 
+/* What vm_equal() says is what their JSON would. */
+static void
+assert_differ(const Vm *a, const Vm *b)
+{
+    g_autoptr(json_t) one = vm_to_json(a);
+    g_autoptr(json_t) other = vm_to_json(b);
+
+    g_assert_false(json_equal(one, other));
+    g_assert_false(vm_equal(a, b));
+    g_assert_false(vm_equal(b, a));
+}
+
+static void
+test_equal(void)
+{
+    g_autoptr(Vm) vm = make_full_vm();
+
+    for (unsigned i = 0; i < 8; i++) {
+        g_autoptr(Vm) other = vm_copy(vm);
+        Disk *disk = other->disks->pdata[0];
+        Snapshot *snapshot = other->snapshots->pdata[0];
+        g_assert_true(vm_equal(vm, other));
+        if (i == 0)
+            g_clear_pointer(&other->name, g_free);
+        else if (i == 1)
+            other->state = vm->state == VM_UP ? VM_DOWN : VM_UP;
+        else if (i == 2)
+            ((Volume *)disk->volumes->pdata[0])->allocated++;
+        else if (i == 3)
+            g_ptr_array_remove_index(disk->volumes, disk->volumes->len - 1);
+        else if (i == 4)
+            snapshot->date++;
+        else if (i == 5)
+            ((SnapshotDisk *)snapshot->disks->pdata[0])->unusable ^= true;
+        else if (i == 6)
+            other->vcpus++;
+        else if (other->preview != NULL)
+            other->preview->memory ^= true;
+        else
+            other->preview = shape_new(&preview_shape);
+        assert_differ(vm, other);
+    }
+    g_assert_true(vm_equal(NULL, NULL));
+    g_assert_false(vm_equal(vm, NULL));
+    g_assert_false(vm_equal(NULL, vm));
+}
+
 static void
 test_look_ups(void)
 {
@@ -349,6 +397,7 @@ main(int argc, char **argv)
     g_test_add_func("/vm/json/refuses", test_json_refuses);
     g_test_add_func("/vm/json/not-utf8", test_json_not_utf8);
     g_test_add_func("/vm/copy", test_copy);
+    g_test_add_func("/vm/equal", test_equal);
     g_test_add_func("/vm/look-ups", test_look_ups);
     g_test_add_func("/vm/state-words", test_state_words);
     g_test_add_func("/vm/apply-merge", test_apply_merge);
