@@ -184,7 +184,7 @@ read_member(Reader *r, json_t *object)
     json_t *value = read_value(r);
     if (value == NULL)
         return false;
-    if (json_member(object, key, length) == NULL) {
+    if (json_member((const JsonObject *)object, key, length) == NULL) {
         json_append_member(object, key, length, strange == NULL, value);
         return true;
     }
@@ -264,20 +264,37 @@ read_value(Reader *r)
     }
 }
 
+/* NULL: it cannot be understood. */
+static json_t *
+read_all(Reader *r, size_t flags)
+{
+    json_t *json = NULL;
+
+    skip(r);
+    if (r->at < r->end && ((flags & JSON_DECODE_ANY) != 0 || *r->at == '{' || *r->at == '['))
+        json = read_value(r);
+    skip(r);
+    if (json != NULL && r->at == r->end)
+        return json;
+    json_decref(json);
+    return NULL;
+}
+
 json_t *
 json_loadb(const char *text, size_t length, size_t flags, json_error_t *error)
 {
     Reader r = { .at = text, .end = text + length, .begin = text };
-    json_t *json = NULL;
+    json_t *json = json_recall(text, length, flags);
 
-    r.once = (flags & JSON_REJECT_DUPLICATES) != 0;
-    skip(&r);
-    if (r.at < r.end && ((flags & JSON_DECODE_ANY) != 0 || *r.at == '{' || *r.at == '['))
-        json = read_value(&r);
-    skip(&r);
-    if (json != NULL && r.at == r.end)
+    if (json != NULL)
         return json;
-    json_decref(json);
+    r.once = (flags & JSON_REJECT_DUPLICATES) != 0;
+    bool freezes = json_freeze_begin(length);
+    json = read_all(&r, flags);
+    if (freezes)
+        json = json_freeze_end(text, length, flags, json);
+    if (json != NULL)
+        return json;
     if (error != NULL) {
         *error = (json_error_t){ .line = 1, .position = (int)(r.at - r.begin) };
         g_strlcpy(error->text, "it cannot be understood", sizeof error->text);

@@ -7,6 +7,9 @@
 #include <string.h>
 
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
+#define PAGE 4096
+#define HERE 192 /* bytes for members in an object; more go into rooms */
+#define MORE 1000
 
 static json_t is_true = { JSON_TRUE, (size_t)-1 }, is_false = { JSON_FALSE, (size_t)-1 },
               is_null = { JSON_NULL, (size_t)-1 };
@@ -14,11 +17,11 @@ static json_t is_true = { JSON_TRUE, (size_t)-1 }, is_false = { JSON_FALSE, (siz
 static void *
 value_new(json_type type, size_t bytes)
 {
-    json_t *json = malloc(bytes);
+    json_t *json = json_freezes ? json_frozen_room(bytes) : malloc(bytes);
 
     g_assert(json != NULL);
     json->type = type;
-    json->refcount = 1;
+    json->refcount = json_freezes ? (size_t)-1 : 1;
     return json;
 }
 
@@ -32,6 +35,10 @@ json_is_plain(const char *text, size_t length)
     for (; i + 16 <= length; i += 16)
         if (json_strange_of(text + i) != 0)
             return false;
+    if (i == length)
+        return true;
+    if (((uintptr_t)(text + i) & (PAGE - 1)) <= PAGE - 16) /* so what follows can be read */
+        return (json_strange_of(text + i) & ((1U << (length - i)) - 1)) == 0;
     for (; i < length; i++)
         if (text[i] == '"' || text[i] == '\\' || (signed char)text[i] < ' ')
             return false;
@@ -58,7 +65,8 @@ json_string(const char *text)
 
     if (text == NULL || (!plain && !g_utf8_validate(text, (gssize)length, NULL)))
         return NULL;
-    return json_text_new(text, length, plain);
+    json_t *known = json_frozen_text(text, length, plain);
+    return known != NULL ? known : json_text_new(text, length, plain);
 }
 
 json_t *
@@ -152,10 +160,16 @@ json_object_seed(size_t seed)
 json_t *
 json_object(void)
 {
-    JsonObject *object = value_new(JSON_OBJECT, sizeof *object);
+    size_t bytes = json_freezes ? 0 : HERE;
+    JsonObject *object = value_new(JSON_OBJECT, sizeof *object + bytes);
 
-    object->size = 0;
+    object->size = object->names = object->slots = 0;
     object->first = object->last = NULL;
+    object->like = NULL;
+    object->own = NULL;
+    object->room = object->here;
+    object->room_end = object->here + bytes;
+    object->rooms = NULL;
     return &object->json;
 }
 
@@ -166,33 +180,99 @@ json_object_size(const json_t *json)
 }
 
 JsonMember *
-json_member(const json_t *object, const char *key, size_t length)
+json_member(const JsonObject *object, const char *key, size_t length)
 {
-    /* names of one length mostly differ in the first letter; of no length the end is compared */
-    for (JsonMember *m = ((const JsonObject *)object)->first; m != NULL; m = m->next)
-        if (m->length == length && m->key[0] == (length > 0 ? key[0] : '\0') &&
-            memcmp(m->key, key, length) == 0)
+    uint32_t tag = json_tag(key, length);
+
+    if ((object->names & json_name_bit(tag)) == 0)
+        return NULL;
+    for (JsonMember *m = object->first; m != NULL; m = m->next)
+        if (m->tag == tag && m->length == length && memcmp(m->key, key, length) == 0)
             return m;
     return NULL;
+}
+
+/* Where a member of the frozen one is that this one is like, once somebody has asked for it */
+static json_t **
+own_place(JsonObject *object, const JsonMember *member)
+{
+    if (object->own == NULL)
+        object->own = calloc(object->slots, sizeof *object->own);
+    g_assert(object->own != NULL);
+    return &object->own[member->slot];
 }
 
 json_t *
 json_object_get(const json_t *json, const char *key)
 {
-    const JsonMember *member =
-        json_is_object(json) && key != NULL ? json_member(json, key, strlen(key)) : NULL;
+    JsonObject *object = (JsonObject *)json;
 
-    return member != NULL ? member->value : NULL;
+    if (!json_is_object(json) || key == NULL)
+        return NULL;
+    const JsonMember *member =
+        json_member(object->like != NULL ? object->like : object, key, strlen(key));
+    if (member == NULL)
+        return NULL;
+    if (object->like == NULL || !json_is_compound(member->value))
+        return member->value;
+    json_t **place = own_place(object, member);
+    if (*place == NULL)
+        *place = json_like(member->value);
+    return *place;
+}
+
+const JsonMember *
+json_first(const json_t *json)
+{
+    const JsonObject *object = (const JsonObject *)json;
+
+    return object->like != NULL ? object->like->first : object->first;
+}
+
+const json_t *
+json_value(const json_t *json, const JsonMember *member)
+{
+    const JsonObject *object = (const JsonObject *)json;
+    bool is_own =
+        object->own != NULL && json_is_compound(member->value) && object->own[member->slot] != NULL;
+
+    return is_own ? object->own[member->slot] : member->value;
+}
+
+/* Members go with their object. */
+static JsonMember *
+member_room(JsonObject *object, size_t bytes)
+{
+    bytes = (bytes + 7) / 8 * 8;
+    if (json_freezes)
+        return json_frozen_room(bytes);
+    if ((size_t)(object->room_end - object->room) < bytes) {
+        size_t more = sizeof(void *) + MAX(bytes, MORE);
+        char *room = malloc(more);
+        g_assert(room != NULL);
+        memcpy(room, &object->rooms, sizeof(void *));
+        object->rooms = room;
+        object->room = room + sizeof(void *);
+        object->room_end = room + more;
+    }
+    char *at = object->room;
+    object->room += bytes;
+    return (JsonMember *)(void *)at;
 }
 
 void
 json_append_member(json_t *json, const char *key, size_t length, bool plain, json_t *take_value)
 {
     JsonObject *object = (JsonObject *)json;
-    JsonMember *member = malloc(sizeof *member + length + 1);
+    JsonMember *member = member_room(object, sizeof(JsonMember) + length + 1);
 
-    g_assert(member != NULL);
-    *member = (JsonMember){ NULL, take_value, (unsigned)length, plain };
+    *member = (JsonMember){ .value = take_value,
+                            .length = (uint32_t)length,
+                            .tag = json_tag(key, length),
+                            .slot = object->slots,
+                            .plain = plain };
+    object->slots += json_is_compound(take_value);
+    object->names |= json_name_bit(member->tag);
     memcpy(member->key, key, length);
     member->key[length] = '\0';
     if (object->last != NULL)
@@ -210,8 +290,13 @@ json_object_setn_new_nocheck(json_t *json, const char *key, size_t length, json_
         json_decref(take_value);
         return -1;
     }
-    JsonMember *member = json_member(json, key, length);
+    JsonObject *object = (JsonObject *)json;
+    if (object->like != NULL)
+        json_melt_object(object);
+    JsonMember *member = json_member(object, key, length);
     if (member != NULL) {
+        if (json_is_compound(take_value) && !json_is_compound(member->value))
+            member->slot = object->slots++;
         json_decref(member->value);
         member->value = take_value;
         return 0;
@@ -226,20 +311,16 @@ json_object_set_new(json_t *json, const char *key, json_t *take_value)
     return json_object_setn_new_nocheck(json, key, key != NULL ? strlen(key) : 0, take_value);
 }
 
-static void
-member_free(JsonMember *member)
-{
-    json_decref(member->value);
-    free(member);
-}
-
 int
 json_object_del(json_t *json, const char *key)
 {
     JsonObject *object = (JsonObject *)json;
     JsonMember *before = NULL;
-    JsonMember *member = json_is_object(json) ? json_member(json, key, strlen(key)) : NULL;
 
+    if (!json_is_object(json))
+        return -1;
+    json_melt_object(object);
+    JsonMember *member = json_member(object, key, strlen(key));
     if (member == NULL)
         return -1;
     if (object->first == member)
@@ -252,14 +333,17 @@ json_object_del(json_t *json, const char *key)
     if (object->last == member)
         object->last = before;
     object->size--;
-    member_free(member);
+    json_decref(member->value);
     return 0;
 }
 
 void *
 json_object_iter(json_t *json)
 {
-    return json_is_object(json) ? ((JsonObject *)json)->first : NULL;
+    if (!json_is_object(json))
+        return NULL;
+    json_melt_object((JsonObject *)json);
+    return ((JsonObject *)json)->first;
 }
 
 void *
@@ -295,6 +379,7 @@ json_array(void)
 
     array->size = array->room = 0;
     array->items = NULL;
+    array->like = NULL;
     return &array->json;
 }
 
@@ -307,7 +392,48 @@ json_array_size(const json_t *json)
 json_t *
 json_array_get(const json_t *json, size_t index)
 {
-    return index < json_array_size(json) ? ((const JsonArray *)json)->items[index] : NULL;
+    JsonArray *array = (JsonArray *)json;
+
+    if (index >= json_array_size(json))
+        return NULL;
+    if (array->like == NULL)
+        return array->items[index];
+    json_t *frozen = array->like->items[index];
+    if (!json_is_compound(frozen))
+        return frozen;
+    if (array->items == NULL)
+        array->items = calloc(array->size, sizeof *array->items);
+    g_assert(array->items != NULL);
+    if (array->items[index] == NULL)
+        array->items[index] = json_like(frozen);
+    return array->items[index];
+}
+
+const json_t *
+json_item(const json_t *json, size_t index)
+{
+    const JsonArray *array = (const JsonArray *)json;
+
+    if (array->like == NULL || (array->items != NULL && array->items[index] != NULL))
+        return array->items[index];
+    return array->like->items[index];
+}
+
+static void
+make_room(JsonArray *array)
+{
+    size_t bytes = (2 * array->room + 4) * sizeof *array->items;
+
+    if (json_freezes) {
+        json_t **items = json_frozen_room(bytes);
+        if (array->size > 0)
+            memcpy(items, array->items, array->size * sizeof *items);
+        array->items = items;
+    } else {
+        array->items = realloc(array->items, bytes);
+    }
+    g_assert(array->items != NULL);
+    array->room = 2 * array->room + 4;
 }
 
 int
@@ -319,11 +445,10 @@ json_array_append_new(json_t *json, json_t *take_value)
         json_decref(take_value);
         return -1;
     }
-    if (array->size == array->room) {
-        array->room = 2 * array->room + 4;
-        array->items = realloc(array->items, array->room * sizeof *array->items);
-        g_assert(array->items != NULL);
-    }
+    if (array->like != NULL)
+        json_melt_array(array);
+    if (array->size == array->room)
+        make_room(array);
     array->items[array->size++] = take_value;
     return 0;
 }
@@ -335,6 +460,7 @@ json_array_remove(json_t *json, size_t index)
 
     if (index >= json_array_size(json))
         return -1;
+    json_melt_array(array);
     json_decref(array->items[index]);
     array->size--;
     memmove(array->items + index, array->items + index + 1,
@@ -351,105 +477,4 @@ json_array_extend(json_t *json, json_t *other)
     for (size_t i = 0; i < n; i++)
         json_array_append_new(json, json_incref(json_array_get(other, i)));
     return 0;
-}
-
-/* ---- all of them ---- */
-
-void
-json_delete(json_t *json)
-{
-    if (json_is_object(json)) {
-        JsonMember *next;
-        for (JsonMember *m = ((JsonObject *)json)->first; m != NULL; m = next) {
-            next = m->next;
-            member_free(m);
-        }
-    } else if (json_is_array(json)) {
-        JsonArray *array = (JsonArray *)json;
-        for (size_t i = 0; i < array->size; i++)
-            json_decref(array->items[i]);
-        free(array->items);
-    }
-    free(json);
-}
-
-static bool
-same_members(const json_t *a, const json_t *b)
-{
-    if (json_object_size(a) != json_object_size(b))
-        return false;
-    for (const JsonMember *m = ((const JsonObject *)a)->first; m != NULL; m = m->next) {
-        const JsonMember *other = json_member(b, m->key, m->length);
-        if (other == NULL || !json_equal(m->value, other->value))
-            return false;
-    }
-    return true;
-}
-
-static bool
-same_items(const json_t *a, const json_t *b)
-{
-    size_t n = json_array_size(a);
-    bool same = n == json_array_size(b);
-
-    for (size_t i = 0; same && i < n; i++)
-        same = json_equal(json_array_get(a, i), json_array_get(b, i));
-    return same;
-}
-
-int
-json_equal(const json_t *a, const json_t *b)
-{
-    if (a == NULL || b == NULL || json_typeof(a) != json_typeof(b))
-        return 0;
-    if (a == b)
-        return 1;
-    switch (json_typeof(a)) {
-    case JSON_OBJECT:
-        return same_members(a, b);
-    case JSON_ARRAY:
-        return same_items(a, b);
-    case JSON_STRING:
-        return json_string_length(a) == json_string_length(b) &&
-               memcmp(json_string_value(a), json_string_value(b), json_string_length(a)) == 0;
-    case JSON_INTEGER:
-        return json_integer_value(a) == json_integer_value(b);
-    case JSON_REAL:
-        return memcmp(&((const JsonNumber *)a)->real, &((const JsonNumber *)b)->real,
-                      sizeof(double)) == 0;
-    case JSON_TRUE:
-    case JSON_FALSE:
-    case JSON_NULL:
-    default:
-        return 1;
-    }
-}
-
-json_t *
-json_deep_copy(const json_t *json)
-{
-    json_t *copy;
-
-    if (json == NULL)
-        return NULL;
-    switch (json_typeof(json)) {
-    case JSON_OBJECT:
-        copy = json_object();
-        for (const JsonMember *m = ((const JsonObject *)json)->first; m != NULL; m = m->next)
-            json_append_member(copy, m->key, m->length, m->plain, json_deep_copy(m->value));
-        return copy;
-    case JSON_ARRAY:
-        copy = json_array();
-        for (size_t i = 0; i < json_array_size(json); i++)
-            json_array_append_new(copy, json_deep_copy(json_array_get(json, i)));
-        return copy;
-    case JSON_STRING: /* they never change: jansson's functions for that are not used */
-    case JSON_INTEGER:
-    case JSON_REAL:
-    case JSON_TRUE:
-    case JSON_FALSE:
-    case JSON_NULL:
-    default:
-        return json_incref((json_t *)json);
-    }
 }

@@ -5,9 +5,16 @@
  * takes these before the library's; both must never be mixed (nm -u shows whether a function is
  * missing here).
  *
- *     json_tree.c  values
+ *     json_tree.c    values
+ *     json_whole.c   whole trees of them
  *     json.c, json_write.c
- *     json_pack.c  json_pack(), json_unpack()
+ *     json_frozen.c  texts that are read again and again
+ *     json_pack.c    json_pack(), json_unpack()
+ *
+ * Most texts that are read were read before: the same manifest, the same answer. So what a text
+ * says is kept as a frozen tree, which never changes; who reads the text again gets an object or an
+ * array that is only "like" a frozen one. What it holds comes into being when somebody asks for an
+ * object or an array in it, and it gets members of its own when it is changed.
  *
  * Threads: one.
  */
@@ -17,26 +24,38 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 typedef struct JsonMember {
     struct JsonMember *next;
     json_t *value;
-    unsigned length;
-    bool plain; /* as in JsonText */
+    uint32_t length, tag; /* tag: of its name, json_tag() */
+    uint32_t slot;        /* in "own" of those that are like its object */
+    bool plain;           /* as in JsonText */
     char key[];
 } JsonMember;
 
-typedef struct {
+typedef struct JsonObject JsonObject;
+struct JsonObject {
     json_t json;
     size_t size;
     JsonMember *first, *last;
-} JsonObject;
+    uint64_t names;         /* bits of tags: what is not in here is no member */
+    const JsonObject *like; /* frozen; NULL = it has members of its own */
+    json_t **own;           /* objects and arrays in it that somebody has asked for; may be NULL */
+    uint32_t slots;         /* how many objects and arrays it holds */
+    char *room, *room_end;  /* for more members of its own */
+    void *rooms;            /* all of them but "here", one leads to the next; NULL = none */
+    char here[];            /* the first one; of one that is like another there is none */
+};
 
-typedef struct {
+typedef struct JsonArray JsonArray;
+struct JsonArray {
     json_t json;
     size_t size, room;
-    json_t **items;
-} JsonArray;
+    json_t **items;        /* if it is like another: as "own" above */
+    const JsonArray *like; /* frozen; NULL = it has items of its own */
+};
 
 typedef struct {
     json_t json;
@@ -65,12 +84,72 @@ json_strange_of(const char *text)
     return (unsigned)_mm_movemask_epi8(strange);
 }
 
+static inline bool
+json_is_compound(const json_t *json)
+{
+    return json_typeof(json) <= JSON_ARRAY;
+}
+
+static inline uint32_t
+json_tag(const char *key, size_t length)
+{
+    const unsigned char *at = (const unsigned char *)key;
+
+    return length == 0 ? 0
+                       : (uint32_t)length ^ (uint32_t)at[0] << 8 ^ (uint32_t)at[length - 1] << 16 ^
+                             (uint32_t)at[length / 2] << 24;
+}
+
+static inline uint64_t
+json_name_bit(uint32_t tag)
+{
+    return UINT64_C(1) << (tag * UINT32_C(0x9E3779B1) >> 26);
+}
+
+/* n bytes, quicker than memcpy() if they are few: up to 15 more are read and written. */
+static inline void
+json_copy_bytes(char *to, const char *from, size_t n)
+{
+    for (size_t at = 0; at < n; at += 16) {
+        __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)(from + at));
+        _mm_storeu_si128((__m128i *)(void *)(to + at), bytes);
+    }
+}
+
 /* No control characters, quotes, backslashes, and nothing beyond ASCII */
 bool json_is_plain(const char *text, size_t length);
 /* Of UTF-8, which is not checked; plain: see JsonText. */
 json_t *json_text_new(const char *text, size_t length, bool plain);
-/* NULL = there is none */
-JsonMember *json_member(const json_t *object, const char *key, size_t length);
+/* Of its own ones, or of those of a frozen one. NULL = there is none */
+JsonMember *json_member(const JsonObject *object, const char *key, size_t length);
+/* For who only reads: the first of its own or of the one that it is like, and the values. */
+const JsonMember *json_first(const json_t *object);
+const json_t *json_value(const json_t *object, const JsonMember *member);
+const json_t *json_item(const json_t *array, size_t index);
 /* At the end; there is none of that name. The value is consumed. */
 void json_append_member(json_t *object, const char *key, size_t length, bool plain,
                         json_t *take_value);
+
+/* ---- json_frozen.c ---- */
+
+/* From now on texts are kept. Only for who puts back what state.h has saved in the reverse order in
+ * which it was saved, as explore.c does: memory of frozen trees, which is not saved, is handed out
+ * again from where it was handed out then. */
+void json_freeze_texts(void);
+extern bool json_freezes; /* just now: what is made is frozen */
+void *json_frozen_room(size_t bytes);
+/* What this text says, if it is known; NULL. */
+json_t *json_recall(const char *text, size_t length, size_t flags);
+/* A short one that is made again and again; NULL = it is not kept */
+json_t *json_frozen_text(const char *text, size_t length, bool plain);
+/* Frozen from here on; false: no more can be kept. */
+bool json_freeze_begin(size_t length);
+/* NULL: the text was a mistake. Returns one that is like it. */
+json_t *json_freeze_end(const char *text, size_t length, size_t flags, json_t *json);
+/* An object or an array: like a frozen one, or of its own */
+json_t *json_like(const json_t *frozen);
+void json_melt_object(JsonObject *object); /* it gets members of its own */
+void json_melt_array(JsonArray *array);
+/* What json_dumps() wrote of a frozen one; NULL = it has not yet. */
+const char *json_recall_dump(const json_t *frozen, size_t flags, size_t *ret_bytes);
+void json_keep_dump(const json_t *frozen, size_t flags, const char *text, size_t bytes);

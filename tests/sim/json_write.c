@@ -21,14 +21,14 @@ static inline char *
 room(Writer *w, size_t n)
 {
     if (w->length + n >= w->room) {
-        w->room = 2 * w->room + n + 1024;
+        w->room = 2 * w->room + n + 2000;
         w->text = realloc(w->text, w->room);
         g_assert(w->text != NULL);
     }
     return w->text + w->length;
 }
 
-static inline void
+__attribute__((always_inline)) static inline void
 put(Writer *w, const char *text, size_t n)
 {
     memcpy(room(w, n), text, n);
@@ -53,12 +53,17 @@ put_strange(Writer *w, const char *text, size_t n)
 static void
 put_text(Writer *w, const char *text, size_t n, bool plain)
 {
-    put(w, "\"", 1);
-    if (plain)
-        put(w, text, n);
-    else
+    if (!plain) {
+        put(w, "\"", 1);
         put_strange(w, text, n);
-    put(w, "\"", 1);
+        put(w, "\"", 1);
+        return;
+    }
+    char *at = room(w, n + 2 + 16);
+    *at = '"';
+    json_copy_bytes(at + 1, text, n); /* it lies in a chunk of heap.c, and is not the last */
+    at[n + 1] = '"';
+    w->length += n + 2;
 }
 
 static void
@@ -123,7 +128,7 @@ write_members(Writer *w, const json_t *object, unsigned depth)
     const JsonMember *few[64];
     const JsonMember **members = n > G_N_ELEMENTS(few) ? g_new(const JsonMember *, n) : few;
 
-    for (const JsonMember *m = ((const JsonObject *)object)->first; m != NULL; m = m->next)
+    for (const JsonMember *m = json_first(object); m != NULL; m = m->next)
         members[i++] = m;
     if ((w->flags & JSON_SORT_KEYS) != 0)
         sort(members, n);
@@ -133,7 +138,7 @@ write_members(Writer *w, const json_t *object, unsigned depth)
         new_line(w, depth + 1);
         put_text(w, members[i]->key, members[i]->length, members[i]->plain);
         put(w, ": ", compact ? 1 : 2);
-        write_value(w, members[i]->value, depth + 1);
+        write_value(w, json_value(object, members[i]), depth + 1);
     }
     if (n > 0)
         new_line(w, depth);
@@ -151,7 +156,7 @@ write_items(Writer *w, const json_t *array, unsigned depth)
         if (i > 0)
             put(w, ", ", plain ? 2 : 1);
         new_line(w, depth + 1);
-        write_value(w, json_array_get(array, i), depth + 1);
+        write_value(w, json_item(array, i), depth + 1);
     }
     if (n > 0)
         new_line(w, depth);
@@ -194,14 +199,36 @@ write_value(Writer *w, const json_t *json, unsigned depth)
     }
 }
 
+/* The frozen one of which it is still a copy; NULL = none */
+static const json_t *
+frozen_of(const json_t *json)
+{
+    const JsonObject *object = (const JsonObject *)json;
+    const JsonArray *array = (const JsonArray *)json;
+
+    if (json_is_object(json))
+        return object->like != NULL && object->own == NULL ? &object->like->json : NULL;
+    return json_is_array(json) && array->like != NULL && array->items == NULL ? &array->like->json
+                                                                              : NULL;
+}
+
 char *
 json_dumps(const json_t *json, size_t flags)
 {
     Writer w = { .flags = flags };
+    const json_t *frozen = frozen_of(json);
+    size_t bytes = 0;
+    const char *known = frozen != NULL ? json_recall_dump(frozen, flags, &bytes) : NULL;
 
     if (!json_is_object(json) && !json_is_array(json) && (flags & JSON_ENCODE_ANY) == 0)
         return NULL;
+    if (known != NULL) {
+        put(&w, known, bytes);
+        return w.text;
+    }
     write_value(&w, json, 0);
     put(&w, "", 1);
+    if (frozen != NULL)
+        json_keep_dump(frozen, flags, w.text, w.length);
     return w.text;
 }

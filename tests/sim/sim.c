@@ -8,6 +8,7 @@
  */
 #include "explore.h"
 
+#include "json_tree.h"
 #include "state.h"
 #include "storage/stored.h"
 
@@ -222,6 +223,7 @@ main(int argc, char **argv)
 
     start_over(argv);
     json_object_seed(1);
+    json_freeze_texts();
     stored_keep_least = 0;
     g_option_context_add_main_entries(options, entries, NULL);
     if (!g_option_context_parse(options, &argc, &argv, &error)) {
