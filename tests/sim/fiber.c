@@ -30,6 +30,7 @@ void *fiber_on_point_data;
 static GPtrArray *fibers; /* of Fiber, in the order of their start */
 static GPtrArray *stacks; /* free ones */
 static unsigned n_stacks; /* ever used */
+static guint n_ready;     /* fibers */
 static Fiber *running;
 static Fiber *goes_on; /* before all others: it was paused */
 static void (*on_pause)(void);
@@ -44,10 +45,8 @@ static uint64_t random_state, points, hash;
 
 #if defined(__x86_64__)
 __attribute__((naked, noinline)) static void
-switch_to(void **save, void *to)
+switch_to(void **save __attribute__((unused)), void *to __attribute__((unused)))
 {
-    (void)save;
-    (void)to;
     __asm__ volatile("pushq %rbp\n pushq %rbx\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n"
                      "movq %rsp, (%rdi)\n movq %rsi, %rsp\n"
                      "popq %r15\n popq %r14\n popq %r13\n popq %r12\n popq %rbx\n popq %rbp\n ret");
@@ -89,6 +88,13 @@ leave(void)
 
 /* ---- the world ---- */
 
+static inline void
+set_ready(Fiber *fiber, bool ready)
+{
+    n_ready += (guint)ready - (guint)fiber->ready;
+    fiber->ready = ready;
+}
+
 static void
 fiber_free(Fiber *fiber)
 {
@@ -106,6 +112,7 @@ fibers_reset(uint64_t seed)
     for (guint i = 0; i < fibers->len; i++)
         fiber_free(fibers->pdata[i]);
     g_ptr_array_set_size(fibers, 0);
+    n_ready = 0;
     running = goes_on = NULL;
     broken = false;
     now_us = EPOCH_US;
@@ -144,7 +151,7 @@ fiber_start(unsigned process, const char *name, FiberFunc func, void *data)
     fiber->func = func;
     fiber->data = data;
     fiber->process = process;
-    fiber->ready = true;
+    set_ready(fiber, true);
     fiber->until_us = -1;
     g_strlcpy(fiber->name, name != NULL ? name : "?", sizeof fiber->name);
     g_ptr_array_add(fibers, fiber);
@@ -196,14 +203,9 @@ bury(void)
 static Fiber *
 pick(void)
 {
-    guint n = 0, chosen;
+    guint chosen = n_ready > 1 ? (guint)fiber_below(n_ready) : 0;
 
-    for (guint i = 0; i < fibers->len; i++)
-        n += ((Fiber *)fibers->pdata[i])->ready;
-    if (n == 0)
-        return NULL;
-    chosen = n > 1 ? (guint)fiber_below(n) : 0;
-    for (guint i = 0; i < fibers->len; i++)
+    for (guint i = 0; n_ready > 0 && i < fibers->len; i++)
         if (((Fiber *)fibers->pdata[i])->ready && chosen-- == 0)
             return fibers->pdata[i];
     return NULL;
@@ -230,7 +232,7 @@ advance(int64_t until_us)
     for (guint i = 0; i < fibers->len; i++) {
         Fiber *fiber = fibers->pdata[i];
         if (fiber->until_us >= 0 && fiber->until_us <= now_us)
-            fiber->ready = true;
+            set_ready(fiber, true);
     }
     return true;
 }
@@ -291,7 +293,7 @@ fibers_run(int64_t until_us)
                     return true;
             return false;
         }
-        fiber->ready = false;
+        set_ready(fiber, false);
         fiber->waits_on = NULL;
         fiber->until_us = -1;
         run(fiber);
@@ -314,7 +316,7 @@ fibers_kill(unsigned process)
         Fiber *fiber = fibers->pdata[i];
         if (fiber->process == process) {
             fiber->dead = somebody_died = true;
-            fiber->ready = false;
+            set_ready(fiber, false);
             fiber->until_us = -1;
             fiber->waits_on = NULL;
         }
@@ -344,7 +346,7 @@ fiber_wait_on(const void *what, int64_t until_us)
 {
     running->waits_on = what;
     running->until_us = until_us;
-    running->ready = false;
+    set_ready(running, false);
     leave();
 }
 
@@ -355,7 +357,7 @@ fiber_wake(const void *what, bool all)
         Fiber *fiber = fibers->pdata[i];
         if (fiber->waits_on != what || fiber->dead || fiber->ready)
             continue;
-        fiber->ready = true;
+        set_ready(fiber, true);
         if (!all)
             return;
     }

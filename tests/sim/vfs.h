@@ -31,6 +31,7 @@ typedef struct {
 typedef struct {
     uint64_t size;
     GPtrArray *pages;                  /* of VfsPage; NULL = a hole */
+    guint used;                        /* pages that are none */
     uint64_t changed_from, changed_to; /* outside of these, now and durable have the same pages */
 } VfsContent;
 

@@ -71,6 +71,7 @@ vfs_page_put(VfsContent *c, uint64_t index, VfsPage *take)
     c->changed_to = MAX(c->changed_to, index + 1);
     if (index >= c->pages->len)
         g_ptr_array_set_size(c->pages, (int)index + 1);
+    c->used += (guint)(take != NULL) - (guint)(c->pages->pdata[index] != NULL);
     vfs_page_unref(c->pages->pdata[index]);
     c->pages->pdata[index] = take;
 }
@@ -86,8 +87,10 @@ vfs_content_cut(VfsContent *c, guint keep)
 {
     if (keep >= c->pages->len)
         return;
-    for (guint i = keep; i < c->pages->len; i++)
+    for (guint i = keep; i < c->pages->len; i++) {
+        c->used -= c->pages->pdata[i] != NULL;
         vfs_page_unref(c->pages->pdata[i]);
+    }
     c->changed_from = MIN(c->changed_from, keep);
     c->changed_to = MAX(c->changed_to, c->pages->len);
     g_ptr_array_set_size(c->pages, (int)keep);
@@ -117,6 +120,7 @@ vfs_content_copy(VfsContent *to, VfsContent *from)
         to->pages->pdata[i] = page;
     }
     to->size = from->size;
+    to->used = from->used;
     forget_changes(to, from);
 }
 
@@ -231,11 +235,7 @@ vfs_truncate(VfsNode *node, uint64_t size)
 uint64_t
 vfs_allocated(const VfsNode *node)
 {
-    uint64_t n = 0;
-
-    for (guint i = 0; i < node->now.pages->len; i++)
-        n += node->now.pages->pdata[i] != NULL;
-    return n * VFS_PAGE;
+    return (uint64_t)node->now.used * VFS_PAGE;
 }
 
 uint64_t
