@@ -93,12 +93,14 @@ doctor_keep(Operation *op, json_t *take_entry, GError **error)
         return false;
     if (is_kept(list, entry))
         return true; /* an earlier try's */
-    json_t *longer = list != NULL ? json_deep_copy(list) : json_array();
+    g_autoptr(json_t) longer = list != NULL ? json_deep_copy(list) : json_array();
     json_array_append(longer, entry);
-    op_remember(op, "undo", longer);
+    /* not remembered before it lies there: a next try would take it for kept */
+    if (!undo_put_list(home, op->row.id, op->row.vm_id, longer, error))
+        return false;
+    op_remember(op, "undo", json_incref(longer));
     op_remember(op, "home", json_string(home->path));
-    return undo_put_list(home, op->row.id, op->row.vm_id, longer, error) &&
-           operation_save(op, error) && fault_point("agent.doctor.kept", error) &&
+    return operation_save(op, error) && fault_point("agent.doctor.kept", error) &&
            lease_confirm(home->lease, error); /* the next is the deed */
 }
 

@@ -331,6 +331,7 @@ const Flow flows[] = {
     { "rename",              1,   2,    false, false, run_rename,         "a snapshot is, and the VM described", true },
     { "update",              1,   2,    false, false, run_update,         "a VM is renamed", true },
     { "doctor",              1,   3,    false, false, run_doctor,         "a volume of nobody, and an old definition", true },
+    { "doctor-undo",         1,   3,    false, false, run_doctor_undo,    "the same, undone, and mended again", true },
     { NULL },
 };
 /* clang-format on */

@@ -68,6 +68,7 @@ void run_freeze(void);
 void run_rename(void);
 void run_update(void);
 void run_doctor(void);
+void run_doctor_undo(void);
 void run_import(void);
 void flow_records_reset(void);
 

@@ -123,15 +123,21 @@ run_update(void)
 
 #define ORPHAN HOME "/weba.0badc0de.qcow2" /* empty: the rest of a snapshot, say */
 
-static bool ill;
+static bool ill, nothing_to_undo;
 /* of an import */
 static enum { MANAGER_KNOWS, MANAGER_GOES, MANAGER_IS_NEW } manager_state;
 
 void
 flow_records_reset(void)
 {
-    ill = false;
+    ill = nothing_to_undo = false;
     manager_state = MANAGER_KNOWS;
+}
+
+static bool
+is_the_doctors(void)
+{
+    return plan.flow->run == run_doctor || plan.flow->run == run_doctor_undo;
 }
 
 void
@@ -141,7 +147,7 @@ flow_make_files(void)
     g_autoptr(GError) error = NULL;
 
     vm.guest_agent = plan.flow->run == run_freeze;
-    if (plan.flow->run != run_doctor)
+    if (!is_the_doctors())
         return;
     if (!qcow2_create(ORPHAN, vm.clusters * CLUSTER_BYTES, base, "qcow2", 0600, -1, -1, &error))
         g_error("%s", error->message);
@@ -175,7 +181,7 @@ may_stay(void)
 bool
 flow_is_kept(const char *path)
 {
-    if (plan.flow->run != run_doctor)
+    if (!is_the_doctors())
         return false;
     if (strcmp(path, ORPHAN) == 0)
         return may_stay();
@@ -222,7 +228,7 @@ finds_more(Manager *manager)
 {
     if (finds_now(manager))
         return true;
-    if (world_is_untouched())
+    if (world_is_untouched() && plan.flow->run == run_doctor)
         return false;
     fiber_sleep_us(31 * G_TIME_SPAN_SECOND);
     return finds_now(manager);
@@ -242,6 +248,77 @@ mended(bool done)
         world_wrong("the doctor has mended all, and a volume of nobody is there");
     if (done && !is_mended() && (plan.lies & LIE_DEFINITION) == 0)
         world_wrong("the doctor has mended all, and the definition names %s", vm.disks[0].defined);
+}
+
+/* ---- and what it has mended is undone, and mended once more ---- */
+
+/* Of the newest fix. */
+static char *
+ask_undo(Manager *manager, GError **error)
+{
+    g_autoptr(json_t) jobs = manager_jobs(manager, false, NULL);
+    size_t i;
+    json_t *job;
+
+    json_array_foreach (jobs, i, job) {
+        const char *undo = json_text(json_object_get(job, "result"), "undo");
+        if (undo != NULL)
+            return manager_doctor_fix(manager, &(DoctorFix){ .vm_id = vm.id, .undo = undo }, error);
+    }
+    nothing_to_undo = true; /* the agent had put it right itself */
+    error_set(error, ERR_BUSY, "nothing was mended");
+    return NULL;
+}
+
+static bool
+is_needless_to_undo(void)
+{
+    return nothing_to_undo;
+}
+
+/* What somebody may want back is never lost, whoever dies. */
+static bool
+orphan_is_somewhere(void)
+{
+    g_auto(GStrv) files = vfs_list(HOME);
+
+    for (char **file = files; *file != NULL; file++)
+        if (strcmp(*file, ORPHAN) == 0 || (strstr(*file, "/.livemerge/trash/keep.") != NULL &&
+                                           g_str_has_suffix(*file, ".weba.0badc0de.qcow2")))
+            return true;
+    return false;
+}
+
+static void
+undone(bool done)
+{
+    if (!orphan_is_somewhere())
+        world_wrong("the doctor has lost a volume");
+    if (done && world_is_untouched() &&
+        (vfs_find(ORPHAN) == NULL || strcmp(vm.disks[0].defined, vm.disks[0].volumes[1]) != 0))
+        world_wrong("what the doctor has mended was undone, and is not as it was");
+}
+
+static void
+mended_again(bool done)
+{
+    mended(done);
+    if (!orphan_is_somewhere())
+        world_wrong("the doctor has lost a volume");
+}
+
+void
+run_doctor_undo(void)
+{
+    static const JobStep steps[] = {
+        { ask_fix, is_mended, NULL, 0, NULL, mended, finds_more },
+        { ask_undo, is_needless_to_undo, NULL, 0, NULL, undone },
+        { ask_fix, is_mended, NULL, 0, NULL, mended_again, finds_more },
+        { NULL },
+    };
+
+    fall_ill();
+    run_jobs(steps);
 }
 
 void
