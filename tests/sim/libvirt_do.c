@@ -141,9 +141,12 @@ switch_disks(Call *call, GError **error)
             return error_set(error, ERR_HYPERVISOR, "missing existing file");
         if (libvirt_lost_end(disk))
             return error_set(error, ERR_BUSY, "disk already in active block job");
-        if (disk->job.type != HV_JOB_NONE) /* else QEMU refuses */
+        if (disk->job.type != HV_JOB_NONE) { /* else QEMU refuses, and has waited for all before */
+            if (!libvirt_knows_job(disk))
+                qemu_wake_limited();
             return error_set(error, libvirt_knows_job(disk) ? ERR_BUSY : ERR_HYPERVISOR,
                              "disk already in active block job");
+        }
         if (strcmp(((Node *)disk->graph->pdata[0])->path, disk->live.source) != 0)
             return error_set(error, ERR_HYPERVISOR, "Duplicate nodes");
     }

@@ -2,11 +2,11 @@
  *
  * QEMU: the block graph, its jobs, and the guest that writes.
  *
- * As QEMU 7.2 does it: an internal commit flushes its base, rewrites the header above, of which it
- * flushes nothing, and is then gone from the graph; a mirror copies in the background, so what the
- * guest writes and flushes is in the leaf only until the next round; a pivot stops the guest's
- * writes, copies the rest, flushes and switches. A job that has ended stays until libvirt dismisses
- * it.
+ * As QEMU 7.2 does it, but for LIE_LATE_FLUSH: an internal commit flushes its base, rewrites the
+ * header above, of which it flushes nothing, and is then gone from the graph; a mirror copies in
+ * the background, so what the guest writes and flushes is in the leaf only until the next round; a
+ * pivot stops the guest's writes, copies the rest, flushes and switches. A job that has ended stays
+ * until libvirt dismisses it.
  */
 #include "vfs_parts.h"
 #include "world.h"
@@ -253,8 +253,8 @@ guest(void *data)
 }
 
 /* A job that waits for its bandwidth does one more piece then, or is just too late for it. */
-static bool
-wake_limited(void)
+bool
+qemu_wake_limited(void)
 {
     bool any = false;
 
@@ -276,7 +276,7 @@ qemu_suspend(void)
 {
     (void)storage_error(); /* while it hangs, so does QEMU */
     drain();
-    bool commits = !vm.paused && wake_limited();
+    bool commits = !vm.paused && qemu_wake_limited();
     vm.paused = true;
     if (!commits || (plan.lies & LIE_QEMU_DIES) == 0)
         return;
@@ -520,6 +520,9 @@ internal_commit(void *data)
     }
     Node *bottom = graph_find(disk, disk->job.base, &base);
     graph_find(disk, disk->job.top, &top);
+    bool late = (plan.lies & LIE_LATE_FLUSH) != 0; /* H13: as it is made read-only again */
+    if (!late)
+        image_flush(&bottom->image);
     fiber_point("commit is about to rewrite the header");
     if (fiber_now_us() < vm.flushes_until_us)
         qemu_died(); /* H12 */
@@ -527,7 +530,8 @@ internal_commit(void *data)
     image_set_backing(&above->image, last_part(disk->job.base), bottom->image.raw);
     image_at(above->image.node, above->path, false, &above->image);
     fiber_point("commit has rewritten the header");
-    image_flush(&bottom->image); /* only now, as it is made read-only again */
+    if (late)
+        image_flush(&bottom->image);
     g_ptr_array_remove_range(disk->graph, top, base - top);
     job_end(disk, HV_JOB_COMPLETED);
 }
@@ -673,6 +677,7 @@ qemu_snapshot(const HvSnapshotDisk *disks, unsigned n)
             return false;
     drain();
     vm.frozen_at_switch = vm.frozen;
+    qemu_wake_limited();
     for (unsigned i = 0; i < n; i++) {
         SimDisk *disk = qemu_disk(disks[i].target);
         Node *old = disk->graph->pdata[0], *fresh = node_open(disks[i].overlay, false);

@@ -82,8 +82,9 @@ enum {
     /* not by chance (explore.c): */
     LIE_LOSES_VM = 32768,  /* libvirtd, killed after a pivot, comes back and takes the VM for off */
     LIE_NO_MIRROR = 65536, /* libvirtd, killed when a mirror begins, forgets it but not its job */
-    LIE_QEMU_DIES = 131072, /* by itself, suspended just when a commit ends (H12) */
-    LIES = 18,
+    LIE_QEMU_DIES = 131072,  /* by itself, suspended just when a commit ends (H12) */
+    LIE_LATE_FLUSH = 262144, /* a commit's base is flushed after the header (not withstood yet) */
+    LIES = 19,
 };
 
 typedef struct {
@@ -347,6 +348,7 @@ void qemu_job_start(SimDisk *disk, HvJobType type, const char *base, const char 
 bool qemu_snapshot(const HvSnapshotDisk *disks, unsigned n);
 void qemu_suspend(void);
 void qemu_freeze(bool on); /* what the guest's agent does */
+bool qemu_wake_limited(void); /* as a suspend and a transaction do; is there a commit? */
 void qemu_resume(void);
 void qemu_dismiss(SimDisk *disk);
 void qemu_close_left(SimDisk *disk); /* libvirt knows of the pivot */
