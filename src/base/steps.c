@@ -60,8 +60,14 @@ machine_can_cancel(const Machine *m)
 void
 machine_note_failure(Machine *m, const GError *error)
 {
+    g_autoptr(GError) none = NULL;
+
     if (m->error_word != NULL)
         return;
+    if (error == NULL) { /* it has failed all the same */
+        error_set(&none, ERR_INTERNAL, "step '%s' gave no reason", m->step);
+        error = none;
+    }
     m->error_word = g_strdup(error_word(error));
     m->error_text = g_strdup(error->message);
 }

@@ -493,22 +493,26 @@ nothing_to_stop(void *self, GError **error)
     return STEP_FAILED;
 }
 
-/* A step that only leads on to the next, for what has failed before it: why is known. */
+/* A step that only leads on to the next, for what has failed before it: why is known. If it is not,
+ * it has failed all the same. */
 static void
-test_steps_failed_already(void)
+test_steps_failed_already(const void *data)
 {
+    const char *reason = data;
     static const Step table[] = { { "stop", nothing_to_stop, lock_act, 0, false, "unlock", NULL },
                                   { "unlock", unlock_state, unlock_act, 0, false, NULL, STEP_END },
                                   { NULL } };
-    g_autoptr(GError) why = g_error_new(ERR, ERR_REFUSED, "because");
+    g_autoptr(GError) why = g_error_new(ERR, ERR_REFUSED, "%s", reason != NULL ? reason : "");
     g_auto(World) world = { .copy_fails = ERR_LAST };
     g_auto(Machine) m = { .self = &world, .save = save };
 
     world.machine = &m;
     g_assert_true(machine_init(&m, table, NULL, NULL));
-    machine_note_failure(&m, why);
+    if (reason != NULL)
+        machine_note_failure(&m, why);
     g_assert_true(run(&m, false));
-    g_assert_cmpstr(m.error_text, ==, "because");
+    g_assert_cmpstr(m.error_word, ==, reason != NULL ? "refused" : "internal");
+    g_assert_cmpstr(m.error_text, ==, reason != NULL ? reason : "step 'stop' gave no reason");
 }
 
 /* What cannot be saved is not done. */
@@ -545,7 +549,8 @@ main(int argc, char **argv)
     g_test_add_func("/steps/no-way-back", test_steps_no_way_back);
     g_test_add_func("/steps/going-round", test_steps_going_round);
     g_test_add_func("/steps/first-failure-stays", test_steps_first_failure_stays);
-    g_test_add_func("/steps/failed-already", test_steps_failed_already);
+    g_test_add_data_func("/steps/failed-already", "because", test_steps_failed_already);
+    g_test_add_data_func("/steps/failed-without-a-reason", NULL, test_steps_failed_already);
     g_test_add_func("/steps/save-fails", test_steps_save_fails);
     return g_test_run();
 }
