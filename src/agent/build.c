@@ -293,7 +293,8 @@ build_check(void *self, GError **error)
     return build_still_off(op, b != NULL ? STEP_RUNNING : STEP_TODO, error);
 }
 
-/* What an earlier try left. Nobody stands on it: the chain is as before. */
+/* What an earlier try left, also under the name of what is half built: since then the VM may have
+ * started, and nothing is built of its leaf. Nobody stands on it: the chain is as before. */
 static bool
 clear_place(const json_t *groups, uint64_t *ret_bytes, GError **error)
 {
@@ -307,7 +308,9 @@ clear_place(const json_t *groups, uint64_t *ret_bytes, GError **error)
         *ret_bytes += bytes_of_group(group);
         if (volume_is_open(dest))
             return error_set(error, ERR_BUSY, "the unfinished %s is open in a QEMU", dest);
-        if (g_unlink(dest) < 0 && errno != ENOENT)
+        g_autofree char *unfinished = qcow2_build_name(dest);
+        if ((g_unlink(dest) < 0 && errno != ENOENT) ||
+            (g_unlink(unfinished) < 0 && errno != ENOENT))
             return error_set_errno(error, "removing the unfinished %s", dest);
     }
     return true;

@@ -119,6 +119,51 @@ test_sweep(const void *data)
     g_assert_cmpint(n, >, 5);
 }
 
+/* What a killed agent leaves of each volume that it has yet to build. False: it builds none yet. */
+static bool
+leave_half_built(const Host *host)
+{
+    g_autofree char *file = in(host->state, "journal.db");
+    Journal *journal = journal_open(file, NULL);
+    g_autoptr(GPtrArray) rows = journal_load(journal, NULL);
+    const JournalRow *row = rows->len > 0 ? rows->pdata[0] : NULL;
+    bool builds = row != NULL && g_str_equal(row->step, "prefill");
+    const json_t *groups = builds ? json_object_get(row->data, "groups") : NULL;
+
+    for (size_t i = 0; i < json_array_size(groups); i++) {
+        g_autofree char *name = qcow2_build_name(json_text(json_array_get(groups, i), "dest"));
+        g_assert_true(g_file_set_contents(name, "half", 4, NULL));
+    }
+    journal_close(journal);
+    return builds;
+}
+
+/* The VM was off, so that its leaf was to be read; it runs when a new agent comes. */
+static void
+test_half_built(void)
+{
+    const Case *c = &cases[10];
+    bool known = false;
+
+    g_assert_cmpstr(c->name, ==, "cold-copy-leaf");
+    for (int n = 0; !known; n++) {
+        g_auto(Host) host = { 0 };
+        host_make(&host, false);
+        fault_arm(n);
+        operation_start(&host, c);
+        wait_for_fault_or_end(&host);
+        agent_end(&host);
+        g_assert_true(fault_fired());
+        fault_arm(-1);
+        known = leave_half_built(&host);
+        fake_power_on(&host.fake);
+        agent_begin(&host);
+        g_autofree char *state = assert_whole(&host, c);
+        if (known)
+            g_assert_cmpstr(state, ==, "done");
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -140,6 +185,7 @@ main(int argc, char **argv)
             g_strdup_printf("/stopped/%s/%s", cases[i / SWEEPS].name, sweeps[i % SWEEPS]);
         g_test_add_data_func(name, GSIZE_TO_POINTER(i), test_sweep);
     }
+    g_test_add_func("/stopped/half-built", test_half_built);
     int result = g_test_run();
     folder_remove(&template);
     return result;
