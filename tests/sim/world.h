@@ -347,7 +347,7 @@ bool qemu_shutdown_is_death(void); /* just now it is the same as if QEMU died */
 void qemu_job_start(SimDisk *disk, HvJobType type, const char *base, const char *top);
 bool qemu_snapshot(const HvSnapshotDisk *disks, unsigned n);
 void qemu_suspend(void);
-void qemu_freeze(bool on); /* what the guest's agent does */
+void qemu_freeze(bool on);    /* what the guest's agent does */
 bool qemu_wake_limited(void); /* as a suspend and a transaction do; is there a commit? */
 void qemu_resume(void);
 void qemu_dismiss(SimDisk *disk);
