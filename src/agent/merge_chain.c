@@ -3,7 +3,7 @@
  * Merging: which chain does the disk have, and whose is its block job?
  *
  * Everything here only looks, but for merge_save_chain() and merge_sync_changed(), which make the
- * merged chain known and durable.
+ * merged chain known and durable, and for merge_whole.c, which takes back what is not.
  */
 #include "agent/merge.h"
 
@@ -143,8 +143,7 @@ shows_merged(Operation *op, const HvDomain *hv, ChainState *ret_state, GError **
                          hv->name, op_data(op, "target"), merge_new_leaf(op),
                          same ? "Its QEMU writes" : "It was started so, but its data are in",
                          merge_old_leaf(op));
-    *ret_state = CHAIN_AFTER;
-    return true;
+    return merge_judge_commit(op, hv, ret_state, error);
 }
 
 bool

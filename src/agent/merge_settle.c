@@ -23,9 +23,21 @@ merge_settle_check(void *self, GError **error)
     if (vm == NULL)
         return STEP_UNKNOWN;
     if (op_is_recorded(op, vm) && !merge_has_leaf(op) && (hv = op_hv(op, error)) != NULL &&
-        merge_chain_state(op, hv, &state, NULL) && state == CHAIN_BEFORE &&
-        merge_life(op, hv, NULL) == LIFE_OTHER)
-        return merge_turn(op, hv); /* the end of the commit was lost with the host's power */
+        merge_chain_state(op, hv, &state, NULL) && state == CHAIN_BEFORE) {
+        /* the end of the commit was lost with the host's power, or was put back */
+        switch (merge_life(op, hv, NULL)) {
+        case LIFE_OTHER:
+            return merge_turn(op, hv);
+        case LIFE_SAME:
+            if (merge_is_forward(op))
+                break;
+            op_remember(op, "checked", NULL);
+            return STEP_BACK;
+        case LIFE_UNCLEAR:
+        default:
+            break;
+        }
+    }
     g_clear_pointer(&hv, hv_domain_free);
     if (op_is_recorded(op, vm) ||
         json_object_get(json_object_get(op->row.data, "result"), "volumes_left") == NULL)

@@ -52,6 +52,23 @@ turn_or_conclude(Operation *op, const HvDomain *hv, GError **error)
     return STEP_DONE;
 }
 
+/* Of another disk. QEMU 7.2 dies if it is suspended just as an internal commit ends (H12). */
+static bool
+internal_commit_runs(Operation *op, const HvDomain *hv)
+{
+    Hypervisor *libvirt = op->agent->hv;
+
+    for (guint i = 0; hv->instance != NULL && i < hv->disks->len; i++) {
+        const HvDisk *disk = hv->disks->pdata[i];
+        HvJob job = { 0 };
+        if (g_strcmp0(disk->target, op_data(op, "target")) != 0 &&
+            libvirt->ops->job_look(libvirt, op->row.vm_id, disk->target, &job, NULL) &&
+            job.type == HV_JOB_COMMIT)
+            return true;
+    }
+    return false;
+}
+
 StepState
 pivot_check(void *self, GError **error)
 {
@@ -85,6 +102,10 @@ pivot_check(void *self, GError **error)
         !is_done_already(op)) {
         error_set(error, ERR_CANCELLED, "cancelled by the user");
         return STEP_FAILED;
+    }
+    if (!merge_flag(op, "pivoting") && hv != NULL && internal_commit_runs(op, hv)) {
+        op->poll_ms = 20;
+        return STEP_RUNNING;
     }
     return STEP_TODO; /* what could not be told now is asked there, and never leaves it suspended */
 }

@@ -189,6 +189,7 @@ judge_quietly(Agent *agent, AgentVm *entry, const char *id, const Asked *asked, 
     bool lent = g_atomic_int_get(&entry->starting) != 0; /* the start is our own */
     bool quiet = lent || try_lock(&entry->lock, ENTRY_LOCK_MS);
     bool ok = !is_taken(agent, entry, error) && !pivot_is_open(agent, entry, quiet, error) &&
+              merge_before_start(agent, entry, quiet, error) &&
               judge(agent, entry, id, asked, error);
     if (quiet && !lent)
         g_mutex_unlock(&entry->lock);
@@ -259,6 +260,8 @@ note_disk(const GuardManifest *manifest, const HvDomain *hv, const HvDisk *disk,
         return true;
     if (finding.leaf == NULL)
         return error_set(error, ERR_REFUSED, "%s. Nothing is done to it", finding.reason);
+    if (g_strcmp0(finding.leaf, disk->source) == 0)
+        return true; /* it is named already; what stands below it, its operation knows */
     log_vm_warn(hv->id, NULL, "%s. The definition is corrected to %s. " ON_PURPOSE, finding.reason,
                 finding.leaf);
     g_ptr_array_add(edit->targets, g_strdup(disk->target));

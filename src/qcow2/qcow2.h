@@ -5,7 +5,7 @@
  * Promise: trusts no byte of an image. Never guesses a format by looking at content: the
  * format of each file comes from who names it (domain XML, backing format in the header).
  * Never opens a file for writing, but for qcow2_create() and qcow2_build() (build.h), which write
- * only a file that they created themselves (O_EXCL).
+ * only a file that they created themselves (O_EXCL), and qcow2_relink(), which writes one header.
  *
  * Source of the format: QEMU's docs/interop/qcow2.txt.
  * Ownership: as each comment says. Threads: any; nothing is shared.
@@ -66,6 +66,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Qcow2Header, qcow2_header_free)
 Qcow2Header *qcow2_header_read(const char *path, GError **error);
 /* The same of a regular file that the caller has open, and what fstat(2) says of it. */
 Qcow2Header *qcow2_header_of(int fd, const struct stat *st, const char *path, GError **error);
+
+/* Makes the header name this backing file (as it is to be written there, at most 1023 bytes) and
+ * format ("qcow2" or "raw") in place of the one it names now; nothing else changes ("qemu-img rebase
+ * -u"). Durable when true. The caller sees to it that nobody has the file open. Safe to repeat.
+ * ERR_UNSUPPORTED: it names none now, or there is no room; nothing was changed. */
+bool qcow2_relink(const char *path, const char *backing, const char *format, GError **error);
 
 /* The absolute path that "backing" means in a header of the file "of": relative names are
  * relative to the directory of "of". Refused with ERR_UNSUPPORTED, naming the file: "json:" and

@@ -276,6 +276,19 @@ look_at_merge(const Case *c, int index, GuardFinding *finding)
     say_undecided(c, finding);
 }
 
+/* A merge is recorded that has not ended, but the volumes that it takes away are not below the leaf
+ * any more, by the headers: QEMU rewrites those before all that it copied is flushed (H13). */
+static bool
+skips_run(const Case *c)
+{
+    const Volume *top;
+
+    if (c->record == NULL || c->record->disk_id == NULL || c->record->top == NULL)
+        return false;
+    top = disk_volume(c->disk, c->record->top);
+    return top != NULL && top != c->leaf && stands_on(c->source, c->format, top->path) == STANDS_NO;
+}
+
 /* A merge has taken the file out of the chain: whatever stands on what, its data are old. */
 static bool
 is_leftover(const Case *c)
@@ -307,6 +320,11 @@ look_at_case(const Case *c, GuardFinding *finding)
             c->record != NULL && is_before(c) ? newer_overlay(c->disk, c->leaf) : NULL;
         if (overlay != NULL)
             say_stale(c, finding, overlay, "qcow2");
+        else if (skips_run(c))
+            say(finding, GUARD_UNDECIDED, c->leaf->path, c->leaf->format,
+                "disk %s (%s) of VM '%s' is not decided: operation %s (%s) was under way, and "
+                "whether all of what it merged was flushed is not known",
+                c->target, c->source, c->manifest->vm->name, c->record->id, c->record->kind);
         return;
     }
     if (index < 0 && is_on_branch(c->disk, c->source))

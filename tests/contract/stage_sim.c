@@ -114,7 +114,7 @@ play_main(void *data)
 static unsigned
 lies_of(uint64_t seed)
 {
-    return LIE_LATE_FLUSH | (seed % 2 == 0 ? LIE_FORGETS : 0) | (seed % 3 == 0 ? LIE_LOSES_VM : 0) |
+    return (seed % 2 == 0 ? LIE_FORGETS : 0) | (seed % 3 == 0 ? LIE_LOSES_VM : 0) |
            (seed % 5 < 2 ? LIE_NO_MIRROR : 0);
 }
 
@@ -161,9 +161,8 @@ void
 stage_choose(uint64_t chance)
 {
     fiber_reseed(chance);
-    plan.lies = LIE_LATE_FLUSH | ((chance & 1) != 0 ? LIE_FORGETS : 0) |
-                ((chance & 2) != 0 ? LIE_LOSES_VM : 0) | ((chance & 4) != 0 ? LIE_NO_MIRROR : 0) |
-                (chance % 10 == 8 ? LIE_QEMU_DIES : 0);
+    plan.lies = ((chance & 1) != 0 ? LIE_FORGETS : 0) | ((chance & 2) != 0 ? LIE_LOSES_VM : 0) |
+                ((chance & 4) != 0 ? LIE_NO_MIRROR : 0) | (chance % 10 == 8 ? LIE_QEMU_DIES : 0);
 }
 
 void

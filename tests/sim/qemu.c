@@ -2,11 +2,11 @@
  *
  * QEMU: the block graph, its jobs, and the guest that writes.
  *
- * As QEMU 7.2 does it, but for LIE_LATE_FLUSH: an internal commit flushes its base, rewrites the
- * header above, of which it flushes nothing, and is then gone from the graph; a mirror copies in
- * the background, so what the guest writes and flushes is in the leaf only until the next round; a
- * pivot stops the guest's writes, copies the rest, flushes and switches. A job that has ended stays
- * until libvirt dismisses it.
+ * As QEMU 7.2 does it: an internal commit rewrites the header above, flushes its base as that is
+ * made read-only again (H13), and is then gone from the graph; a mirror copies in the background,
+ * so what the guest writes and flushes is in the leaf only until the next round; a pivot stops the
+ * guest's writes, copies the rest, flushes and switches. A job that has ended stays until libvirt
+ * dismisses it.
  */
 #include "vfs_parts.h"
 #include "world.h"
@@ -520,9 +520,6 @@ internal_commit(void *data)
     }
     Node *bottom = graph_find(disk, disk->job.base, &base);
     graph_find(disk, disk->job.top, &top);
-    bool late = (plan.lies & LIE_LATE_FLUSH) != 0; /* H13: as it is made read-only again */
-    if (!late)
-        image_flush(&bottom->image);
     fiber_point("commit is about to rewrite the header");
     if (fiber_now_us() < vm.flushes_until_us)
         qemu_died(); /* H12 */
@@ -530,8 +527,7 @@ internal_commit(void *data)
     image_set_backing(&above->image, last_part(disk->job.base), bottom->image.raw);
     image_at(above->image.node, above->path, false, &above->image);
     fiber_point("commit has rewritten the header");
-    if (late)
-        image_flush(&bottom->image);
+    image_flush(&bottom->image); /* H13: as it is made read-only again */
     g_ptr_array_remove_range(disk->graph, top, base - top);
     job_end(disk, HV_JOB_COMPLETED);
 }

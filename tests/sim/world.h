@@ -82,9 +82,8 @@ enum {
     /* not by chance (explore.c): */
     LIE_LOSES_VM = 32768,  /* libvirtd, killed after a pivot, comes back and takes the VM for off */
     LIE_NO_MIRROR = 65536, /* libvirtd, killed when a mirror begins, forgets it but not its job */
-    LIE_QEMU_DIES = 131072,  /* by itself, suspended just when a commit ends (H12) */
-    LIE_LATE_FLUSH = 262144, /* a commit's base is flushed after the header (not withstood yet) */
-    LIES = 19,
+    LIE_QEMU_DIES = 131072, /* by itself, suspended just when a commit ends (H12) */
+    LIES = 18,
 };
 
 typedef struct {

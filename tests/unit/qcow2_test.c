@@ -66,6 +66,60 @@ test_header_fields(void)
 }
 
 static void
+expect_backing(const char *path, const char *backing, const char *format)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Qcow2Header) h = qcow2_header_read(path, &error);
+
+    g_assert_no_error(error);
+    g_assert_cmpstr(h->backing_file, ==, backing);
+    g_assert_cmpstr(h->backing_format, ==, format);
+}
+
+/* As QEMU's own "rebase -u", whatever name and format there were before. */
+static void
+test_relink(void)
+{
+    FOLDER(folder);
+    g_autofree char *dots = g_strnfill(400, '/');
+    g_autofree char *long_name = g_strconcat(".", dots, "b", NULL);
+    const char *const options[] = { "compat=1.1", "compat=0.10", "cluster_size=2M",
+                                    "cluster_size=512" };
+    const struct {
+        const char *backing, *format;
+    } rows[] = { { "raw", "raw" }, { "b", "qcow2" }, { long_name, "qcow2" }, { "raw", "raw" } };
+
+    need_qemu();
+    MUST(folder, "truncate -s 1M raw");
+    MUST(folder, "qemu-img create -q -f qcow2 b 1M");
+    for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
+        MUST(folder, "qemu-img create -q -f qcow2 -b b -F qcow2 -o %s o%zu 2M", options[i], i);
+        MUST(folder, "qemu-io -f qcow2 -c 'write -P 3 64k 64k' o%zu", i);
+        g_autofree char *name = g_strdup_printf("o%zu", i);
+        g_autofree char *path = in(folder, name);
+        for (size_t k = 0; k < G_N_ELEMENTS(rows); k++) {
+            g_autoptr(GError) error = NULL;
+            bool room = i < 3 || rows[k].backing != long_name; /* of 512 bytes */
+            if (qcow2_relink(path, rows[k].backing, rows[k].format, &error) != room)
+                g_error("%s, %s: %s", options[i], rows[k].backing,
+                        error != NULL ? error->message : "there should be no room");
+            if (!room)
+                continue;
+            expect_backing(path, rows[k].backing, rows[k].format);
+            MUST(folder, "qemu-img check -q %s", name);
+            g_autofree char *read = must(
+                folder, "qemu-io -f qcow2 -c 'read -P 3 64k 64k' -c 'read -P 0 0 64k' %s", name);
+            g_assert_null(strstr(read, "failed"));
+        }
+    }
+    g_autoptr(GError) error = NULL;
+    g_autofree char *alone = in(folder, "b");
+    g_assert_false(qcow2_relink(alone, "raw", "raw", &error));
+    g_assert_error(error, ERR, ERR_UNSUPPORTED);
+    g_assert_nonnull(strstr(error->message, alone));
+}
+
+static void
 test_header_features(void)
 {
     /* clang-format off */
@@ -670,6 +724,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     add_map_tests();
     g_test_add_func("/qcow2/header/fields", test_header_fields);
+    g_test_add_func("/qcow2/relink", test_relink);
     g_test_add_func("/qcow2/header/features", test_header_features);
     g_test_add_func("/qcow2/header/cut-short", test_header_cut_short);
     g_test_add_func("/qcow2/header/beyond-a-page", test_header_beyond_a_page);

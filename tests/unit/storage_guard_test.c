@@ -377,6 +377,13 @@ test_merge_internal(void)
     save(&world);
     expect(&world, "the leaf", chain[2], GUARD_FINE, NULL);
     expect(&world, "a lower one", chain[1], GUARD_UNDECIDED, chain[2]);
+    /* H13: perhaps before the base was flushed */
+    MUST(world.domain->path, "qemu-img rebase -u -b %s -F qcow2 %s", chain[0], chain[2]);
+    expect(&world, "the header is rewritten, and the end not recorded", chain[2], GUARD_UNDECIDED,
+           chain[2]);
+    g_ptr_array_set_size(world.vm->operations, 0);
+    save(&world);
+    expect(&world, "somebody else has merged it", chain[2], GUARD_FINE, NULL);
 }
 
 /* ---- a snapshot is recorded ---- */

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""H13: QEMU ends an internal commit by rewriting the header above, and flushes what it copied into the base only then. It
+dies in between: the base is as it was, and the headers say that all is merged."""
+
+import os
+import shutil
+import signal
+
+import pytest
+
+from lm import Site, run, wait_for
+
+
+@pytest.fixture(scope="module")
+def site():
+    """A private host whose libvirt asks its agent."""
+    whole = Site()
+    whole.host.guard = whole.agent
+    try:
+        yield whole.up()
+    finally:
+        whole.down()
+
+
+def start(one):
+    return run("virsh", "-q", "-c", one.site.host.uri, "start", one.name, check=False)
+
+
+def backing(path):
+    return run("qemu-img", "info", "-U", path).stdout.partition("(actual path: ")[2].partition(")")[0]
+
+
+@pytest.fixture(name="torn")
+def torn_commit(site, vm):
+    """The VM is off, its agent dead, and what the delete of s2 had copied is lost."""
+    one = vm().layers("s1", "s2", "s3")
+    chain = one.chain()
+    base, top, leaf = chain[1:4]
+    kept = site.work / "base as it was"
+    shutil.copyfile(base, kept)
+    site.agent.restart(faults="agent.merge.after-start=die@1")
+    site.wait_ready()
+    job = one.begin_delete("s2", options=("--strategy", "commit"))
+    site.agent.wait_dead()
+    wait_for(lambda: backing(leaf) == base, 20, f"the header of {leaf} names {base}")
+    wait_for(lambda: not site.host.virsh("blockjob", one.name, "vda", check=False).strip(), 20, "the job has ended")
+    os.kill(site.host.qemu_pid(one.name), signal.SIGKILL)
+    wait_for(lambda: site.host.state(one.name) == "shut off", 20, "libvirt has seen it")
+    shutil.copyfile(kept, base)
+    yield one, job, top
+    kept.unlink()
+    site.mend()
+
+
+def is_right(site, one, job, status):
+    one.wait_job(job)
+    one.wait_status(status)
+    assert one.names() == ["s1", "s3"] and len(one.chain()) == 3
+    assert set(one.files()) == set(one.chain()), "files were left behind"
+    one.expect_layers(4)
+    site.cli("doctor", one.name)
+
+
+def test_start_is_refused_without_the_agent(site, torn):
+    one, job, top = torn
+    refused = start(one)
+    assert refused.returncode != 0 and "flushed" in refused.stderr, refused.stderr
+    assert os.path.exists(top)
+    site.agent.start()
+    is_right(site, one, job, "down")
+
+
+def test_started_as_soon_as_the_agent_is_back(site, torn):
+    one, job, _ = torn
+    site.agent.start()
+    wait_for(lambda: start(one).returncode == 0, 20, "the VM starts")
+    is_right(site, one, job, "up")
+
+
+def test_the_base_is_not_written_once_the_job_has_ended(site, vm):
+    """What the agent believes of a QEMU that lives: its image locks."""
+    one = vm().layers("s1", "s2", "s3")
+    base = one.chain()[1]
+    one.delete("s2", options=("--strategy", "commit"))
+    assert run("qemu-img", "info", base, check=False).returncode == 0, f"{base} is still open for writing"
+    one.expect_layers(4)
