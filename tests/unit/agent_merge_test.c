@@ -98,6 +98,28 @@ test_foreign_job(void)
     g_assert_cmpuint(host->fake.cancels + host->fake.pivots, ==, 0);
 }
 
+/* H12: QEMU dies if it is suspended just as an internal commit ends, of whichever disk. */
+static void
+test_no_pivot_beside_a_commit(void)
+{
+    g_autoptr(Host) host = host_new(true);
+    FakeDisk *other = &host->fake.disks[1];
+
+    other->job = HV_JOB_COMMIT;
+    other->bandwidth = 1; /* it does not end */
+    other->base = in(host->disks, "b.q");
+    operation_start(host, &cases[3]);
+    unsigned looks = other->looks;
+    json_decref(wait_for_step(host, "pivot"));
+    while (other->looks < looks + 3)
+        g_usleep(1000);
+    g_assert_cmpuint(host->fake.suspends + host->fake.pivots, ==, 0);
+    other->job = HV_JOB_NONE;
+    g_autofree char *state = assert_whole(host, &cases[3]);
+    g_assert_cmpstr(state, ==, "done");
+    g_assert_cmpuint(host->fake.pivots, ==, 1);
+}
+
 static void
 test_cancel_a_running_job(void)
 {
@@ -189,6 +211,7 @@ main(int argc, char **argv)
     g_test_add_func("/merge/pivot-in-doubt", test_pivot_in_doubt);
     g_test_add_func("/merge/pivot-of-a-lost-vm", test_pivot_of_a_lost_vm);
     g_test_add_func("/merge/foreign-job", test_foreign_job);
+    g_test_add_func("/merge/no-pivot-beside-a-commit", test_no_pivot_beside_a_commit);
     g_test_add_func("/merge/cancel", test_cancel_a_running_job);
     g_test_add_func("/merge/cancel-taken-for-a-pivot", test_cancel_taken_for_a_pivot);
     g_test_add_func("/merge/cancel-taken-for-a-pivot-and-started",
