@@ -227,25 +227,35 @@ doctor_after_loss(Agent *agent, const char *vm_id)
         log_vm_warn(vm_id, NULL, "%s; see livemerge doctor", error->message);
 }
 
+/* In which order they are mended: a job before the record that tells whose it was. */
+static void
+add_wanted(const Operation *op, GPtrArray *findings, bool jobs, json_t *list)
+{
+    g_auto(GStrv) classes = classes_of(op);
+
+    for (guint i = 0; i < findings->len; i++) {
+        const Finding *finding = findings->pdata[i];
+        if ((finding->class == DIAG_FOREIGN_JOB) == jobs &&
+            g_strcmp0(finding->vm_id, op->row.vm_id) == 0 &&
+            finding_wanted(finding, (const char *const *)classes) &&
+            (finding->fix_kind == FIX_SAFE || !json_flag(op->row.params, "safe_only")))
+            json_array_append_new(list, finding_to_json(finding));
+    }
+}
+
 static bool
 look_act(void *self, GError **error)
 {
     Operation *op = self;
     g_autoptr(GPtrArray) findings = g_ptr_array_new_with_free_func((GDestroyNotify)finding_free);
-    g_auto(GStrv) classes = classes_of(op);
     json_t *list;
 
     if (!look_again(op, true, findings, error))
         return false;
     g_ptr_array_sort(findings, finding_compare);
     list = json_array();
-    for (guint i = 0; i < findings->len; i++) {
-        const Finding *finding = findings->pdata[i];
-        if (g_strcmp0(finding->vm_id, op->row.vm_id) == 0 &&
-            finding_wanted(finding, (const char *const *)classes) &&
-            (finding->fix_kind == FIX_SAFE || !json_flag(op->row.params, "safe_only")))
-            json_array_append_new(list, finding_to_json(finding));
-    }
+    add_wanted(op, findings, true, list);
+    add_wanted(op, findings, false, list);
     op_remember(op, "findings", list);
     return true;
 }
