@@ -68,9 +68,9 @@ Qcow2Header *qcow2_header_read(const char *path, GError **error);
 Qcow2Header *qcow2_header_of(int fd, const struct stat *st, const char *path, GError **error);
 
 /* Makes the header name this backing file (as it is to be written there, at most 1023 bytes) and
- * format ("qcow2" or "raw") in place of the one it names now; nothing else changes ("qemu-img rebase
- * -u"). Durable when true. The caller sees to it that nobody has the file open. Safe to repeat.
- * ERR_UNSUPPORTED: it names none now, or there is no room; nothing was changed. */
+ * format ("qcow2" or "raw") in place of the one it names now; nothing else changes ("qemu-img
+ * rebase -u"). Durable when true. The caller sees to it that nobody has the file open. Safe to
+ * repeat. ERR_UNSUPPORTED: it names none now, or there is no room; nothing was changed. */
 bool qcow2_relink(const char *path, const char *backing, const char *format, GError **error);
 
 /* The absolute path that "backing" means in a header of the file "of": relative names are

@@ -185,7 +185,7 @@ static const struct {
     { "doctor", 264498587837837, { { FAULT_STORAGE, 125 }, { FAULT_ALL, 142 } }, 18432, true,
       "the test's mistake: a file that is young is not judged yet", 133098 },
     { "preview-commit", 1, { { FAULT_FULL, 176 } }, 0, false,
-      "a preview that a full storage did not record went to and fro between its steps without a pause", 0 },
+      "a preview that a full storage did not record went back and forth between its steps without a pause", 0 },
     { "update", 1, { { FAULT_STORAGE, 16 } }, 0, false,
       "a VM whose storage was away was taken for one without a manifest: its new name was not noted", 0 },
     { "update", 1, { { FAULT_FULL, 16 } }, 0, false,
