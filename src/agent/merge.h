@@ -47,6 +47,7 @@ typedef struct {
     int64_t job_unseen_us; /* when signs of it were first seen without it */
     bool job_ended;        /* libvirt has said so */
     int64_t job_gone_us;   /* when the job was first found gone with the chain unchanged */
+    int64_t flushing_us;   /* when the base was first seen written without a job */
     int64_t job_began_us;  /* by this process; 0 = by an earlier one */
     uint64_t base_had;     /* bytes allocated to the base's file then */
     unsigned daemon_deaths, build_failures; /* in this process */
@@ -72,12 +73,14 @@ typedef enum { CHAIN_UNKNOWN, CHAIN_BEFORE, CHAIN_AFTER, CHAIN_OTHER } ChainStat
 bool merge_chain_state(Operation *op, const HvDomain *hv, ChainState *ret_state, GError **error);
 /* The VM is off, and its definition may name the new leaf though nobody has pivoted it. */
 bool merge_definition_runs_ahead(const Operation *op, const HvDomain *hv);
-/* merge_whole.c: the headers tell the merged chain. That of an internal commit is only believed when
- * its base was surely flushed; else, if the VM is off, what stood on the run is put back (BEFORE).
+/* merge_whole.c: the headers tell the merged chain. That of an internal commit is only believed
+ * when its base was surely flushed; else, if the VM is off, what stood on the run is put back
+ * (BEFORE).
  */
 bool merge_judge_commit(Operation *op, const HvDomain *hv, ChainState *ret_state, GError **error);
 /* The same before a start of the VM, from its hook: libvirt is not asked. quiet: nobody else is at
- * work on the VM. Called after merge_make_way(). ERR_REFUSED or another error: it must not start. */
+ * work on the VM. Called after merge_make_way(). ERR_REFUSED or another error: it must not start.
+ */
 bool merge_before_start(Agent *agent, AgentVm *entry, bool quiet, GError **error);
 /* Writes the merged chain, with the new leaf, into the manifest; conclude: and takes the record of
  * the operation out of it, in the same write. Safe to repeat. */

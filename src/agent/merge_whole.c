@@ -8,7 +8,7 @@
  * missing in the base. The volumes of the run still hold all of it. So those headers are believed
  *
  *   - while the process that committed lives, and its image lock says that it writes the base no
- *     more;
+ *     more (or libvirt that its job is gone);
  *   - for ever, once the base was synced after that (settle), which the result tells.
  *
  * Otherwise, as soon as the VM is off, and before it starts, the volume above is made to stand on
@@ -19,6 +19,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+
+#define FLUSH_PATIENCE_US (2 * G_TIME_SPAN_SECOND)
 
 static bool
 was_synced(const Operation *op)
@@ -99,6 +101,30 @@ lives(Operation *op, const HvDomain *hv)
     return merge_is_cold(op) ? cold_is_running(op) : hv->instance != NULL;
 }
 
+/* QEMU 7.2 keeps the base of an active commit that was cancelled or failed (a foreign one, too)
+ * open for writing as long as it lives: the lock says nothing then, and libvirt is asked for the
+ * job, which it forgets after QEMU's word that all is flushed. One that was just killed may not
+ * know it yet: it is believed when it says so for a while. */
+static bool
+is_flushed(Operation *op)
+{
+    Hypervisor *hv = op->agent->hv;
+    MergeScratch *scratch = merge_scratch(op);
+    HvJob job = { 0 };
+
+    if (!image_is_written(run_path(op, false)))
+        return true;
+    if (merge_is_cold(op) ||
+        !hv->ops->job_look(hv, op->row.vm_id, op_data(op, "target"), &job, NULL) ||
+        job.type != HV_JOB_NONE) {
+        scratch->flushing_us = 0;
+        return false;
+    }
+    if (scratch->flushing_us == 0)
+        scratch->flushing_us = clock_mono_us();
+    return clock_mono_us() - scratch->flushing_us > FLUSH_PATIENCE_US;
+}
+
 bool
 merge_judge_commit(Operation *op, const HvDomain *hv, ChainState *ret_state, GError **error)
 {
@@ -107,7 +133,7 @@ merge_judge_commit(Operation *op, const HvDomain *hv, ChainState *ret_state, GEr
         return true;
     *ret_state = CHAIN_UNKNOWN;
     if (lives(op, hv)) {
-        if (image_is_written(run_path(op, false)))
+        if (!is_flushed(op))
             return error_set(error, ERR_BUSY, "VM '%s', disk %s: what was merged is being flushed",
                              hv->name, op_data(op, "target"));
         *ret_state = CHAIN_AFTER;
