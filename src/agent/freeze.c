@@ -163,8 +163,8 @@ freeze_forget_act(void *self, GError **error)
     return note(op, NULL, error) && agent_look(op->agent, op->entry, error);
 }
 
-/* Whatever became of it: who is taken for frozen and is not would be a snapshot's lie, and it was to
- * be thawed. A cancel may have come too late. */
+/* Whatever became of it: who is taken for frozen and is not would be a snapshot's lie, and it was
+ * to be thawed. A cancel may have come too late. */
 static StepState
 forget_check(void *self, GError **error)
 {
