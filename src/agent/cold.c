@@ -138,9 +138,7 @@ find_node(const Graph *graph, const char *path, guint *ret_at)
 static bool
 make_graph(Operation *op, Graph *graph, GError **error)
 {
-    json_t *run = json_object_get(op->row.data, "run");
-    const char *base = json_string_value(json_array_get(run, 0)),
-               *top = json_string_value(json_array_get(run, json_array_size(run) - 1));
+    const char *base = merge_run_base(op), *top = merge_run_top(op);
     bool forward = merge_is_forward(op);
 
     graph->layers =

@@ -196,9 +196,7 @@ bool
 merge_start_act(void *self, GError **error)
 {
     Operation *op = self;
-    json_t *run = json_object_get(op->row.data, "run");
-    const char *base = json_string_value(json_array_get(run, 0)),
-               *top = json_string_value(json_array_get(run, json_array_size(run) - 1));
+    const char *base = merge_run_base(op), *top = merge_run_top(op);
 
     g_mutex_lock(&op->agent->lock);
     op->job_event = false;
@@ -383,9 +381,7 @@ static void
 learn_rate(Operation *op)
 {
     MergeScratch *scratch = merge_scratch(op);
-    json_t *run = json_object_get(op->row.data, "run");
-    const char *path =
-        merge_is_forward(op) ? merge_new_leaf(op) : json_string_value(json_array_get(run, 0));
+    const char *path = merge_is_forward(op) ? merge_new_leaf(op) : merge_run_base(op);
     double bytes =
         (double)(json_number(op->row.data, "bytes") - json_number(op->row.data, "copied"));
 

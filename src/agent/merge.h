@@ -64,6 +64,9 @@ bool merge_is_forward(const Operation *op);
 bool merge_has_leaf(const Operation *op);
 /* It is done while the VM is off. */
 bool merge_is_cold(const Operation *op);
+/* The lowest and the highest path of the run. */
+const char *merge_run_base(const Operation *op);
+const char *merge_run_top(const Operation *op);
 const char *merge_new_leaf(const Operation *op); /* the path the VM must run on afterwards */
 const char *merge_old_leaf(const Operation *op);
 
@@ -73,6 +76,8 @@ typedef enum { CHAIN_UNKNOWN, CHAIN_BEFORE, CHAIN_AFTER, CHAIN_OTHER } ChainStat
 bool merge_chain_state(Operation *op, const HvDomain *hv, ChainState *ret_state, GError **error);
 /* The VM is off, and its definition may name the new leaf though nobody has pivoted it. */
 bool merge_definition_runs_ahead(const Operation *op, const HvDomain *hv);
+/* What the merge has changed was synced: settle has told its result. */
+bool merge_is_synced(const Operation *op);
 /* merge_whole.c: the headers tell the merged chain. That of an internal commit is only believed
  * when its base was surely flushed; else, if the VM is off, what stood on the run is put back
  * (BEFORE).

@@ -44,10 +44,22 @@ last_of(const Operation *op, const char *list)
     return json_string_value(json_array_get(paths, json_array_size(paths) - 1));
 }
 
+const char *
+merge_run_base(const Operation *op)
+{
+    return json_string_value(json_array_get(json_object_get(op->row.data, "run"), 0));
+}
+
+const char *
+merge_run_top(const Operation *op)
+{
+    return last_of(op, "run");
+}
+
 bool
 merge_has_leaf(const Operation *op)
 {
-    return g_strcmp0(last_of(op, "run"), last_of(op, "before")) == 0;
+    return g_strcmp0(merge_run_top(op), merge_old_leaf(op)) == 0;
 }
 
 const char *
@@ -242,11 +254,12 @@ bool
 merge_sync_changed(Operation *op, GError **error)
 {
     json_t *before = json_object_get(op->row.data, "before"),
-           *after = json_object_get(op->row.data, "after"),
-           *base = json_array_get(json_object_get(op->row.data, "run"), 0);
+           *after = json_object_get(op->row.data, "after");
+    const char *base = merge_run_base(op);
     size_t at = 0;
 
-    while (at < json_array_size(before) && !json_equal(json_array_get(before, at), base))
+    while (at < json_array_size(before) &&
+           g_strcmp0(json_string_value(json_array_get(before, at)), base) != 0)
         at++;
     /* the merged volume, and the one above it, whose header names it; new files had their directory
      * synced when they were made */
@@ -337,10 +350,8 @@ end_was_told(Operation *op)
 static bool
 target_is_written(Operation *op)
 {
-    const json_t *base = json_array_get(json_object_get(op->row.data, "run"), 0);
-
     return runs_live(op) && !merge_scratch(op)->job_ended && !end_was_told(op) &&
-           image_is_written(merge_is_forward(op) ? op_data(op, "dest") : json_string_value(base));
+           image_is_written(merge_is_forward(op) ? op_data(op, "dest") : merge_run_base(op));
 }
 
 /* libvirt can say that there is no job, just after one began (and the call may have ended with an

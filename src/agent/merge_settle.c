@@ -25,22 +25,16 @@ merge_settle_check(void *self, GError **error)
     if (op_is_recorded(op, vm) && !merge_has_leaf(op) && (hv = op_hv(op, error)) != NULL &&
         merge_chain_state(op, hv, &state, NULL) && state == CHAIN_BEFORE) {
         /* the end of the commit was lost with the host's power, or was put back */
-        switch (merge_life(op, hv, NULL)) {
-        case LIFE_OTHER:
+        Life life = merge_life(op, hv, NULL);
+        if (life == LIFE_OTHER)
             return merge_turn(op, hv);
-        case LIFE_SAME:
-            if (merge_is_forward(op))
-                break;
+        if (life == LIFE_SAME && !merge_is_forward(op)) {
             op_remember(op, "checked", NULL);
             return STEP_BACK;
-        case LIFE_UNCLEAR:
-        default:
-            break;
         }
     }
     g_clear_pointer(&hv, hv_domain_free);
-    if (op_is_recorded(op, vm) ||
-        json_object_get(json_object_get(op->row.data, "result"), "volumes_left") == NULL)
+    if (op_is_recorded(op, vm) || !merge_is_synced(op))
         return STEP_TODO;
     if (merge_scratch(op)->settled)
         return STEP_DONE; /* the act has just looked at the rest */
@@ -51,6 +45,12 @@ merge_settle_check(void *self, GError **error)
         return STEP_TODO;
     /* whoever put the manifest there may have died before it was durable */
     return manifest_save(home, vm, error) ? STEP_DONE : STEP_UNKNOWN;
+}
+
+bool
+merge_is_synced(const Operation *op)
+{
+    return json_object_get(json_object_get(op->row.data, "result"), "volumes_left") != NULL;
 }
 
 /* A host that lost power after the pivot can come back with a definition that names the old leaf:

@@ -7,9 +7,7 @@
 static const char *
 growing(const Operation *op)
 {
-    return merge_is_forward(op)
-               ? op_data(op, "dest")
-               : json_string_value(json_array_get(json_object_get(op->row.data, "run"), 0));
+    return merge_is_forward(op) ? op_data(op, "dest") : merge_run_base(op);
 }
 
 void

@@ -18,32 +18,15 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/text.h"
 
 #define FLUSH_PATIENCE_US (2 * G_TIME_SPAN_SECOND)
-
-static bool
-was_synced(const Operation *op)
-{
-    const json_t *result = json_object_get(op->row.data, "result");
-
-    return json_object_get(result, "volumes_left") != NULL;
-}
-
-static const char *
-run_path(const Operation *op, bool top)
-{
-    const json_t *run = json_object_get(op->row.data, "run");
-
-    return json_string_value(json_array_get(run, top ? json_array_size(run) - 1 : 0));
-}
 
 /* The volume above the run. */
 static const char *
 above_run(const Operation *op)
 {
     const json_t *before = json_object_get(op->row.data, "before");
-    const char *top = run_path(op, true);
+    const char *top = merge_run_top(op);
     size_t i;
     json_t *path;
 
@@ -56,40 +39,33 @@ above_run(const Operation *op)
 static bool
 is_internal_commit(const Operation *op)
 {
-    return !merge_is_forward(op) && !merge_has_leaf(op) && above_run(op) != NULL;
+    return !merge_is_forward(op) && !merge_has_leaf(op);
 }
 
-/* Nobody has the volume above open: the VM is off. */
+/* The VM is off: nobody has the volume above open. */
 static bool
-stand_on(const char *above, const char *top, GError **error)
+stand_on(const char *vm_id, const char *op_id, const char *above, const char *top, GError **error)
 {
     g_autofree char *name = relative_name(above, top);
     autofd int lock = image_lock(above, error);
 
-    return lock >= 0 && qcow2_relink(above, name, "qcow2", error);
-}
-
-static void
-tell(const char *vm_id, const char *op_id, const char *above, const char *top)
-{
+    if (lock < 0 || !qcow2_relink(above, name, "qcow2", error))
+        return false;
     log_vm_warn(vm_id, op_id,
                 "VM %s: whether all of a merge was flushed when QEMU ended is not known: %s stands "
                 "on %s again, which holds all, and the merge is done once more",
                 vm_id, above, top);
+    return true;
 }
 
 static bool
 put_back(Operation *op, GError **error)
 {
-    const char *above = above_run(op), *top = run_path(op, true);
     WITH_WAY(op);
 
     if (clock_mono_us() < op->entry->starting_until_us)
         return error_set(error, ERR_BUSY, "VM %s is being started", op->row.vm_id);
-    if (!stand_on(above, top, error))
-        return false;
-    tell(op->row.vm_id, op->row.id, above, top);
-    return true;
+    return stand_on(op->row.vm_id, op->row.id, above_run(op), merge_run_top(op), error);
 }
 
 /* Who has done it is still there. */
@@ -112,7 +88,7 @@ is_flushed(Operation *op)
     MergeScratch *scratch = merge_scratch(op);
     HvJob job = { 0 };
 
-    if (!image_is_written(run_path(op, false)))
+    if (!image_is_written(merge_run_base(op)))
         return true;
     if (merge_is_cold(op) ||
         !hv->ops->job_look(hv, op->row.vm_id, op_data(op, "target"), &job, NULL) ||
@@ -129,7 +105,7 @@ bool
 merge_judge_commit(Operation *op, const HvDomain *hv, ChainState *ret_state, GError **error)
 {
     *ret_state = CHAIN_AFTER;
-    if (!is_internal_commit(op) || was_synced(op))
+    if (!is_internal_commit(op) || merge_is_synced(op))
         return true;
     *ret_state = CHAIN_UNKNOWN;
     if (lives(op, hv)) {
@@ -146,7 +122,7 @@ merge_judge_commit(Operation *op, const HvDomain *hv, ChainState *ret_state, GEr
             "of it was flushed, and the VM was started since. Nothing is deleted: %s "
             "holds all. Power the VM off (a reboot from inside is not enough), and it "
             "is put right",
-            hv->name, op_data(op, "target"), run_path(op, true), run_path(op, true));
+            hv->name, op_data(op, "target"), merge_run_top(op), merge_run_top(op));
     if (!put_back(op, error))
         return false;
     *ret_state = CHAIN_BEFORE;
@@ -181,13 +157,13 @@ unsynced_runs(Agent *agent, AgentVm *entry)
     for (guint i = 0; i < entry->operations->len; i++) {
         const Operation *op = entry->operations->pdata[i];
         if (op->kind->steps != merge_steps || !merge_flag(op, "started") ||
-            !is_internal_commit(op) || was_synced(op))
+            !is_internal_commit(op) || merge_is_synced(op))
             continue;
         Run *run = g_new(Run, 1);
         run->op_id = g_strdup(op->row.id);
         run->above = g_strdup(above_run(op));
-        run->top = g_strdup(run_path(op, true));
-        run->base = g_strdup(run_path(op, false));
+        run->top = g_strdup(merge_run_top(op));
+        run->base = g_strdup(merge_run_base(op));
         g_ptr_array_add(runs, run);
     }
     return runs;
@@ -219,9 +195,8 @@ merge_before_start(Agent *agent, AgentVm *entry, bool quiet, GError **error)
                              "a merge of VM %s into %s is being concluded; no data are lost, try "
                              "again in a moment",
                              entry->id, run->base);
-        if (!stand_on(run->above, run->top, error))
+        if (!stand_on(entry->id, run->op_id, run->above, run->top, error))
             return false;
-        tell(entry->id, run->op_id, run->above, run->top);
     }
     return true;
 }

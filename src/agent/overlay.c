@@ -106,13 +106,6 @@ overlay_note_leaves(Operation *op, json_t *disks, const HvDomain *hv, GError **e
 
 /* ---- what that tells ---- */
 
-static bool
-is_later(const struct stat *a, const struct stat *b)
-{
-    return a->st_mtim.tv_sec != b->st_mtim.tv_sec ? a->st_mtim.tv_sec > b->st_mtim.tv_sec
-                                                  : a->st_mtim.tv_nsec > b->st_mtim.tv_nsec;
-}
-
 /* Nobody has seen what became of the VM, and nothing keeps it from being started from an old leaf.
  * Times are no proof, but a reason to ask; not even that if a power loss took the overlay's. */
 static bool
@@ -126,7 +119,7 @@ leaf_looks_later(const json_t *disk)
     g_autofree char *now = volume_look(json_text(disk, "overlay"));
     bool lost =
         empty != NULL && now != NULL && g_strcmp0(strchr(empty, ' '), strchr(now, ' ')) == 0;
-    return !lost && is_later(&leaf, &overlay);
+    return !lost && file_is_newer(&leaf, &overlay);
 }
 
 /* Why a person has to tell which of the two volumes is right; NULL = the overlay is. */

@@ -61,7 +61,8 @@ internal_commit_runs(Operation *op, const HvDomain *hv)
     for (guint i = 0; hv->instance != NULL && i < hv->disks->len; i++) {
         const HvDisk *disk = hv->disks->pdata[i];
         HvJob job = { 0 };
-        if (g_strcmp0(disk->target, op_data(op, "target")) != 0 &&
+        if (g_strcmp0(disk->device, "disk") == 0 &&
+            g_strcmp0(disk->target, op_data(op, "target")) != 0 &&
             libvirt->ops->job_look(libvirt, op->row.vm_id, disk->target, &job, NULL) &&
             job.type == HV_JOB_COMMIT)
             return true;

@@ -89,9 +89,7 @@ plan_built(Operation *op, GError **error)
 static VerifyWork *
 plan_commit(Operation *op, GError **error)
 {
-    const json_t *run = json_object_get(op->row.data, "run");
-    const char *base = json_string_value(json_array_get(run, 0)),
-               *top = json_string_value(json_array_get(run, json_array_size(run) - 1));
+    const char *base = merge_run_base(op), *top = merge_run_top(op);
     g_autoptr(GPtrArray) layers = qcow2_chain_walk(top, "qcow2", NULL, error);
     g_autoptr(VerifyWork) work = verify_work_new(merge_flag(op, "instance"));
     guint at = 0;

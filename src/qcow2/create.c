@@ -72,7 +72,7 @@ fill_backing_format(uint8_t *at, const char *format)
 {
     size_t length = strlen(format);
 
-    put_be32(at, 0xe2792aca);
+    put_be32(at, EXT_BACKING_FORMAT);
     put_be32(at + 4, (uint32_t)length);
     memcpy(at + 8, format, length);
     return at + 8 + round_up(length, 8);

@@ -10,18 +10,15 @@
 
 enum {
     MAGIC = 0x514649fb,
-    V2_LENGTH = 72,
     V3_LENGTH = 104,
     HEAD = 4096,          /* what is read at once: mostly all that matters */
     COMPRESSION_AT = 104, /* a byte; only there if the header is longer */
-    BACKING_MAX = 1023,
-    FORMAT_MAX = 15, /* QEMU's own limit */
+    FORMAT_MAX = 15,      /* QEMU's own limit */
     EXT_END = 0,
     BITMAPS_LENGTH = 24,
     BITMAP_ENTRY = 24, /* of the directory, without extra data and name */
     BITMAPS_NAMED = 3,
 };
-#define EXT_BACKING_FORMAT UINT32_C(0xe2792aca)
 #define EXT_BITMAPS UINT32_C(0x23852875)
 
 void

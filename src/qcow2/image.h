@@ -29,6 +29,11 @@ typedef struct {
 #define L2_COMPRESSED (UINT64_C(1) << 62)
 #define L2_ZERO UINT64_C(1)
 
+/* Of the header */
+#define V2_LENGTH 72
+#define BACKING_MAX 1023
+#define EXT_BACKING_FORMAT UINT32_C(0xe2792aca)
+
 /* QEMU's own limits: a L1 table of 32 MiB, a refcount table of 8 MiB */
 #define L1_MAX_ENTRIES (UINT32_C(32) << 20 >> 3)
 #define REFCOUNT_TABLE_MAX (UINT64_C(8) << 20)

@@ -3,13 +3,8 @@
 #include "qcow2/qcow2.h"
 
 #include <fcntl.h>
-#include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
-
-#define V2_LENGTH 72
-#define EXT_BACKING_FORMAT UINT32_C(0xe2792aca)
-#define BACKING_MAX 1023
 
 static uint64_t
 extensions_begin(const Qcow2Header *h, const uint8_t *head)

@@ -19,13 +19,6 @@ guard_manifest_clear(GuardManifest *manifest)
     memset(manifest, 0, sizeof *manifest);
 }
 
-static bool
-is_newer(const struct stat *a, const struct stat *b)
-{
-    return a->st_mtim.tv_sec != b->st_mtim.tv_sec ? a->st_mtim.tv_sec > b->st_mtim.tv_sec
-                                                  : a->st_mtim.tv_nsec > b->st_mtim.tv_nsec;
-}
-
 /* Takes the manifest of this directory, if there is one, and none newer was found before. */
 static bool
 consider(const char *dir, const char *vm_id, GuardManifest *best, GError **error)
@@ -39,7 +32,7 @@ consider(const char *dir, const char *vm_id, GuardManifest *best, GError **error
     if (stat(file, &st) < 0)
         return !storage_is_away(errno) ||
                error_set_errno(error, "looking for the manifest %s", file);
-    if (best->file != NULL && !is_newer(&st, &best->st))
+    if (best->file != NULL && !file_is_newer(&st, &best->st))
         return true;
     guard_manifest_clear(best);
     best->file = g_steal_pointer(&file);

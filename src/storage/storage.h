@@ -119,6 +119,8 @@ bool volume_find_users(const Domain *domain, const VolumeUsers *sets, unsigned n
  * is no regular file, or cannot be seen. The caller frees it. */
 char *volume_look(const char *path);
 struct stat;
+/* By the time of its last change: no proof, for a clock can be set back. */
+bool file_is_newer(const struct stat *a, const struct stat *b);
 char *volume_look_of(const struct stat *st); /* the same, of any file that was seen */
 /* Bytes that are allocated to a file; 0 if it cannot be seen. */
 uint64_t volume_allocated(const char *path);
