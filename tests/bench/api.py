@@ -10,7 +10,6 @@ import resource
 import socket
 import ssl
 import subprocess
-import tempfile
 import threading
 import urllib.error
 import urllib.parse
@@ -147,8 +146,8 @@ def streams(stand, how):
         text = b""
         while b"event: open" not in text:
             text += sock.recv(4096)
-    Rest(stand.manager.socket).json("POST", f"/vms/{stand.vms[0]}/snapshots",
-                                    {"description": "x", "persist_memorystate": False}, status=201)
+    stand.rest.json("POST", f"/vms/{stand.vms[0]}/snapshots", {"description": "x", "persist_memorystate": False},
+                    status=201)
     for sock in opened:
         text = b""
         while b"event: event" not in text:

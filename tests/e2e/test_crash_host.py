@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from lm import Agent, Host, Manager, Site, items, run, wait_for
+from lm import Agent, Host, Manager, Site, items, wait_for
 from lm.crash import is_stopped
 
 
@@ -39,10 +39,6 @@ def destroy(site):
     site.host, site.agent = site.other.host, site.other.agent
 
 
-def start(one):
-    return run("virsh", "-q", "-c", one.site.host.uri, "start", one.name, check=False)
-
-
 def remove_what_is_left(one):
     """The copy that host A was making: the doctor tells of it when it is older than half a minute (agent_doctor_test)."""
     left = set(one.files()) - set(one.chain())
@@ -67,11 +63,11 @@ def test_a_host_is_destroyed(site, vm, point):
     one.wait_status("unknown")
     wait_for(lambda: "waiting_for" in one.job(job), 30, "the job says what it waits for")
     site.host.virsh("define", kept)  # names the old leaf
-    first = start(one)
+    first = one.virsh_start()
     assert first.returncode == 0 or "Nothing is lost" in first.stderr, first
     if first.returncode != 0:
         assert point != "pivot.before-manifest", f"the old leaf is the truth: {first.stderr}"
-        wait_for(lambda: start(one).returncode == 0, 20, "the definition is mended, and the VM starts")
+        wait_for(lambda: one.virsh_start().returncode == 0, 20, "the definition is mended, and the VM starts")
     one.wait_status("up", 30)
     assert one.job(job)["status"] == "started", "a host that is silent may be alive"
     site.manager.stop()

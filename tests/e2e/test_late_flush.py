@@ -8,22 +8,10 @@ import signal
 
 import pytest
 
-from lm import Site, run, wait_for
+from lm import run, wait_for
 
 
-@pytest.fixture(scope="module")
-def site():
-    """A private host whose libvirt asks its agent."""
-    whole = Site()
-    whole.host.guard = whole.agent
-    try:
-        yield whole.up()
-    finally:
-        whole.down()
-
-
-def start(one):
-    return run("virsh", "-q", "-c", one.site.host.uri, "start", one.name, check=False)
+GUARDED = True
 
 
 def backing(path):
@@ -63,7 +51,7 @@ def is_right(site, one, job, status):
 
 def test_start_is_refused_without_the_agent(site, torn):
     one, job, top = torn
-    refused = start(one)
+    refused = one.virsh_start()
     assert refused.returncode != 0 and "flushed" in refused.stderr, refused.stderr
     assert os.path.exists(top)
     site.agent.start()
@@ -73,7 +61,7 @@ def test_start_is_refused_without_the_agent(site, torn):
 def test_started_as_soon_as_the_agent_is_back(site, torn):
     one, job, _ = torn
     site.agent.start()
-    wait_for(lambda: start(one).returncode == 0, 20, "the VM starts")
+    wait_for(lambda: one.virsh_start().returncode == 0, 20, "the VM starts")
     is_right(site, one, job, "up")
 
 

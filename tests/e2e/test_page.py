@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lm import REPO, Manager, Rest, Site, WorkDir, items, pattern_is, wait_for
+from lm import REPO, Site, pattern_is, wait_for
 from lm.browser import Browser, free_port, missing
 from lm.played import PlayedSite, vm_document
 

@@ -13,19 +13,11 @@ import time
 
 import pytest
 
-from lm import Site, pattern_is, qemu_img, run, wait_for
+from lm import pattern_is, qemu_img, run, wait_for
 from lm.crash import is_stopped
 
 
-@pytest.fixture(scope="module")
-def site():
-    """A private host whose libvirt asks its agent."""
-    whole = Site()
-    whole.host.guard = whole.agent
-    try:
-        yield whole.up()
-    finally:
-        whole.down()
+GUARDED = True
 
 
 @pytest.fixture(autouse=True)
@@ -63,12 +55,8 @@ def make_stale(one, path):
     one.site.host.start()
 
 
-def start(one, check=False):
-    return run("virsh", "-q", "-c", one.site.host.uri, "start", one.name, check=check)
-
-
 def must_refuse(one, *words):
-    refused = start(one)
+    refused = one.virsh_start()
     assert refused.returncode != 0, f"VM {one.name} was started from {one.site.host.leaf(one.name, 'vda')}"
     for word in ("livemerge: ", *words):
         assert str(word) in refused.stderr, f"'{word}' is not in: {refused.stderr}"
@@ -76,7 +64,7 @@ def must_refuse(one, *words):
 
 
 def must_start(one, leaf):
-    start(one, check=True)
+    one.virsh_start(check=True)
     assert one.site.host.state(one.name) == "running"
     assert one.site.host.leaf(one.name, "vda") == leaf
 
@@ -255,7 +243,7 @@ def test_overlay_of_somebody_else(site, vm):
     one = stopped_vm(vm, ("s1",))
     leaf = one.chain()[-1]
     site.agent.stop()
-    start(one, check=True)
+    one.virsh_start(check=True)
     overlay = one.directory / "foreign.qcow2"
     site.host.virsh("snapshot-create-as", one.name, "foreign", "--disk-only", "--no-metadata", "--diskspec",
                     f"vda,file={overlay}")
@@ -277,7 +265,7 @@ def test_merge_of_somebody_else(site, vm):
     one = stopped_vm(vm, ("s1",))
     base, old = one.chain()
     site.agent.stop()
-    start(one, check=True)
+    one.virsh_start(check=True)
     site.host.virsh("blockcommit", one.name, "vda", "--active", "--pivot", "--wait")
     site.host.write(one.name, 0, "2M", "1M", 3)
     site.host.virsh("destroy", one.name)
@@ -323,7 +311,7 @@ def test_pivot_in_doubt(site, vm, point, named, right, starts):
     site.wait_ready()
     wait_for(lambda: one.job(job)["status"] != "started", 30, "the job ends")
     one.wait_status("down")
-    wait_for(lambda: start(one).returncode == 0, 10, f"VM {one.name} starts")
+    wait_for(lambda: one.virsh_start().returncode == 0, 10, f"VM {one.name} starts")
     if right == "base":
         assert one.chain() == [base]
     assert all(pattern_is(one.chain()[-1], f"{i}M", "1M", i + 1, share=True) for i in range(2))
@@ -343,7 +331,7 @@ def test_cold_merge_makes_way(site, vm, name, left):
     wait_for(lambda: run("pgrep", "-f", f"qemu-storage-daemon.*{site.work.path}", check=False).stdout, 20,
              "the images are being merged")
     began = time.monotonic()
-    start(one, check=True)
+    one.virsh_start(check=True)
     assert time.monotonic() - began < 8
     assert site.host.state(one.name) == "running"
     assert one.job(job)["status"] == "started"

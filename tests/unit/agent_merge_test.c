@@ -20,6 +20,17 @@ test_paused_by_user(void)
     g_assert_cmpuint(host->fake.pivots, ==, 1);
 }
 
+/* The agent dies with libvirt's answer to its pivot, which QEMU may have made. */
+static void
+stop_in_pivot(Host *host)
+{
+    fault_arm(-1);
+    host->fake.dies_in_pivot = true;
+    operation_start(host, &cases[3]);
+    json_decref(wait_for_step(host, "pivot"));
+    agent_end(host);
+}
+
 /* After a restart libvirt shows for a while the old leaf and a mirror that is asked to pivot: the
  * VM that we suspended stays so until it is known which leaf QEMU writes. */
 static void
@@ -28,11 +39,7 @@ test_pivot_in_doubt(void)
     g_autoptr(Host) host = host_new(true);
     FakeDisk *disk = &host->fake.disks[0];
 
-    fault_arm(-1);
-    host->fake.dies_in_pivot = true;
-    operation_start(host, &cases[3]);
-    json_decref(wait_for_step(host, "pivot"));
-    agent_end(host);
+    stop_in_pivot(host);
     g_assert_true(host->fake.paused);
     host->fake.dies_in_pivot = false;
     disk->mirror_ready = "pivot";
@@ -56,11 +63,7 @@ test_pivot_of_a_lost_vm(void)
         g_autoptr(Host) host = host_new(true);
         FakeDisk *disk = &host->fake.disks[0];
 
-        fault_arm(-1);
-        host->fake.dies_in_pivot = true;
-        operation_start(host, &cases[3]);
-        json_decref(wait_for_step(host, "pivot"));
-        agent_end(host);
+        stop_in_pivot(host);
         host->fake.dies_in_pivot = host->fake.away = false;
         g_autofree char *old = g_strdup(disk->stored);
         g_assert_true(fake_job_pivot(&host->fake.hv, FAKE_VM, "vda", NULL));
@@ -109,10 +112,7 @@ test_no_pivot_beside_a_commit(void)
     other->bandwidth = 1; /* it does not end */
     other->base = in(host->disks, "b.q");
     operation_start(host, &cases[3]);
-    for (bool there = false; !there; g_usleep(1000)) {
-        g_autoptr(json_t) op = operation_now(host);
-        there = g_str_equal(json_text(op, "step"), "pivot");
-    }
+    json_decref(operation_wait(host, op_is_at, "pivot"));
     for (unsigned looks = other->looks; other->looks < looks + 3;)
         g_usleep(1000);
     g_assert_cmpuint(host->fake.suspends + host->fake.pivots, ==, 0);

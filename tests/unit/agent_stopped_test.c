@@ -71,15 +71,8 @@ start_early(Host *host, bool hook)
     }
     fake_power_on(&host->fake);
     agent_begin(host);
-    for (;;) { /* until it says so, or had synced all and has ended */
-        g_autoptr(json_t) op = operation_now(host);
-        if (op == NULL || !g_str_equal(json_text(op, "state"), "running"))
-            return;
-        const char *waits = json_text(op, "waiting_for");
-        if (waits != NULL && strstr(waits, "Power the VM off") != NULL)
-            break;
-        g_usleep(2000);
-    }
+    /* it says so, or had synced all and has ended */
+    json_decref(operation_wait(host, op_says_or_has_ended, "Power the VM off"));
     turn_vm(host, false);
 }
 

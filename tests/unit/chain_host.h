@@ -127,22 +127,58 @@ operation_now(Host *host)
     return json;
 }
 
-/* The operation once it has ended; if it does not, the test fails with what it waits for. */
+typedef bool (*OperationIs)(const json_t *op, const char *word);
+
+/* The operation (NULL = it was forgotten) once it is so; if it does not become so, the test fails
+ * with what it waits for. */
 static inline json_t *
-operation_end(Host *host)
+operation_wait(Host *host, OperationIs is_so, const char *word)
 {
     int64_t until = g_get_monotonic_time() + PATIENCE_US;
 
     for (;;) {
         json_t *json = operation_now(host);
-        if (json == NULL || !g_str_equal(json_text(json, "state"), "running"))
+        if (is_so(json, word))
             return json;
         if (g_get_monotonic_time() > until)
-            g_error("the operation stands at '%s' and waits for: %s", json_text(json, "step"),
-                    json_text(json, "waiting_for"));
+            g_error("the operation stands at '%s' and waits for: %s (not: %s)",
+                    json_text(json, "step"), json_text(json, "waiting_for"), word);
         json_decref(json);
-        g_usleep(2000);
+        g_usleep(1000);
     }
+}
+
+static inline bool
+op_has_ended(const json_t *op, const char *unused)
+{
+    (void)unused;
+    return op == NULL || !g_str_equal(json_text(op, "state"), "running");
+}
+
+static inline bool
+op_is_at(const json_t *op, const char *step)
+{
+    return g_strcmp0(json_text(op, "step"), step) == 0;
+}
+
+static inline bool
+op_waits_at(const json_t *op, const char *step)
+{
+    return op_is_at(op, step) && json_text(op, "waiting_for") != NULL;
+}
+
+static inline bool
+op_says_or_has_ended(const json_t *op, const char *what)
+{
+    const char *text = json_text(op, "waiting_for");
+
+    return op_has_ended(op, NULL) || (text != NULL && strstr(text, what) != NULL);
+}
+
+static inline json_t *
+operation_end(Host *host)
+{
+    return operation_wait(host, op_has_ended, "its end");
 }
 
 typedef struct {
@@ -361,17 +397,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Host, host_free)
 static inline json_t *
 wait_for_step(Host *host, const char *step)
 {
-    int64_t until = g_get_monotonic_time() + PATIENCE_US;
-
-    for (;;) {
-        json_t *json = operation_now(host);
-        if (g_str_equal(json_text(json, "step"), step) && json_text(json, "waiting_for") != NULL)
-            return json;
-        if (g_get_monotonic_time() > until)
-            g_error("the operation stands at '%s', not at '%s'", json_text(json, "step"), step);
-        json_decref(json);
-        g_usleep(2000);
-    }
+    return operation_wait(host, op_waits_at, step);
 }
 
 static inline Vm *
