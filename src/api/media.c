@@ -97,7 +97,7 @@ media_write(Media media, const char *root, const json_t *document)
     if (media == MEDIA_XML)
         return xml_write(root, document);
 
-    autolibc char *text = json_dumps(document, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+    autolibc char *text = json_dumps(document, JSON_COMPACT | JSON_REAL_PRECISION(15));
     return g_strconcat(text != NULL ? text : "{}", "\n", NULL);
 }
 

@@ -380,7 +380,7 @@ test_long_poll(void)
         void (*end)(void);
         int status;
         const char *says;
-    } rows[] = { { end_by_role, 200, "\"event\": []" },
+    } rows[] = { { end_by_role, 200, "\"event\":[]" },
                  { end_by_session, 401, "sign-in" },
                  { end_by_password, 401, "sign-in" },
                  { end_by_lock, 401, "sign-in" },

@@ -631,11 +631,12 @@ check_links(World *w)
         "/jobs",
         "/vms/" VM_ID "/diskattachments",
     };
+    unsigned links = 0;
 
     for (size_t i = 0; i < G_N_ELEMENTS(starts); i++) {
         json_call(w, "GET", PATH("%s", starts[i]), NULL, 200);
         g_autofree char *text = g_strdup(w->answer.body);
-        g_autoptr(GRegex) regex = g_regex_new("\"href\": \"(/[^\"{;]*[^\"{;=?])\"", 0, 0, NULL);
+        g_autoptr(GRegex) regex = g_regex_new("\"href\": ?\"(/[^\"{;]*[^\"{;=?])\"", 0, 0, NULL);
         g_autoptr(GMatchInfo) match = NULL;
         g_regex_match(regex, text, 0, &match);
         for (; g_match_info_matches(match); g_match_info_next(match, NULL)) {
@@ -643,8 +644,10 @@ check_links(World *w)
             if (strstr(href, "?") != NULL)
                 continue;
             check_served(w, href);
+            links++;
         }
     }
+    g_assert_cmpuint(links, >, 100);
 }
 
 static void
