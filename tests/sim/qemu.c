@@ -274,7 +274,11 @@ qemu_wake_limited(void)
 void
 qemu_suspend(void)
 {
+    unsigned life = vm.life;
+
     (void)storage_error(); /* while it hangs, so does QEMU */
+    if (!vm.runs || vm.life != life)
+        return; /* and has died of something else */
     drain();
     bool commits = !vm.paused && qemu_wake_limited();
     vm.paused = true;
