@@ -194,6 +194,44 @@ op_allowed(Operation *op, int verb, const HvDomain *hv, const Vm *vm, GError **e
     return verb_allowed((Verb)verb, now, &context, error);
 }
 
+/* An internal commit is in no definition: each disk is asked. */
+static bool
+find_block_job(Operation *op, const HvDomain *hv, const char **ret_target, GError **error)
+{
+    Hypervisor *libvirt = op->agent->hv;
+
+    *ret_target = NULL;
+    for (guint i = 0; hv->instance != NULL && i < hv->disks->len; i++) {
+        const HvDisk *disk = hv->disks->pdata[i];
+        HvJob job = { .type = HV_JOB_NONE };
+        if (g_strcmp0(disk->device, "disk") != 0)
+            continue;
+        if (!libvirt->ops->job_look(libvirt, op->row.vm_id, disk->target, &job, error))
+            return false;
+        if (job.type != HV_JOB_NONE)
+            *ret_target = disk->target;
+    }
+    return true;
+}
+
+bool
+op_may_stop_guest(Operation *op, int verb, const HvDomain *hv, GError **error)
+{
+    g_autoptr(Vm) vm = vm_new(hv->id, hv->name);
+    const char *target = NULL;
+
+    if (!find_block_job(op, hv, &target, error))
+        return false;
+    if (target == NULL)
+        return true;
+    Disk *disk = disk_new(target, target);
+    disk->busy = g_strdup("a block job");
+    g_ptr_array_add(vm->disks, disk);
+    const VerbContext context = { .busy_disk = disk };
+    vm->state = hv->state;
+    return verb_allowed((Verb)verb, vm, &context, error);
+}
+
 bool
 op_is_recorded(const Operation *op, const Vm *vm)
 {

@@ -160,6 +160,10 @@ bool op_has_home(Operation *op, const HvDomain *hv, bool *ret_home, GError **err
 char **op_chain(Operation *op, const HvDomain *hv, const char *target, GError **error);
 /* May the verb be done now (table of model/verbs.h, foreign jobs)? */
 bool op_allowed(Operation *op, int verb, const HvDomain *hv, const Vm *vm, GError **error);
+/* The same for a verb that stops the guest while QEMU goes on: not beside a block job of whichever
+ * disk. QEMU 7.2 dies if it is stopped just as an internal commit ends (H12), and libvirt, asked for
+ * a snapshot with memory, stops it before it finds the job. */
+bool op_may_stop_guest(Operation *op, int verb, const HvDomain *hv, GError **error);
 /* Writes / removes the record of this operation in the manifest. */
 void op_record(Operation *op, Vm *vm);
 bool op_is_recorded(const Operation *op, const Vm *vm);

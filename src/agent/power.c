@@ -332,6 +332,8 @@ save_act(void *self, GError **error)
 
     if (hv == NULL)
         return false;
+    if (!op_may_stop_guest(op, VERB_VM_SUSPEND, hv, error))
+        return false;
     operation_phase(op, "saving memory");
     return ask(op, HV_POWER_SAVE, error) && agent_look(op->agent, op->entry, error);
 }

@@ -18,6 +18,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "model/verbs.h"
 
 #include <sys/stat.h>
 
@@ -180,12 +181,15 @@ switch_running(Operation *op, const HvDomain *domain, GError **error)
 
 /* ---- memory: libvirt writes it, and makes it durable as little as its name ---- */
 
-/* The QEMU whose memory it will be, durably: as long as that lives, the host has not lost power. */
+/* Notes durably the QEMU whose memory it will be: as long as that lives, the host has not lost
+ * power. */
 static bool
-note_whose_memory(Operation *op, const HvDomain *domain, GError **error)
+may_save_memory(Operation *op, const HvDomain *domain, GError **error)
 {
     if (op_data(op, "memory") == NULL)
         return true;
+    if (!op_may_stop_guest(op, VERB_SNAPSHOT_CREATE_MEMORY, domain, error))
+        return false;
     op_remember(op, "memory_of", json_string(domain->instance));
     op_remember(op, "memory_durable", NULL);
     return operation_save(op, error);
@@ -247,7 +251,7 @@ switch_act(void *self, GError **error)
         return overlay_check_leaves(op, snapshot_disks(op), domain, error) &&
                snapshot_switch_stopped(op, error);
     }
-    if (!note_whose_memory(op, domain, error) || !freeze(op, domain, &frozen, error))
+    if (!may_save_memory(op, domain, error) || !freeze(op, domain, &frozen, error))
         return false;
     int64_t t0 = clock_mono_us();
     bool ok = switch_running(op, domain, error);

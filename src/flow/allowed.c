@@ -163,7 +163,8 @@ manager_allowed(Manager *m, Verb verb, const Vm *vm, const VerbContext *asked, G
 {
     VerbContext context = asked != NULL ? *asked : (VerbContext){ 0 };
 
-    if (asked == NULL) /* nothing of it in particular is meant */
+    /* nothing of it in particular is meant; its memory is no disk's alone */
+    if (asked == NULL || verb == VERB_SNAPSHOT_CREATE_MEMORY)
         context.busy_disk = first_busy_disk(vm, NULL);
     g_auto(Situation) now = look_at(m, vm, &context);
     return ask(verb, vm, context, now.holders, error);

@@ -82,3 +82,30 @@ def test_beside_a_merge(site, vm):
     site.cli("job", "watch", job)
     assert one.names() == ["b"]
     assert act(site, one, "start")["status"] == "complete"
+
+
+def test_nothing_stops_the_guest_beside_a_commit(site, vm):
+    """QEMU may die of that (H12): neither beside our own nor beside virsh's, on whichever disk."""
+    one = vm(disks=2)
+    for number, name in enumerate(("a", "b")):
+        site.host.write(one.name, 1, f"{number * 16}M", "16M", number + 1)
+        one.snap(name)
+    pid = site.host.qemu_pid(one.name)
+    job = one.begin_delete("a", options=["--disk", "vdb", "--bandwidth", "1", "--strategy", "commit"])
+    wait_for(lambda: site.rest.json("GET", f"/jobs/{job}")["progress"]["bytes_done"] > 0, 20, "it copies")
+    for words in (["vm", "suspend", one.name], ["snapshot", "create", one.name, "m", "--memory", "--disk", "vda"]):
+        assert job in site.cli(*words, code=4).err
+    site.cli("job", "cancel", job)
+    wait_for(lambda: site.rest.json("GET", f"/jobs/{job}")["status"] != "started", 20, "it is cancelled")
+
+    leaf, middle, base = reversed(one.chain("vdb"))
+    site.host.virsh("blockcommit", one.name, "vdb", "--base", base, "--top", middle, "--bandwidth", "1")
+    for words in (["vm", "suspend", one.name], ["snapshot", "create", one.name, "m", "--memory", "--disk", "vda"]):
+        assert "blockjob" in site.cli(*words, code=4).err
+    fault = act(site, one, "suspend", status=409)["fault"]
+    assert "vdb" in fault["detail"]
+    assert (site.host.qemu_pid(one.name), site.host.state(one.name)) == (pid, "running")
+    site.cli("snapshot", "create", one.name, "c", "--disk", "vda")  # stops nobody
+    site.host.virsh("blockjob", one.name, "vdb", "--abort")
+    site.cli("vm", "suspend", one.name)
+    assert leaf in one.chain("vdb")

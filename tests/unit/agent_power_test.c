@@ -144,6 +144,25 @@ test_suspend_too_late(Host *host, gconstpointer data)
     g_assert_true(host->fake.running);
 }
 
+/* Somebody else's internal commit, which is in no definition (H12). */
+static void
+test_suspend_beside_a_job(Host *host, gconstpointer data)
+{
+    g_autoptr(json_t) failed = NULL;
+
+    asked(host, "vm-start", NULL, "start ");
+    g_string_truncate(host->fake.powers, 0);
+    host->fake.disks[1].job = HV_JOB_COMMIT;
+    host->fake.disks[1].bandwidth = 1; /* it does not end */
+    begin(host, "vm-suspend", NULL);
+    failed = wait_for(host, "failed");
+    const char *why = json_text(json_object_get(failed, "error"), "message");
+    g_assert_nonnull(strstr(why, "virsh blockjob web1 vdb --abort"));
+    g_assert_cmpstr(host->fake.powers->str, ==, "");
+    g_assert_true(host->fake.running);
+    fake_job_clear(&host->fake.disks[1]);
+}
+
 static StepState
 stay(void *self, GError **error)
 {
@@ -214,6 +233,7 @@ main(int argc, char **argv)
     TEST("/agent/power/started-once", test_started_once);
     TEST("/agent/power/asked-again", test_asked_again);
     TEST("/agent/power/suspend-too-late", test_suspend_too_late);
+    TEST("/agent/power/suspend-beside-a-job", test_suspend_beside_a_job);
     TEST("/agent/power/resume-beside-pivot", test_resume_beside_pivot);
     return g_test_run();
 }

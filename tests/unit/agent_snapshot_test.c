@@ -17,6 +17,34 @@ test_snapshot_refused(void)
     g_assert_cmpstr(state, ==, "failed");
 }
 
+/* For a snapshot with memory libvirt suspends the guest before it finds that a disk has a block
+ * job, which must not happen beside an internal commit, of whichever disk (H12): it is not asked.
+ */
+static void
+test_memory_beside_a_job(void)
+{
+    g_autoptr(Host) host = host_new(true);
+    FakeDisk *other = &host->fake.disks[1];
+    g_autoptr(json_t) body = json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:[s]}", "id", OP, "kind",
+                                       "snapshot-create", "vm_id", FAKE_VM, "snapshot_id", OP2,
+                                       "name", "one", "memory", 1, "disks", host->disk_id);
+    g_autoptr(json_t) answer = NULL;
+    g_autoptr(GError) error = NULL;
+
+    other->job = HV_JOB_COMMIT;
+    other->bandwidth = 1; /* it does not end */
+    operation_begin(host->agent, body, &answer, &error);
+    g_assert_no_error(error);
+    g_autofree char *state = assert_whole(host, &cases[0]);
+    g_assert_cmpstr(state, ==, "failed");
+    g_autoptr(json_t) op = operation_end(host);
+    const char *why = json_text(json_object_get(op, "error"), "message");
+    g_assert_nonnull(strstr(why, "vdb"));
+    g_assert_nonnull(strstr(why, "virsh blockjob web1 vdb --abort"));
+    g_assert_cmpuint(host->fake.snapshots, ==, 0);
+    g_assert_cmpint(other->job, ==, HV_JOB_COMMIT);
+}
+
 /* libvirtd was killed between QEMU's switch and writing it down: it names the old leaf, and refuses
  * to do it again. The overlay holds what the guest wrote since. */
 static void
@@ -189,6 +217,7 @@ main(int argc, char **argv)
     need_qemu();
     template_make();
     g_test_add_func("/snapshot/refused", test_snapshot_refused);
+    g_test_add_func("/snapshot/memory-beside-a-job", test_memory_beside_a_job);
     g_test_add_func("/snapshot/lost-by-libvirt", test_snapshot_that_libvirt_lost);
     g_test_add_func("/snapshot/stale-start", test_snapshot_and_a_stale_start);
     g_test_add_func("/snapshot/lost-time", test_snapshot_that_lost_its_time);

@@ -325,6 +325,38 @@ test_lost_journal(Fixture *f, gconstpointer data)
     end_well(f, job);
 }
 
+static void
+put_job_on(Fixture *f, const char *target, const char *what)
+{
+    WITH_LOCK(&f->agent->lock);
+    Disk *disk = vm_disk(f->agent->vm, target);
+
+    g_free(disk->busy);
+    disk->busy = g_strdup(what);
+}
+
+/* Both would stop a guest beside somebody else's commit (H12), on whichever disk: which disks a
+ * snapshot is of does not matter then. */
+static void
+test_beside_a_foreign_job(Fixture *f, gconstpointer data)
+{
+    static const char *const one[] = { "vda", NULL };
+    SnapshotCreate what = { .vm_id = FAKE_VM, .name = "x", .disks = one, .memory = true };
+    g_autoptr(GError) taking = NULL, suspending = NULL, error = NULL;
+
+    put_job_on(f, "vdb", "a block job (commit)");
+    g_assert_null(manager_snapshot_create(f->manager, &what, NULL, &taking));
+    g_assert_error(taking, ERR, ERR_REFUSED);
+    g_assert_nonnull(strstr(taking->message, "blockjob web1 vdb --abort"));
+    g_assert_null(begin_power(f, VERB_VM_SUSPEND, &suspending));
+    g_assert_error(suspending, ERR, ERR_REFUSED);
+    g_assert_nonnull(strstr(suspending->message, "blockjob web1 vdb --abort"));
+    what.memory = false;
+    g_autofree char *job = manager_snapshot_create(f->manager, &what, NULL, &error);
+    g_assert_no_error(error);
+    end_well(f, job);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -333,6 +365,7 @@ main(int argc, char **argv)
     TEST("/flow/power/start", set_up_down, test_start);
     TEST("/flow/power/stop-and-suspend", set_up, test_stop_and_suspend);
     TEST("/flow/power/beside-a-merge", set_up, test_beside_a_merge);
+    TEST("/flow/power/beside-a-foreign-job", set_up, test_beside_a_foreign_job);
     TEST("/flow/power/shutdown", set_up, test_shutdown);
     TEST("/flow/power/shutdown-cancelled", set_up, test_shutdown_cancelled);
     TEST("/flow/power/freeze", set_up, test_freeze);
