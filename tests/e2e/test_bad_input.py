@@ -2,12 +2,15 @@
 """What a careless or hostile client may send; and full disks under the daemons' own files."""
 
 import os
+import re
 import socket
+from pathlib import Path
 
 import pytest
 
 from lm import Agent, Cli, Disk, Manager, pattern_is, qemu_img, run, wait_for
 from lm.host import LVHOST
+from lm.played import PlayedSite, vm_document
 from lm.programs import program
 
 NIL = "00000000-0000-0000-0000-000000000000"
@@ -82,6 +85,21 @@ def test_bad_path(site, method, path, status):
     got, _, text = site.rest(method, path, '{"description": "x"}' if method == "POST" else None,
                              content_type=JSON if method == "POST" else None)
     assert got in (status if isinstance(status, tuple) else (status,)), text
+
+
+def test_follow_that_multiplies():
+    """Each VM with all VMs of its host, of its cluster: refused before it takes the memory, not after."""
+    many = PlayedSite([vm_document(number, 10) for number in range(200)])
+    try:
+        for path, wanted in (("/vms?follow=snapshots.disks,disk_attachments.disk", 200), ("/vms?follow=host.vms", 400),
+                             ("/vms?follow=cluster.hosts.vms", 400), ("/disks?follow=vms.host.vms", 400)):
+            got, _, text = many.rest("GET", path, timeout=60)
+            assert got == wanted, text[:500]
+            assert wanted == 200 or "ask for less" in text
+        status = Path(f"/proc/{many.manager.pid}/status").read_text(encoding="utf-8")
+        assert int(re.search(r"VmHWM:\s+(\d+)", status)[1]) < 400 << 10, status
+    finally:
+        many.close()
 
 
 def test_snapshot_named_none(site, still):
