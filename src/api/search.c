@@ -6,15 +6,16 @@
 typedef enum { OP_EQ, OP_NE, OP_LT, OP_GT, OP_LE, OP_GE, OP_ANY } Op;
 
 /* Fields of a search and where the documents have them: "vm.name" is a member of a member (of each
- * in a list), "=Default" is the same for all, "" is what a client may ask for and nothing has, and
- * what begins with "~" is put there for the search alone. */
+ * in a list), "=Default" is the same for all, "" is what a client may ask for and nothing has,
+ * what begins with "~" is put there for the search alone, and "?false" is for those that have none.
+ */
 /* clang-format off */
 static const struct { const char *kind, *field, *path; } fields[] = {
     { "vm", "name", "name" }, { "vm", "id", "id" }, { "vm", "status", "status" },
     { "vm", "description", "description" }, { "vm", "comment", "comment" },
     { "vm", "memory", "memory" }, { "vm", "type", "type" }, { "vm", "host", "host.name" },
     { "vm", "host.name", "host.name" }, { "vm", "cluster", "cluster.name" }, { "vm", "cluster.name", "cluster.name" },
-    { "vm", "datacenter", "=Default" }, { "vm", "has_illegal_images", "has_illegal_images" },
+    { "vm", "datacenter", "=Default" }, { "vm", "has_illegal_images", "has_illegal_images?false" },
     { "vm", "storage", "~storage" }, { "vm", "storage.name", "~storage" }, { "vm", "template", "=Blank" },
     { "vm", "template.name", "=Blank" }, { "vm", "next_run_config_exists", "next_run_configuration_exists" },
     { "vm", "os", "os.type" }, { "vm", "creationdate", "creation_time" }, { "vm", "uptime", "" }, { "vm", "fqdn", "fqdn" },
@@ -51,7 +52,7 @@ static const struct { const char *kind, *field, *path; } fields[] = {
     { "data_center", "storage", "~storage" }, { "data_center", "storage.name", "~storage" },
     { "data_center", "clusters.name", "=Default" },
     { "storage_domain", "name", "name" }, { "storage_domain", "id", "id" }, { "storage_domain", "type", "type" },
-    { "storage_domain", "status", "status" }, { "storage_domain", "datacenter", "=Default" },
+    { "storage_domain", "status", "~status" }, { "storage_domain", "datacenter", "=Default" },
     { "storage_domain", "description", "description" }, { "storage_domain", "comment", "comment" },
     { "template", "name", "name" }, { "template", "id", "id" }, { "template", "status", "status" },
     { "template", "datacenter", "=Default" }, { "template", "cluster", "cluster.name" }, { "template", "vm.name", "" },
@@ -332,12 +333,15 @@ static GPtrArray *
 values_at(const json_t *document, const char *path)
 {
     GPtrArray *texts = g_ptr_array_new_with_free_func(g_free);
-    g_auto(GStrv) names = g_strsplit(path, ".", -1);
+    g_auto(GStrv) with_default = g_strsplit(path, "?", 2);
+    g_auto(GStrv) names = g_strsplit(*path != '\0' ? with_default[0] : "", ".", -1);
 
     if (*path == '=')
         g_ptr_array_add(texts, g_strdup(path + 1));
     else if (*path != '\0')
         collect(texts, document, names);
+    if (texts->len == 0 && *path != '\0' && with_default[1] != NULL)
+        g_ptr_array_add(texts, g_strdup(with_default[1]));
     return texts;
 }
 
@@ -390,6 +394,12 @@ compare_values(const char *a, const char *b)
 }
 
 static bool
+is_number(const char *text)
+{
+    return g_ascii_string_to_signed(text, 10, G_MININT64, G_MAXINT64, NULL, NULL);
+}
+
+static bool
 any_text_matches(const Search *search, const Term *term, const json_t *document)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(fields); i++) {
@@ -411,6 +421,8 @@ value_matches(const Term *term, const char *text)
 {
     if (term->op == OP_EQ || term->op == OP_NE)
         return glob_match(term->value, text);
+    if (is_number(text) && !is_number(term->value))
+        return false; /* "memory > 1GB" */
     int order = compare_values(text, term->value);
     return (term->op == OP_LT && order < 0) || (term->op == OP_GT && order > 0) ||
            (term->op == OP_LE && order <= 0) || (term->op == OP_GE && order >= 0);

@@ -231,8 +231,19 @@ find_domain(Call *call, const char *id, bool in_data_center, Reply *reply, GErro
 bool
 get_storagedomains(Call *call, Reply *reply, GError **error)
 {
-    return reply_list(call, reply, "storage_domain", storage_domain_list(call->manager, false),
-                      error);
+    g_autoptr(json_t) told = manager_storage(call->manager);
+    g_autoptr(json_t) attached = list_of(call->manager, told, true);
+    json_t *list = list_of(call->manager, told, false), *doc;
+    size_t i;
+
+    /* one that is attached shows no status here, but is searched by it */
+    json_array_foreach (list, i, doc)
+        json_object_set(doc, "~status", json_object_get(json_array_get(attached, i), "status"));
+    if (!reply_list(call, reply, "storage_domain", list, error))
+        return false;
+    json_array_foreach (json_object_get(reply->body, "storage_domain"), i, doc)
+        json_object_del(doc, "~status");
+    return true;
 }
 
 bool

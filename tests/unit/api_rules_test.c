@@ -298,6 +298,13 @@ test_searches(void)
         { "/templates?search=vm.name%3Dx", 0 },
         { "/clusters?search=datacenter%3DDefault", 1 },
         { "/storagedomains?search=name%3D%22*%22", 3 },
+        { "/storagedomains?search=status%3Dactive", 3 },
+        { "/storagedomains?search=status!%3Dactive", 0 },
+        { "/vms?search=has_illegal_images%3Dfalse", 1 },
+        { "/vms?search=has_illegal_images%3Dtrue", 0 },
+        { "/vms?search=memory+%3E+1", 1 },
+        { "/vms?search=memory+%3E+1GB", 0 },
+        { "/vms?search=memory+%3C+1GB", 0 },
         { "/networks?search=name%3Dovirtmgmt", 0 },
         { "/events?search=usrname%3Dnobody+and+event_host%3Dh1", 0 },
         /* where nobody searches, max counts all the same */
@@ -319,7 +326,7 @@ test_searches(void)
         const json_t *list = json_object_iter_value(json_object_iter(world.doc));
         if (rows[i].found >= 0 && (int)json_array_size(list) != rows[i].found)
             g_error("%s: %s", rows[i].path, world.answer.body);
-        g_assert_null(strstr(world.answer.body, "~storage"));
+        g_assert_null(strstr(world.answer.body, "\"~"));
     }
 }
 
