@@ -118,6 +118,15 @@ def test_basic_challenge_with_curl(front):
         assert front("GET", API, Authorization=rubbish)[0] == 401, rubbish
 
 
+def test_metrics_as_prometheus_asks(front):
+    """As docs/api.md has it configured: with a name and a password."""
+    accept = ("application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
+              "text/plain;version=0.0.4;q=0.3,*/*;q=0.2")
+    status, headers, text = front("GET", "/metrics", Accept=accept, **basic("viewer"))
+    assert status == 200 and headers["content-type"].startswith("text/plain; version=0.0.4") and "livemerge_vms" in text
+    assert front("GET", "/metrics", **basic("scoped"))[0] == 403
+
+
 def test_failed_sign_ins_are_told(site, front):
     before = len(events(site, 114))
     front.sso("mallory@internal")
