@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "api/access.h"
 
+#include "api/exchange.h"
 #include "base/log.h"
 
 #include <string.h>
@@ -138,9 +139,11 @@ is_public(const HttpRequest *request)
 {
     const char *ids[2] = { NULL, NULL };
 
-    if (!g_str_has_prefix(request->path, API_ROOT "/") || !is_safe(request->method))
+    if (!is_safe(request->method))
         return false;
-    g_auto(GStrv) segments = path_segments(request->path + strlen(API_ROOT));
+    g_auto(GStrv) segments = request_segments(request, NULL);
+    if (segments == NULL)
+        return false;
     bool versioned = g_strcmp0(segments[0], "v4") == 0;
     const Route *route = route_find("GET", segments + (versioned ? 1 : 0), ids);
     return route != NULL && route->right == RIGHT_PUBLIC;

@@ -46,6 +46,36 @@ is_action(const Route *route)
     return g_str_equal(route->method, "POST") && g_str_equal(route->root, "action");
 }
 
+/* Ids anywhere in it in lower case, as those of the path. */
+static void
+fold_ids(json_t *value)
+{
+    const char *key;
+    json_t *member;
+    size_t i;
+
+    json_array_foreach (value, i, member)
+        fold_ids(member);
+    json_object_foreach (value, key, member) {
+        const char *text = json_string_value(member);
+        if (text != NULL && g_str_has_suffix(key, "id") && g_uuid_string_is_valid(text)) {
+            g_autofree char *lower = g_ascii_strdown(text, -1);
+            json_string_set(member, lower);
+        }
+        fold_ids(member);
+    }
+}
+
+static bool
+check_coding(const HttpRequest *http, GError **error)
+{
+    const char *coding = http_header(http, "Content-Encoding");
+
+    return coding == NULL || *coding == '\0' || g_ascii_strcasecmp(coding, "identity") == 0 ||
+           error_set(error, ERR_MEDIA,
+                     "Content-Encoding '%.40s' is not unpacked; send the body as it is", coding);
+}
+
 static json_t *
 read_body(const Route *route, const HttpRequest *http, GError **error)
 {
@@ -53,13 +83,15 @@ read_body(const Route *route, const HttpRequest *http, GError **error)
 
     if (route->body_root == NULL || http->body_size == 0)
         return json_object(); /* libgovirt sends bodies with GET: nobody looks at them */
-    if (!media_of_body(http_header(http, "Content-Type"), &media, error))
+    if (!check_coding(http, error) ||
+        !media_of_body(http_header(http, "Content-Type"), &media, error))
         return NULL;
     g_autoptr(json_t) body =
         media_read(media, route->body_root, http->body, http->body_size, error);
     bool async; /* looked at when it is too late to say no */
     if (body == NULL || !body_flag(body, "async", &async, error))
         return NULL;
+    fold_ids(body);
     return g_steal_pointer(&body);
 }
 
@@ -310,7 +342,8 @@ run_kept(Api *api, Exchange *x, const Who *who, const Route *route, const char *
 {
     bool pack = gzip_accepted(http_header(x->http, "Accept-Encoding"));
     g_autofree char *key =
-        g_strdup_printf("%d %d %d\n%s\n%s", (int)who->role, (int)x->media, pack, x->http->path,
+        g_strdup_printf("%d %d %d\n%s\n%s", (int)who->role, (int)x->media, pack,
+                        x->http->raw_path != NULL ? x->http->raw_path : x->http->path,
                         x->http->query != NULL ? x->http->query : "");
     CacheTurn *turn = NULL;
     GBytes *answer = cache_begin(api->cache, key, &turn);

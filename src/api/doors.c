@@ -41,24 +41,6 @@ tell(Api *api, int code, const char *name, const char *token, const HttpRequest 
 
 /* ---- oVirt's tokens ---- */
 
-/* Of the body's form, else of the query; owned by one of them. */
-static const char *
-parameter(const HttpRequest *request, GHashTable *form, const char *name)
-{
-    const char *value = form != NULL ? g_hash_table_lookup(form, name) : NULL;
-
-    return value != NULL ? value : http_query(request, name);
-}
-
-static GHashTable *
-read_form(const HttpRequest *request)
-{
-    if (strlen(request->body) != request->body_size)
-        return NULL;
-    return g_uri_parse_params(request->body, (gssize)request->body_size, "&", G_URI_PARAMS_WWW_FORM,
-                              NULL);
-}
-
 /* As the engine words them: another form for scopes that are not the API's. */
 static void
 put_sso_error(HttpResponse *response, int status, bool own_scope, const char *code,
@@ -69,6 +51,30 @@ put_sso_error(HttpResponse *response, int status, bool own_scope, const char *co
     else
         put_json(response, status,
                  json_pack("{s:s, s:s}", "error", code, "error_description", text));
+}
+
+/* Of the body's form, else of the query; owned by one of them. */
+static const char *
+parameter(const HttpRequest *request, GHashTable *form, const char *name)
+{
+    const char *value = g_hash_table_lookup(form, name);
+
+    return value != NULL ? value : http_query(request, name);
+}
+
+/* NULL: it is none, and has been answered. */
+static GHashTable *
+read_form(const HttpRequest *request, HttpResponse *response)
+{
+    GHashTable *form = strlen(request->body) == request->body_size
+                           ? g_uri_parse_params(request->body, (gssize)request->body_size, "&",
+                                                G_URI_PARAMS_WWW_FORM, NULL)
+                           : NULL;
+
+    if (form == NULL)
+        put_sso_error(response, 400, true, "invalid_request",
+                      "the body is no form: name=value&..., percent-encoded UTF-8 without NUL");
+    return form;
 }
 
 static void
@@ -96,14 +102,16 @@ put_token(Api *api, const HttpRequest *request, const Who *who, const char *scop
 static void
 post_token(Api *api, const HttpRequest *request, HttpResponse *response)
 {
-    g_autoptr(GHashTable) form = read_form(request);
+    g_autoptr(GHashTable) form = read_form(request, response);
+    g_autoptr(GError) problem = NULL;
+
+    if (form == NULL)
+        return;
     const char *grant = parameter(request, form, "grant_type");
     const char *scope = parameter(request, form, "scope");
     const char *user = parameter(request, form, "username");
     const char *password = parameter(request, form, "password");
     bool own_scope = scope == NULL || strstr(scope, SCOPE) != NULL;
-    g_autoptr(GError) problem = NULL;
-
     if (grant == NULL || scope == NULL) {
         put_sso_error(response, 400, own_scope, "invalid_request",
                       grant == NULL ? "the parameter grant_type is missing"
@@ -142,10 +150,12 @@ post_token(Api *api, const HttpRequest *request, HttpResponse *response)
 static void
 post_logout(Api *api, const HttpRequest *request, HttpResponse *response)
 {
-    g_autoptr(GHashTable) form = read_form(request);
-    const char *token = parameter(request, form, "token");
+    g_autoptr(GHashTable) form = read_form(request, response);
+    const char *token = form != NULL ? parameter(request, form, "token") : NULL;
     g_autoptr(GError) problem = NULL;
 
+    if (form == NULL)
+        return;
     if (token == NULL) {
         put_sso_error(response, 400, true, "invalid_request", "the parameter token is missing");
         return;

@@ -16,56 +16,56 @@ exchange_clear(Exchange *x)
     if (x->query != NULL)
         g_hash_table_unref(x->query);
     g_free(x->correlation_id);
+    g_free(x->broken);
 }
 
+/* NULL: it is not percent-encoded UTF-8 without NUL */
 static char *
-form_decode(const char *text)
+decode(const char *text)
 {
-    g_autofree char *spaced = g_strdelimit(g_strdup(text), "+", ' ');
-    char *plain = g_uri_unescape_string(spaced, NULL);
+    char *plain = g_uri_unescape_string(text, NULL);
 
     return plain != NULL && g_utf8_validate(plain, -1, NULL) ? plain : (g_free(plain), NULL);
 }
 
-/* The first one wins. */
+/* The first one wins. One that cannot be read is kept for refuse_broken(): a search that is left
+ * out finds everything. */
 static void
-take_parameter(GHashTable *into, const char *pair, bool decode)
+take_parameter(Exchange *x, char *pair)
 {
-    const char *equals = strchr(pair, '=');
-    g_autofree char *raw_name =
-        equals != NULL ? g_strndup(pair, (gsize)(equals - pair)) : g_strdup(pair);
-    const char *raw_value = equals != NULL ? equals + 1 : "";
-    char *name = decode ? form_decode(raw_name) : g_strdup(raw_name);
-    char *value = decode ? form_decode(raw_value) : g_strdup(raw_value);
+    char *equals = strchr(pair, '=');
+    g_autofree char *value = decode(equals != NULL ? equals + 1 : "");
 
-    if (name != NULL && value != NULL && *name != '\0' && !g_hash_table_contains(into, name)) {
-        g_hash_table_insert(into, name, value);
-        return;
+    if (equals != NULL)
+        *equals = '\0';
+    g_autofree char *name = decode(pair);
+    if (name == NULL || value == NULL) {
+        g_free(x->broken);
+        x->broken = name != NULL ? g_steal_pointer(&name) : g_strdup(pair);
+    } else if (*name != '\0' && !g_hash_table_contains(x->query, name)) {
+        g_hash_table_insert(x->query, g_steal_pointer(&name), g_steal_pointer(&value));
     }
-    g_free(name);
-    g_free(value);
 }
 
 static void
-take_parameters(GHashTable *into, const char *text, const char *separator, bool decode)
+take_parameters(Exchange *x, const char *text, const char *separator)
 {
     g_auto(GStrv) pairs = g_strsplit(text, separator, -1);
 
     for (char **pair = pairs; *pair != NULL; pair++)
-        take_parameter(into, *pair, decode);
+        take_parameter(x, *pair);
 }
 
-/* Cuts ";max=2" off the last segment. */
-static void
-take_matrix(Exchange *x)
+static bool
+refuse_broken(const Exchange *x, GError **error)
 {
-    guint n = g_strv_length(x->segments);
-    char *matrix = n > 0 ? strchr(x->segments[n - 1], ';') : NULL;
+    g_autofree char *name = NULL;
 
-    if (matrix == NULL)
-        return;
-    *matrix = '\0';
-    take_parameters(x->query, matrix + 1, ";", false);
+    if (x->broken == NULL)
+        return true;
+    name = g_utf8_make_valid(x->broken, -1);
+    return error_set(error, ERR_INVALID,
+                     "parameter '%.60s': it is not percent-encoded UTF-8 without NUL", name);
 }
 
 static bool
@@ -75,23 +75,62 @@ is_version(const char *segment)
            strspn(segment + 1, "0123456789") == strlen(segment + 1);
 }
 
+/* Clients that keep ids as numbers write them as they like. */
+static void
+fold_id(char *text)
+{
+    if (g_uuid_string_is_valid(text))
+        for (char *c = text; *c != '\0'; c++)
+            *c = g_ascii_tolower(*c);
+}
+
+/* Cut at '/' and ';' before it is decoded, since a VM's name may hold both. */
+char **
+request_segments(const HttpRequest *request, char **ret_matrix)
+{
+    const char *path = request->raw_path != NULL ? request->raw_path : request->path;
+    g_auto(GStrv) words = path_segments(path);
+    g_autofree char *matrix = NULL;
+
+    for (char **word = words; *word != NULL; word++) {
+        char *cut = strchr(*word, ';');
+        g_free(matrix);
+        matrix = cut != NULL ? g_strdup(cut + 1) : NULL;
+        if (cut != NULL)
+            *cut = '\0';
+        char *plain = request->raw_path != NULL ? decode(*word) : g_strdup(*word);
+        g_free(*word);
+        *word = plain != NULL ? plain : g_strdup("");
+        fold_id(*word);
+    }
+    if (ret_matrix != NULL)
+        *ret_matrix = g_steal_pointer(&matrix);
+    g_auto(GStrv) root = path_segments(API_ROOT);
+    guint n = g_strv_length(root);
+    for (guint i = 0; i < n; i++)
+        if (g_strcmp0(words[i], root[i]) != 0)
+            return NULL;
+    return g_strdupv(words + n);
+}
+
 /* What stands below API_ROOT[/v4], without empty segments. */
 bool
 exchange_split(Exchange *x, GError **error)
 {
-    const char *path = x->http->path;
+    g_autofree char *matrix = NULL;
+    g_auto(GStrv) segments = request_segments(x->http, &matrix);
 
-    if (!g_str_has_prefix(path, API_ROOT) ||
-        (path[strlen(API_ROOT)] != '\0' && strchr("/;", path[strlen(API_ROOT)]) == NULL))
-        return error_set(error, ERR_NOT_FOUND, "nothing is at %s; the API is at " API_ROOT, path);
-    g_auto(GStrv) segments = path_segments(path + strlen(API_ROOT));
+    if (segments == NULL)
+        return error_set(error, ERR_NOT_FOUND, "nothing is at %s; the API is at " API_ROOT,
+                         x->http->path);
     bool versioned = *segments != NULL && is_version(*segments);
     if (versioned && !g_str_equal(*segments, "v4"))
         return error_set(error, ERR_INVALID, "API version '%s' is not served; 4 is", *segments);
     g_strfreev(x->segments);
     x->segments = g_strdupv(segments + (versioned ? 1 : 0));
-    take_matrix(x);
-    return true;
+    if (matrix != NULL)
+        take_parameters(x, matrix, ";");
+    return refuse_broken(x, error);
 }
 
 /* Only characters that are safe in logs, headers and searches; at most 36. */
@@ -130,7 +169,9 @@ exchange_open(Exchange *x, const HttpRequest *request, HttpResponse *response)
     x->http = request;
     x->response = response;
     x->query = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-    take_parameters(x->query, request->query != NULL ? request->query : "", "&", true);
+    g_autofree char *query =
+        g_strdelimit(g_strdup(request->query != NULL ? request->query : ""), "+", ' ');
+    take_parameters(x, query, "&");
     x->correlation_id = correlation_id_clean(
         sent_id != NULL ? sent_id : g_hash_table_lookup(x->query, "correlation_id"));
     http_response_header(response, "Correlation-Id", x->correlation_id);

@@ -22,6 +22,7 @@ typedef struct {
     char **segments;   /* of the path below API_ROOT */
     GHashTable *query; /* name → value, query and matrix parameters */
     char *correlation_id;
+    char *broken; /* the parameter that could not be read; NULL = none */
 } Exchange;
 void exchange_clear(Exchange *x);
 /* What is usable of one that was sent (NULL: none), or a new one; g_free(). */
@@ -30,7 +31,11 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Exchange, exchange_clear)
 
 /* Fills a zeroed one; the correlation id is in the response already. */
 void exchange_open(Exchange *x, const HttpRequest *request, HttpResponse *response);
-/* Fills segments, and cuts the last one's matrix parameters off. */
+/* The path's segments below API_ROOT, decoded, without empty ones and without matrix parameters,
+ * ids in lower case; NULL: it is another path. ret_matrix (or NULL): the last one's, as they came,
+ * owned; NULL = none. */
+char **request_segments(const HttpRequest *request, char **ret_matrix);
+/* Fills segments, and takes the last one's matrix parameters. */
 bool exchange_split(Exchange *x, GError **error);
 void exchange_answer(Exchange *x, int status, const char *root, const json_t *doc);
 /* reason NULL: "Operation Failed" */

@@ -28,9 +28,10 @@ typedef struct HttpServer HttpServer;
 
 typedef struct {
     const char *method;
-    const char *path;  /* decoded, no query, e.g. "/ovirt-engine/api/vms" */
-    const char *query; /* raw query string without "?"; "" if none */
-    const char *body;  /* NUL-terminated; may hold NULs before body_size */
+    const char *path;     /* decoded, no query, e.g. "/ovirt-engine/api/vms" */
+    const char *raw_path; /* as it came, percent-encoded; NULL in requests made up by tests */
+    const char *query;    /* raw query string without "?"; "" if none */
+    const char *body;     /* NUL-terminated; may hold NULs before body_size */
     size_t body_size;
     bool local; /* came over a unix socket; then: */
     uid_t peer_uid;

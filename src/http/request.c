@@ -67,6 +67,7 @@ call_new(HttpServer *server, struct MHD_Connection *connection, const char *uri)
     call->server = server;
     call->connection = connection;
     call->path = decode_path(path, (size_t)(mark - path));
+    call->raw_path = g_strndup(path, (gsize)(mark - path));
     call->query = g_strdup(*mark == '?' ? mark + 1 : "");
     call->body = g_byte_array_new();
     call->values = g_ptr_array_new_with_free_func(g_free);
@@ -77,6 +78,7 @@ void
 call_free(Call *call)
 {
     g_free(call->path);
+    g_free(call->raw_path);
     g_free(call->query);
     g_free(call->peer);
     g_byte_array_unref(call->body);
@@ -123,6 +125,7 @@ call_fill_request(Call *call, bool local)
     call->peer = local ? g_strdup("local") : find_address(call);
     call->request = (HttpRequest){ .method = call->method,
                                    .path = call->path != NULL ? call->path : "",
+                                   .raw_path = call->raw_path,
                                    .query = call->query,
                                    .body = (const char *)call->body->data,
                                    .body_size = call->body->len - 1,

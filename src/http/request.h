@@ -12,7 +12,8 @@ typedef struct {
     struct MHD_Connection *connection;
     HttpServer *server;
     const char *method;
-    char *path;  /* decoded; NULL if it cannot be: answered 400 */
+    char *path; /* decoded; NULL if it cannot be: answered 400 */
+    char *raw_path;
     char *query; /* raw */
     char *peer;
     GByteArray *body;

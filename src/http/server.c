@@ -35,13 +35,55 @@ refuse_large(Call *call)
 }
 
 static enum MHD_Result
-refuse_path(Call *call)
+refuse_words(Call *call, const char *words)
 {
     g_autoptr(GError) problem = NULL;
 
-    error_set(&problem, ERR_INVALID, "the path is not percent-encoded UTF-8 without NUL");
+    error_set(&problem, ERR_INVALID, "%s", words);
     call_fill_request(call, call->server->local);
     return answer_refusal(call, problem);
+}
+
+typedef struct {
+    unsigned hosts, lengths, codings;
+    bool chunked, number; /* what was sent can be understood */
+} Framing;
+
+static enum MHD_Result
+look_at_header(void *data, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    Framing *framing = data;
+
+    if (g_ascii_strcasecmp(name, "Host") == 0)
+        framing->hosts++;
+    if (g_ascii_strcasecmp(name, "Content-Length") == 0) {
+        framing->lengths++;
+        framing->number = *value != '\0' && value[strspn(value, "0123456789")] == '\0';
+    }
+    if (g_ascii_strcasecmp(name, "Transfer-Encoding") == 0) {
+        framing->codings++;
+        framing->chunked = g_ascii_strcasecmp(value, "chunked") == 0;
+    }
+    return MHD_YES;
+}
+
+/* Where a request ends must be as clear to us as to every proxy before us; libmicrohttpd takes what
+ * comes. NULL: it is clear. */
+static const char *
+unclear(const Call *call, const char *version)
+{
+    Framing framing = { 0 };
+
+    MHD_get_connection_values(call->connection, MHD_HEADER_KIND, look_at_header, &framing);
+    if (framing.codings > 1 || (framing.codings == 1 && !framing.chunked))
+        return "Transfer-Encoding can only be chunked";
+    if (framing.lengths > 1 || (framing.lengths == 1 && !framing.number))
+        return "Content-Length must be one number";
+    if (framing.lengths == 1 && framing.codings == 1)
+        return "there must be only one of Content-Length and Transfer-Encoding";
+    if (framing.hosts > 1 || (framing.hosts == 0 && strcmp(version, "HTTP/1.1") == 0))
+        return "there must be one header Host";
+    return NULL;
 }
 
 /* ---- requests ---- */
@@ -75,8 +117,9 @@ on_connection(void *data, struct MHD_Connection *connection, void **context,
 /* Headers are here, no body yet. An answer that is queued before the body was read makes
  * libmicrohttpd read none and close the connection after it ("Connection: close"). */
 static enum MHD_Result
-begin(Call *call, const char *method)
+begin(Call *call, const char *method, const char *version)
 {
+    const char *problem = unclear(call, version);
     const char *length =
         MHD_lookup_connection_value(call->connection, MHD_HEADER_KIND, "Content-Length");
     const char *coding =
@@ -87,7 +130,9 @@ begin(Call *call, const char *method)
     call->method = method;
     call->drain = announced > 0 || coding != NULL; /* unset again when the body was read */
     if (call->path == NULL)
-        return refuse_path(call);
+        problem = "the path is not percent-encoded UTF-8 without NUL";
+    if (problem != NULL)
+        return refuse_words(call, problem);
     if (call->drain && (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0 ||
                         strcmp(method, "DELETE") == 0))
         return dispatch(call); /* that body means nothing and may never come */
@@ -117,7 +162,7 @@ on_request(void *data, struct MHD_Connection *connection, const char *url, const
     if (call->answered)
         return answer_send(call, &call->answer);
     if (!call->begun)
-        return begin(call, method);
+        return begin(call, method, version);
     if (*part_size > 0) {
         size_t size = *part_size;
         *part_size = 0;
