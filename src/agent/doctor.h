@@ -107,13 +107,18 @@ void doctor_after_loss(Agent *agent, const char *vm_id);
 
 /* doctor_fix.c: what must be done to undo the next deed, durable when it returns true:
  *   {"what": "trashed", "path"}                            a file was moved to the trash
- *   {"what": "manifest"}                                   the manifest is kept beside it
- *   {"what": "definition", "targets", "sources", "formats"}
+ *   {"what": "manifest", "left"}                           the manifest is kept beside it; left:
+ *                                                          doctor_manifest_sum() after the deed
+ *   {"what": "definition", "targets", "sources", "formats", "target", "leaf"}
+ *                                                          of that disk the deed made it name leaf
  *   {"what": "backing", "path", "backing", "format"}       as the header named it
  *   {"what": "adopted", "snapshot_id", "disk_id"}
  *   {"what": "record", "xml", "current"}                   of libvirt's snapshot
  *   {"what": "none", "why"}                                it cannot be undone */
 bool doctor_keep(Operation *op, json_t *take_entry, GError **error);
+/* What looks at the VM do not change by themselves in its manifest: what a snapshot, a merge or a
+ * person's wish has written. NULL = of one that knows of none. */
+char *doctor_manifest_sum(const Vm *vm);
 /* Has this fix begun to move the file to the trash? */
 bool doctor_has_begun(const Operation *op, const char *path);
 /* Where it is kept: beside the VM's manifest, or in the domain of one of its disks. */
@@ -123,3 +128,5 @@ Domain *doctor_home(Operation *op, GError **error);
 bool doctor_write_backing(const char *path, const char *backing, const char *format,
                           GError **error);
 bool doctor_qemu_img(const char *const *argv, GError **error);
+/* The lock that keeps the VM from being started, which is off; else -1 and an error. */
+int doctor_hold_off(Operation *op, GError **error);

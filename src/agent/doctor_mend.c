@@ -39,9 +39,9 @@ doctor_cannot_undo(Operation *op, const char *why, GError **error)
 
 /* ---- definitions ---- */
 
-/* The sources of all file disks as the definition has them. */
+/* The sources of all file disks as the definition has them; it will name another leaf. */
 static json_t *
-definition_now(const HvDomain *hv)
+definition_now(const HvDomain *hv, const HvDisk *will)
 {
     g_autoptr(json_t) targets = json_array();
     g_autoptr(json_t) sources = json_array();
@@ -56,19 +56,20 @@ definition_now(const HvDomain *hv)
         json_array_append_new(sources, json_string(disk->source));
         json_array_append_new(formats, json_string(disk->format));
     }
-    return json_pack("{s:s, s:O, s:O, s:O}", "what", "definition", "targets", targets, "sources",
-                     sources, "formats", formats);
+    return json_pack("{s:s, s:O, s:O, s:O, s:s, s:s}", "what", "definition", "targets", targets,
+                     "sources", sources, "formats", formats, "target", will->target, "leaf",
+                     will->source);
 }
 
 static bool
-keep_definition(Operation *op, const HvDomain *hv, GError **error)
+keep_definition(Operation *op, const HvDomain *hv, const HvDisk *will, GError **error)
 {
     Domain *home = doctor_home(op, error);
 
     return home != NULL &&
            (hv->inactive_xml == NULL ||
             undo_put(home, op->row.id, "definition.xml", hv->inactive_xml, false, error)) &&
-           doctor_keep(op, definition_now(hv), error);
+           doctor_keep(op, definition_now(hv, will), error);
 }
 
 /* *ret_stale: it was necessary. */
@@ -115,15 +116,15 @@ mend_definition(Operation *op, const Finding *finding, GError **error)
         if (stale)
             return true;
     }
-    return keep_definition(op, hv, error) &&
+    return keep_definition(op, hv, live, error) &&
            op_point_at(op, live->target, live->source, live->format, error);
 }
 
 /* ---- headers ---- */
 
 /* Nobody may begin to use the volumes meanwhile. */
-static int
-hold_off(Operation *op, GError **error)
+int
+doctor_hold_off(Operation *op, GError **error)
 {
     Domain *home = doctor_home(op, error);
     autofd int lock = home != NULL ? vm_start_lock(home, op->row.vm_id, LOCK_BUDGET_MS, error) : -1;
@@ -156,7 +157,8 @@ rewrite(Operation *op, const char *path, const char *backing, const char *format
     g_autoptr(Qcow2Header) header = qcow2_header_read(path, error);
     autofd int lock = -1;
 
-    if (header == NULL || (lock = hold_off(op, error)) < 0 || !keep_backing(op, header, error))
+    if (header == NULL || (lock = doctor_hold_off(op, error)) < 0 ||
+        !keep_backing(op, header, error))
         return false;
     return doctor_write_backing(path, backing != NULL ? backing : header->backing_file,
                                 format != NULL ? format : header->backing_format, error);
@@ -198,7 +200,7 @@ mend_absolute(Operation *op, const Finding *finding, GError **error)
 static bool
 mend_bitmaps(Operation *op, const Finding *finding, GError **error)
 {
-    autofd int lock = hold_off(op, error);
+    autofd int lock = doctor_hold_off(op, error);
     g_auto(GStrv) names = lock >= 0 ? qcow2_stale_bitmaps(finding->file, error) : NULL;
 
     if (names == NULL ||

@@ -14,13 +14,16 @@
 
 /* ---- the manifest ---- */
 
+/* left: as it will be. */
 static bool
-keep_manifest(Operation *op, const Domain *home, GError **error)
+keep_manifest(Operation *op, const Domain *home, const Vm *left, GError **error)
 {
+    g_autofree char *sum = doctor_manifest_sum(left);
     bool kept = false;
 
     return undo_keep_manifest(home, op->row.id, op->row.vm_id, &kept, error) &&
-           (!kept || doctor_keep(op, json_pack("{s:s}", "what", "manifest"), error));
+           (!kept ||
+            doctor_keep(op, json_pack("{s:s, s:s}", "what", "manifest", "left", sum), error));
 }
 
 /* The manifest gets the disk's volumes as the headers tell them. */
@@ -63,8 +66,9 @@ mend_stale_manifest(Operation *op, const Finding *finding, GError **error)
 {
     g_auto(World) world = { 0 };
 
-    return world_look(op, &world, error) && keep_manifest(op, world.home, error) &&
-           take_chain(&world, finding->disk, error) && manifest_save(world.home, world.vm, error);
+    return world_look(op, &world, error) && take_chain(&world, finding->disk, error) &&
+           keep_manifest(op, world.home, world.vm, error) &&
+           manifest_save(world.home, world.vm, error);
 }
 
 /* The next look writes a new one: it follows right after the operation. */
@@ -73,7 +77,7 @@ mend_bad_manifest(Operation *op, GError **error)
 {
     Domain *home = doctor_home(op, error);
 
-    return home != NULL && keep_manifest(op, home, error) &&
+    return home != NULL && keep_manifest(op, home, NULL, error) &&
            manifest_remove(home, op->row.vm_id, error);
 }
 
@@ -119,10 +123,9 @@ mend_record(Operation *op, const Finding *finding, GError **error)
         else
             mark_unusable(world.vm, disk, base, top);
     }
-    if (!keep_manifest(op, world.home, error))
-        return false;
     g_ptr_array_remove(world.vm->operations, record);
-    return manifest_save(world.home, world.vm, error);
+    return keep_manifest(op, world.home, world.vm, error) &&
+           manifest_save(world.home, world.vm, error);
 }
 
 /* ---- block jobs, libvirt's records ---- */
@@ -148,7 +151,7 @@ mend_job(Operation *op, const Finding *finding, GError **error)
                              : NULL;
     if (base != NULL) {
         mark_unusable(world.vm, own, disk_volume_index(own, base->id), (int)own->volumes->len - 1);
-        if (!keep_manifest(op, world.home, error) || !manifest_save(world.home, world.vm, error))
+        if (!manifest_save(world.home, world.vm, error)) /* which no undo takes back */
             return false;
     }
     return doctor_cannot_undo(op, "a block job was ended; who began it can begin it again",

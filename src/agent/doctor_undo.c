@@ -45,7 +45,7 @@ load(Operation *op, Domain **ret_home, GError **error)
     }
 }
 
-/* ---- one entry ---- */
+/* ---- files ---- */
 
 static bool
 undo_trashed(Operation *op, Domain *home, const json_t *entry, GError **error)
@@ -63,11 +63,80 @@ undo_trashed(Operation *op, Domain *home, const json_t *entry, GError **error)
     return trash_restore(domain, kept, path, error);
 }
 
+/* ---- the manifest ---- */
+
+static void
+add_list(json_t *sum, const json_t *vm, const char *key)
+{
+    json_t *list = json_object_get(vm, key);
+
+    if (json_is_object(list) || json_array_size(list) > 0)
+        json_object_set(sum, key, list);
+}
+
+static void
+add_branches(json_t *sum, const json_t *vm)
+{
+    json_t *disks = json_object_get(vm, "disks");
+
+    for (size_t i = 0; i < json_array_size(disks); i++) {
+        json_t *disk = json_array_get(disks, i), *branches = json_object_get(disk, "branches");
+        for (size_t k = 0; k < json_array_size(branches); k++)
+            json_object_set(sum, json_text(json_array_get(branches, k), "id"),
+                            json_object_get(disk, "id"));
+    }
+}
+
+char *
+doctor_manifest_sum(const Vm *vm)
+{
+    g_autoptr(json_t) all = vm != NULL ? vm_to_json(vm) : NULL, sum = json_object();
+
+    for (const char *const *key =
+             (const char *const[]){ "snapshots", "operations", "leftovers", "preview", NULL };
+         *key != NULL; key++)
+        add_list(sum, all, *key);
+    add_branches(sum, all);
+    autolibc char *text = json_dumps(sum, JSON_COMPACT | JSON_SORT_KEYS);
+    return g_compute_checksum_for_string(G_CHECKSUM_SHA256, text, -1);
+}
+
+/* Nobody has written anything into it since but looks: what a snapshot, a merge or a preview has
+ * written would be lost. */
+static bool
+is_left(Operation *op, const Domain *home, const json_t *entry, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+    g_autoptr(Vm) now = manifest_load(home, op->row.vm_id, &problem);
+
+    if (problem != NULL) {
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return false;
+    }
+    g_autofree char *sum = doctor_manifest_sum(now);
+    return now == NULL || g_strcmp0(sum, json_text(entry, "left")) == 0 ||
+           error_set(
+               error, ERR_REFUSED,
+               "the manifest of VM '%s' has changed since (a snapshot, a merge or a preview): "
+               "it stays as it is; as it was before the fix it lies in %s/.livemerge/undo/%s",
+               now->name, home->path, op_text(op, "undo"));
+}
+
+/* Once it is said to return, it does so whatever a try that died has made of it. */
 static bool
 undo_manifest(Operation *op, Domain *home, const json_t *entry, GError **error)
 {
+    if (!json_flag(op->row.data, "manifest_returns")) {
+        if (!is_left(op, home, entry, error))
+            return false;
+        op_remember(op, "manifest_returns", json_true());
+        if (!operation_save(op, error) || !fault_point("agent.doctor.undo-manifest", error))
+            return false;
+    }
     return undo_return_manifest(home, op_text(op, "undo"), op->row.vm_id, error);
 }
+
+/* ---- the definition ---- */
 
 /* Borrowed texts; NULL = they are not so many. */
 static const char **
@@ -82,6 +151,30 @@ texts_of(const json_t *entry, const char *key, size_t n)
     return json_array_size(list) == n ? g_steal_pointer(&texts) : NULL;
 }
 
+/* It is still what the fix made of it, and nothing starts from it meanwhile. */
+static bool
+may_name(const HvDomain *hv, const char *target, const char *source, const json_t *entry,
+         GError **error)
+{
+    const HvDisk *now = NULL;
+
+    for (guint i = 0; hv->inactive != NULL && i < hv->inactive->len; i++)
+        if (g_strcmp0(((HvDisk *)hv->inactive->pdata[i])->target, target) == 0)
+            now = hv->inactive->pdata[i];
+    if (now == NULL || g_strcmp0(now->source, source) == 0)
+        return true;
+    if (doctor_is_off(hv))
+        return error_set(error, ERR_REFUSED,
+                         "VM '%s' is off: with %s as disk %s again it would start from a volume "
+                         "that is not its newest",
+                         hv->name, source, target);
+    return (g_strcmp0(json_text(entry, "target"), target) == 0 &&
+            g_strcmp0(json_text(entry, "leaf"), now->source) == 0) ||
+           error_set(error, ERR_REFUSED,
+                     "the definition of VM '%s' has changed since: disk %s is %s now, and stays so",
+                     hv->name, target, now->source);
+}
+
 static bool
 undo_definition(Operation *op, Domain *home, const json_t *entry, GError **error)
 {
@@ -94,22 +187,45 @@ undo_definition(Operation *op, Domain *home, const json_t *entry, GError **error
     if (targets == NULL || sources == NULL || formats == NULL)
         return error_set(error, ERR_CORRUPT, "what was kept of the definition of VM %s is damaged",
                          op->row.vm_id);
-    return hv->ops->redefine(hv, op->row.vm_id, targets, sources, formats, (unsigned)n, error);
+    g_autoptr(HvDomain) now = op_hv(op, error);
+    for (size_t i = 0; now != NULL && i < n; i++)
+        if (!may_name(now, targets[i], sources[i], entry, error))
+            return false;
+    return now != NULL &&
+           hv->ops->redefine(hv, op->row.vm_id, targets, sources, formats, (unsigned)n, error);
+}
+
+/* ---- headers ---- */
+
+/* The same file is meant as now: another one may be below it since, and the old one be merged or
+ * gone. */
+static bool
+is_same_below(const char *path, const char *backing, GError **error)
+{
+    g_autoptr(Qcow2Header) header = qcow2_header_read(path, error);
+    g_autofree char *then = NULL, *now = NULL;
+
+    if (header == NULL || (then = qcow2_backing_path(path, backing, error)) == NULL)
+        return false;
+    if (header->backing_file != NULL &&
+        (now = qcow2_backing_path(path, header->backing_file, error)) == NULL)
+        return false;
+    return g_strcmp0(then, now) == 0 ||
+           error_set(error, ERR_REFUSED, "%s stands on %s now, and not on %s any more: it stays so",
+                     path, now != NULL ? now : "nothing", then);
 }
 
 static bool
 undo_backing(Operation *op, Domain *home, const json_t *entry, GError **error)
 {
-    g_autoptr(HvDomain) hv = op_hv(op, error);
+    const char *path = json_text(entry, "path"), *backing = json_text(entry, "backing");
+    autofd int lock = doctor_hold_off(op, error);
 
-    if (hv == NULL)
-        return false;
-    if (!doctor_is_off(hv))
-        return error_set(error, ERR_BUSY, "VM '%s' is not off: %s stays as it is", hv->name,
-                         json_text(entry, "path"));
-    return doctor_write_backing(json_text(entry, "path"), json_text(entry, "backing"),
-                                json_text(entry, "format"), error);
+    return lock >= 0 && is_same_below(path, backing, error) &&
+           doctor_write_backing(path, backing, json_text(entry, "format"), error);
 }
+
+/* ---- what was adopted, libvirt's records ---- */
 
 static bool
 undo_adopted(Operation *op, Domain *home, const json_t *entry, GError **error)
@@ -138,6 +254,8 @@ undo_record(Operation *op, Domain *home, const json_t *entry, GError **error)
     return hv->ops->snapshot_record_restore(hv, op->row.vm_id, json_text(entry, "xml"),
                                             json_flag(entry, "current"), error);
 }
+
+/* ---- one entry ---- */
 
 static bool
 undo_none(Operation *op, Domain *home, const json_t *entry, GError **error)
