@@ -72,12 +72,14 @@ tell_unknown(const Trace *trace, const History *found, const char *path)
             fprintf(stderr, "%s\n", *row);
     fprintf(stderr, "the simulator's that comes nearest, of %u lines played:\n%s\n", found->tries,
             found->story);
+    fprintf(stderr, "it says instead, or right but with events that libvirt did not send:\n%s\n",
+            found->others);
 }
 
 static bool
-explain(unsigned number, const Trace *trace, const char *path, char *story)
+explain(unsigned number, const Trace *trace, const char *path, char *story, char *others)
 {
-    History found = { .story = story };
+    History found = { .story = story, .others = others };
     bool known = history_find(trace->lines, trace->answers, &found);
 
     printf("%sok %u - sequence %s, %u lines; %u played, at least %u worlds left\n",
@@ -102,11 +104,11 @@ main(int argc, char **argv)
     }
     setvbuf(stdout, history_outside(BUFSIZ), _IOLBF, BUFSIZ);
     const GPtrArray *traces = read_traces(text, argv + 2);
-    char *story = history_outside(HISTORY_STORY);
+    char *story = history_outside(HISTORY_STORY), *others = history_outside(HISTORY_STORY);
     history_begin();
     printf("1..%u\n", traces->len);
     for (guint i = 0; i < traces->len; i++)
-        unknown += !explain(i + 1, traces->pdata[i], argv[1], story);
+        unknown += !explain(i + 1, traces->pdata[i], argv[1], story, others);
     fprintf(stderr, "sequences: %u of %u known to the simulator\n", traces->len - unknown,
             traces->len);
     return unknown > 0;

@@ -69,6 +69,22 @@ keep_story(Search *self, unsigned line, const char *story)
     g_strlcpy(self->found->story, story, HISTORY_STORY);
 }
 
+/* What it says instead, where it came farthest: each answer once. */
+static void
+keep_other(const Search *self, unsigned line, const char *answer)
+{
+    char *others = self->found->others;
+    g_autofree char *row = g_strdup_printf("    %s\n", answer);
+
+    if (line < self->found->others_at)
+        return;
+    if (line > self->found->others_at)
+        *others = '\0';
+    self->found->others_at = line;
+    if (strstr(others, row) == NULL)
+        g_strlcat(others, row, HISTORY_STORY);
+}
+
 static void
 stop(Search *self)
 {
@@ -123,6 +139,8 @@ play(void *data)
         g_autofree char *answer = ops_do(&ops, self->lines->pdata[i]);
         self->same = strcmp(answer, self->answers->pdata[i]) == 0 && events_fit(self, &ops);
         keep_story(self, i, ops.said->str);
+        if (!self->same)
+            keep_other(self, i, answer);
     }
 }
 
@@ -140,19 +158,57 @@ play_line(Search *self, const State *from, unsigned number)
     return self->same;
 }
 
+static uint64_t
+kind_now(const Search *self)
+{
+    return stage_kind() ^ self->told * UINT64_C(0x9E3779B97F4A7C15);
+}
+
+/* How many of that kind are among the first n. */
+static unsigned
+alike(const Search *self, unsigned n, uint64_t kind)
+{
+    for (unsigned k = 0; k < n; k++)
+        if (self->next[k].kind == kind)
+            return self->next[k].alike;
+    return 0;
+}
+
 static void
-keep(Search *self, unsigned i)
+count_kind(Search *self, unsigned n, uint64_t kind, unsigned count)
+{
+    for (unsigned k = 0; k < n; k++)
+        if (self->next[k].kind == kind)
+            self->next[k].alike = count;
+}
+
+/* Of n that there are: a new one, or in place of another one. */
+static void
+keep(Search *self, unsigned i, unsigned n)
 {
     World *world = &self->next[i];
+    uint64_t kind = kind_now(self);
+    unsigned others = alike(self, n, kind);
 
     if (world->state == NULL)
         world->state = state_new_small();
+    if (i < n)
+        count_kind(self, n, world->kind, world->alike - 1);
     state_save(world->state);
-    world->kind = stage_kind() ^ self->told * UINT64_C(0x9E3779B97F4A7C15);
-    world->alike = 1;
-    for (unsigned k = 0; k < i; k++)
-        if (self->next[k].kind == world->kind)
-            world->alike = ++self->next[k].alike;
+    count_kind(self, n, kind, others + 1);
+    world->kind = kind;
+    world->alike = others + 1;
+}
+
+static unsigned
+most_frequent(const Search *self, unsigned n)
+{
+    unsigned found = 0;
+
+    for (unsigned k = 1; k < n; k++)
+        if (self->next[k].alike > self->next[found].alike)
+            found = k;
+    return found;
 }
 
 /* What is rare matters as much as what is not: it may show many lines later only. */
@@ -166,15 +222,26 @@ choose(Search *self)
     }
 }
 
-/* From all worlds that are left; how many are now. */
+/* From all worlds that are left; how many are now. It does not end with the first that are enough:
+ * as long as there are new kinds, or kinds that are rare yet, they take the place of frequent ones.
+ */
 static unsigned
 play_all(Search *self, unsigned most)
 {
-    unsigned n = 0;
+    unsigned n = 0, dull = 0;
 
-    for (unsigned i = 0; i < most * MORE && n < most; i++)
-        if (play_line(self, choose(self), i))
-            keep(self, n++);
+    for (unsigned i = 0; i < most * MORE && (n < most || dull < most); i++) {
+        dull++;
+        if (!play_line(self, choose(self), i))
+            continue;
+        unsigned others = alike(self, n, kind_now(self)), other = most_frequent(self, n);
+        if (others == 0)
+            dull = 0;
+        if (n < most)
+            keep(self, n, n), n++;
+        else if (self->next[other].alike > others + 1)
+            keep(self, other, n);
+    }
     return n;
 }
 
@@ -186,7 +253,7 @@ search(Search *self, unsigned most)
     self->stops = false;
     stage_go_on(&self->stops);
     self->next = kept_room;
-    keep(self, 0);
+    keep(self, 0, 0);
     self->n_kept = 1;
     for (unsigned i = 0; i < self->lines->len && self->n_kept > 0; i++) {
         self->kept = self->next;
@@ -224,8 +291,8 @@ history_find(const GPtrArray *lines, const GPtrArray *answers, History *found)
     Search self = { .lines = lines, .answers = answers, .found = found, .luck = 1 };
     bool known = false;
 
-    found->good = found->tries = 0;
-    *found->story = '\0';
+    found->good = found->tries = found->others_at = 0;
+    *found->story = *found->others = '\0';
     for (size_t i = 0; i < G_N_ELEMENTS(most) && !known; i++) {
         found->alive = most[i];
         known = search(&self, most[i]);

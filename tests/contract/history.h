@@ -18,8 +18,10 @@ typedef struct {
     unsigned good;  /* so many answers could be given: all, if it is known */
     unsigned tries; /* lines that were played */
     unsigned alive; /* the fewest worlds that were left by a line */
-    char *story;    /* of the world that came farthest; HISTORY_STORY bytes of the caller's,
-                       outside */
+    /* HISTORY_STORY bytes each of the caller's, outside: */
+    char *story;  /* of the world that came farthest */
+    char *others; /* what worlds answered instead at the last line that one was wrong at */
+    unsigned others_at;
 } History;
 
 /* Once, before the first: after it the heap and variables are what they were, again and again, but

@@ -373,15 +373,6 @@ stage_read(const char *leaf, unsigned values[STAGE_CLUSTERS])
     return true;
 }
 
-bool
-stage_start(GError **error)
-{
-    if (!libvirtd_runs())
-        return error_set(error, ERR_HYPERVISOR, "libvirtd does not run");
-    return virDomainCreateWithFlags(real_domain(), VIR_DOMAIN_START_PAUSED) == 0 ||
-           error_set(error, ERR_HYPERVISOR, "%s", virGetLastErrorMessage());
-}
-
 void
 stage_destroy(void)
 {
@@ -403,6 +394,24 @@ real_qemu_pid(void)
         getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
         return 0;
     return peer.pid;
+}
+
+/* The QEMU of a VM that libvirtd has lost goes on to be asked: a second one, which it hinders,
+ * takes the place of its socket before it ends. */
+bool
+stage_start(GError **error)
+{
+    g_autofree char *path = g_build_filename(stage.dir, "qmp", NULL);
+    g_autofree char *aside = g_build_filename(stage.dir, "qmp.lost", NULL);
+
+    if (!libvirtd_runs())
+        return error_set(error, ERR_HYPERVISOR, "libvirtd does not run");
+    bool kept = real_qemu_pid() > 0 && g_rename(path, aside) == 0;
+    bool ok = virDomainCreateWithFlags(real_domain(), VIR_DOMAIN_START_PAUSED) == 0 ||
+              error_set(error, ERR_HYPERVISOR, "%s", virGetLastErrorMessage());
+    if (kept && !ok)
+        g_rename(aside, path);
+    return ok;
 }
 
 void

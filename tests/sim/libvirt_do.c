@@ -167,6 +167,7 @@ switch_disks(Call *call, GError **error)
     fiber_point("libvirt saves the definition");
     for (unsigned i = 0; i < call->n; i++)
         define_overlay(qemu_disk(call->disks[i].target), call->disks[i].overlay);
+    fiber_point("libvirt has taken the snapshot"); /* and can be killed before it says so */
     return true;
 }
 
