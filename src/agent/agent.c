@@ -247,6 +247,10 @@ agent_on_hv_event(const HvEvent *event, void *data)
     case HV_EVENT_DOMAIN:
         agent_queue_refresh(agent, event->vm_id);
         break;
+    case HV_EVENT_REBOOT:
+        freeze_note_reboot(agent, event->vm_id);
+        agent_queue_refresh(agent, event->vm_id);
+        break;
     case HV_EVENT_BLOCK_JOB:
         note_job_event(agent, event);
         if (is_nobodys(agent, event->vm_id))

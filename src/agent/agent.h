@@ -50,6 +50,8 @@ typedef struct {
     char *guest_name, *guest_instance, *guest_asked;
     int64_t guest_asked_us;
     bool guest_is_asked;
+    int reboots;    /* atomic: how often libvirt told of one */
+    int frozen_at;  /* what it was when a user froze the guest; guarded by lock */
     int look_again; /* atomic: what the last look saw or wrote was not all */
     int image_lock; /* keeps QEMU from the old leaf while a cold switch is under way; -1 = none */
 } AgentVm;
@@ -155,6 +157,10 @@ Domain *agent_domain(Agent *agent, const char *path, bool create, GError **error
 Domain *agent_home(Agent *agent, const Vm *vm, GError **error);
 /* Has a user frozen the file systems of the instance that runs (freeze.c)? */
 bool agent_is_frozen(Agent *agent, const AgentVm *entry, const HvDomain *hv);
+void freeze_note_reboot(Agent *agent, const char *vm_id);
+/* No reboot was told of since the note in the manifest, if it names that instance. Who was not
+ * there to hear of one believes the note. entry->lock held. */
+bool freeze_note_holds(const AgentVm *entry, const Vm *stored, const HvDomain *hv);
 void agent_queue_refresh(Agent *agent, const char *vm_id);
 
 /* ---- events.c: lines for GET /v1/events */

@@ -50,13 +50,40 @@ note(Operation *op, const char *instance, GError **error)
     return manifest_save(home, vm, error);
 }
 
+void
+freeze_note_reboot(Agent *agent, const char *vm_id)
+{
+    AgentVm *entry = agent_entry(agent, vm_id, false);
+
+    if (entry != NULL)
+        g_atomic_int_inc(&entry->reboots);
+}
+
+bool
+freeze_note_holds(const AgentVm *entry, const Vm *stored, const HvDomain *hv)
+{
+    return hv->instance != NULL && g_strcmp0(stored->frozen, hv->instance) == 0 &&
+           entry->frozen_at == g_atomic_int_get(&entry->reboots);
+}
+
 bool
 agent_is_frozen(Agent *agent, const AgentVm *entry, const HvDomain *hv)
 {
     WITH_LOCK(&agent->lock);
-    const Vm *vm = entry->vm;
 
-    return vm != NULL && hv->instance != NULL && g_strcmp0(vm->frozen, hv->instance) == 0;
+    return entry->vm != NULL && freeze_note_holds(entry, entry->vm, hv);
+}
+
+void
+freeze_begins(Operation *op)
+{
+    op->reboots = g_atomic_int_get(&op->entry->reboots);
+}
+
+bool
+freeze_is_lost(const Operation *op)
+{
+    return op->reboots != g_atomic_int_get(&op->entry->reboots);
 }
 
 static HvDomain *
@@ -82,8 +109,9 @@ freeze_check(void *self, GError **error)
 
     if (hv == NULL)
         return STEP_UNKNOWN;
-    bool frozen = is_begun(op) ? g_strcmp0(op_data(op, "frozen"), hv->instance) == 0
-                               : agent_is_frozen(op->agent, op->entry, hv);
+    bool frozen = is_begun(op)
+                      ? g_strcmp0(op_data(op, "frozen"), hv->instance) == 0 && !freeze_is_lost(op)
+                      : agent_is_frozen(op->agent, op->entry, hv);
     return frozen && hv->instance != NULL ? STEP_DONE : STEP_TODO;
 }
 
@@ -100,9 +128,15 @@ freeze_act(void *self, GError **error)
     if (!op_allowed(op, VERB_VM_FREEZE, hv, vm, error))
         return false;
     op_remember(op, "begun", json_true());
+    freeze_begins(op);
+    op->entry->frozen_at = op->reboots;
     if (!operation_save(op, error) || !note(op, hv->instance, error) ||
         !libvirt->ops->freeze(libvirt, op->row.vm_id, op->agent->quiesce_budget_s, error))
         return false;
+    if (freeze_is_lost(op)) /* before or after, nobody can tell */
+        return error_set(error, ERR_REFUSED,
+                         "the guest of VM '%s' rebooted while its file systems were being frozen",
+                         hv->name);
     op_remember(op, "frozen", json_string(hv->instance));
     return agent_look(op->agent, op->entry, error);
 }

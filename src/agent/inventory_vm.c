@@ -391,7 +391,7 @@ agent_build_vm(Agent *agent, AgentVm *entry, const HvDomain *hv, Domain **ret_ho
         vm->home = g_strdup((*ret_home)->path);
     if (stored != NULL)
         take_over_snapshots(vm, stored, agent_is_busy(agent, entry));
-    if (stored != NULL && hv->instance != NULL && g_strcmp0(stored->frozen, hv->instance) == 0)
+    if (stored != NULL && freeze_note_holds(entry, stored, hv))
         vm->frozen = g_strdup(stored->frozen);
     return g_steal_pointer(&vm);
 }

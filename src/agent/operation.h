@@ -36,6 +36,7 @@ struct Operation {
     HvDomain *seen; /* the last look of this row of turns; NULL = none (op_hv_seen()) */
     unsigned seen_acts;
     int64_t seen_us;
+    int reboots;       /* of its VM, when its guest was frozen; not saved */
     unsigned poll_ms;  /* how soon to look again while it waits; 0 = the slow poll */
     bool acked;        /* dropped when it ends */
     char *waiting_for; /* the machine's, as last told; guarded by agent->lock like row */
@@ -150,6 +151,10 @@ HvDomain *op_hv_seen(Operation *op, GError **error);
 void op_forget_seen(Operation *op);
 /* agent_look(), and what libvirt said; NULL with ERR_NOT_FOUND if the VM is gone. */
 HvDomain *op_hv_published(Operation *op, GError **error);
+/* freeze.c: the guest is about to be frozen; has it rebooted since (as far as libvirt told this
+ * agent)? Then nothing is frozen any more. */
+void freeze_begins(Operation *op);
+bool freeze_is_lost(const Operation *op);
 /* freeze.c: a step: its guest is not frozen any more, and no snapshot is to take it for that. */
 StepState freeze_forget_check(void *op, GError **error);
 bool freeze_forget_act(void *op, GError **error);
@@ -161,8 +166,8 @@ char **op_chain(Operation *op, const HvDomain *hv, const char *target, GError **
 /* May the verb be done now (table of model/verbs.h, foreign jobs)? */
 bool op_allowed(Operation *op, int verb, const HvDomain *hv, const Vm *vm, GError **error);
 /* The same for a verb that stops the guest while QEMU goes on: not beside a block job of whichever
- * disk. QEMU 7.2 dies if it is stopped just as an internal commit ends (H12), and libvirt, asked for
- * a snapshot with memory, stops it before it finds the job. */
+ * disk. QEMU 7.2 dies if it is stopped just as an internal commit ends (H12), and libvirt, asked
+ * for a snapshot with memory, stops it before it finds the job. */
 bool op_may_stop_guest(Operation *op, int verb, const HvDomain *hv, GError **error);
 /* Writes / removes the record of this operation in the manifest. */
 void op_record(Operation *op, Vm *vm);

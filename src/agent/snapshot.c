@@ -79,6 +79,9 @@ snapshot_thaw_if_frozen(Operation *op, GError **error)
 
     if (json_object_get(op->row.data, "frozen") == NULL)
         return true;
+    /* it begins anew: its agent is asked all the same, but not waited for */
+    if (freeze_is_lost(op) && json_object_get(op->row.data, "thaws_left") == NULL)
+        op_remember(op, "thaws_left", json_integer(MOST_THAWS));
     if (!hv->ops->thaw(hv, op->row.vm_id, op->agent->quiesce_budget_s, &problem)) {
         g_autoptr(HvDomain) domain = op_hv(op, NULL);
         bool off = domain != NULL && domain->instance == NULL; /* nothing is frozen any more */
@@ -119,11 +122,15 @@ freeze(Operation *op, const HvDomain *domain, bool *ret_frozen, GError **error)
         return true;
     }
     op_remember(op, "frozen", json_true());
+    freeze_begins(op);
     if (!operation_save(op, error))
         return false;
     if (hv->ops->freeze(hv, op->row.vm_id, op->agent->quiesce_budget_s, &problem)) {
-        *ret_frozen = true;
-        return true;
+        if (!freeze_is_lost(op)) {
+            *ret_frozen = true;
+            return true;
+        }
+        error_set(&problem, ERR_REFUSED, "the guest rebooted");
     }
     /* it may be half frozen: thaw in any case */
     op_remember(op, "thaws_left", json_integer(MOST_THAWS));
@@ -258,7 +265,12 @@ switch_act(void *self, GError **error)
     if (!snapshot_thaw_if_frozen(op, &thaw_problem))
         log_vm_warn(op->row.vm_id, op->row.id, "VM '%s': thawing failed: %s; it is tried again",
                     domain->name, thaw_problem->message);
-    if (ok && frozen) {
+    if (ok && frozen && freeze_is_lost(op)) {
+        log_vm_warn(op->row.vm_id, op->row.id,
+                    "VM '%s': its guest rebooted as the snapshot was taken: that is not one of "
+                    "frozen file systems",
+                    domain->name);
+    } else if (ok && frozen) {
         op_result(op, "quiesced", json_true());
         op_add_pause(op, "freeze", (double)(clock_mono_us() - t0) / 1000);
     }

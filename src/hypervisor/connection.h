@@ -15,7 +15,7 @@
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(virDomain, virDomainFree)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(virConnect, virConnectClose)
 
-enum { N_EVENTS = 5 };
+enum { N_EVENTS = 6 };
 
 typedef struct {
     Hypervisor hypervisor; /* must be first */

@@ -100,12 +100,18 @@ on_block_job(virConnectPtr conn, virDomainPtr domain, const char *disk, int type
 }
 
 static void
-emit_domain(Libvirt *self, virDomainPtr domain)
+emit(Libvirt *self, HvEventKind kind, virDomainPtr domain)
 {
     char uuid[VIR_UUID_STRING_BUFLEN];
 
     if (virDomainGetUUIDString(domain, uuid) == 0)
-        libvirt_emit(self, &(HvEvent){ .kind = HV_EVENT_DOMAIN, .vm_id = uuid });
+        libvirt_emit(self, &(HvEvent){ .kind = kind, .vm_id = uuid });
+}
+
+static void
+emit_domain(Libvirt *self, virDomainPtr domain)
+{
+    emit(self, HV_EVENT_DOMAIN, domain);
 }
 
 static void
@@ -136,6 +142,13 @@ on_agent(virConnectPtr conn, virDomainPtr domain, int state, int reason, void *d
     emit_domain(data, domain);
 }
 
+/* By the guest, by virsh reset, by us. */
+static void
+on_reboot(virConnectPtr conn, virDomainPtr domain, void *data)
+{
+    emit(data, HV_EVENT_REBOOT, domain);
+}
+
 /* A migration, a backup, a save: its end. */
 static void
 on_job_end(virConnectPtr conn, virDomainPtr domain, virTypedParameterPtr params, int n, void *data)
@@ -156,6 +169,7 @@ static const struct {
     virConnectDomainEventGenericCallback callback;
 } event_table[N_EVENTS] = {
     { VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle) },
+    { VIR_DOMAIN_EVENT_ID_REBOOT, VIR_DOMAIN_EVENT_CALLBACK(on_reboot) },
     { VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2, VIR_DOMAIN_EVENT_CALLBACK(on_block_job) },
     { VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_agent) },
     { VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, VIR_DOMAIN_EVENT_CALLBACK(on_job_end) },

@@ -113,6 +113,7 @@ typedef enum {
     HV_EVENT_CONNECTED, /* again or at last: look at everything */
     HV_EVENT_DISCONNECTED,
     HV_EVENT_DOMAIN, /* defined, undefined, started, stopped, suspended, resumed ...: look again */
+    HV_EVENT_REBOOT, /* its guest begins anew in the same QEMU: look again, too */
     HV_EVENT_BLOCK_JOB, /* disk, job_status, reason */
 } HvEventKind;
 typedef enum { HV_JOB_READY, HV_JOB_COMPLETED, HV_JOB_FAILED, HV_JOB_CANCELED } HvJobStatus;

@@ -146,6 +146,10 @@ def keeps_frozen(site, one):
     site.cli("vm", "thaw", one.name)
     assert "frozen" not in site.rest.json("GET", f"/vms/{one.id}")
     assert (said(one, "FROZEN 0"), said(one, "THAWED 0")) == (frozen + 1, thawed + 1)
+    site.cli("vm", "freeze", one.name)
+    assert site.rest.json("GET", f"/vms/{one.id}")["frozen"] is True
+    site.host.virsh("reset", one.name)  # the same QEMU; as if its guest had rebooted
+    wait_for(lambda: "frozen" not in site.rest.json("GET", f"/vms/{one.id}"), 20, "it is not taken for frozen any more")
 
 
 def test_quiesce_without_agent(site, vm):

@@ -256,7 +256,7 @@ do_power(Call *call, GError **error)
     default:
         vm.resets++;
         vm.frozen = false;
-        libvirt_send(HV_EVENT_DOMAIN, NULL, 0);
+        libvirt_send(HV_EVENT_REBOOT, NULL, 0);
         return true;
     }
 }

@@ -35,6 +35,8 @@ agent_attached(Fake *fake, const AgentOptions *options)
 
     g_assert_no_error(error);
     agent_attach(agent, &fake->hv);
+    fake->tell = agent_on_hv_event;
+    fake->tell_data = agent;
     return agent;
 }
 

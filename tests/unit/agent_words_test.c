@@ -120,6 +120,84 @@ test_reset(Host *host, gconstpointer data)
     g_assert_false(host->fake.frozen);
 }
 
+static void
+wait_until_thawed(Host *host)
+{
+    int64_t until = clock_mono_us() + PATIENCE_US;
+
+    while (shows_frozen(host)) {
+        if (clock_mono_us() > until)
+            g_error("the guest that has rebooted is still shown as frozen");
+        g_usleep(1000);
+    }
+}
+
+/* The same by the guest itself. */
+static void
+test_reboot(Host *host, gconstpointer data)
+{
+    end(host, "vm-freeze", NULL, "done");
+    fake_reboot(&host->fake);
+    wait_until_thawed(host);
+    begin_again(host);
+    g_assert_false(shows_frozen(host));
+    take_snapshot(host, 1, true);
+    g_assert_cmpuint(host->fake.freezes, ==, 2);
+    g_assert_false(host->fake.frozen);
+    end(host, "vm-freeze", NULL, "done");
+    g_assert_true(shows_frozen(host));
+    fake_reboot(&host->fake);
+    end(host, "vm-freeze", NULL, "done"); /* at once, also before the agent has looked */
+    g_assert_true(host->fake.frozen);
+    g_assert_true(shows_frozen(host));
+    begin_again(host);
+    g_assert_true(shows_frozen(host));
+}
+
+/* Nobody can say whether before or after. */
+static void
+test_reboot_while_freezing(Host *host, gconstpointer data)
+{
+    host->fake.reboots_frozen = true;
+    fail(host, "vm-freeze", NULL, "rebooted");
+    g_assert_false(shows_frozen(host));
+    g_assert_false(host->fake.frozen);
+}
+
+static void
+take_rebooting(Host *host, const char *quiesce, const char *state)
+{
+    static const char id[] = "cccccccc-0000-4000-8000-000000000001";
+
+    host->fake.guest_agent = true;
+    end(host, "snapshot-create",
+        json_pack("{s:s, s:s, s:s}", "snapshot_id", id, "name", "s", "quiesce", quiesce), state);
+    g_assert_false(host->fake.frozen);
+    g_autoptr(Vm) vm = agent_vm_copy(host->agent, FAKE_VM);
+    const Snapshot *snapshot = vm_snapshot(vm, id);
+    if (g_str_equal(state, "done"))
+        g_assert_false(snapshot->quiesced);
+    else
+        g_assert_null(snapshot);
+}
+
+/* A snapshot is not called one of a frozen guest that was none, and its job does not wait for the
+ * agent of a guest in which nothing is frozen any more. */
+static void
+test_reboot_in_a_snapshot(Host *host, gconstpointer data)
+{
+    host->fake.reboots_frozen = true;
+    take_rebooting(host, "require", "failed");
+    take_rebooting(host, "auto", "done");
+}
+
+static void
+test_reboot_before_the_switch(Host *host, gconstpointer data)
+{
+    host->fake.reboots_in_snapshot = true;
+    take_rebooting(host, "require", "done");
+}
+
 /* It did, but nobody heard of it. */
 static void
 test_deaf(Host *host, gconstpointer data)
@@ -289,6 +367,10 @@ main(int argc, char **argv)
     TEST("/agent/freeze/freeze", set_up_running, test_freeze);
     TEST("/agent/freeze/off", set_up_running, test_off);
     TEST("/agent/freeze/reset", set_up_running, test_reset);
+    TEST("/agent/freeze/reboot", set_up_running, test_reboot);
+    TEST("/agent/freeze/reboot-while-freezing", set_up_running, test_reboot_while_freezing);
+    TEST("/agent/freeze/reboot-in-a-snapshot", set_up_running, test_reboot_in_a_snapshot);
+    TEST("/agent/freeze/reboot-before-the-switch", set_up_running, test_reboot_before_the_switch);
     TEST("/agent/freeze/deaf", set_up_running, test_deaf);
     TEST("/agent/freeze/no-agent", set_up_running, test_no_agent);
     TEST("/agent/freeze/killed", set_up_running, test_killed);

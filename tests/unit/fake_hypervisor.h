@@ -63,7 +63,11 @@ typedef struct {
     bool frozen, deaf;   /* the file systems; deaf: it does what it is asked and does not say so */
     bool dies_in_freeze; /* libvirtd goes away when it is done */
     unsigned freezes, thaws;
-    bool was_frozen;         /* in the last snapshot */
+    bool was_frozen; /* in the last snapshot */
+    /* the guest reboots as it has been frozen, or before the switch, and its agent is gone */
+    bool reboots_frozen, reboots_in_snapshot;
+    HvEventFunc tell; /* of that; NULL = nobody hears of it */
+    void *tell_data;
     const char *foreign_job; /* NULL = none */
     char called[64];         /* "" = web1 */
     char description[64], title[64];
@@ -258,6 +262,17 @@ fake_foreign_job(Hypervisor *hv, const char *vm_id, char **ret_job, GError **err
     return true;
 }
 
+/* From inside, or by anybody else: the same QEMU. */
+static inline void
+fake_reboot(Fake *fake)
+{
+    const HvEvent event = { .kind = HV_EVENT_REBOOT, .vm_id = FAKE_VM };
+
+    fake->frozen = false;
+    if (fake->tell != NULL)
+        fake->tell(&event, fake->tell_data);
+}
+
 static inline bool
 fake_snapshot(Hypervisor *hv, const char *vm_id, const HvSnapshotDisk *disks, unsigned n_disks,
               const char *memory, GError **error)
@@ -270,6 +285,10 @@ fake_snapshot(Hypervisor *hv, const char *vm_id, const HvSnapshotDisk *disks, un
     if (fake->dies_in_snapshot) {
         fake->away = true;
         return error_set(error, ERR_UNREACHABLE, "the connection is lost");
+    }
+    if (fake->reboots_in_snapshot) {
+        fake->guest_agent = false;
+        fake_reboot(fake);
     }
     fake->snapshots++;
     fake->was_frozen = fake->frozen;
@@ -311,6 +330,11 @@ fake_freeze(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error
 {
     FAKE_ENTER(false)
     fake->freezes++;
+    if (fake->reboots_frozen) {
+        fake->guest_agent = false;
+        fake_reboot(fake);
+        return true;
+    }
     if (!fake->dies_in_freeze)
         return fake_set_frozen(fake, true, error);
     fake->away = fake->frozen = true;
