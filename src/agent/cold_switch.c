@@ -11,7 +11,8 @@
  * A start that libvirt had begun before the definition changed goes on with the old leaf (if it
  * gets past the locks). It is seen by the look after: then the old leaf is the truth, the
  * definition is pointed back at it, and the merge goes on live. Until the manifest names the new
- * leaf, the old one is right whenever it was written.
+ * leaf, the old one is right whenever it was written; so nothing is started from the new one until
+ * then (starting.c).
  */
 #include "agent/merge.h"
 
@@ -174,8 +175,8 @@ switch_held(Operation *op, const LeaseHold *lease, GError **error)
         return false;
     hv_domain_free(hv);
     hv = op_hv(op, error);
-    return hv != NULL && is_quiet(op, hv, error) && redefine(op, lease, error) &&
-           conclude(op, error);
+    return hv != NULL && is_quiet(op, hv, error) && pivot_has_room(op, error) &&
+           redefine(op, lease, error) && conclude(op, error);
 }
 
 bool

@@ -149,9 +149,6 @@ bool merge_may_be_cold(Operation *op, GError **error);
  * then QEMU's own locks refuse the start. Threads: any. */
 #define MAKE_WAY_S 5
 bool merge_make_way(Agent *agent, AgentVm *entry, unsigned budget_ms, GError **error);
-/* The definition of a VM that is off was just made to name this path, or is about to, and the
- * manifest does not say so yet: it is as good as the old leaf, nothing wrote to either. */
-bool merge_is_switching_to(Agent *agent, AgentVm *entry, const char *path);
 
 /* merge_record.c: decides what will be done, and writes it down before anything is changed */
 StepState merge_record_check(void *op, GError **error);
@@ -182,10 +179,13 @@ void merge_show_job(Operation *op, uint64_t done, uint64_t total);
 /* pivot.c: merge.md section 4 */
 StepState pivot_check(void *op, GError **error);
 bool pivot_act(void *op, GError **error);
-/* Resumes the VM if a pivot of ours left it suspended. */
 /* False; the error becomes one that is tried again. */
 bool pivot_look_again_later(GError **error);
+/* Resumes the VM if a pivot of ours left it suspended. */
 bool pivot_unsuspend(Operation *op, const HvDomain *hv, GError **error);
+/* The manifest is written in the pause, and a guest stands still, or is not started, until it is: a
+ * full storage is found before. */
+bool pivot_has_room(Operation *op, GError **error);
 
 /* ---- graft.c: forward; which new volumes there will be ---- */
 

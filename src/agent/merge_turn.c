@@ -112,8 +112,10 @@ look_at_leaf(const Operation *op)
 bool
 merge_note_leaf(Operation *op, GError **error)
 {
+    /* its times, too, must outlive the host's power: nobody has written it by losing that */
+    if (!volume_sync_data(merge_old_leaf(op), error))
+        return false;
     json_t *seen = look_at_leaf(op);
-
     if (seen == NULL)
         return error_set_errno(error, "%s", merge_old_leaf(op));
     op_remember(op, "leaf_seen", seen);
@@ -177,18 +179,4 @@ merge_make_way(Agent *agent, AgentVm *entry, unsigned budget_ms, GError **error)
             return false;
     }
     return true;
-}
-
-bool
-merge_is_switching_to(Agent *agent, AgentVm *entry, const char *path)
-{
-    WITH_LOCK(&agent->lock);
-
-    for (guint i = 0; i < entry->operations->len; i++) {
-        const Operation *op = entry->operations->pdata[i];
-        if (op->kind->steps == merge_steps && merge_flag(op, "switching") &&
-            g_strcmp0(merge_new_leaf(op), path) == 0)
-            return true;
-    }
-    return false;
 }

@@ -363,10 +363,8 @@ job_is_there(Operation *op, const HvDomain *domain, GError **error)
         op_data(op, "target"), op->job_reason != NULL ? op->job_reason : "QEMU gave no reason");
 }
 
-/* The manifest is written in the pause, and the guest stands still until it is: a full storage is
- * found before. */
-static bool
-manifest_has_room(Operation *op, GError **error)
+bool
+pivot_has_room(Operation *op, GError **error)
 {
     Domain *home = NULL;
     g_autoptr(Vm) vm = op_manifest(op, &home, error);
@@ -377,7 +375,7 @@ manifest_has_room(Operation *op, GError **error)
     return room >= MANIFEST_ROOM ||
            error_set(error, ERR_NO_SPACE,
                      "storage domain %s is full: the pivot of disk %s could not be recorded. The "
-                     "VM runs on its old chain; free some space and delete the snapshot again",
+                     "VM keeps its old chain; free some space and delete the snapshot again",
                      home->path, op_data(op, "target"));
 }
 
@@ -434,7 +432,7 @@ pivot_act(void *self, GError **error)
     if (!go_on)
         return true;
     operation_progress(op, "pivoting", op->bytes_done, op->bytes_total);
-    if (!job_is_there(op, domain, error) || !manifest_has_room(op, error))
+    if (!job_is_there(op, domain, error) || !pivot_has_room(op, error))
         return merge_excuse(op, error);
     g_clear_pointer(&domain, hv_domain_free);
     if (!hv->ops->job_set_bandwidth(hv, op->row.vm_id, op_data(op, "target"), 0, error) ||

@@ -126,8 +126,7 @@ judge_disk(Agent *agent, AgentVm *entry, const GuardManifest *manifest, const js
 
     guard_look(manifest, json_text(disk, "target"), json_text(disk, "source"),
                json_text(disk, "format"), &finding);
-    if (finding.verdict == GUARD_FINE ||
-        (entry != NULL && merge_is_switching_to(agent, entry, json_text(disk, "source"))))
+    if (finding.verdict == GUARD_FINE)
         return true;
     if (entry != NULL && is_decided_elsewhere(agent, entry))
         help = "the operation that is under way decides it: start the VM again in a moment";

@@ -213,6 +213,13 @@ static const struct {
       "after a reset the guest was still taken for frozen: a snapshot was said to be of a frozen one", 0 },
     { "freeze", 71191802351844, { { FAULT_CANCEL, 185 }, { FAULT_QEMU, 278 }, { FAULT_MANAGER, 286 } }, 9408, true,
       "a freeze that had failed, and a thaw that was refused: the guest stayed frozen for ever", 3930 },
+    { "agent-power",
+      222891166114330,
+      { { FAULT_FULL, 131 }, { FAULT_POWER, 416 }, { FAULT_POWER, 432 }, { FAULT_SHUTDOWN, 580 } },
+      0,
+      true,
+      "a VM was started from a new leaf that its manifest did not name; after a power loss the merge was done once more, over what it had written",
+      635593 },
     { "doctor-undo", 1, { { FAULT_FULL, 90 }, { FAULT_ALL, 137 } }, 0, false,
       "what an undo needs could not be kept, and the second try mended without it", 689623 },
 };

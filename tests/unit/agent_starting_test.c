@@ -254,7 +254,7 @@ test_does_not_wait(void)
 }
 
 static void
-begin_pivot(Host *host, bool suspended)
+stand_at_pivot(Host *host, const char *kind, json_t *take_data)
 {
     host->op = g_new0(Operation, 1);
     host->op->row.id = (char *)"aaaaaaaa-0000-4000-8000-000000000001";
@@ -262,12 +262,37 @@ begin_pivot(Host *host, bool suspended)
     host->op->agent = host->agent;
     host->op->entry = host->entry;
     host->op->kind = operation_kinds;
+    while (!g_str_equal(host->op->kind->kind, kind))
+        host->op->kind++;
     host->op->row.params = json_object();
-    host->op->row.data =
-        json_pack("{s:s, s:{s:b}}", "target", "vda", "pivoting", "suspended", (int)suspended);
+    host->op->row.data = take_data;
     WITH_LOCK(&host->agent->lock);
     host->entry->worker = true; /* nobody turns it */
     g_ptr_array_add(host->entry->operations, host->op);
+}
+
+static void
+begin_pivot(Host *host, bool suspended)
+{
+    stand_at_pivot(
+        host, "snapshot-create",
+        json_pack("{s:s, s:{s:b}}", "target", "vda", "pivoting", "suspended", (int)suspended));
+}
+
+/* The definition names the new leaf, and the manifest does not yet (its storage is full): until it
+ * does the old leaf is the truth, and what the VM wrote to the new one could be merged over. */
+static void
+test_open_switch(void)
+{
+    g_auto(Host) host = { 0 };
+
+    host_make(&host);
+    g_autofree char *base = volume(&host, 'a', 0), *middle = volume(&host, 'a', 1),
+                    *leaf = volume(&host, 'a', 2);
+    stand_at_pivot(&host, "merge",
+                   json_pack("{s:s, s:b, s:[s, s, s], s:[s, s]}", "target", "vda", "switching", 1,
+                             "before", base, middle, leaf, "after", base, middle));
+    expect(&host, "vda", 'a', 1, "the operation that is under way decides");
 }
 
 static void
@@ -411,6 +436,7 @@ main(int argc, char **argv)
     g_test_add_func("/starting/damaged-manifest", test_damaged_manifest);
     g_test_add_func("/starting/does-not-wait", test_does_not_wait);
     g_test_add_func("/starting/open-pivot", test_open_pivot);
+    g_test_add_func("/starting/open-switch", test_open_switch);
     g_test_add_func("/starting/mends", test_mends);
     g_test_add_func("/starting/mends-after-refusal", test_mends_after_refusal);
     g_test_add_func("/starting/leaves-alone", test_leaves_alone);
