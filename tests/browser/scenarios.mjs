@@ -6,13 +6,16 @@ import { KIB, choose, closed, firstView, greyed, possible, refusedUnderPointer, 
 const SCRIPT_LIMIT = 400 * KIB;
 const EVIL = '<script>alert("x")</script> & "co"';
 
-/** Nothing is too wide: neither the page nor a table, nor what is in an open dialog. */
+/** Nothing is too wide: neither the page nor a table, nor what is in an open dialog; and no row of a table lies over the next one. */
 async function fits(scene, where) {
   const over = await scene.page.evaluate(() => {
     const boxes = [document.documentElement, ...document.querySelectorAll('[role="dialog"], .pf-v6-c-modal-box__body, .lm-grid')];
     return Math.max(...boxes.map((box) => box.scrollWidth - box.clientWidth));
   });
   if (over > 0) throw new Error(`${where} is ${over} pixels too wide`);
+  const high = await scene.page.evaluate(() => [...document.querySelectorAll(".lm-data > .lm-cell")]
+    .filter((cell) => cell.getBoundingClientRect().height > cell.parentElement.getBoundingClientRect().height + 1).map((cell) => cell.innerText));
+  if (high.length > 0) throw new Error(`${where}: higher than their rows: ${high.join("; ")}`);
 }
 
 /** The first view, its size and time; every page in light and dark, on a phone and on a large screen. */
@@ -43,7 +46,7 @@ export async function look(scene) {
   await scene.goto(`/vms/${args.id}/snapshots`);
   await scene.seen(scene.row(args.snapshot));
   await scene.picture("dark");
-  for (const [width, height] of [[360, 640], [3840, 2160]]) {
+  for (const [width, height] of [[360, 640], [1280, 800], [3840, 2160]]) {
     await scene.open({ width, height });
     for (const [hash, text] of views) {
       await scene.goto(hash);
@@ -66,8 +69,21 @@ export async function look(scene) {
       await closed(scene);
     }
   }
+  await lost(scene);
   await quiet(scene);
   return { script_bytes: bytes, first_view_ms: time };
+}
+
+/** An address of nothing says so, under a heading, with a way back. */
+async function lost(scene) {
+  scene.allow(/status of 404/);
+  await scene.open();
+  for (const [hash, says] of [["/nowhere", "There is no such page."], ["/vms/nobody/general", "This is not here any more."]]) {
+    await scene.goto(hash);
+    await scene.seen(scene.page.getByRole("heading", { level: 1 }).filter({ hasText: says }));
+    await scene.page.getByRole("main").getByRole("link", { name: "Virtual machines" }).click();
+    await scene.seen(scene.row(scene.args.vm));
+  }
 }
 
 /** Where nothing happens, nothing is asked for more often than every ten seconds: a minute of the page's own time. */

@@ -95,7 +95,7 @@ function Content({ words }: { words: string[] }) {
   if (page === "storage") return <Storage />;
   if (page === "doctor") return <Doctor />;
   if (page === "users") return <Users />;
-  return <Empty title={t.common.notFound} />;
+  return <Empty title={t.common.notHere} heading="h1"><a href={to("vms")}>{t.nav.vms}</a></Empty>;
 }
 
 export function App() {

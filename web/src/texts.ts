@@ -19,7 +19,7 @@ export const t = {
   },
   common: {
     cancel: "Cancel", close: "Close", save: "Save", retry: "Try again", loading: "Loading", search: "Search", none: "None",
-    unknown: "–", actions: "Actions", details: "Details", yes: "yes", no: "no", notFound: "This is not here any more.",
+    unknown: "–", actions: "Actions", details: "Details", yes: "yes", no: "no", notFound: "This is not here any more.", notHere: "There is no such page.",
     failed: "That did not work", name: "Name", selected: (count: number) => `${n(count, "row", "rows")} selected`,
     clearFilter: "Clear search", nothingMatches: "Nothing matches", sortBy: (what: string) => `Sort by ${what}`,
   },

@@ -39,14 +39,14 @@ function count(domains: StorageDomain[], disks: Disk[]): Row[] {
 }
 
 const COLUMNS: Column<Row>[] = [
-  { key: "path", label: t.storage.path, width: "minmax(8rem, 4fr)", render: (r) => <span className="lm-name lm-path" title={r.domain.storage?.path}><bdi>{r.domain.storage?.path ?? r.domain.name}</bdi></span> },
+  { key: "path", label: t.storage.path, width: "minmax(8rem, 6fr)", render: (r) => <span className="lm-name lm-path" title={r.domain.storage?.path}><bdi>{r.domain.storage?.path ?? r.domain.name}</bdi></span> },
   { key: "disks", label: t.storage.disks, width: "3.5rem", drop: 1, numeric: true, render: (r) => r.disks },
-  { key: "volumes", label: t.storage.volumes, width: "5rem", drop: 1, numeric: true, render: (r) => r.volumes },
-  { key: "data", label: t.vms.data, width: "7.5rem", drop: 1, numeric: true, render: (r) => bytes(r.bytes) },
-  { key: "free", label: t.storage.free, width: "5.5rem", numeric: true, render: (r) => bytes(r.domain.available) },
-  { key: "total", label: t.storage.total, width: "5.5rem", drop: 1, numeric: true, render: (r) => bytes(r.domain.used === undefined ? undefined : r.domain.used + (r.domain.available ?? 0)) },
+  { key: "volumes", label: t.storage.volumes, width: "4.5rem", drop: 1, numeric: true, render: (r) => r.volumes },
+  { key: "data", label: t.vms.data, width: "7rem", drop: 1, numeric: true, render: (r) => bytes(r.bytes) },
+  { key: "free", label: t.storage.free, width: "5rem", numeric: true, render: (r) => bytes(r.domain.available) },
+  { key: "total", label: t.storage.total, width: "5rem", drop: 1, numeric: true, render: (r) => bytes(r.domain.used === undefined ? undefined : r.domain.used + (r.domain.available ?? 0)) },
   { key: "sharing", label: <span title={t.storage.sharingHint}>{t.storage.sharing}</span>, width: "7rem", drop: 2, render: (r) => (r.domain.shares_blocks === undefined ? t.common.unknown : r.domain.shares_blocks ? t.common.yes : t.common.no) },
-  { key: "holder", label: <span title={t.storage.holderHint}>{t.storage.holder}</span>, width: "minmax(6rem, 2fr)", drop: 2, render: (r) => <span className="lm-name" title={r.domain.holder}>{r.domain.holder ?? t.common.unknown}</span> },
+  { key: "holder", label: <span title={t.storage.holderHint}>{t.storage.holder}</span>, width: "minmax(5rem, 1fr)", drop: 2, render: (r) => <span className="lm-name" title={r.domain.holder}>{r.domain.holder ?? t.common.unknown}</span> },
 ];
 
 function Found({ report }: { report: ImportReport }) {

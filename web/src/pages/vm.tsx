@@ -152,7 +152,7 @@ export function VmPage({ id, tab: wanted }: { id: string; tab?: string }) {
         <BreadcrumbItem to={to("vms")}>{t.vms.title}</BreadcrumbItem>
         <BreadcrumbItem isActive>{view.data?.name ?? id}</BreadcrumbItem>
       </Breadcrumb>
-      <Shown view={view}>
+      <Shown view={view} heading="h1">
         {(vm) => (
           <>
             <div className="lm-title">

@@ -37,20 +37,20 @@ function Name({ vm }: { vm: Vm }) {
   const rest = [vm.host?.name, vm.snapshot_count !== undefined && t.snapshots.count(vm.snapshot_count), vm.has_illegal_images && t.snapshots.unusable, vm.unmanaged && t.vm.unmanaged];
   return (
     <span className="lm-stacked">
-      <a className="lm-name" href={to("vms", vm.id, "snapshots")}>{vm.name}</a>
+      <a className="lm-name" title={vm.name} href={to("vms", vm.id, "snapshots")}>{vm.name}</a>
       {phone && <span className="lm-small">{rest.filter(Boolean).join(" · ")}</span>}
     </span>
   );
 }
 
 const COLUMNS: Column<Vm>[] = [
-  { key: "name", label: t.vms.name, width: "minmax(8rem, 3fr)", sort: (vm) => vm.name, render: (vm) => <Name vm={vm} /> },
+  { key: "name", label: t.vms.name, width: "minmax(8rem, 6fr)", sort: (vm) => vm.name, render: (vm) => <Name vm={vm} /> },
   { key: "status", label: t.vms.status, width: "minmax(6.5rem, 1fr)", sort: (vm) => vm.status, render: (vm) => <VmStatus status={vm.status} detail={vm.status_detail} /> },
-  { key: "host", label: t.vms.host, width: "minmax(5rem, 1fr)", drop: 1, sort: (vm) => vm.host?.name ?? "", render: (vm) => vm.host?.name ?? t.common.unknown },
-  { key: "snapshots", label: t.vms.snapshots, width: "6.5rem", drop: 1, numeric: true, sort: (vm) => vm.snapshot_count ?? 0, render: (vm) => vm.snapshot_count ?? t.common.unknown },
+  { key: "host", label: t.vms.host, width: "minmax(4rem, 1fr)", drop: 1, sort: (vm) => vm.host?.name ?? "", render: (vm) => vm.host?.name ?? t.common.unknown },
+  { key: "snapshots", label: t.vms.snapshots, width: "5.5rem", drop: 1, numeric: true, sort: (vm) => vm.snapshot_count ?? 0, render: (vm) => vm.snapshot_count ?? t.common.unknown },
   { key: "depth", label: <span title={t.vms.depthHint}>{t.vms.depth}</span>, width: "5rem", drop: 2, numeric: true, sort: (vm) => vm.chain_depth ?? 0, render: (vm) => vm.chain_depth ?? t.common.unknown },
-  { key: "data", label: t.vms.data, width: "8.5rem", drop: 2, numeric: true, sort: (vm) => vm.chain_bytes ?? 0, render: (vm) => bytes(vm.chain_bytes) },
-  { key: "warnings", label: t.vms.warnings, width: "minmax(7rem, 1fr)", drop: 2, sort: (vm) => 4 * Number(vm.has_illegal_images ?? false) + 2 * Number(vm.unmanaged !== undefined) + Number(isDeep(vm)), render: (vm) => <Warnings vm={vm} /> },
+  { key: "data", label: t.vms.data, width: "7rem", drop: 2, numeric: true, sort: (vm) => vm.chain_bytes ?? 0, render: (vm) => bytes(vm.chain_bytes) },
+  { key: "warnings", label: t.vms.warnings, width: "minmax(6rem, 1fr)", drop: 2, sort: (vm) => 4 * Number(vm.has_illegal_images ?? false) + 2 * Number(vm.unmanaged !== undefined) + Number(isDeep(vm)), render: (vm) => <Warnings vm={vm} /> },
   { key: "power", label: <span className="pf-v6-screen-reader">{t.common.actions}</span>, width: "3rem", render: (vm) => <PowerMenu vm={vm} /> },
 ];
 

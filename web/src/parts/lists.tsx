@@ -18,7 +18,7 @@ const newestFirst = (a: Job, b: Job): number => Number(a.end_time !== undefined)
 export function JobList({ jobs, maxHeight }: { jobs: Job[]; maxHeight?: string }) {
   const [shown, show] = useState<string>();
   const columns: Column<Job>[] = [
-    { key: "description", label: t.job.description, width: "minmax(10rem, 3fr)", render: (job) => <Button variant="link" isInline className="lm-name" onClick={() => show(job.id)}>{job.description}</Button> },
+    { key: "description", label: t.job.description, width: "minmax(10rem, 3fr)", render: (job) => <Button variant="link" isInline className="lm-name" title={job.description} onClick={() => show(job.id)}>{job.description}</Button> },
     { key: "status", label: t.job.status, width: "7rem", render: (job) => <JobStatus status={job.attention ? "paused" : job.status} /> },
     {
       key: "progress", label: t.job.progress, width: "minmax(8rem, 2fr)", drop: 1,

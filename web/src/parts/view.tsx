@@ -9,10 +9,10 @@ import { t } from "../texts";
 import { faultText } from "./toasts";
 
 /** Old data with a fault is still shown, with the fault above it. */
-export function Shown<T>({ view, children }: { view: View<T>; children: (data: T) => ReactNode }) {
+export function Shown<T>({ view, children, heading = "h2" }: { view: View<T>; children: (data: T) => ReactNode; heading?: "h1" | "h2" }) {
   if (view.data === undefined && view.error)
     return (
-      <EmptyState titleText={view.error.gone ? t.common.notFound : t.common.failed} status="danger" headingLevel="h2">
+      <EmptyState titleText={view.error.gone ? t.common.notFound : t.common.failed} status="danger" headingLevel={heading}>
         <EmptyStateBody>{faultText(view.error)}</EmptyStateBody>
         <EmptyStateFooter>
           <EmptyStateActions>
@@ -56,9 +56,9 @@ export function When({ date }: { date: string | undefined }) {
   );
 }
 
-export function Empty({ title, children }: { title: string; children?: ReactNode }) {
+export function Empty({ title, children, heading = "h2" }: { title: string; children?: ReactNode; heading?: "h1" | "h2" }) {
   return (
-    <EmptyState titleText={title} headingLevel="h2" variant="sm">
+    <EmptyState titleText={title} headingLevel={heading} variant="sm">
       {children && <EmptyStateBody>{children}</EmptyStateBody>}
     </EmptyState>
   );
