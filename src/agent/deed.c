@@ -252,6 +252,7 @@ op_record(Operation *op, Vm *vm)
     record->base = g_strdup(op_text(op, "base"));
     record->top = g_strdup(op_text(op, "top"));
     record->strategy = g_strdup(op_data(op, "strategy"));
+    record->instance = g_strdup(op_data(op, "instance"));
     g_ptr_array_add(vm->operations, record);
 }
 

@@ -182,6 +182,25 @@ nobody_has_it(Operation *op, const char *path, GError **error)
            error_set(error, ERR_BUSY, "volume %s is open in a QEMU; it was not deleted", path);
 }
 
+/* A merge whose journal was lost, say: whether it was done is not decided. */
+static bool
+manifest_does_not_name(const Vm *vm, const json_t *list, GError **error)
+{
+    size_t i;
+    json_t *path;
+
+    json_array_foreach (list, i, path)
+        for (guint k = 0; k < vm->disks->len; k++) {
+            const Disk *disk = vm->disks->pdata[k];
+            if (disk_volume_by_path(disk, json_string_value(path)) != NULL)
+                return error_set(error, ERR_REFUSED,
+                                 "by its manifest volume %s is part of disk %s of VM '%s'; it was "
+                                 "not deleted. See livemerge doctor %s",
+                                 json_string_value(path), disk->target, vm->name, vm->name);
+        }
+    return true;
+}
+
 bool
 op_delete_volume(Operation *op, const HvDomain *hv, const char *path, GError **error)
 {
@@ -238,7 +257,7 @@ delete_all(Operation *op, const json_t *list, GError **error)
 
     if (vm == NULL || !op_lease(op, home, &lease, error) ||
         (lock = vm_start_lock(home, op->row.vm_id, LOCK_BUDGET_MS, error)) < 0 ||
-        (hv = op_hv_for_delete(op, error)) == NULL)
+        (hv = op_hv_for_delete(op, error)) == NULL || !manifest_does_not_name(vm, list, error))
         return false;
     /* a run is given base first, and each of its volumes is named by the one above it */
     for (size_t i = json_array_size(list); i > 0; i--) {

@@ -14,10 +14,12 @@
  * doctor_vm.c    libvirt's definitions, jobs and records; the manifest
  * doctor_files.c the files of storage domains that nobody has; doctor_owners.c: who has which
  * doctor_fix.c   the operation "doctor-fix"; doctor_mend.c, doctor_mend_vm.c: what each class does
+ * doctor_record.c records of operations whose journal was lost
  * doctor_undo.c  the operation "doctor-undo"
  */
 #pragma once
 
+#include "agent/lost_merge.h"
 #include "agent/operation.h"
 #include "model/diagnosis.h"
 #include "qcow2/qcow2.h"
@@ -90,6 +92,12 @@ void doctor_look_manifest(const Patient *patient);
 void doctor_look_jobs(const Patient *patient);
 void doctor_look_records(const Patient *patient);
 void doctor_look_overlays(const Patient *patient);
+/* doctor_record.c: records of operations that this agent does not know */
+void doctor_look_operation(const Patient *patient, const OperationRecord *record);
+/* The manifest records a merge of ours whose journal was lost. */
+bool doctor_is_lost_merge(const Patient *patient, const char *target);
+/* The same, which by the headers is done (lost_merge.h). */
+bool doctor_has_lost_merge(const Patient *patient, const char *target);
 /* libvirt's record that made this overlay of the disk; NULL = none. */
 const HvSnapshotRecord *doctor_record_of(GPtrArray *records, const char *target, const char *file);
 
@@ -111,7 +119,8 @@ void doctor_after_loss(Agent *agent, const char *vm_id);
  *                                                          doctor_manifest_sum() after the deed
  *   {"what": "definition", "targets", "sources", "formats", "target", "leaf"}
  *                                                          of that disk the deed made it name leaf
- *   {"what": "backing", "path", "backing", "format"}       as the header named it
+ *   {"what": "backing", "path", "backing", "format"}       as the header named it; "made",
+ * "record": what it names then, and of which merge
  *   {"what": "adopted", "snapshot_id", "disk_id"}
  *   {"what": "record", "xml", "current"}                   of libvirt's snapshot
  *   {"what": "none", "why"}                                it cannot be undone */

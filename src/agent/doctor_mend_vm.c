@@ -14,9 +14,8 @@
 
 /* ---- the manifest ---- */
 
-/* left: as it will be. */
-static bool
-keep_manifest(Operation *op, const Domain *home, const Vm *left, GError **error)
+bool
+doctor_keep_manifest(Operation *op, const Domain *home, const Vm *left, GError **error)
 {
     g_autofree char *sum = doctor_manifest_sum(left);
     bool kept = false;
@@ -26,9 +25,8 @@ keep_manifest(Operation *op, const Domain *home, const Vm *left, GError **error)
             doctor_keep(op, json_pack("{s:s, s:s}", "what", "manifest", "left", sum), error));
 }
 
-/* The manifest gets the disk's volumes as the headers tell them. */
-static bool
-take_chain(const World *world, const char *target, GError **error)
+bool
+doctor_take_chain(const World *world, const char *target, GError **error)
 {
     Disk *known = vm_disk(world->vm, target);
     const HvDisk *hv = hv_domain_disk(world->hv, target);
@@ -49,9 +47,8 @@ take_chain(const World *world, const char *target, GError **error)
     return true;
 }
 
-/* Of these volumes no snapshot can be gone back to: base and all below top. */
-static void
-mark_unusable(Vm *vm, const Disk *disk, int base, int top)
+void
+doctor_mark_unusable(Vm *vm, const Disk *disk, int base, int top)
 {
     for (guint i = 0; i < vm->snapshots->len; i++) {
         SnapshotDisk *sd = snapshot_disk(vm->snapshots->pdata[i], disk->id);
@@ -65,9 +62,15 @@ bool
 mend_stale_manifest(Operation *op, const Finding *finding, GError **error)
 {
     g_auto(World) world = { 0 };
+    LostMerge lost;
 
-    return world_look(op, &world, error) && take_chain(&world, finding->disk, error) &&
-           keep_manifest(op, world.home, world.vm, error) &&
+    if (!world_look(op, &world, error))
+        return false;
+    const Disk *disk = vm_disk(world.vm, finding->disk);
+    if (disk != NULL && lost_merge_find(op->agent, world.vm, disk, &lost))
+        return error_set(error, ERR_REFUSED, "its merge whose journal was lost is decided first");
+    return doctor_take_chain(&world, finding->disk, error) &&
+           doctor_keep_manifest(op, world.home, world.vm, error) &&
            manifest_save(world.home, world.vm, error);
 }
 
@@ -77,55 +80,8 @@ mend_bad_manifest(Operation *op, GError **error)
 {
     Domain *home = doctor_home(op, error);
 
-    return home != NULL && keep_manifest(op, home, NULL, error) &&
+    return home != NULL && doctor_keep_manifest(op, home, NULL, error) &&
            manifest_remove(home, op->row.vm_id, error);
-}
-
-/* The merge had been done when its journal was lost: what stood on top stands on the base now, and
- * the snapshots of the volumes between, which were to be deleted, own nothing any more. */
-static void
-settle_lost(Vm *vm, const Disk *disk, const OperationRecord *record)
-{
-    for (guint i = 0; i < vm->snapshots->len; i++) {
-        Snapshot *snapshot = vm->snapshots->pdata[i];
-        SnapshotDisk *sd = snapshot_disk(snapshot, disk->id);
-        if (sd == NULL)
-            continue;
-        if (g_str_equal(sd->volume_id, record->top)) {
-            g_free(sd->volume_id);
-            sd->volume_id = g_strdup(record->base);
-        } else if (g_str_equal(sd->volume_id, record->base) ||
-                   disk_volume_index(disk, sd->volume_id) < 0) {
-            g_ptr_array_remove(snapshot->disks, sd);
-        }
-    }
-}
-
-bool
-mend_record(Operation *op, const Finding *finding, GError **error)
-{
-    g_auto(World) world = { 0 };
-    OperationRecord *record;
-
-    if (!world_look(op, &world, error))
-        return false;
-    record = vm_operation(world.vm, finding->file);
-    if (record == NULL)
-        return true;
-    Disk *disk = vm_disk(world.vm, record->disk_id);
-    bool forward =
-        g_strcmp0(record->strategy, "graft") == 0 || g_strcmp0(record->strategy, "copy") == 0;
-    if (disk != NULL && record->base != NULL && record->top != NULL && !forward) {
-        int base = disk_volume_index(disk, record->base),
-            top = disk_volume_index(disk, record->top);
-        if (base >= 0 && top < 0)
-            settle_lost(world.vm, disk, record);
-        else
-            mark_unusable(world.vm, disk, base, top);
-    }
-    g_ptr_array_remove(world.vm->operations, record);
-    return keep_manifest(op, world.home, world.vm, error) &&
-           manifest_save(world.home, world.vm, error);
 }
 
 /* ---- block jobs, libvirt's records ---- */
@@ -150,7 +106,8 @@ mend_job(Operation *op, const Finding *finding, GError **error)
                              ? disk_volume_by_path(own, disk->mirror_path)
                              : NULL;
     if (base != NULL) {
-        mark_unusable(world.vm, own, disk_volume_index(own, base->id), (int)own->volumes->len - 1);
+        doctor_mark_unusable(world.vm, own, disk_volume_index(own, base->id),
+                             (int)own->volumes->len - 1);
         if (!manifest_save(world.home, world.vm, error)) /* which no undo takes back */
             return false;
     }
@@ -229,7 +186,7 @@ mend_overlay(Operation *op, const Finding *finding, GError **error)
     g_auto(World) world = { 0 };
     g_autoptr(GPtrArray) records = NULL;
 
-    if (!world_look(op, &world, error) || !take_chain(&world, finding->disk, error))
+    if (!world_look(op, &world, error) || !doctor_take_chain(&world, finding->disk, error))
         return false;
     if (hv->ops->snapshot_records != NULL &&
         (records = hv->ops->snapshot_records(hv, op->row.vm_id, error)) == NULL)

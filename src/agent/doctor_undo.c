@@ -197,10 +197,10 @@ undo_definition(Operation *op, Domain *home, const json_t *entry, GError **error
 
 /* ---- headers ---- */
 
-/* The same file is meant as now: another one may be below it since, and the old one be merged or
- * gone. */
+/* The same file is meant as now, or the one that the fix had made it stand on: another one may be
+ * below it since, and the old one be merged or gone. */
 static bool
-is_same_below(const char *path, const char *backing, GError **error)
+is_same_below(const char *path, const char *backing, const char *made, GError **error)
 {
     g_autoptr(Qcow2Header) header = qcow2_header_read(path, error);
     g_autofree char *then = NULL, *now = NULL;
@@ -210,9 +210,28 @@ is_same_below(const char *path, const char *backing, GError **error)
     if (header->backing_file != NULL &&
         (now = qcow2_backing_path(path, header->backing_file, error)) == NULL)
         return false;
-    return g_strcmp0(then, now) == 0 ||
+    return g_strcmp0(then, now) == 0 || (made != NULL && g_strcmp0(made, now) == 0) ||
            error_set(error, ERR_REFUSED, "%s stands on %s now, and not on %s any more: it stays so",
                      path, now != NULL ? now : "nothing", then);
+}
+
+/* A merge whose volumes only its record keeps from being forgotten (lost_merge.h): the manifest has
+ * returned with it. */
+static bool
+is_recorded(Operation *op, const json_t *entry, GError **error)
+{
+    const char *record = json_text(entry, "record");
+    Domain *home = NULL;
+    g_autoptr(Vm) vm = record != NULL ? op_manifest(op, &home, error) : NULL;
+
+    if (record == NULL)
+        return true;
+    return vm != NULL &&
+           (vm_operation(vm, record) != NULL ||
+            error_set(error, ERR_REFUSED,
+                      "the manifest of VM '%s' does not record operation %s any more: "
+                      "%s stays as it is",
+                      vm->name, record, json_text(entry, "path")));
 }
 
 static bool
@@ -221,7 +240,8 @@ undo_backing(Operation *op, Domain *home, const json_t *entry, GError **error)
     const char *path = json_text(entry, "path"), *backing = json_text(entry, "backing");
     autofd int lock = doctor_hold_off(op, error);
 
-    return lock >= 0 && is_same_below(path, backing, error) &&
+    return lock >= 0 && is_recorded(op, entry, error) &&
+           is_same_below(path, backing, json_text(entry, "made"), error) &&
            doctor_write_backing(path, backing, json_text(entry, "format"), error);
 }
 

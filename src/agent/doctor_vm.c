@@ -33,19 +33,6 @@ has_finding(const Patient *patient, const char *target, Severity at_least)
     return false;
 }
 
-static bool
-has_finding_of(const Patient *patient, Diagnosis class, const char *target, FixKind kind)
-{
-    for (guint i = 0; i < patient->findings->len; i++) {
-        const Finding *finding = patient->findings->pdata[i];
-        if (finding->class == class && finding->fix_kind == kind &&
-            g_strcmp0(finding->vm_id, patient->hv->id) == 0 &&
-            g_strcmp0(finding->disk, target) == 0)
-            return true;
-    }
-    return false;
-}
-
 /* Is it known which volumes this disk has? Where something is broken no more is said of it. */
 static bool
 is_sound(const Patient *patient, const ChainLook *look)
@@ -138,8 +125,8 @@ look_at_leaf(const Patient *patient, const GuardManifest *manifest, const HvDisk
     g_auto(GuardFinding) stale = { 0 };
 
     guard_look(manifest, disk->target, disk->source, disk->format, &stale);
-    if (stale.verdict == GUARD_FINE)
-        return;
+    if (stale.verdict == GUARD_FINE || doctor_has_lost_merge(patient, disk->target))
+        return; /* of that its record tells */
     Finding *finding = doctor_find(patient, DIAG_STALE_LEAF, disk->target, disk->source);
     finding_say(finding, "%s", stale.reason);
     if (stale.verdict == GUARD_STALE && stale.leaf != NULL)
@@ -183,28 +170,6 @@ doctor_look_definition(const Patient *patient)
 
 /* ---- block jobs ---- */
 
-static bool
-is_known_operation(const Patient *patient, const char *id)
-{
-    WITH_LOCK(&patient->agent->lock);
-
-    return g_hash_table_contains(patient->agent->operations, id);
-}
-
-/* A merge of ours whose journal was lost: the manifest still records it. */
-static bool
-is_lost_merge(const Patient *patient, const char *target)
-{
-    const Disk *disk = patient->stored != NULL ? vm_disk(patient->stored, target) : NULL;
-
-    for (guint i = 0; disk != NULL && i < patient->stored->operations->len; i++) {
-        const OperationRecord *record = patient->stored->operations->pdata[i];
-        if (g_strcmp0(record->disk_id, disk->id) == 0 && !is_known_operation(patient, record->id))
-            return true;
-    }
-    return false;
-}
-
 static void
 look_at_job(const Patient *patient, const ChainLook *look)
 {
@@ -224,7 +189,7 @@ look_at_job(const Patient *patient, const ChainLook *look)
     if (!hv->ops->job_look(hv, patient->hv->id, target, &job, NULL) ||
         (job.type == HV_JOB_NONE && !mirror))
         return;
-    bool lost = is_lost_merge(patient, target);
+    bool lost = doctor_is_lost_merge(patient, target);
     Finding *finding = doctor_find(patient, DIAG_FOREIGN_JOB, target, look->hv->mirror_path);
     finding_say(finding,
                 "VM '%s', disk %s: a block job (%s) runs%s%s that %s; nothing is done to the disk "
@@ -322,7 +287,7 @@ look_at_disk(const Patient *patient, const Disk *disk)
     const ChainLook *look = chain_of(patient, disk->target);
 
     if (look == NULL || !is_sound(patient, look) || look->hv->mirror_job != NULL ||
-        begins_with(look, disk))
+        begins_with(look, disk) || doctor_has_lost_merge(patient, disk->target))
         return;
     Finding *finding = doctor_find(patient, DIAG_STALE_MANIFEST, disk->target, NULL);
     finding_say(finding,
@@ -330,30 +295,6 @@ look_at_disk(const Patient *patient, const Disk *disk)
                 "the same: somebody changed the chain with other tools",
                 patient->hv->name, disk->target, disk->volumes->len, look->links->len);
     finding_can(finding, FIX_SAFE, "writes the manifest anew from the headers");
-}
-
-static void
-look_at_operation(const Patient *patient, const OperationRecord *record)
-{
-    bool off = patient->hv->instance == NULL;
-    const Disk *disk = vm_disk(patient->stored, record->disk_id);
-
-    if (is_known_operation(patient, record->id))
-        return;
-    Finding *finding =
-        doctor_find(patient, DIAG_LEFTOVER_RECORD, disk != NULL ? disk->target : NULL, record->id);
-    finding_say(finding,
-                "VM '%s': its manifest records that operation %s (%s) is under way, but this "
-                "host's agent has no such operation: its journal was lost, or another host does it",
-                patient->hv->name, record->id, record->kind);
-    if (disk != NULL && has_finding_of(patient, DIAG_FOREIGN_JOB, disk->target, FIX_NONE)) {
-        finding_help(finding, "wait for the end of its block job, which tells what it is worth");
-        return;
-    }
-    finding_can(finding, off ? FIX_ASKED : FIX_SAFE,
-                "removes the record; snapshots that it may have begun to change are marked as "
-                "unusable%s",
-                off ? " (only if no other host is at it)" : "");
 }
 
 static bool
@@ -365,7 +306,7 @@ snapshot_is_lost(const Patient *patient, const Snapshot *snapshot, const char **
         const Volume *volume = disk != NULL ? disk_any_volume(disk, sd->volume_id) : NULL;
         const ChainLook *look = disk != NULL ? chain_of(patient, disk->target) : NULL;
         if (look == NULL || !is_sound(patient, look) || !begins_with(look, disk) ||
-            is_lost_merge(patient, disk->target))
+            doctor_is_lost_merge(patient, disk->target))
             continue; /* nobody can tell now */
         *ret_target = disk->target;
         if (volume == NULL)
@@ -420,7 +361,7 @@ doctor_look_manifest(const Patient *patient)
     if (patient->stored == NULL)
         return;
     for (guint i = 0; i < patient->stored->operations->len; i++)
-        look_at_operation(patient, patient->stored->operations->pdata[i]);
+        doctor_look_operation(patient, patient->stored->operations->pdata[i]);
     for (guint i = 0; i < patient->stored->disks->len; i++)
         look_at_disk(patient, patient->stored->disks->pdata[i]);
     for (guint i = 0; i < patient->stored->snapshots->len; i++)

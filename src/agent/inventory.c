@@ -128,7 +128,7 @@ note_foreign_jobs(Agent *agent, const HvDomain *hv, Vm *vm, bool ask)
         const HvDisk *hv_disk = hv_domain_disk(hv, disk->target);
         HvJob job = { .type = HV_JOB_NONE };
 
-        if (!disk_is_managed(disk) || hv_disk == NULL)
+        if (!disk_is_managed(disk) || hv_disk == NULL || disk->busy != NULL)
             continue;
         if (hv_disk->lost_pivot)
             disk->busy = g_strdup(DISK_LOST_PIVOT);

@@ -3,6 +3,7 @@
  * One VM as libvirt, the qcow2 headers and its manifest together show it (inventory.c).
  */
 #include "agent/inventory.h"
+#include "agent/lost_merge.h"
 
 #include "base/text.h"
 #include "qcow2/qcow2.h"
@@ -284,6 +285,7 @@ static Disk *
 build_disk(Agent *agent, const AgentVm *entry, const HvDisk *hv_disk, DiskView *view,
            const Vm *stored, const Vm *built)
 {
+    LostMerge lost;
     const Disk *known = view->layers != NULL
                             ? known_disk(stored, hv_disk->target, view->layers, built)
                         : stored != NULL ? vm_disk(stored, hv_disk->target)
@@ -298,6 +300,8 @@ build_disk(Agent *agent, const AgentVm *entry, const HvDisk *hv_disk, DiskView *
     disk->boot = built->disks->len == 0;
     if (view->layers != NULL) {
         agent_fill_volumes(disk, known, view->layers);
+        if (known != NULL && lost_merge_find(agent, stored, known, &lost))
+            lost_merge_show(&lost, disk, built->instance);
         keep_branches(disk, known, stored);
         return disk;
     }

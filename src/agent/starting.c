@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "agent/starting.h"
 
+#include "agent/lost_merge.h"
 #include "agent/merge.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -118,6 +119,15 @@ is_decided_elsewhere(Agent *agent, const AgentVm *entry)
 /* ---- the judgement ---- */
 
 static bool
+is_lost_merge(Agent *agent, const GuardManifest *manifest, const char *target)
+{
+    const Disk *disk = vm_disk(manifest->vm, target);
+    LostMerge lost;
+
+    return disk != NULL && lost_merge_find(agent, manifest->vm, disk, &lost);
+}
+
+static bool
 judge_disk(Agent *agent, AgentVm *entry, const GuardManifest *manifest, const json_t *disk,
            GError **error)
 {
@@ -132,6 +142,11 @@ judge_disk(Agent *agent, AgentVm *entry, const GuardManifest *manifest, const js
         help = "the operation that is under way decides it: start the VM again in a moment";
     else if (finding.leaf == NULL)
         help = "mend that file first";
+    else if (is_lost_merge(agent, manifest, json_text(disk, "target")))
+        return error_set(error, ERR_REFUSED,
+                         "%s, for the agent's journal was lost. Nothing is lost; what helps: "
+                         "livemerge doctor %s --fix --class leftover-record",
+                         finding.reason, manifest->vm->name);
     return error_set(error, ERR_REFUSED, "%s. Nothing is lost; %s. " ON_PURPOSE, finding.reason,
                      help);
 }

@@ -142,6 +142,11 @@ resolve_check(void *self, GError **error)
         return STEP_UNKNOWN;
     }
     left = still_there(flow, disk);
+    if (left != NULL && lost && g_strcmp0(disk->busy, DISK_LOST_MERGE) == 0) {
+        g_autofree char *reason = disk_busy_reason(vm, disk);
+        error_set(error, ERR_GONE, "disk %s of VM '%s': %s", disk->target, vm->name, reason);
+        return STEP_FAILED;
+    }
     if (left != NULL && lost && disk->busy && !flow->machine.cancel) {
         error_set(
             error, ERR_BUSY,

@@ -75,6 +75,7 @@ static const Member operation_record_members[] = {
     TEXT(OperationRecord, base),
     TEXT(OperationRecord, top),
     TEXT(OperationRecord, strategy),
+    TEXT(OperationRecord, instance),
     END,
 };
 

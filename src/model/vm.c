@@ -345,6 +345,17 @@ disk_busy_reason(const Vm *vm, const Disk *disk)
             "is lost. Power the VM off (a reboot from inside is not enough): "
             "virsh shutdown %s",
             vm->name);
+    if (g_str_equal(disk->busy, DISK_LOST_MERGE))
+        return g_strdup_printf("the agent's journal was lost while the disk was merged, and "
+                               "whether all that was merged "
+                               "was flushed is not known; nothing is lost, and nothing is deleted. "
+                               "livemerge doctor %s "
+                               "says what helps",
+                               vm->name);
+    if (g_str_equal(disk->busy, DISK_ENDING_MERGE))
+        return g_strdup(
+            "the agent's journal was lost while the disk was merged; that is just being "
+            "put right, try again in a moment");
     return g_strdup_printf("%s works on it that livemerge did not start; wait until it has ended, "
                            "or end it: virsh blockjob %s %s --abort",
                            disk->busy, vm->name, disk->target);

@@ -53,6 +53,11 @@ typedef struct {
 /* libvirt takes a pivot, or a cancel, for one that is still under way, and begins nothing else on
  * that disk. */
 #define DISK_LOST_PIVOT "a pivot that libvirt has lost"
+/* By the headers a merge is done of which only the manifest knows, and whether all of it was
+ * flushed nobody. Its volumes are shown as they were before it. */
+#define DISK_LOST_MERGE "a merge whose journal was lost"
+/* The same, and that is just being found out. */
+#define DISK_ENDING_MERGE "the end of a merge whose journal was lost"
 
 typedef struct {
     char *id;     /* UUID; what the API calls a disk */
@@ -62,7 +67,7 @@ typedef struct {
     bool boot;          /* first disk */
     char *unmanaged;    /* NULL, or why livemerge does not touch this disk */
     char *busy;         /* NULL, or what works on it now that is not ours: "a block job (copy)"; or
-                           DISK_LOST_PIVOT */
+                           DISK_LOST_PIVOT, DISK_LOST_MERGE, DISK_ENDING_MERGE */
     GPtrArray *volumes; /* of Volume, base first, leaf last; empty if unmanaged */
     /* of Volume: what a preview has left standing beside the chain, lower ones first: the old line
      * above the volume that both stand on. Empty without a preview. */
@@ -97,6 +102,7 @@ typedef struct {
     char *base;    /* volume ids; may be NULL */
     char *top;
     char *strategy;
+    char *instance; /* of the VM's QEMU as it began; NULL = the VM was off, or it is not known */
 } OperationRecord;
 
 /* The VM stands on a branch that may be thrown away: a leaf above a snapshot's volume, beside the

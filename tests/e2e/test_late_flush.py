@@ -2,6 +2,7 @@
 """H13: QEMU ends an internal commit by rewriting the header above, and flushes what it copied into the base only then. It
 dies in between: the base is as it was, and the headers say that all is merged."""
 
+import json
 import os
 import shutil
 import signal
@@ -63,6 +64,41 @@ def test_started_as_soon_as_the_agent_is_back(site, torn):
     site.agent.start()
     wait_for(lambda: one.virsh_start().returncode == 0, 20, "the VM starts")
     is_right(site, one, job, "up")
+
+
+def lose_journal(site):
+    journal = site.agent.directory / "state" / "journal.db"
+    for path in (journal, journal.with_name(journal.name + "-wal")):
+        if path.exists():
+            path.write_bytes(bytes(byte ^ 0x5a for byte in path.read_bytes()))
+    site.agent.start()
+    site.wait_ready()
+
+
+def test_the_journal_is_lost_too(site, torn):
+    """Nobody but the manifest knows of the merge: the volume that holds all stays, the start is refused and says what
+    helps, and that puts the header back."""
+    one, job, top = torn
+    leaf, base = one.chain()[-1], backing(one.chain()[-1])
+    lose_journal(site)
+    told = one.wait_job(job, "failed")
+    assert "journal was lost" in json.dumps(told), told
+    assert os.path.exists(top)
+    refused = one.virsh_start()
+    assert refused.returncode != 0 and "--class leftover-record" in refused.stderr, refused.stderr
+    found = site.cli("doctor", one.name, code=None).out
+    assert "leftover-record" in found and top in found, found
+    imported = site.cli("storage", "import", str(one.directory), code=None).out
+    assert "leftover-record" in imported, imported
+    assert os.path.exists(top) and backing(leaf) == base
+    fixed = json.loads(site.cli("doctor", one.name, "--fix", "-y", "--class", "leftover-record", "--json").out)
+    assert backing(leaf) == top, fixed
+    one.expect_layers(4)
+    assert one.virsh_start().returncode == 0
+    one.wait_status("up")
+    one.delete("s2")
+    assert one.names() == ["s1", "s3"] and set(one.files()) == set(one.chain())
+    one.expect_layers(4)
 
 
 def test_the_base_is_not_written_once_the_job_has_ended(site, vm):

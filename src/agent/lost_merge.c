@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "agent/lost_merge.h"
+
+#include "agent/operation.h"
+#include "qcow2/qcow2.h"
+
+bool
+agent_knows_operation(Agent *agent, const char *id)
+{
+    WITH_LOCK(&agent->lock);
+
+    return g_hash_table_contains(agent->operations, id);
+}
+
+const char *
+lost_merge_path(const LostMerge *lost, int volume)
+{
+    return ((const Volume *)lost->disk->volumes->pdata[volume])->path;
+}
+
+static bool
+is_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    return g_strcmp0(a, b) == 0 || (a != NULL && stat(a, &x) == 0 && stat(b, &y) == 0 &&
+                                    x.st_dev == y.st_dev && x.st_ino == y.st_ino);
+}
+
+static bool
+stands_on(const char *path, const char *below)
+{
+    g_autoptr(Qcow2Header) header = qcow2_header_read(path, NULL);
+    g_autofree char *backing = header != NULL && header->backing_file != NULL
+                                   ? qcow2_backing_path(path, header->backing_file, NULL)
+                                   : NULL;
+
+    return is_same_file(backing, below);
+}
+
+static bool
+is_of(const OperationRecord *record, const Disk *disk, LostMerge *lost)
+{
+    bool forward =
+        g_strcmp0(record->strategy, "graft") == 0 || g_strcmp0(record->strategy, "copy") == 0;
+
+    if (g_strcmp0(record->disk_id, disk->id) != 0 || record->base == NULL || record->top == NULL ||
+        forward)
+        return false;
+    lost->record = record;
+    lost->disk = disk;
+    lost->base = disk_volume_index(disk, record->base);
+    lost->top = disk_volume_index(disk, record->top);
+    return lost->base >= 0 && lost->top > lost->base && lost->top + 1 < (int)disk->volumes->len;
+}
+
+bool
+lost_merge_find(Agent *agent, const Vm *stored, const Disk *disk, LostMerge *ret_lost)
+{
+    for (guint i = 0; i < stored->operations->len; i++)
+        if (is_of(stored->operations->pdata[i], disk, ret_lost) &&
+            !agent_knows_operation(agent, ret_lost->record->id) &&
+            /* it is deleted only when all was surely flushed */
+            file_may_be_there(lost_merge_path(ret_lost, ret_lost->top)) &&
+            stands_on(lost_merge_path(ret_lost, ret_lost->top + 1),
+                      lost_merge_path(ret_lost, ret_lost->base)))
+            return true;
+    return false;
+}
+
+bool
+lost_merge_lives(const LostMerge *lost, const char *instance)
+{
+    return instance != NULL && g_strcmp0(lost->record->instance, instance) == 0;
+}
+
+void
+lost_merge_show(const LostMerge *lost, Disk *disk, const char *instance)
+{
+    const Volume *base = disk_volume_by_path(disk, lost_merge_path(lost, lost->base));
+    int at = base != NULL ? disk_volume_index(disk, base->id) : -1;
+
+    for (int i = lost->base + 1; at >= 0 && i <= lost->top; i++) {
+        Volume *volume = volume_copy(lost->disk->volumes->pdata[i]);
+        volume->allocated = volume_allocated(volume->path);
+        g_ptr_array_insert(disk->volumes, ++at, volume);
+    }
+    g_free(disk->busy);
+    disk->busy = g_strdup(lost_merge_lives(lost, instance) ? DISK_ENDING_MERGE : DISK_LOST_MERGE);
+}
