@@ -71,6 +71,12 @@ void run_doctor(void);
 void run_doctor_undo(void);
 void run_import(void);
 void flow_records_reset(void);
+bool flow_finds_more(Manager *manager); /* that the doctor mends unasked, or that is an error */
+
+/* ---- flows_lost.c ---- */
+void run_lost(void);
+void flow_lost_reset(void);
+bool flow_lost_is_kept(const char *path);
 
 /* ---- flows_vm.c ---- */
 void run_try(void);

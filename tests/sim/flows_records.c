@@ -130,6 +130,7 @@ static enum { MANAGER_KNOWS, MANAGER_GOES, MANAGER_IS_NEW } manager_state;
 void
 flow_records_reset(void)
 {
+    flow_lost_reset();
     ill = nothing_to_undo = false;
     manager_state = MANAGER_KNOWS;
 }
@@ -181,6 +182,8 @@ may_stay(void)
 bool
 flow_is_kept(const char *path)
 {
+    if (flow_lost_is_kept(path))
+        return true;
     if (!is_the_doctors())
         return false;
     if (strcmp(path, ORPHAN) == 0)
@@ -223,8 +226,8 @@ finds_now(Manager *manager)
 }
 
 /* Nothing is said of a file that is young: perhaps since a move to the trash was taken back. */
-static bool
-finds_more(Manager *manager)
+bool
+flow_finds_more(Manager *manager)
 {
     if (finds_now(manager))
         return true;
@@ -311,9 +314,9 @@ void
 run_doctor_undo(void)
 {
     static const JobStep steps[] = {
-        { ask_fix, is_mended, NULL, 0, NULL, mended, finds_more },
+        { ask_fix, is_mended, NULL, 0, NULL, mended, flow_finds_more },
         { ask_undo, is_needless_to_undo, NULL, 0, NULL, undone },
-        { ask_fix, is_mended, NULL, 0, NULL, mended_again, finds_more },
+        { ask_fix, is_mended, NULL, 0, NULL, mended_again, flow_finds_more },
         { NULL },
     };
 
@@ -325,7 +328,7 @@ void
 run_doctor(void)
 {
     static const JobStep steps[] = {
-        { ask_fix, is_mended, NULL, 0, NULL, mended, finds_more },
+        { ask_fix, is_mended, NULL, 0, NULL, mended, flow_finds_more },
         { NULL },
     };
 

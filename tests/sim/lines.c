@@ -189,6 +189,18 @@ lines_snapshot_is_called(const char *id, const char *name)
 }
 
 bool
+lines_snapshot_is_there(const char *id)
+{
+    g_autoptr(json_t) manifest = read_manifest();
+    const json_t *list = json_object_get(manifest, "snapshots");
+
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (g_strcmp0(json_text(json_array_get(list, i), "id"), id) == 0)
+            return true;
+    return false;
+}
+
+bool
 lines_is_quiesced(const char *name)
 {
     g_autoptr(json_t) manifest = read_manifest();

@@ -18,6 +18,7 @@ void lines_start(void);
 bool lines_is_tried(void);
 bool lines_has_snapshot(const char *id);
 bool lines_snapshot_is_called(const char *id, const char *name);
+bool lines_snapshot_is_there(const char *id);
 bool lines_is_quiesced(const char *name);  /* the newest snapshot of this name is said to be so */
 bool lines_vm_is_called(const char *name); /* there */
 bool lines_has_memory(const char *id);     /* with its memory */

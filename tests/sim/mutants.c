@@ -7,6 +7,7 @@
 
 #include "agent/branch.h"
 #include "agent/clone.h"
+#include "agent/lost_merge.h"
 #include "agent/merge.h"
 #include "storage/guard.h"
 
@@ -19,10 +20,10 @@
 int __wrap_unlink(const char *path);
 
 const char *const mutant_words[MUTANTS] = {
-    "none",         "no-suspend",  "late-journal", "no-tombstone", "no-load",
-    "blind-delete", "alone",       "talk",         "late-switch",  "early-delete",
-    "no-sync",      "stop-any",    "no-guard",     "early-undo",   "own-list",
-    "remove-first", "early-clone", "old-memory",   "loose-memory", "old-config"
+    "none",         "no-suspend", "late-journal", "no-tombstone", "no-load",     "blind-delete",
+    "alone",        "talk",       "late-switch",  "early-delete", "no-sync",     "stop-any",
+    "no-guard",     "early-undo", "own-list",     "remove-first", "early-clone", "old-memory",
+    "loose-memory", "old-config", "believes",     "forgets"
 };
 
 static JournalRow late; /* of MUTANT_LATE_JOURNAL: what is not written yet */
@@ -180,6 +181,33 @@ WRAP(clone_build_check)(void *op, GError **error)
     return plan.mutant == MUTANT_EARLY_CLONE && state == STEP_RUNNING ? STEP_DONE : state;
 }
 
+/* ---- commits that by the headers are done (H13) ---- */
+
+bool REAL(merge_judge_commit)(Operation *op, const HvDomain *hv, ChainState *ret_state,
+                              GError **error);
+bool
+WRAP(merge_judge_commit)(Operation *op, const HvDomain *hv, ChainState *ret_state, GError **error)
+{
+    if (plan.mutant != MUTANT_BELIEVES)
+        return REAL(merge_judge_commit)(op, hv, ret_state, error);
+    *ret_state = CHAIN_AFTER;
+    return true;
+}
+
+bool REAL(merge_before_start)(Agent *agent, AgentVm *entry, bool quiet, GError **error);
+bool
+WRAP(merge_before_start)(Agent *agent, AgentVm *entry, bool quiet, GError **error)
+{
+    return plan.mutant == MUTANT_BELIEVES || REAL(merge_before_start)(agent, entry, quiet, error);
+}
+
+bool REAL(lost_merge_find)(Agent *agent, const Vm *stored, const Disk *disk, LostMerge *ret_lost);
+bool
+WRAP(lost_merge_find)(Agent *agent, const Vm *stored, const Disk *disk, LostMerge *ret_lost)
+{
+    return plan.mutant != MUTANT_FORGETS && REAL(lost_merge_find)(agent, stored, disk, ret_lost);
+}
+
 /* ---- removing a VM ---- */
 
 char *REAL(agent_user_of)(Agent *agent, const char *vm_id, const char *path);
@@ -244,6 +272,14 @@ mutant_is_blind(void)
     path = g_strdup_printf(HOME "/.livemerge/vms/%s.lock", vm.id);
     node = vfs_find(path);
     return node != NULL && node->locks->len > 0;
+}
+
+/* Nor does it look whether the manifest names the volume. */
+Volume *REAL(disk_volume_by_path)(const Disk *disk, const char *path);
+Volume *
+WRAP(disk_volume_by_path)(const Disk *disk, const char *path)
+{
+    return mutant_is_blind() ? NULL : REAL(disk_volume_by_path)(disk, path);
 }
 
 bool REAL(volume_is_open)(const char *path);

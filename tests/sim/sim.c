@@ -152,6 +152,8 @@ run_mutants(Explore *how)
         { MUTANT_OLD_MEMORY, "memory-try", 0 },
         { MUTANT_LOOSE_MEMORY, "memory-keep", 0 },
         { MUTANT_OLD_CONFIG, "preview-commit", 0 },
+        { MUTANT_BELIEVES, "agent-commit", 0 },
+        { MUTANT_FORGETS, "lost-journal", 0 },
     };
     unsigned missed = 0;
 

@@ -120,6 +120,8 @@ typedef enum {
     MUTANT_OLD_MEMORY,   /* what a leaf holds is not looked at: memory goes on with newer disks */
     MUTANT_LOOSE_MEMORY, /* memory is not made durable */
     MUTANT_OLD_CONFIG,   /* the definition goes back with its disks alone */
+    MUTANT_BELIEVES,     /* an internal commit is done when the headers say so (H13) */
+    MUTANT_FORGETS,      /* the same of one whose journal was lost */
     MUTANTS
 } Mutant;
 extern const char *const mutant_words[MUTANTS];
