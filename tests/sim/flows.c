@@ -9,11 +9,20 @@
 
 #include <string.h>
 
+#define FIRST_TRIES 3
+
 /* What the user remembers who asks the manager, also of one that was killed. */
 static struct {
     unsigned at;
     char before[40]; /* the last job of the steps before */
 } progress;
+
+void
+flow_rest(int64_t us, unsigned *times)
+{
+    *times = world_is_calm() || !world_is_hit() ? 0 : *times + 1;
+    fiber_sleep_us(us << CLAMP((int)*times - FIRST_TRIES, 0, 3));
+}
 
 /* ---- by the manager ---- */
 
@@ -79,14 +88,20 @@ canceller(void *data)
     }
 }
 
+typedef struct {
+    unsigned refused, failed; /* when all was calm: too often is wrong */
+    unsigned refused_in_row, failed_in_row;
+} Tries;
+
 static char *
-begin_job(Manager *manager, JobAsk how, unsigned *tries)
+begin_job(Manager *manager, JobAsk how, Tries *tries)
 {
     g_autoptr(GError) error = NULL;
     char *id = how(manager, &error);
 
     if (id != NULL) {
         world_trace("job %s begins", id);
+        tries->refused_in_row = 0;
         return id;
     }
     world_trace("no job: %s", error->message);
@@ -94,17 +109,17 @@ begin_job(Manager *manager, JobAsk how, unsigned *tries)
         world_trace("the user does as he is told");
         qemu_died();
     }
-    if (!error_may_retry(error) && world_is_calm() && ++*tries > 80)
+    if (!error_may_retry(error) && world_is_calm() && ++tries->refused > 80)
         world_wrong("the job is refused: %s", error->message);
-    fiber_sleep_us(200000);
+    flow_rest(200000, &tries->refused_in_row);
     return NULL;
 }
 
 static void
-note_failure(const json_t *job, unsigned *failed)
+note_failure(const json_t *job, Tries *tries)
 {
     world_trace("the job has ended: %s: %s", json_text(job, "status"), json_text(job, "error"));
-    if (world_is_calm() && ++*failed > 8)
+    if (world_is_calm() && ++tries->failed > 8)
         world_wrong("the job fails again and again: %s", json_text(job, "error"));
 }
 
@@ -156,11 +171,11 @@ is_needless(const JobStep *step, RunningJob *now)
 }
 
 static void
-begin_step(const JobStep *step, RunningJob *now, unsigned *refused)
+begin_step(const JobStep *step, RunningJob *now, Tries *tries)
 {
     if (step->begins != NULL)
         step->begins();
-    char *id = begin_job(now->manager, step->ask, refused);
+    char *id = begin_job(now->manager, step->ask, tries);
     if (id != NULL)
         now->id = id;
     else
@@ -173,7 +188,7 @@ void
 run_jobs(const JobStep *steps)
 {
     RunningJob now = { .manager = flow_open_manager() };
-    unsigned refused = 0, failed = 0;
+    Tries tries = { 0 };
     const char *noted = NULL; /* the failed one that was counted */
     int64_t rev = 0;
 
@@ -191,17 +206,17 @@ run_jobs(const JobStep *steps)
         rev = 0;
         if (g_strcmp0(status, "finished") == 0 && is_all(step, &now)) {
             next_step(step, &now, true);
-            refused = failed = 0;
+            tries = (Tries){ 0 };
             continue;
         }
         if (status != NULL && now.id != noted) {
-            note_failure(job, &failed);
+            note_failure(job, &tries);
             noted = now.id;
-            fiber_sleep_us(G_TIME_SPAN_SECOND);
+            flow_rest(G_TIME_SPAN_SECOND, &tries.failed_in_row);
             if (is_needless(step, &now))
                 continue;
         }
-        begin_step(step, &now, &refused);
+        begin_step(step, &now, &tries);
     }
     world_done();
     fiber_wait_on(NULL, -1); /* the canceller looks at "now" */

@@ -10,6 +10,11 @@
 
 #include "flow/manager.h"
 
+/* Between two tries of whoever asks. When all faults have come, and something is still wrong, a
+ * pause is twice as long as the one before, up to eight times: most tries would be the same again.
+ * times: how many there were in a row. */
+void flow_rest(int64_t us, unsigned *times);
+
 /* ---- flows_agent.c: asking the agent itself, as the manager would ---- */
 /* Each waits for an answer as long as it takes. */
 json_t *ask_vm_json(void);

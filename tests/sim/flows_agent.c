@@ -23,6 +23,8 @@ is_final(const GError *error)
 static json_t *
 ask(const char *method, const char *path, const json_t *body, bool patient)
 {
+    unsigned refused = 0;
+
     for (unsigned n = 0;; n++) {
         g_autoptr(GError) error = NULL;
         json_t *json = NULL;
@@ -32,7 +34,7 @@ ask(const char *method, const char *path, const json_t *body, bool patient)
             world_trace("%s %s: %s", method, path, error->message);
             return NULL;
         }
-        fiber_sleep_us(100000);
+        flow_rest(100000, &refused);
     }
 }
 
@@ -70,8 +72,9 @@ ask_follow(const char *id)
     g_autofree char *ack = g_strdup_printf("/v1/operations/%s/ack", id);
     g_autoptr(json_t) first = NULL;
 
-    for (;;) {
-        fiber_sleep_us(50000 + (int64_t)fiber_below(100000));
+    for (unsigned n = 0;; n++) {
+        /* what takes so long after a fault waits for something */
+        fiber_sleep_us((50000 + (int64_t)fiber_below(100000)) * (n > 20 && world_is_hit() ? 8 : 1));
         g_autoptr(json_t) now = ask("GET", path, NULL, false);
         if (now == NULL) {
             world_wrong("operation %s is unknown, though it was begun", id);

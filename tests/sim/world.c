@@ -83,6 +83,12 @@ world_is_untouched(void)
     return next_fault == 0 && plan.lies == 0;
 }
 
+bool
+world_is_hit(void)
+{
+    return next_fault > 0 && next_fault >= plan.n_faults;
+}
+
 void
 world_done(void)
 {

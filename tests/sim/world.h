@@ -289,6 +289,7 @@ void world_trace(const char *format, ...) G_GNUC_PRINTF(1, 2);
 bool world_lies(unsigned lie, unsigned percent);
 bool world_is_calm(void);      /* no more faults will come, or none has come for long */
 bool world_is_untouched(void); /* nothing has happened so far that does not always happen */
+bool world_is_hit(void);       /* all faults of the schedule have come, if it has any */
 extern int64_t world_calm_since_us;
 void world_done(void);     /* the flow has ended */
 extern Agent *world_agent; /* NULL = it does not run */
