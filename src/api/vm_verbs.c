@@ -46,7 +46,7 @@ is_cloned(const Vm *vm, const Words *words, const Disk *disk)
 
 /* disk: NULL = all of them */
 static bool
-read_place(const Call *call, const Vm *vm, const Disk *disk, const json_t *domain, Words *words,
+read_place(Call *call, const Vm *vm, const Disk *disk, const json_t *domain, Words *words,
            GError **error)
 {
     g_autofree char *id = NULL, *name = NULL, *directory = NULL;
@@ -56,8 +56,10 @@ read_place(const Call *call, const Vm *vm, const Disk *disk, const json_t *domai
     if (id == NULL && name == NULL)
         return true;
     directory = storage_domain_directory(call->manager, id, name, error);
-    if (directory == NULL)
+    if (directory == NULL) {
+        call->in_body = false; /* 404, as oVirt answers */
         return false;
+    }
     if (words->places == NULL)
         words->places = json_object();
     for (guint i = 0; disk == NULL && i < vm->disks->len; i++)
@@ -85,8 +87,7 @@ disk_of_attachment(const Vm *vm, const char *id, const char *image_id)
 }
 
 static bool
-read_attachment(const Call *call, const Vm *vm, const json_t *attachment, Words *words,
-                GError **error)
+read_attachment(Call *call, const Vm *vm, const json_t *attachment, Words *words, GError **error)
 {
     const json_t *disk = json_object_get(attachment, "disk");
     g_autofree char *id = NULL, *own_id = NULL, *image_id = NULL;
@@ -110,7 +111,7 @@ read_attachment(const Call *call, const Vm *vm, const json_t *attachment, Words 
 }
 
 static bool
-read_attachments(const Call *call, const Vm *vm, Words *words, GError **error)
+read_attachments(Call *call, const Vm *vm, Words *words, GError **error)
 {
     g_autoptr(json_t) list = NULL;
     size_t i;
@@ -166,6 +167,34 @@ incomplete(Reply *reply, const char *what, GError **error)
     return error_set(error, ERR_INVALID, "%s", what);
 }
 
+/* Of what there is one alone nothing else can be asked for: 404, too. */
+static bool
+names_the_one(Call *call, const json_t *holder, const char *key, const char *id, const char *name,
+              GError **error)
+{
+    const json_t *reference = json_object_get(holder, key);
+    g_autofree char *asked_id = NULL, *asked_name = NULL;
+
+    if (!body_text(reference, "id", &asked_id, error) ||
+        !body_text(reference, "name", &asked_name, error))
+        return false;
+    if ((asked_id == NULL || g_str_equal(asked_id, id)) &&
+        (asked_name == NULL || g_str_equal(asked_name, name)))
+        return true;
+    call->in_body = false;
+    return error_set(error, ERR_NOT_FOUND, "%s: there is no '%.100s', only '%s'", key,
+                     asked_id != NULL && !g_str_equal(asked_id, id) ? asked_id : asked_name, name);
+}
+
+static bool
+read_home(Call *call, const json_t *vm, GError **error)
+{
+    g_autofree char *cluster = cluster_id();
+
+    return names_the_one(call, vm, "cluster", cluster, "Default", error) &&
+           names_the_one(call, vm, "template", API_NIL_ID, "Blank", error);
+}
+
 /* ---- POST vms ---- */
 
 static Vm *
@@ -184,13 +213,14 @@ vm_of_snapshot(const Call *call, const char *snapshot_id, GError **error)
 }
 
 static bool
-read_new_vm(const Call *call, Reply *reply, Words *words, GError **error)
+read_new_vm(Call *call, Reply *reply, Words *words, GError **error)
 {
     g_autoptr(json_t) snapshots = NULL;
 
     if (!body_text(call->body, "name", &words->name, error) ||
         !body_text(call->body, "strategy", &words->strategy, error) ||
-        !body_list(call->body, "snapshots", "snapshot", &snapshots, error))
+        !body_list(call->body, "snapshots", "snapshot", &snapshots, error) ||
+        !read_home(call, call->body, error))
         return false;
     if (words->name == NULL || *words->name == '\0')
         return incomplete(reply, "Vm [name] required for add", error);
@@ -229,7 +259,7 @@ post_vms(Call *call, Reply *reply, GError **error)
 /* ---- clone ---- */
 
 static bool
-read_clone(const Call *call, Reply *reply, const Vm *vm, Words *words, GError **error)
+read_clone(Call *call, Reply *reply, const Vm *vm, Words *words, GError **error)
 {
     bool discard = true;
 
@@ -237,6 +267,7 @@ read_clone(const Call *call, Reply *reply, const Vm *vm, Words *words, GError **
         !body_text(json_object_get(call->body, "snapshot"), "id", &words->snapshot_id, error) ||
         !body_text(call->body, "strategy", &words->strategy, error) ||
         !body_flag(call->body, "discard_snapshots", &discard, error) ||
+        !read_home(call, json_object_get(call->body, "vm"), error) ||
         !read_place(call, vm, NULL, json_object_get(call->body, "storage_domain"), words, error))
         return false;
     if (words->name == NULL || *words->name == '\0')

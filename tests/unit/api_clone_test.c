@@ -102,11 +102,12 @@ test_wrong_places(void)
 {
     static const struct {
         const char *domains, *disk, *names;
+        int status;
     } rows[] = {
-        { "{\"name\":\"/nowhere\"}", "\"id\":\"" DISK_A "\"", "'/nowhere'" },
-        { "{\"id\":\"" VM_ID "\"}", "\"id\":\"" DISK_A "\"", VM_ID },
-        { "{\"name\":\"/image\"}", "\"id\":\"" VM_ID "\"", VM_ID },
-        { "{\"name\":\"/image\"}", "\"name\":\"x\"", "disk_attachments" },
+        { "{\"name\":\"/nowhere\"}", "\"id\":\"" DISK_A "\"", "'/nowhere'", 404 },
+        { "{\"id\":\"" VM_ID "\"}", "\"id\":\"" DISK_A "\"", VM_ID, 404 },
+        { "{\"name\":\"/image\"}", "\"id\":\"" VM_ID "\"", VM_ID, 400 },
+        { "{\"name\":\"/image\"}", "\"name\":\"x\"", "disk_attachments", 400 },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -114,12 +115,33 @@ test_wrong_places(void)
             NEW_VM ",\"disk_attachments\":{\"disk_attachment\":[{\"disk\":{%s,\"storage_domains\":"
                    "{\"storage_domain\":[%s]}}}]}}",
             rows[i].disk, rows[i].domains);
-        json_call(&world, "POST", PATH("/vms"), body, 400);
+        json_call(&world, "POST", PATH("/vms"), body, rows[i].status);
         if (strstr(json_text(world.doc, "detail"), rows[i].names) == NULL)
             g_error("'%s' is not named: %s", rows[i].names, world.answer.body);
     }
     json_call(&world, "POST", PATH("/vms/" VM_ID "/clone"),
-              "{\"vm\":{\"name\":\"twin\"},\"storage_domain\":{\"name\":\"/nowhere\"}}", 400);
+              "{\"vm\":{\"name\":\"twin\"},\"storage_domain\":{\"name\":\"/nowhere\"}}", 404);
+}
+
+/* There is one cluster and one template: whoever names another one is not given something else. */
+static void
+test_wrong_home(void)
+{
+    static const char *const wrong[] = { "\"cluster\":{\"name\":\"Production\"}",
+                                         "\"cluster\":{\"id\":\"" VM_ID "\"}",
+                                         "\"template\":{\"name\":\"Golden\"}",
+                                         "\"template\":{\"id\":\"" VM_ID "\"}" };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(wrong); i++) {
+        g_autofree char *body = g_strdup_printf(NEW_VM ",%s}", wrong[i]);
+        g_autofree char *action = g_strdup_printf(
+            "{\"vm\":{\"name\":\"twin\",%s},\"snapshot\":{\"id\":\"" SNAP_1 "\"}}", wrong[i]);
+        json_call(&world, "POST", PATH("/vms"), body, 404);
+        g_assert_nonnull(strstr(json_text(world.doc, "detail"), i < 2 ? "cluster" : "template"));
+        json_call(&world, "POST", PATH("/vms/" VM_ID "/clone"), action, 404);
+    }
+    json_call(&world, "GET", PATH("/jobs?search=status%%3Dstarted"), NULL, 200);
+    assert_at(world.doc, "job.0", NULL);
 }
 
 /* The storage fills: the job says why it stands, and goes on when it is told to. */
@@ -180,6 +202,7 @@ main(int argc, char **argv)
     put_definition();
     g_test_add_func("/api/clone/places", test_places);
     g_test_add_func("/api/clone/wrong-places", test_wrong_places);
+    g_test_add_func("/api/clone/wrong-home", test_wrong_home);
     g_test_add_func("/api/clone/paused", test_paused);
     int failed = g_test_run();
     world_stop(&world);
