@@ -146,7 +146,7 @@ def test_refusals(site, vm):
     post("POST", "/vms", {"name": "a/b", "snapshots": snapshot}, status=400)
     post("POST", "/vms", {"name": "x", "snapshots": snapshot, "strategy": "teleport"}, status=400)
     post("POST", "/vms", {"name": "x", "snapshots": {"snapshot": [{"id": one.active()["id"]}]}}, status=409)
-    post("POST", f"/vms/{one.id}/clone", {"vm": {"name": "x"}, "storage_domain": {"id": one.id}}, status=400)
+    post("POST", f"/vms/{one.id}/clone", {"vm": {"name": "x"}, "storage_domain": {"id": one.id}}, status=404)
     ballast = site.work / "v" / "ballast"
     free = os.statvfs(ballast.parent)
     run("fallocate", "-l", free.f_bavail * free.f_frsize - (2 << 20), ballast)
