@@ -11,7 +11,8 @@
  *             it begins
  *
  *   seal      graft only (seal.c): a leaf that holds much becomes immutable, so that it can be
- *             shared
+ *             shared. Cancelled while a person has to tell which of two volumes is right, it waits
+ *             for him in undo
  *
  *   prefill   graft, copy: the new volumes are built (build.c) of all that nothing writes
  *
@@ -424,7 +425,7 @@ check_built(void *self, GError **error)
 const Step merge_steps[] = {
     /* name               check                   act                tries  cancel  if it failed  next      if the VM turned */
     { "record",           merge_record_check,     merge_record_act,  3,     true,   "stop",       NULL,     NULL     },
-    { "seal",             seal_check,             seal_act,          3,     false,  "stop",       NULL,     "seal"   },
+    { "seal",             seal_check,             seal_act,          3,     true,   "stop",       NULL,     "seal"   },
     { "prefill",          build_check,            build_act,         0,     true,   "stop",       NULL,     "seal"   },
     { "verify-built",     check_built,            verify_built_act,  0,     true,   "stop",       NULL,     "seal"   },
     { "start",            merge_start_check,      merge_start_act,   3,     true,   "stop",       NULL,     "seal"   },

@@ -147,6 +147,93 @@ test_decided(const void *data)
     assert_ends(host);
 }
 
+static void
+cancel(Host *host)
+{
+    g_autoptr(json_t) answer = NULL;
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(operation_cancel(host->agent, OP, &answer, &error));
+}
+
+static void
+assert_cancelled(Host *host)
+{
+    agent_kick(host->agent, FAKE_VM);
+    g_autofree char *end = assert_whole(host, graft);
+    g_assert_cmpstr(end, ==, "cancelled");
+}
+
+/* A merge that waits for a person can be cancelled: it goes on saying what decides, decides nothing
+ * by itself, and when that is done merges nothing any more. */
+static void
+test_cancelled_undecided(const void *data)
+{
+    const bool old = GPOINTER_TO_INT(data) != 0;
+    g_autoptr(Host) host = host_new(true);
+    g_autofree char *seal = lose_seal(host, false);
+
+    MUST(host->disks, "touch -d 'now + 1 hour' a.3.q");
+    fake_power_off(&host->fake);
+    agent_begin(host);
+    assert_waits(host, seal, "mv ");
+    cancel(host);
+    g_autoptr(json_t) op = wait_for_step(host, "undo");
+    assert_says(op, "only a person can tell");
+    assert_says(op, "mv ");
+    g_assert_true(g_file_test(seal, G_FILE_TEST_EXISTS));
+    g_assert_cmpstr(host->fake.disks[0].stored, !=, seal);
+    if (old) {
+        MUST(host->disks, "sh -c 'mv %s ../aside; qemu-img convert -f qcow2 -O raw a.3.q a.gold'",
+             seal);
+    } else {
+        WITH_LOCK(&host->fake.lock);
+        fake_set(&host->fake.disks[0].stored, seal);
+    }
+    assert_cancelled(host);
+}
+
+/* While the QEMU runs that libvirt does not know to be on the seal. */
+static void
+test_cancelled_while_lost(void)
+{
+    g_autoptr(Host) host = host_new(true);
+    g_autofree char *seal = lose_seal(host, false);
+
+    agent_begin(host);
+    assert_waits(host, seal, "power the VM off");
+    cancel(host);
+    json_decref(wait_for_step(host, "undo"));
+    g_assert_true(g_file_test(seal, G_FILE_TEST_EXISTS));
+    fake_power_off(&host->fake);
+    assert_cancelled(host);
+}
+
+/* The VM stands on the seal, and the agent that is told to cancel has not heard of it yet. */
+static void
+test_cancelled_when_done(void)
+{
+    g_autoptr(Host) host = host_new(true);
+
+    fault_arm(-1);
+    make_sealable(host);
+    host->fake.dies_in_snapshot = true;
+    operation_start(host, graft);
+    json_decref(wait_for_step(host, "seal"));
+    cancel(host);
+    agent_end(host);
+    host->fake.dies_in_snapshot = false;
+    g_autofree char *seal = seal_of(host);
+    fake_set(&host->fake.disks[0].live, seal);
+    fake_set(&host->fake.disks[0].stored, seal);
+    MUST(host->disks,
+         "sh -c 'qemu-io -f qcow2 -c \"write -P 99 512k 64k\" %s; "
+         "qemu-img convert -f qcow2 -O raw %s a.gold'",
+         seal, seal);
+    agent_begin(host);
+    assert_cancelled(host);
+}
+
 /* A look while a QEMU wrote the seal counts more than any time. */
 static void
 test_seen(const void *data)
@@ -263,6 +350,12 @@ main(int argc, char **argv)
     g_test_add_func("/seal/guarded", test_guarded);
     g_test_add_data_func("/seal/decided-new", GINT_TO_POINTER(0), test_decided);
     g_test_add_data_func("/seal/decided-old", GINT_TO_POINTER(1), test_decided);
+    g_test_add_data_func("/seal/cancelled-undecided-new", GINT_TO_POINTER(0),
+                         test_cancelled_undecided);
+    g_test_add_data_func("/seal/cancelled-undecided-old", GINT_TO_POINTER(1),
+                         test_cancelled_undecided);
+    g_test_add_func("/seal/cancelled-while-lost", test_cancelled_while_lost);
+    g_test_add_func("/seal/cancelled-when-done", test_cancelled_when_done);
     g_test_add_data_func("/seal/seen-unwritten", GINT_TO_POINTER(0), test_seen);
     g_test_add_data_func("/seal/seen-written", GINT_TO_POINTER(1), test_seen);
     g_test_add_func("/seal/stale-start", test_stale_start);
