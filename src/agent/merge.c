@@ -68,6 +68,9 @@ merge_scratch_free(void *data)
 
     builder_free(scratch->builder);
     verify_work_free(scratch->verify);
+    verify_work_free(scratch->whole);
+    g_free(scratch->differs);
+    g_free(scratch->differs_in);
     g_free(scratch->work);
     g_free(scratch);
 }
@@ -206,6 +209,7 @@ merge_start_act(void *self, GError **error)
     make_work_map(op);
     bool first = json_object_get(op->row.data, "started") == NULL;
     op_remember(op, "started", json_true());
+    op_remember(op, "whole", NULL);
     op_remember(op, "started_in", json_string(merge_is_cold(op) ? "" : op_data(op, "instance")));
     if (!operation_save(op, error) || !fault_point("agent.merge.before-start", error))
         return false;

@@ -15,6 +15,7 @@
  *   pivoting          {"suspended": bool}: a pivot has begun, and whether we suspend the VM for it
  *   switching         the definition is about to name the new leaf (VM off)
  *   pivoted           the new leaf is in the manifest, and the VM runs or is off
+ *   whole             the base was compared with the run, and synced: all was flushed
  *   completed         the storage daemon has copied all; leaf_seen: the leaf as it was then
  *   bytes, began      for the result; and shared, written
  * graft and copy:
@@ -39,10 +40,12 @@ typedef struct Builder Builder;
 
 typedef struct {
     WorkMap *work; /* of a job: data to copy; turns the offset of an internal one into bytes */
-    uint64_t job_first_total;  /* bytes, as the job told when it was seen first */
-    bool settled;              /* settle has done its work in this process */
-    Builder *builder;          /* graft, copy: builds in a thread of its own */
-    struct VerifyWork *verify; /* compares in a thread of its own */
+    uint64_t job_first_total;   /* bytes, as the job told when it was seen first */
+    bool settled;               /* settle has done its work in this process */
+    Builder *builder;           /* graft, copy: builds in a thread of its own */
+    struct VerifyWork *verify;  /* compares in a thread of its own */
+    struct VerifyWork *whole;   /* the same, for merge_whole.c */
+    char *differs, *differs_in; /* what it has found, and the VM's instance then */
     SpacePace space;
     int64_t job_unseen_us; /* when signs of it were first seen without it */
     bool job_ended;        /* libvirt has said so */

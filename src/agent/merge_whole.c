@@ -9,13 +9,16 @@
  *
  *   - while the process that committed lives, and its image lock says that it writes the base no
  *     more (or libvirt that its job is gone);
- *   - for ever, once the base was synced after that (settle), which the result tells.
+ *   - for ever, once the base was synced after that (settle), which the result tells,
+ *   - or, if the VM was started since, once the base was compared with the run, all of it, and
+ *     synced: nobody writes either of them.
  *
  * Otherwise, as soon as the VM is off, and before it starts, the volume above is made to stand on
  * the run again, which is as good as it was before, and the commit is done once more.
  */
 #include "agent/merge.h"
 
+#include "agent/verify_work.h"
 #include "base/clock.h"
 #include "base/log.h"
 
@@ -40,6 +43,12 @@ static bool
 is_internal_commit(const Operation *op)
 {
     return !merge_is_forward(op) && !merge_has_leaf(op);
+}
+
+static bool
+is_surely_flushed(const Operation *op)
+{
+    return merge_is_synced(op) || merge_flag(op, "whole");
 }
 
 /* The VM is off: nobody has the volume above open. */
@@ -101,28 +110,157 @@ is_flushed(Operation *op)
     return clock_mono_us() - scratch->flushing_us > FLUSH_PATIENCE_US;
 }
 
+/* That the base is not written tells nothing if who wrote it had just died, and libvirt did not
+ * know it yet: it must be there afterwards. */
+static bool
+still_lives(Operation *op, GError **error)
+{
+    g_autoptr(HvDomain) now = agent_look_at_hv(op->agent, op->row.vm_id, error);
+
+    if (now == NULL)
+        return false;
+    return lives(op, now) ||
+           error_set(error, ERR_BUSY, "VM '%s', disk %s: who has merged it has just ended",
+                     now->name, op_data(op, "target"));
+}
+
+/* ---- the VM was started since ---- */
+
+/* From the base of the chain up to the top of the run, and up to its base. */
+static VerifyWork *
+plan_comparison(Operation *op, GError **error)
+{
+    const char *base = merge_run_base(op);
+    g_autoptr(GPtrArray) layers = qcow2_chain_walk(merge_run_top(op), "qcow2", NULL, error);
+    g_autoptr(VerifyWork) work = verify_work_new(false);
+    guint at = 0;
+
+    if (layers == NULL)
+        return NULL;
+    while (at < layers->len && g_strcmp0(((Qcow2Layer *)layers->pdata[at])->path, base) != 0)
+        at++;
+    if (at + 1 >= layers->len) {
+        error_set(error, ERR_CORRUPT, "%s does not stand on %s any more", merge_run_top(op), base);
+        return NULL;
+    }
+    Comparison *all = verify_work_add(work, COMPARE_CONTENT,
+                                      ((Qcow2Layer *)layers->pdata[layers->len - 1])->virtual_size);
+    verify_work_layers(work, all->a, layers, 0, layers->len);
+    verify_work_layers(work, all->b, layers, 0, at + 1);
+    return g_steal_pointer(&work);
+}
+
+static void
+forget_comparison(Operation *op)
+{
+    MergeScratch *scratch = merge_scratch(op);
+
+    g_clear_pointer(&scratch->whole, verify_work_free);
+    g_clear_pointer(&scratch->differs, g_free);
+    g_clear_pointer(&scratch->differs_in, g_free);
+}
+
+static bool
+say_being_compared(Operation *op, const HvDomain *hv, uint64_t done, uint64_t total, GError **error)
+{
+    return error_set(
+        error, ERR_BUSY,
+        "VM '%s', disk %s: QEMU ended just as it had merged %s, and the VM was started "
+        "since. Whether all was flushed is being found out (%u %%): %s is compared "
+        "with it",
+        hv->name, op_data(op, "target"), merge_run_top(op),
+        total > 0 ? (unsigned)(MIN(done, total) * 100 / total) : 0, merge_run_base(op));
+}
+
+static bool
+say_differs(Operation *op, const HvDomain *hv, GError **error)
+{
+    return error_set(
+        error, ERR_BUSY,
+        "VM '%s', disk %s: QEMU ended just as it had merged %s, before all of it was flushed, and "
+        "the VM was started since: it reads old data (%s). Nothing is deleted: %s holds all. Power "
+        "the VM off (a reboot from inside is not enough), and it is put right: virsh shutdown %s",
+        hv->name, op_data(op, "target"), merge_run_top(op), merge_scratch(op)->differs,
+        merge_run_top(op), hv->name);
+}
+
+/* What was the same, and is written by nobody, is made durable: it is the same for ever. */
+static bool
+is_whole_now(Operation *op, GError **error)
+{
+    if (!merge_sync_changed(op, error))
+        return false;
+    op_remember(op, "whole", json_true());
+    if (operation_save(op, error))
+        return true;
+    op_remember(op, "whole", NULL);
+    return false;
+}
+
+/* Reads volumes below the leaf, in a thread of its own. True: all was flushed. */
+static bool
+compare(Operation *op, const HvDomain *hv, GError **error)
+{
+    MergeScratch *scratch = merge_scratch(op);
+    uint64_t done = 0, total = 0;
+    Qcow2Compared compared;
+
+    if (g_strcmp0(scratch->differs_in, hv->instance) != 0 || hv->instance == NULL) {
+        forget_comparison(op);
+        scratch->differs_in = g_strdup(hv->instance);
+    }
+    if (hv->instance == NULL)
+        return error_set(error, ERR_BUSY, "VM '%s' is starting or stopping just now", hv->name);
+    if (scratch->differs != NULL)
+        return say_differs(op, hv, error);
+    if (image_is_written(merge_run_base(op))) { /* somebody's job: what was read is void */
+        g_clear_pointer(&scratch->whole, verify_work_free);
+        return error_set(error, ERR_BUSY, "VM '%s', disk %s: %s is being written by somebody",
+                         hv->name, op_data(op, "target"), merge_run_base(op));
+    }
+    if (scratch->whole == NULL) {
+        if ((scratch->whole = plan_comparison(op, error)) == NULL)
+            return false;
+        verify_work_start(scratch->whole);
+    }
+    if (!verify_work_wait(scratch->whole, g_get_monotonic_time(), &done, &total))
+        return say_being_compared(op, hv, done, total, error);
+    g_autoptr(GError) problem = verify_work_result(scratch->whole, &compared);
+    g_clear_pointer(&scratch->whole, verify_work_free);
+    if (problem == NULL)
+        return is_whole_now(op, error);
+    if (g_error_matches(problem, ERR, ERR_CORRUPT) ||
+        g_error_matches(problem, ERR, ERR_UNSUPPORTED)) {
+        scratch->differs = g_strdup(problem->message);
+        return say_differs(op, hv, error);
+    }
+    g_propagate_error(error, g_steal_pointer(&problem)); /* it is tried again */
+    return false;
+}
+
 bool
 merge_judge_commit(Operation *op, const HvDomain *hv, ChainState *ret_state, GError **error)
 {
     *ret_state = CHAIN_AFTER;
-    if (!is_internal_commit(op) || merge_is_synced(op))
+    if (!is_internal_commit(op) || is_surely_flushed(op))
         return true;
     *ret_state = CHAIN_UNKNOWN;
     if (lives(op, hv)) {
         if (!is_flushed(op))
             return error_set(error, ERR_BUSY, "VM '%s', disk %s: what was merged is being flushed",
                              hv->name, op_data(op, "target"));
+        if (!still_lives(op, error))
+            return false;
         *ret_state = CHAIN_AFTER;
         return true;
     }
-    if (hv->instance != NULL || hv->state != VM_DOWN)
-        return error_set(
-            error, ERR_BUSY,
-            "VM '%s', disk %s: QEMU ended just as it had merged %s, perhaps before all "
-            "of it was flushed, and the VM was started since. Nothing is deleted: %s "
-            "holds all. Power the VM off (a reboot from inside is not enough), and it "
-            "is put right",
-            hv->name, op_data(op, "target"), merge_run_top(op), merge_run_top(op));
+    if (hv->instance != NULL || hv->state != VM_DOWN) {
+        if (!compare(op, hv, error))
+            return false;
+        *ret_state = CHAIN_AFTER;
+        return true;
+    }
+    forget_comparison(op);
     if (!put_back(op, error))
         return false;
     *ret_state = CHAIN_BEFORE;
@@ -157,7 +295,7 @@ unsynced_runs(Agent *agent, AgentVm *entry)
     for (guint i = 0; i < entry->operations->len; i++) {
         const Operation *op = entry->operations->pdata[i];
         if (op->kind->steps != merge_steps || !merge_flag(op, "started") ||
-            !is_internal_commit(op) || merge_is_synced(op))
+            !is_internal_commit(op) || is_surely_flushed(op))
             continue;
         Run *run = g_new(Run, 1);
         run->op_id = g_strdup(op->row.id);
@@ -169,16 +307,17 @@ unsynced_runs(Agent *agent, AgentVm *entry)
     return runs;
 }
 
-/* By its header. */
+/* By its header. False: it cannot be read just now. */
 static bool
-stands_on_base(const Run *run)
+stands_on_base(const Run *run, bool *ret_stands, GError **error)
 {
-    g_autoptr(Qcow2Header) header = qcow2_header_read(run->above, NULL);
+    g_autoptr(Qcow2Header) header = qcow2_header_read(run->above, error);
     g_autofree char *below = header != NULL && header->backing_file != NULL
                                  ? qcow2_backing_path(run->above, header->backing_file, NULL)
                                  : NULL;
 
-    return g_strcmp0(below, run->base) == 0;
+    *ret_stands = g_strcmp0(below, run->base) == 0;
+    return header != NULL;
 }
 
 bool
@@ -188,7 +327,10 @@ merge_before_start(Agent *agent, AgentVm *entry, bool quiet, GError **error)
 
     for (guint i = 0; i < runs->len; i++) {
         const Run *run = runs->pdata[i];
-        if (!stands_on_base(run))
+        bool stands = false;
+        if (!stands_on_base(run, &stands, error))
+            return false;
+        if (!stands)
             continue;
         if (!quiet)
             return error_set(error, ERR_REFUSED,

@@ -39,8 +39,9 @@ has_uuid(const char *pid, const char *vm_id)
     return uuid != NULL && g_ascii_strcasecmp(uuid, vm_id) == 0;
 }
 
-/* Field 22 of /proc/PID/stat, or NULL if it has ended. The name (field 2) may hold anything,
- * blanks and brackets too: count from the last bracket. */
+/* Field 22 of /proc/PID/stat, or NULL if it has ended, or is ending: its memory (field 23) goes
+ * before its files and their locks, so whoever is found here after a look at these held them then.
+ * The name (field 2) may hold anything, blanks and brackets too: count from the last bracket. */
 static char *
 start_time(const char *pid)
 {
@@ -53,7 +54,8 @@ start_time(const char *pid)
     if (rest == NULL || rest[1] != ' ')
         return NULL;
     g_auto(GStrv) fields = g_strsplit(rest + 2, " ", 21); /* from field 3 */
-    if (g_strv_length(fields) < 21 || strchr("ZXx", fields[0][0]) != NULL)
+    if (g_strv_length(fields) < 21 || strchr("ZXx", fields[0][0]) != NULL ||
+        g_str_has_prefix(fields[20], "0 "))
         return NULL;
     return g_strdup(fields[19]);
 }

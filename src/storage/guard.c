@@ -279,7 +279,9 @@ skips_run(const Case *c)
     if (c->record == NULL || c->record->disk_id == NULL || c->record->top == NULL)
         return false;
     top = disk_volume(c->disk, c->record->top);
-    return top != NULL && top != c->leaf && stands_on(c->source, c->format, top->path) == STANDS_NO;
+    /* nor from a chain that cannot be read just now */
+    return top != NULL && top != c->leaf &&
+           stands_on(c->source, c->format, top->path) != STANDS_YES;
 }
 
 /* A merge has taken the file out of the chain: whatever stands on what, its data are old. */

@@ -381,6 +381,10 @@ test_merge_internal(void)
     MUST(world.domain->path, "qemu-img rebase -u -b %s -F qcow2 %s", chain[0], chain[2]);
     expect(&world, "the header is rewritten, and the end not recorded", chain[2], GUARD_UNDECIDED,
            chain[2]);
+    MUST(world.domain->path, "mv %s away", chain[0]);
+    expect(&world, "the same, and the chain cannot be read just now", chain[2], GUARD_UNDECIDED,
+           chain[2]);
+    MUST(world.domain->path, "mv away %s", chain[0]);
     g_ptr_array_set_size(world.vm->operations, 0);
     save(&world);
     expect(&world, "somebody else has merged it", chain[2], GUARD_FINE, NULL);
