@@ -39,6 +39,42 @@ is_plan(const json_t *plan)
     return json_is_array(runs) && json_is_boolean(json_object_get(plan, "possible"));
 }
 
+/* ---- a limit of the user's: the agent's times know nothing of it ---- */
+
+static double
+slow_down(json_t *cost, double limit)
+{
+    double told = json_number_value(json_object_get(cost, "seconds"));
+    double least = (double)json_number(cost, "bytes_written") / limit;
+
+    if (least > told && json_object_get(cost, "seconds") != NULL)
+        json_object_set_new(cost, "seconds", json_real(least));
+    return MAX(told, least);
+}
+
+/* The limit is of each disk; disks go side by side, the runs of one after another. */
+static void
+slow_down_all(json_t *plan, double limit)
+{
+    g_autoptr(json_t) disks = json_object();
+    json_t *run, *option, *totals = json_object_get(plan, "totals");
+    double longest = json_number_value(json_object_get(totals, "seconds"));
+    size_t i, k;
+
+    if (limit <= 0)
+        return;
+    json_array_foreach (json_object_get(plan, "runs"), i, run) {
+        const char *disk = json_text(run, "disk_id");
+        double seconds = json_number_value(json_object_get(disks, disk)) + slow_down(run, limit);
+        json_object_set_new(disks, disk, json_real(seconds));
+        longest = MAX(longest, seconds);
+        json_array_foreach (json_object_get(run, "options"), k, option)
+            slow_down(option, limit);
+    }
+    if (json_object_get(totals, "seconds") != NULL)
+        json_object_set_new(totals, "seconds", json_real(longest));
+}
+
 bool
 agent_plan_ask(Host *host, const char *vm_id, const json_t *params, unsigned timeout_ms,
                Vm **ret_vm, json_t **ret_plan, GError **error)
@@ -57,6 +93,7 @@ agent_plan_ask(Host *host, const char *vm_id, const json_t *params, unsigned tim
     vm = inventory_put(host, json_object_get(answer, "vm"), ticket, error);
     if (vm == NULL)
         return false;
+    slow_down_all(json_object_get(answer, "plan"), (double)json_number(params, "bandwidth"));
     *ret_vm = vm;
     *ret_plan = json_incref(json_object_get(answer, "plan"));
     return true;

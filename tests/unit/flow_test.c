@@ -591,6 +591,40 @@ test_plan_and_outcome(Fixture *f, gconstpointer data)
     g_assert_null(json_object_get(outcome, "space_freed")); /* the agent does not tell */
 }
 
+/* A merge that the user slows down is planned as slow as that: the outcome is held against it. */
+static void
+test_plan_under_a_limit(Fixture *f, gconstpointer data)
+{
+    const char *ids[] = { S(1), NULL };
+    SnapshotsRemove what = { .vm_id = FAKE_VM,
+                             .snapshot_ids = ids,
+                             .strategy = STRATEGY_AUTO,
+                             .verify = VERIFY_NONE,
+                             .correlation_id = "corr",
+                             .user = "admin" };
+    g_autoptr(GError) error = NULL;
+    g_autoptr(json_t) free_plan = NULL, plan = NULL, doc = NULL;
+
+    g_assert_true(manager_plan(f->manager, &what, &free_plan, &error));
+    const json_t *run = json_array_get(json_object_get(free_plan, "runs"), 0);
+    double seconds = json_number_value(json_object_get(run, "seconds"));
+    int64_t bytes = json_number(run, "bytes_written");
+    g_assert_cmpint(bytes, >, 0);
+    what.bandwidth = MAX((uint64_t)((double)bytes / (seconds + 1000)), 1);
+    double least = (double)bytes / (double)what.bandwidth;
+    g_assert_true(manager_plan(f->manager, &what, &plan, &error));
+    run = json_array_get(json_object_get(plan, "runs"), 0);
+    g_assert_cmpfloat(json_number_value(json_object_get(run, "seconds")), ==, least);
+    g_assert_cmpfloat(
+        json_number_value(json_object_get(json_object_get(plan, "totals"), "seconds")), >=, least);
+    g_autofree char *job = manager_snapshots_remove(f->manager, &what, &error);
+    g_assert_no_error(error);
+    doc = wait_for_end(f, job);
+    const json_t *disk = json_array_get(json_object_get(doc, "disks"), 0);
+    g_assert_cmpfloat(json_number_value(json_object_get(json_object_get(disk, "plan"), "seconds")),
+                      >=, least);
+}
+
 /* ---- attention ---- */
 
 static char *
@@ -831,6 +865,7 @@ main(int argc, char **argv)
     ADD("/flow/dry-run-is-refused", test_dry_run_is_refused);
     ADD("/flow/whole-disk", test_whole_disk);
     ADD("/flow/plan-and-outcome", test_plan_and_outcome);
+    ADD("/flow/plan-under-a-limit", test_plan_under_a_limit);
     ADD("/flow/pause-and-resume", test_pause_and_resume);
     ADD("/flow/cancel-while-paused", test_cancel_while_paused);
     ADD("/flow/restart-while-paused", test_restart_while_paused);
