@@ -65,7 +65,8 @@ is_ours(const Local *local, const json_t *record)
 static bool
 write_record(const Local *local, const json_t *old, int64_t *ret_token, GError **error)
 {
-    int64_t now_ms = clock_wall_ms(), token = MAX(token_of(old) + 1, now_ms);
+    int64_t now_ms = clock_wall_ms(), last = MIN(token_of(old), INT64_MAX - 1);
+    int64_t token = MAX(last + 1, now_ms);
     g_autofree char *holder =
         g_strdup_printf("process %d of host %s", (int)getpid(), g_get_host_name());
     g_autoptr(json_t) record =

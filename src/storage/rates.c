@@ -2,6 +2,10 @@
 #include "storage/domain.h"
 #include "storage/files.h"
 
+#include <stdio.h>
+
+#define FORMAT 1
+
 static char *
 rates_file(const Domain *domain)
 {
@@ -26,8 +30,29 @@ rates_load(const Domain *domain, Rates *ret_rates, GError **error)
     if (!json_is_object(json))
         return error_set(error, ERR_CORRUPT, "%s is damaged: line %d: %s", file, why.line,
                          json == NULL ? why.text : "it is no object");
+    if (json_integer_value(json_object_get(json, "livemerge")) > FORMAT)
+        return error_set(error, ERR_REFUSED,
+                         "%s is of a later format; use the version that wrote it", file);
     rates_from_json(ret_rates, json_object_get(json, "rates"));
     return true;
+}
+
+/* Nobody else's, and none that a later version understands, is replaced; a damaged one is kept. */
+static bool
+may_replace(const Domain *domain, const char *file, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+    g_autofree char *aside = g_strconcat(file, ".damaged", NULL);
+    Rates rates;
+
+    if (rates_load(domain, &rates, &problem))
+        return true;
+    if (!g_error_matches(problem, ERR, ERR_CORRUPT)) {
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return false;
+    }
+    return rename(file, aside) == 0 ||
+           error_set_errno(error, "%s; keeping it as %s", problem->message, aside);
 }
 
 /* Into a folder that is not the domain's any more (unmounted) nothing is put. */
@@ -35,8 +60,10 @@ bool
 rates_save(const Domain *domain, const Rates *rates, GError **error)
 {
     g_autofree char *file = rates_file(domain);
-    g_autoptr(json_t) json = json_pack("{s:i, s:o}", "livemerge", 1, "rates", rates_to_json(rates));
+    g_autoptr(json_t) json =
+        json_pack("{s:i, s:o}", "livemerge", FORMAT, "rates", rates_to_json(rates));
     autolibc char *text = json_dumps(json, JSON_INDENT(2));
 
-    return domain_is_there(domain, error) && file_put(file, text, error);
+    return domain_is_there(domain, error) && may_replace(domain, file, error) &&
+           file_put(file, text, error);
 }

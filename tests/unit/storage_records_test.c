@@ -9,11 +9,9 @@
 #include "base/text.h"
 
 #include "../lib/image_tools.h"
+#include "../lib/small_fs.h"
 
-#include <sched.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #define VM "11111111-2222-3333-4444-555555555555"
 
@@ -224,23 +222,6 @@ test_stranger(const void *data)
 }
 
 /* ---- file systems that take nothing ---- */
-
-static int
-on_small(const char *folder, const char *size, int (*then)(const char *folder))
-{
-    pid_t child = fork();
-    int status = 0;
-
-    if (child == 0) {
-        if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-            mount("tmpfs", folder, "tmpfs", 0, size) != 0)
-            _exit(77);
-        _exit(then(folder));
-    }
-    g_assert_cmpint(waitpid(child, &status, 0), ==, child);
-    g_assert_true(WIFEXITED(status));
-    return WEXITSTATUS(status);
-}
 
 static int
 read_only(const char *folder)
