@@ -86,10 +86,10 @@ hook_lost(const char *vm_id, const char *name)
 
     if (instance == NULL)
         return NULL;
-    *strchr(instance, '.') = '\0';
+    g_autofree char *process = g_strndup(instance, strcspn(instance, "."));
     return g_strdup_printf("libvirt takes VM '%s' for off, but its QEMU runs, as process %s "
                            "(libvirtd was killed and has lost it): there must not be two. Nothing "
                            "is lost. Shut it down from inside, or end that process (kill %s); then "
                            "start the VM again",
-                           name, instance, instance);
+                           name, process, process);
 }

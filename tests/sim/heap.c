@@ -15,13 +15,15 @@
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 #define PLACE ((char *)UINT64_C(0x100000000000))
 #define BYTES (UINT64_C(4) << 30)
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define SMALL 1024 /* up to here a class each 16 bytes, then four in each doubling */
 #define CLASSES (SMALL / 16 + 1 + 4 * 22)
 
 /* Before each chunk */
 typedef struct {
-    uint32_t class, offset; /* offset: of what was handed out from its chunk's begin */
-    uint64_t state;         /* while heap_collect() works; else 0 */
+    uint16_t class, shares; /* shares: how often it must be freed before it is */
+    uint32_t offset;        /* of what was handed out from its chunk's begin */
+    uint64_t state;         /* of a text: mark_of(); while heap_collect() works; else 0 */
 } Header;
 
 typedef struct {
@@ -88,7 +90,7 @@ allocate(size_t n)
         return NULL;
     }
     heap->next += sizeof(Header) + size_of(class);
-    *(Header *)(void *)chunk = (Header){ class, sizeof(Header), 0 };
+    *(Header *)(void *)chunk = (Header){ (uint16_t) class, 0, sizeof(Header), 0 };
     return chunk + sizeof(Header);
 }
 
@@ -98,15 +100,32 @@ malloc(size_t n)
     return allocate(n);
 }
 
+static bool
+is_ours(const void *p)
+{
+    return (uintptr_t)p - (uintptr_t)PLACE < BYTES;
+}
+
+static void
+give_back(Header *header)
+{
+    char *chunk = (char *)(header + 1) - header->offset;
+    unsigned class = header->class;
+
+    header->state = 0;
+    memcpy(chunk + sizeof(Header), &heap->free[class], sizeof(void *));
+    heap->free[class] = chunk;
+}
+
 void
 free(void *p)
 {
-    if (p == NULL)
+    if (!is_ours(p)) /* NULL, or of a frozen tree: texts.c */
         return;
-    char *chunk = (char *)p - header_of(p)->offset;
-    unsigned class = header_of(p)->class;
-    memcpy(chunk + sizeof(Header), &heap->free[class], sizeof(void *));
-    heap->free[class] = chunk;
+    if (header_of(p)->shares > 0)
+        header_of(p)->shares--;
+    else
+        give_back(header_of(p));
 }
 
 size_t
@@ -130,12 +149,12 @@ realloc(void *p, size_t n)
     size_t room = malloc_usable_size(p);
     void *other;
 
-    if (p != NULL && n <= room)
+    if (p != NULL && n <= room && header_of(p)->shares == 0)
         return p;
     other = allocate(n);
     if (other == NULL || p == NULL)
         return other;
-    memcpy(other, p, room);
+    memcpy(other, p, MIN(room, n));
     free(p);
     return other;
 }
@@ -150,7 +169,7 @@ aligned_alloc(size_t alignment, size_t n)
     char *aligned = (char *)(((uintptr_t)p + alignment - 1) / alignment * alignment);
     unsigned class = header_of(p)->class;
     uint32_t offset = (uint32_t)(aligned - p) + (uint32_t)sizeof(Header);
-    *header_of(aligned) = (Header){ class, offset, 0 };
+    *header_of(aligned) = (Header){ (uint16_t) class, 0, offset, 0 };
     return aligned;
 }
 
@@ -165,6 +184,32 @@ posix_memalign(void **ret, size_t alignment, size_t n)
 {
     *ret = aligned_alloc(alignment, n);
     return *ret != NULL ? 0 : ENOMEM;
+}
+
+/* ---- texts that nobody changes ---- */
+
+/* Nothing else has it there: not what stands before a part of a text, nor an old chunk's begin. */
+static uint64_t
+mark_of(const char *text)
+{
+    return (uintptr_t)text ^ UINT64_C(0x9E3779B97F4A7C15);
+}
+
+char *
+heap_text(const char *text)
+{
+    if (is_ours(text) && (uintptr_t)text % sizeof(Header) == 0 &&
+        header_of((char *)text)->state == mark_of(text) &&
+        header_of((char *)text)->shares < UINT16_MAX) {
+        header_of((char *)text)->shares++;
+        return (char *)text;
+    }
+    size_t n = strlen(text) + 1;
+    char *copy = allocate(n);
+    if (copy == NULL)
+        abort();
+    header_of(copy)->state = mark_of(copy);
+    return memcpy(copy, text, n);
 }
 
 /* ---- for who saves it ---- */
@@ -292,8 +337,10 @@ list_chunks(void)
 {
     char *at = PLACE + (sizeof *heap + 63) / 64 * 64;
 
-    for (n_chunks = 0; at < heap->next; at += bytes_of(chunks[n_chunks++]))
+    for (n_chunks = 0; at < heap->next; at += bytes_of(chunks[n_chunks++])) {
         chunks[n_chunks] = (Header *)(void *)at;
+        chunks[n_chunks]->state = IN_USE;
+    }
     for (unsigned class = 0; class < CLASSES; class ++)
         for (char *chunk = heap->free[class]; chunk != NULL;) {
             ((Header *)(void *)chunk)->state = IS_FREE;
@@ -313,10 +360,12 @@ free_what_is_left(void)
         bool in_use = chunk->state == IS_FOUND;
         last = last && !in_use;
         chunk->state = 0;
+        if (!in_use)
+            chunk->shares = 0;
         if (last)
             heap->next = (char *)chunk;
         else if (!in_use)
-            free(chunk + 1);
+            give_back(chunk);
     }
 }
 

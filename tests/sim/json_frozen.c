@@ -54,6 +54,12 @@ json_frozen_room(size_t bytes)
     return at;
 }
 
+bool
+json_is_frozen(const void *at)
+{
+    return (const char *)at >= place && (const char *)at < next;
+}
+
 static bool
 has_room(size_t bytes)
 {

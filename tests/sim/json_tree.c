@@ -57,9 +57,25 @@ json_text_new(const char *text, size_t length, bool plain)
     return &string->json;
 }
 
+/* The string that this is all of, if it lies in a frozen tree; NULL. No text holds what comes
+ * before it there. */
+static json_t *
+frozen_string(const char *text)
+{
+    if (!json_is_frozen(text) || !json_is_frozen(text - offsetof(JsonText, text)))
+        return NULL;
+    json_t head;
+    memcpy(&head, text - offsetof(JsonText, text), sizeof head);
+    bool is_one = head.type == JSON_STRING && head.refcount == (size_t)-1;
+    return is_one ? (json_t *)(void *)(text - offsetof(JsonText, text)) : NULL;
+}
+
 json_t *
 json_string(const char *text)
 {
+    json_t *frozen = frozen_string(text);
+    if (frozen != NULL)
+        return frozen;
     size_t length = text != NULL ? strlen(text) : 0;
     bool plain = json_is_plain(text, length);
 

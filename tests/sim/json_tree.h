@@ -138,6 +138,8 @@ void json_append_member(json_t *object, const char *key, size_t length, bool pla
 void json_freeze_texts(void);
 extern bool json_freezes; /* just now: what is made is frozen */
 void *json_frozen_room(size_t bytes);
+/* Is it there? */
+bool json_is_frozen(const void *at);
 /* What this text says, if it is known; NULL. */
 json_t *json_recall(const char *text, size_t length, size_t flags);
 /* A short one that is made again and again; NULL = it is not kept */
