@@ -67,7 +67,7 @@ mend_stale_manifest(Operation *op, const Finding *finding, GError **error)
     if (!world_look(op, &world, error))
         return false;
     const Disk *disk = vm_disk(world.vm, finding->disk);
-    if (disk != NULL && lost_merge_find(op->agent, world.vm, disk, &lost))
+    if (disk != NULL && lost_merge_find(op->agent, world.vm, disk, NULL, &lost))
         return error_set(error, ERR_REFUSED, "its merge whose journal was lost is decided first");
     return doctor_take_chain(&world, finding->disk, error) &&
            doctor_keep_manifest(op, world.home, world.vm, error) &&

@@ -44,7 +44,7 @@ doctor_is_lost_merge(const Patient *patient, const char *target)
 static bool
 find_lost(const Patient *patient, const Disk *disk, LostMerge *ret_lost)
 {
-    return disk != NULL && lost_merge_find(patient->agent, patient->stored, disk, ret_lost);
+    return disk != NULL && lost_merge_find(patient->agent, patient->stored, disk, NULL, ret_lost);
 }
 
 bool
@@ -223,10 +223,25 @@ judge_by_chain(const World *world, const Disk *disk, const OperationRecord *reco
         doctor_mark_unusable(world->vm, disk, base, top);
 }
 
+/* What cannot be read now is not judged: without the record the volumes of a lost merge would be
+ * forgotten. */
+static bool
+read_chain(const World *world, const Disk *disk, const OperationRecord *record,
+           GPtrArray **ret_layers, GError **error)
+{
+    const HvDisk *hv = disk != NULL ? hv_domain_disk(world->hv, disk->target) : NULL;
+
+    if (hv == NULL || hv->source == NULL || record->top == NULL)
+        return true;
+    *ret_layers = qcow2_chain_walk(hv->source, hv->format, NULL, error);
+    return *ret_layers != NULL;
+}
+
 bool
 mend_record(Operation *op, const Finding *finding, GError **error)
 {
     g_auto(World) world = { 0 };
+    g_autoptr(GPtrArray) layers = NULL;
     OperationRecord *record;
     LostMerge lost;
 
@@ -237,8 +252,10 @@ mend_record(Operation *op, const Finding *finding, GError **error)
     if (record == NULL)
         return true;
     const Disk *disk = vm_disk(world.vm, record->disk_id);
-    bool is_lost =
-        disk != NULL && lost_merge_find(op->agent, world.vm, disk, &lost) && lost.record == record;
+    if (!read_chain(&world, disk, record, &layers, error))
+        return false;
+    bool is_lost = disk != NULL && lost_merge_find(op->agent, world.vm, disk, layers, &lost) &&
+                   lost.record == record;
     if (is_lost && !decide(op, &world, &lost, error))
         return false;
     if (!is_lost)

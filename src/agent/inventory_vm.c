@@ -300,7 +300,7 @@ build_disk(Agent *agent, const AgentVm *entry, const HvDisk *hv_disk, DiskView *
     disk->boot = built->disks->len == 0;
     if (view->layers != NULL) {
         agent_fill_volumes(disk, known, view->layers);
-        if (known != NULL && lost_merge_find(agent, stored, known, &lost))
+        if (known != NULL && lost_merge_find(agent, stored, known, view->layers, &lost))
             lost_merge_show(&lost, disk, built->instance);
         keep_branches(disk, known, stored);
         return disk;

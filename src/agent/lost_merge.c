@@ -12,6 +12,17 @@ agent_knows_operation(Agent *agent, const char *id)
     return g_hash_table_contains(agent->operations, id);
 }
 
+/* One that has ended, and left its record behind (its VM was undefined), decides nothing any more.
+ */
+static bool
+is_under_way(Agent *agent, const char *id)
+{
+    WITH_LOCK(&agent->lock);
+    const Operation *op = g_hash_table_lookup(agent->operations, id);
+
+    return op != NULL && !operation_ended(op);
+}
+
 const char *
 lost_merge_path(const LostMerge *lost, int volume)
 {
@@ -38,6 +49,25 @@ stands_on(const char *path, const char *below)
     return is_same_file(backing, below);
 }
 
+/* The same, of a chain that was read (of Qcow2Layer, base first). */
+static bool
+stands_on_in(const GPtrArray *layers, const char *path, const char *below)
+{
+    for (guint i = 1; i < layers->len; i++)
+        if (is_same_file(((const Qcow2Layer *)layers->pdata[i])->path, path))
+            return is_same_file(((const Qcow2Layer *)layers->pdata[i - 1])->path, below);
+    return false;
+}
+
+static bool
+is_merged(const LostMerge *lost, const GPtrArray *layers)
+{
+    const char *above = lost_merge_path(lost, lost->top + 1),
+               *base = lost_merge_path(lost, lost->base);
+
+    return layers != NULL ? stands_on_in(layers, above, base) : stands_on(above, base);
+}
+
 static bool
 is_of(const OperationRecord *record, const Disk *disk, LostMerge *lost)
 {
@@ -55,15 +85,15 @@ is_of(const OperationRecord *record, const Disk *disk, LostMerge *lost)
 }
 
 bool
-lost_merge_find(Agent *agent, const Vm *stored, const Disk *disk, LostMerge *ret_lost)
+lost_merge_find(Agent *agent, const Vm *stored, const Disk *disk, const GPtrArray *layers,
+                LostMerge *ret_lost)
 {
     for (guint i = 0; i < stored->operations->len; i++)
         if (is_of(stored->operations->pdata[i], disk, ret_lost) &&
-            !agent_knows_operation(agent, ret_lost->record->id) &&
+            !is_under_way(agent, ret_lost->record->id) &&
             /* it is deleted only when all was surely flushed */
             file_may_be_there(lost_merge_path(ret_lost, ret_lost->top)) &&
-            stands_on(lost_merge_path(ret_lost, ret_lost->top + 1),
-                      lost_merge_path(ret_lost, ret_lost->base)))
+            is_merged(ret_lost, layers))
             return true;
     return false;
 }

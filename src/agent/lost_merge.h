@@ -21,8 +21,10 @@ typedef struct {
     int base, top;    /* of its volumes; the one above top stands on base, by its header */
 } LostMerge;
 
-/* Is there one of this disk? stored: the manifest; disk: of it. */
-bool lost_merge_find(Agent *agent, const Vm *stored, const Disk *disk, LostMerge *ret_lost);
+/* Is there one of this disk? stored: the manifest; disk: of it; layers: its chain, if that was read
+ * just now (NULL: the header is read, and one that cannot be says no). */
+bool lost_merge_find(Agent *agent, const Vm *stored, const Disk *disk, const GPtrArray *layers,
+                     LostMerge *ret_lost);
 /* Does the QEMU that committed live? Then all is flushed as soon as it writes the base no more. */
 bool lost_merge_lives(const LostMerge *lost, const char *instance);
 const char *lost_merge_path(const LostMerge *lost, int volume);

@@ -124,7 +124,7 @@ is_lost_merge(Agent *agent, const GuardManifest *manifest, const char *target)
     const Disk *disk = vm_disk(manifest->vm, target);
     LostMerge lost;
 
-    return disk != NULL && lost_merge_find(agent, manifest->vm, disk, &lost);
+    return disk != NULL && lost_merge_find(agent, manifest->vm, disk, NULL, &lost);
 }
 
 static bool

@@ -201,11 +201,14 @@ WRAP(merge_before_start)(Agent *agent, AgentVm *entry, bool quiet, GError **erro
     return plan.mutant == MUTANT_BELIEVES || REAL(merge_before_start)(agent, entry, quiet, error);
 }
 
-bool REAL(lost_merge_find)(Agent *agent, const Vm *stored, const Disk *disk, LostMerge *ret_lost);
+bool REAL(lost_merge_find)(Agent *agent, const Vm *stored, const Disk *disk,
+                           const GPtrArray *layers, LostMerge *ret_lost);
 bool
-WRAP(lost_merge_find)(Agent *agent, const Vm *stored, const Disk *disk, LostMerge *ret_lost)
+WRAP(lost_merge_find)(Agent *agent, const Vm *stored, const Disk *disk, const GPtrArray *layers,
+                      LostMerge *ret_lost)
 {
-    return plan.mutant != MUTANT_FORGETS && REAL(lost_merge_find)(agent, stored, disk, ret_lost);
+    return plan.mutant != MUTANT_FORGETS &&
+           REAL(lost_merge_find)(agent, stored, disk, layers, ret_lost);
 }
 
 /* ---- removing a VM ---- */

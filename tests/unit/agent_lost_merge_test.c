@@ -77,7 +77,7 @@ expect_refused_start(Host *host, const char *help)
 }
 
 static json_t *
-end_of(Host *host, json_t *body)
+end_of_unacknowledged(Host *host, json_t *body)
 {
     const char *id = json_text(body, "id");
     int64_t until = g_get_monotonic_time() + PATIENCE_US;
@@ -92,7 +92,15 @@ end_of(Host *host, json_t *body)
         operation_get(host->agent, id, &op, &error);
         g_assert_no_error(error);
     }
-    operation_ack(host->agent, id, NULL);
+    return op;
+}
+
+static json_t *
+end_of(Host *host, json_t *body)
+{
+    json_t *op = end_of_unacknowledged(host, body);
+
+    operation_ack(host->agent, json_text(body, "id"), NULL);
     return op;
 }
 
@@ -208,6 +216,30 @@ test_lives(void)
     g_assert_cmpuint(vm->operations->len, ==, 0);
 }
 
+/* The journal has it, but it has ended without a word (its VM was undefined, say): it decides
+ * nothing any more. */
+static void
+test_ended(void)
+{
+    g_auto(Host) host = { 0 };
+    g_autofree char *id = id_new(), *nobody = id_new();
+
+    host_make(&host);
+    g_autoptr(json_t) body =
+        json_pack("{s:s, s:s, s:s, s:s, s:s}", "id", id, "kind", "snapshot-rename", "vm_id",
+                  FAKE_VM, "snapshot_id", nobody, "name", "friday");
+    g_autoptr(json_t) op = end_of_unacknowledged(&host, body);
+    g_assert_cmpstr(json_text(op, "state"), ==, "failed");
+    write_data(&host, MIDDLE);
+    record_merge(&host, "commit", 0, 1);
+    g_autoptr(Vm) vm = manifest(&host);
+    fake_set(&((OperationRecord *)vm->operations->pdata[0])->id, id);
+    save(&host, vm);
+    MUST(host.dir, "qemu-img rebase -q -u -f qcow2 -b " BASE " -F qcow2 " LEAF);
+    look(&host);
+    expect_volumes(&host, 3, DISK_LOST_MERGE);
+}
+
 /* Killed at each point of the fix, and begun again. */
 static void
 test_stop_anywhere(void)
@@ -256,6 +288,7 @@ main(int argc, char **argv)
     g_test_add_func("/lost-merge/undo-too-late", test_undo_too_late);
     g_test_add_func("/lost-merge/runs", test_runs);
     g_test_add_func("/lost-merge/lives", test_lives);
+    g_test_add_func("/lost-merge/ended", test_ended);
     g_test_add_func("/lost-merge/stop-anywhere", test_stop_anywhere);
     g_test_add_func("/lost-merge/gone", test_gone);
     return g_test_run();
