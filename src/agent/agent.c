@@ -24,6 +24,7 @@ entry_free(void *p)
     g_mutex_clear(&entry->lock);
     g_cond_clear(&entry->wake);
     g_mutex_clear(&entry->way_lock);
+    g_mutex_clear(&entry->guest_lock);
     g_free(entry->guest_name);
     g_free(entry->guest_instance);
     g_free(entry->guest_asked);

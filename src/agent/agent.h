@@ -15,7 +15,7 @@
  * Ownership: the Agent owns all; AgentVm and Operation live as long as it does.
  * Threads: agent->lock guards the tables, the published Vm of each entry, and progress. An
  * AgentVm's own lock is held by whoever looks at or changes that VM. Order: entry->lock before
- * way_lock before agent->lock.
+ * way_lock or guest_lock before agent->lock.
  */
 #pragma once
 
@@ -45,6 +45,8 @@ typedef struct {
     /* merge_make_way(): guarded by way_lock, which is never held across a call of libvirt */
     GMutex way_lock;
     int64_t starting_until_us; /* the VM is being started: no cold job is begun until then */
+    GMutex guest_lock; /* whoever asks its guest's agent, which is one at a time: libvirt's limit of
+                          the time that an answer takes is the domain's. After lock */
     /* guest.c: what the guest of that instance calls itself (NULL = nothing), and who is asked now;
      * guarded by agent->lock */
     char *guest_name, *guest_instance, *guest_asked;

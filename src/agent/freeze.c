@@ -74,6 +74,24 @@ agent_is_frozen(Agent *agent, const AgentVm *entry, const HvDomain *hv)
     return entry->vm != NULL && freeze_note_holds(entry, entry->vm, hv);
 }
 
+bool
+op_freeze(Operation *op, GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+    WITH_LOCK(&op->entry->guest_lock);
+
+    return hv->ops->freeze(hv, op->row.vm_id, op->agent->quiesce_budget_s, error);
+}
+
+bool
+op_thaw(Operation *op, GError **error)
+{
+    Hypervisor *hv = op->agent->hv;
+    WITH_LOCK(&op->entry->guest_lock);
+
+    return hv->ops->thaw(hv, op->row.vm_id, op->agent->quiesce_budget_s, error);
+}
+
 void
 freeze_begins(Operation *op)
 {
@@ -119,7 +137,6 @@ static bool
 freeze_act(void *self, GError **error)
 {
     Operation *op = self;
-    Hypervisor *libvirt = op->agent->hv;
     g_autoptr(HvDomain) hv = look(op, error);
     g_autoptr(Vm) vm = hv != NULL ? agent_vm_copy(op->agent, op->row.vm_id) : NULL;
 
@@ -130,8 +147,7 @@ freeze_act(void *self, GError **error)
     op_remember(op, "begun", json_true());
     freeze_begins(op);
     op->entry->frozen_at = op->reboots;
-    if (!operation_save(op, error) || !note(op, hv->instance, error) ||
-        !libvirt->ops->freeze(libvirt, op->row.vm_id, op->agent->quiesce_budget_s, error))
+    if (!operation_save(op, error) || !note(op, hv->instance, error) || !op_freeze(op, error))
         return false;
     if (freeze_is_lost(op)) /* before or after, nobody can tell */
         return error_set(error, ERR_REFUSED,
@@ -165,10 +181,9 @@ static bool
 thaw_act(void *self, GError **error)
 {
     Operation *op = self;
-    Hypervisor *libvirt = op->agent->hv;
 
     op_remember(op, "tried", json_true());
-    if (!libvirt->ops->thaw(libvirt, op->row.vm_id, op->agent->quiesce_budget_s, error))
+    if (!op_thaw(op, error))
         return false;
     op_remember(op, "thawed", json_true());
     return true;

@@ -61,17 +61,20 @@ ask(void *entry_, void *agent_)
     g_autoptr(GError) error = NULL;
     char *name = NULL;
 
-    g_mutex_lock(&entry->lock);
+    g_mutex_lock(&entry->guest_lock);
     bool busy = is_busy(agent, entry);
     if (!busy)
         name = agent->hv->ops->guest_name(agent->hv, entry->id, BUDGET_S, &error);
-    g_mutex_unlock(&entry->lock);
+    g_mutex_unlock(&entry->guest_lock);
     if (error != NULL)
         log_debug("asking the guest of VM %s for its name: %s", entry->id, error->message);
 
     WITH_LOCK(&agent->lock);
     entry->guest_is_asked = false;
-    if (!busy && keep(entry, name) && !agent_stopping(agent))
+    bool news = !busy && keep(entry, name);
+    /* the VM was not held meanwhile: another guest has come */
+    bool stale = entry->vm != NULL && g_strcmp0(entry->vm->instance, entry->guest_asked) != 0;
+    if ((news || stale) && !agent_stopping(agent))
         agent_queue_refresh(agent, entry->id);
 }
 

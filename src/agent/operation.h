@@ -151,6 +151,9 @@ HvDomain *op_hv_seen(Operation *op, GError **error);
 void op_forget_seen(Operation *op);
 /* agent_look(), and what libvirt said; NULL with ERR_NOT_FOUND if the VM is gone. */
 HvDomain *op_hv_published(Operation *op, GError **error);
+/* freeze.c: asks the guest's agent, within its budget. */
+bool op_freeze(Operation *op, GError **error);
+bool op_thaw(Operation *op, GError **error);
 /* freeze.c: the guest is about to be frozen; has it rebooted since (as far as libvirt told this
  * agent)? Then nothing is frozen any more. */
 void freeze_begins(Operation *op);

@@ -74,7 +74,6 @@ goes_on_thawing(Operation *op, const GError *problem)
 bool
 snapshot_thaw_if_frozen(Operation *op, GError **error)
 {
-    Hypervisor *hv = op->agent->hv;
     g_autoptr(GError) problem = NULL;
 
     if (json_object_get(op->row.data, "frozen") == NULL)
@@ -82,7 +81,7 @@ snapshot_thaw_if_frozen(Operation *op, GError **error)
     /* it begins anew: its agent is asked all the same, but not waited for */
     if (freeze_is_lost(op) && json_object_get(op->row.data, "thaws_left") == NULL)
         op_remember(op, "thaws_left", json_integer(MOST_THAWS));
-    if (!hv->ops->thaw(hv, op->row.vm_id, op->agent->quiesce_budget_s, &problem)) {
+    if (!op_thaw(op, &problem)) {
         g_autoptr(HvDomain) domain = op_hv(op, NULL);
         bool off = domain != NULL && domain->instance == NULL; /* nothing is frozen any more */
         if (!off && goes_on_thawing(op, problem)) {
@@ -99,7 +98,6 @@ snapshot_thaw_if_frozen(Operation *op, GError **error)
 static bool
 freeze(Operation *op, const HvDomain *domain, bool *ret_frozen, GError **error)
 {
-    Hypervisor *hv = op->agent->hv;
     const char *quiesce = op_text(op, "quiesce");
     bool must = g_strcmp0(quiesce, "require") == 0;
     g_autoptr(GError) problem = NULL;
@@ -125,7 +123,7 @@ freeze(Operation *op, const HvDomain *domain, bool *ret_frozen, GError **error)
     freeze_begins(op);
     if (!operation_save(op, error))
         return false;
-    if (hv->ops->freeze(hv, op->row.vm_id, op->agent->quiesce_budget_s, &problem)) {
+    if (op_freeze(op, &problem)) {
         if (!freeze_is_lost(op)) {
             *ret_frozen = true;
             return true;

@@ -207,7 +207,8 @@ typedef struct {
     bool (*thaw)(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error);
 
     /* What the guest calls itself, as its agent says it (with a domain, if it has one): any text.
-     * Bounded as these two are. May be NULL: nothing is known of guests. */
+     * Bounded as these two are; not beside them on one VM, but beside all others. May be NULL:
+     * nothing is known of guests. */
     char *(*guest_name)(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **error);
 
     /* Block jobs; disk is a target, base and top are paths; top NULL = the leaf (ACTIVE).

@@ -342,6 +342,23 @@ test_fqdn(Host *host, gconstpointer data)
 }
 
 /* A guest can say anything, or nothing: neither is shown, nor asked for again at once. */
+/* A guest that takes its time to answer holds nobody up: it is stopped meanwhile. */
+static void
+test_fqdn_hangs(Host *host, gconstpointer data)
+{
+    unsigned before = times_asked(host);
+
+    host->fake.guest_hangs = true;
+    begin_again(host);
+    wait_asked(host, before + 1);
+    end(host, "vm-stop", json_pack("{s:s}", "how", "off"), "done");
+    g_assert_true(host->fake.guest_hangs);
+    host->fake.guest_says = "db.example.org";
+    end(host, "vm-start", NULL, "done");
+    host->fake.guest_hangs = false;
+    wait_fqdn(host, "db.example.org");
+}
+
 static void
 test_fqdn_rubbish(Host *host, gconstpointer data)
 {
@@ -375,6 +392,7 @@ main(int argc, char **argv)
     TEST("/agent/freeze/no-agent", set_up_running, test_no_agent);
     TEST("/agent/freeze/killed", set_up_running, test_killed);
     TEST("/agent/guest/fqdn", set_up_named, test_fqdn);
+    TEST("/agent/guest/hangs", set_up_running, test_fqdn_hangs);
     TEST("/agent/guest/rubbish", set_up_running, test_fqdn_rubbish);
     TEST("/agent/update/update", set_up, test_update);
     TEST("/agent/update/refused", set_up_running, test_update_refused);

@@ -60,6 +60,7 @@ typedef struct {
     bool guest_agent;       /* it answers */
     const char *guest_says; /* what the guest calls itself; NULL = it does not answer to that */
     unsigned guest_asked;   /* how often */
+    bool guest_hangs;       /* it answers to that when it does not any more */
     bool frozen, deaf;   /* the file systems; deaf: it does what it is asked and does not say so */
     bool dies_in_freeze; /* libvirtd goes away when it is done */
     unsigned freezes, thaws;
@@ -320,6 +321,11 @@ fake_guest_name(Hypervisor *hv, const char *vm_id, unsigned budget_s, GError **e
 {
     FAKE_ENTER(NULL)
     fake->guest_asked++;
+    while (fake->guest_hangs) {
+        g_mutex_unlock(&fake->lock);
+        g_usleep(1000);
+        g_mutex_lock(&fake->lock);
+    }
     if (fake->guest_says == NULL)
         error_set(error, ERR_HYPERVISOR, "the guest agent does not answer");
     return g_strdup(fake->guest_says);
