@@ -292,10 +292,15 @@ manager_jobs(Manager *m, bool only_open, GError **error)
     return jobs;
 }
 
+/* What is a flow of ours, and open, is none; so its row, which is read for its document, is not
+ * read for this, too. */
 static bool
 is_open_external(Manager *m, const char *id)
 {
-    g_autoptr(FlowRow) row = job_row(m, id, NULL);
+    g_mutex_lock(&m->lock);
+    bool ours = g_hash_table_contains(m->flows, id);
+    g_mutex_unlock(&m->lock);
+    g_autoptr(FlowRow) row = ours ? NULL : job_row(m, id, NULL);
 
     return row != NULL && external_is(row) && row->ended == 0;
 }
