@@ -8,6 +8,7 @@
 #pragma once
 
 #include "agent/agent.h"
+#include "base/pace.h"
 
 /* Beside which other operations of the VM may one be under way? */
 typedef enum {
@@ -44,9 +45,7 @@ struct Operation {
     /* progress, guarded by agent->lock */
     const char *phase; /* a static string */
     uint64_t bytes_done, bytes_total;
-    int64_t rate_since_us;
-    uint64_t rate_since_bytes;
-    double rate; /* bytes/s, smoothed */
+    Pace pace; /* of bytes_done */
     int64_t told_us;
     /* the last block job event of its disk, guarded by agent->lock */
     bool job_event;

@@ -87,12 +87,12 @@ progress_to_json(const Operation *op)
 {
     double eta = -1;
 
-    if (op->rate > 0 && op->bytes_total >= op->bytes_done)
-        eta = (double)(op->bytes_total - op->bytes_done) / op->rate;
+    if (op->pace.rate > 0 && op->bytes_total >= op->bytes_done)
+        eta = (double)(op->bytes_total - op->bytes_done) / op->pace.rate;
     return json_pack("{s:s, s:I, s:I, s:I, s:f}", "phase",
                      op->phase != NULL ? op->phase : "waiting", "bytes_done",
                      (json_int_t)op->bytes_done, "bytes_total", (json_int_t)op->bytes_total, "rate",
-                     (json_int_t)op->rate, "eta", (double)(int64_t)(eta * 10) / 10);
+                     (json_int_t)op->pace.rate, "eta", (double)(int64_t)(eta * 10) / 10);
 }
 
 json_t *
@@ -131,7 +131,7 @@ operation_phase(Operation *op, const char *phase)
     WITH_LOCK(&op->agent->lock);
 
     op->phase = phase;
-    op->rate = 0;
+    op->pace.rate = 0;
     operation_tell(op);
 }
 
@@ -153,17 +153,10 @@ operation_progress(Operation *op, const char *phase, uint64_t done, uint64_t tot
     int64_t now = clock_mono_us();
     bool news = g_strcmp0(op->phase, phase) != 0;
 
-    if (news || done < op->rate_since_bytes) {
-        op->rate_since_us = now;
-        op->rate_since_bytes = done;
-        op->rate = 0;
-    } else if (now - op->rate_since_us > PROGRESS_EVERY_US) {
-        double fresh =
-            (double)(done - op->rate_since_bytes) * 1e6 / (double)(now - op->rate_since_us);
-        op->rate = op->rate > 0 ? (op->rate + fresh) / 2 : fresh;
-        op->rate_since_us = now;
-        op->rate_since_bytes = done;
-    }
+    if (news || done < op->pace.since)
+        pace_begin(&op->pace, now, done);
+    else
+        pace_take(&op->pace, now, done);
     op->phase = phase;
     op->bytes_done = MIN(done, total);
     op->bytes_total = total;
