@@ -418,6 +418,8 @@ relative_name(const char *from, const char *path)
             g_string_append(name, "../");
     for (unsigned i = same; b[i] != NULL; i++)
         g_string_append_printf(name, "%s%s", b[i], b[i + 1] != NULL ? "/" : "");
+    if (name->str[strcspn(name->str, ":/")] == ':') /* QEMU would take it for a protocol */
+        g_string_prepend(name, "./");
     return g_string_free(name, FALSE);
 }
 

@@ -59,6 +59,16 @@ libvirt_show_no_mirror(SimDisk *disk)
     *disk->live.mirror_job = *disk->live.mirror_path = *disk->live.mirror_ready = '\0';
 }
 
+/* What it takes for the chain stands below the overlay then, be it right or not: it does not ask. */
+static void
+show_overlay(SimDisk *disk, const char *overlay)
+{
+    View *view = &disk->live;
+
+    g_ptr_array_insert(view->backing, 0, g_strdup(view->source));
+    g_strlcpy(view->source, overlay, sizeof view->source);
+}
+
 /* A snapshot puts the overlay on top of what the definition said before. */
 static void
 define_overlay(SimDisk *disk, const char *overlay)
@@ -161,7 +171,7 @@ switch_disks(Call *call, GError **error)
     if (!vm.runs || vm.life != life)
         return error_set(error, ERR_HYPERVISOR, "domain is not running");
     for (unsigned i = 0; i < call->n; i++) {
-        libvirt_show_graph(qemu_disk(call->disks[i].target));
+        show_overlay(qemu_disk(call->disks[i].target), call->disks[i].overlay);
         libvirt_save_status(qemu_disk(call->disks[i].target));
     }
     fiber_point("libvirt saves the definition");

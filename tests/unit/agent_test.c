@@ -216,6 +216,11 @@ test_relative_name(void)
         { "/leaf.q", "/a/base.q", "a/base.q" },
         { "/a/b/leaf.q", "/x", "../../x" },
         { "/a/b/leaf.q", "/a/b", "../b" },
+        { "/a/b/leaf.q", "/a/b/nbd:base.q", "./nbd:base.q" }, /* else it would be a protocol */
+        { "/a/b/leaf.q", "/a/b/c:/base.q", "./c:/base.q" },
+        { "/a/b/leaf.q", "/a/b/c/x:base.q", "c/x:base.q" },
+        { "/a/b/leaf.q", "/a/x:base.q", "../x:base.q" },
+        { "/a:b/leaf.q", "/a:b/base.q", "base.q" },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
