@@ -336,7 +336,8 @@ undo_act(void *self, GError **error)
             return false;
         if (undo_entry(op, home, entry, &problem))
             continue;
-        if (g_error_matches(problem, ERR, ERR_UNREACHABLE)) {
+        if (g_error_matches(problem, ERR, ERR_UNREACHABLE) ||
+            g_error_matches(problem, ERR, ERR_STOPPED)) { /* later, and not "left" */
             g_propagate_error(error, g_steal_pointer(&problem));
             return false;
         }

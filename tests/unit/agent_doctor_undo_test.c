@@ -206,34 +206,69 @@ test_job_that_was_ended(void)
     g_assert_true(((SnapshotDisk *)monday->disks->pdata[0])->unusable);
 }
 
+/* clang-format off */
+static const struct {
+    const char *name;
+    void (*make)(Host *);
+    Diagnosis class;
+} undoable[] = {
+    { "record",           make_left_record,         DIAG_LEFTOVER_RECORD },
+    { "record-of-done",   make_left_record_of_done, DIAG_LEFTOVER_RECORD },
+    { "absolute-path",    make_absolute,            DIAG_ABSOLUTE_PATH },
+    { "orphan",           make_orphan,              DIAG_ORPHAN_VOLUME },
+    { "build",            make_build,               DIAG_LEFTOVER_BUILD },
+    { "libvirt-snapshot", make_record,              DIAG_LIBVIRT_SNAPSHOT },
+    { "overlay",          make_overlay_of_others,   DIAG_FOREIGN_OVERLAY },
+    { "stale-definition", make_stale_definition,    DIAG_STALE_DEFINITION },
+};
+/* clang-format on */
+
 /* Fixed, undone, fixed, undone: each time all of it; and an undo twice does no more than once. */
 static void
 test_again_and_again(const void *data)
 {
-    static const struct {
-        void (*make)(Host *);
-        Diagnosis class;
-    } rows[] = { { make_left_record, DIAG_LEFTOVER_RECORD },
-                 { make_absolute, DIAG_ABSOLUTE_PATH },
-                 { make_orphan, DIAG_ORPHAN_VOLUME },
-                 { make_build, DIAG_LEFTOVER_BUILD },
-                 { make_record, DIAG_LIBVIRT_SNAPSHOT },
-                 { make_overlay_of_others, DIAG_FOREIGN_OVERLAY },
-                 { make_stale_definition, DIAG_STALE_DEFINITION } };
     g_auto(Host) host = { 0 };
     size_t i = GPOINTER_TO_SIZE(data);
 
     need_qemu();
     host_make(&host);
-    rows[i].make(&host);
+    undoable[i].make(&host);
     for (int n = 0; n < 3; n++) {
-        expect(&host, rows[i].class, NULL);
-        g_autofree char *id = mended(&host, rows[i].class), *undo = id_new(), *twice = id_new();
+        expect(&host, undoable[i].class, NULL);
+        g_autofree char *id = mended(&host, undoable[i].class), *undo = id_new(), *twice = id_new();
         g_autoptr(json_t) first = operate(&host, undo, "doctor-undo", "undo", json_string(id));
         g_assert_cmpint(json_number(first, "undone"), ==, 1);
-        expect(&host, rows[i].class, NULL);
+        expect(&host, undoable[i].class, NULL);
         json_decref(operate(&host, twice, "doctor-undo", "undo", json_string(id)));
-        expect(&host, rows[i].class, NULL);
+        expect(&host, undoable[i].class, NULL);
+    }
+}
+
+/* Fix and undo are stopped at every fault point in turn: each ends as if nothing had happened. */
+static void
+test_stop_anywhere(const void *data)
+{
+    size_t i = GPOINTER_TO_SIZE(data);
+    bool fired = true;
+
+    need_qemu();
+    for (int n = 0; fired; n++) {
+        g_auto(Host) host = { 0 };
+        g_autofree char *id = id_new(), *undo = id_new();
+        host_make(&host);
+        undoable[i].make(&host);
+        fault_arm(n);
+        json_decref(fix(&host, id, undoable[i].class));
+        fired = fault_fired();
+        fault_arm(-1);
+        expect(&host, DIAG_LAST, NULL);
+        fault_arm(n);
+        g_autoptr(json_t) undone = operate(&host, undo, "doctor-undo", "undo", json_string(id));
+        fired |= fault_fired();
+        fault_arm(-1);
+        g_assert_cmpuint(json_array_size(json_object_get(undone, "left")), ==, 0);
+        expect(&host, undoable[i].class, NULL);
+        g_assert_cmpint(n, <, 200);
     }
 }
 
@@ -253,9 +288,12 @@ main(int argc, char **argv)
                          test_snapshot_since);
     g_test_add_func("/doctor/undo/snapshot-since/bad-manifest", test_snapshot_since_bad_manifest);
     g_test_add_func("/doctor/undo/job-that-was-ended", test_job_that_was_ended);
-    for (size_t i = 0; i < 7; i++) {
-        g_autofree char *name = g_strdup_printf("/doctor/undo/again-and-again/%zu", i);
-        g_test_add_data_func(name, GSIZE_TO_POINTER(i), test_again_and_again);
+    for (size_t i = 0; i < G_N_ELEMENTS(undoable); i++) {
+        g_autofree char *again =
+            g_strdup_printf("/doctor/undo/again-and-again/%s", undoable[i].name);
+        g_autofree char *stop = g_strdup_printf("/doctor/undo/stop-anywhere/%s", undoable[i].name);
+        g_test_add_data_func(again, GSIZE_TO_POINTER(i), test_again_and_again);
+        g_test_add_data_func(stop, GSIZE_TO_POINTER(i), test_stop_anywhere);
     }
     return g_test_run();
 }
