@@ -6,7 +6,7 @@
  *
  * One that it could not is a failure, told on stderr with the whole story: either libvirt does
  * something that the simulator does not know yet, or it can be killed in a window that the
- * simulator does not have.
+ * simulator does not have. One whose seed is "N never" was falsified: it is a failure if it could.
  */
 #include "history.h"
 #include "sequences.h"
@@ -81,13 +81,15 @@ explain(unsigned number, const Trace *trace, const char *path, char *story, char
 {
     History found = { .story = story, .others = others };
     bool known = history_find(trace->lines, trace->answers, &found);
+    bool wanted = !g_str_has_suffix(trace->seed, " never");
 
     printf("%sok %u - sequence %s, %u lines; %u played, at least %u worlds left\n",
-           known ? "" : "not ", number, trace->seed, trace->lines->len, found.tries, found.alive);
+           known == wanted ? "" : "not ", number, trace->seed, trace->lines->len, found.tries,
+           found.alive);
     fflush(stdout);
-    if (!known)
+    if (!known && wanted)
         tell_unknown(trace, &found, path);
-    return known;
+    return known == wanted;
 }
 
 int
@@ -95,7 +97,7 @@ main(int argc, char **argv)
 {
     g_autofree char *text = NULL;
     g_autoptr(GError) error = NULL;
-    unsigned unknown = 0;
+    unsigned wrong = 0;
 
     if (argc < 2 || !g_file_get_contents(argv[1], &text, NULL, &error)) {
         fprintf(stderr, "sequences_sim FILE [SEED...]%s%s\n", error != NULL ? ": " : "",
@@ -108,8 +110,8 @@ main(int argc, char **argv)
     history_begin();
     printf("1..%u\n", traces->len);
     for (guint i = 0; i < traces->len; i++)
-        unknown += !explain(i + 1, traces->pdata[i], argv[1], story, others);
-    fprintf(stderr, "sequences: %u of %u known to the simulator\n", traces->len - unknown,
+        wrong += !explain(i + 1, traces->pdata[i], argv[1], story, others);
+    fprintf(stderr, "sequences: %u of %u as wanted of the simulator\n", traces->len - wrong,
             traces->len);
-    return unknown > 0;
+    return wrong > 0;
 }
