@@ -10,8 +10,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define MOST 512 /* worlds that are kept of one line */
-#define MORE 8   /* so many tries for each */
+#define MOST 512  /* worlds that are kept of one line */
+#define MORE 8    /* so many tries for each */
+#define RARE 4    /* a kind of which there are fewer takes the place of frequent ones */
+#define AS_MUCH 4 /* again for what follows a moment, which decides where something is killed */
 #define PAUSE_US 262144
 #define MOST_POINTS 24 /* of a call and what follows it */
 #define TICK_US 10
@@ -226,11 +228,12 @@ choose(Search *self)
  * as long as there are new kinds, or kinds that are rare yet, they take the place of frequent ones.
  */
 static unsigned
-play_all(Search *self, unsigned most)
+play_all(Search *self, unsigned line, unsigned most)
 {
-    unsigned n = 0, dull = 0;
+    unsigned patience = is_moment(self, line) ? most * MORE * AS_MUCH : most;
+    unsigned n = 0, dull = 0, longest = MAX(most * MORE, patience);
 
-    for (unsigned i = 0; i < most * MORE && (n < most || dull < most); i++) {
+    for (unsigned i = 0; i < longest && (n < most || dull < patience); i++) {
         dull++;
         if (!play_line(self, choose(self), i))
             continue;
@@ -239,7 +242,7 @@ play_all(Search *self, unsigned most)
             dull = 0;
         if (n < most)
             keep(self, n, n), n++;
-        else if (self->next[other].alike > others + 1)
+        else if (others < RARE && self->next[other].alike > others + 1)
             keep(self, other, n);
     }
     return n;
@@ -258,7 +261,7 @@ search(Search *self, unsigned most)
     for (unsigned i = 0; i < self->lines->len && self->n_kept > 0; i++) {
         self->kept = self->next;
         self->next = kept_room + (i % 2 == 0 ? MOST : 0);
-        self->n_kept = play_all(self, most);
+        self->n_kept = play_all(self, i, most);
         self->found->alive = MIN(self->found->alive, self->n_kept);
     }
     return self->n_kept > 0;
@@ -287,7 +290,8 @@ history_begin(void)
 bool
 history_find(const GPtrArray *lines, const GPtrArray *answers, History *found)
 {
-    static const unsigned most[] = { 32, 128, MOST, MOST, MOST }; /* each with other luck */
+    /* each with other luck: a few more make a window that is hardly ever hit one that is hit */
+    static const unsigned most[] = { 32, 32, 128, 128, 128, MOST, MOST, MOST, MOST, MOST, MOST };
     Search self = { .lines = lines, .answers = answers, .found = found, .luck = 1 };
     bool known = false;
 

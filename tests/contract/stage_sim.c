@@ -77,6 +77,7 @@ make_stage(unsigned disks)
     memset(&vm.saved, 0, sizeof vm.saved);
     vm.lost = false;
     vm.adds_nodes = vm.left_nodes = vm.passed_left = 0;
+    vm.n_adds_below = vm.n_left_below = 0;
     vm.flushes_until_us = 0;
     vm.life = vm.config = vm.config_durable = 0;
     for (unsigned d = 0; d < disks; d++) {
@@ -253,7 +254,7 @@ uint64_t
 stage_kind(void)
 {
     const bool bits[] = { vm.runs, vm.paused, vm.lost, vm.libvirtd, vm.saving };
-    const unsigned nodes[] = { vm.adds_nodes, vm.left_nodes, vm.passed_left };
+    const unsigned nodes[] = { vm.adds_nodes, vm.left_nodes, vm.passed_left, vm.n_left_below };
     uint64_t kind = UINT64_C(0xcbf29ce484222325);
 
     add_bytes(&kind, bits, sizeof bits);

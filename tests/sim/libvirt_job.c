@@ -59,6 +59,18 @@ libvirt_knows_job(const SimDisk *disk)
            (!disk->live.job_is_new || *disk->live.mirror_path != '\0');
 }
 
+/* Opened once more by a libvirtd that was killed as it pivoted a copy. */
+static bool
+is_left_below(SimDisk *disk, const char *base)
+{
+    const Node *node = graph_find(disk, base, NULL);
+
+    for (unsigned i = 0; node != NULL && i < vm.n_left_below; i++)
+        if (vm.left_below[i] == node->image.node)
+            return true;
+    return false;
+}
+
 static bool
 check_job(SimDisk *disk, const Call *call, GError **error)
 {
@@ -80,6 +92,8 @@ check_job(SimDisk *disk, const Call *call, GError **error)
          (graph_find(disk, call->base, NULL) == NULL ||
           (call->top != NULL && graph_find(disk, call->top, NULL) == NULL))))
         return error_set(error, ERR_HYPERVISOR, "Need a root block node");
+    if (call->type != HV_JOB_COPY && is_left_below(disk, call->base))
+        return error_set(error, ERR_HYPERVISOR, "Failed to get \"write\" lock");
     return call->type != HV_JOB_COPY || libvirt_add_nodes(1, error);
 }
 
@@ -293,7 +307,12 @@ open_below(const SimDisk *disk, GError **error)
     g_autoptr(GArray) chain = image_chain(leaf, g_str_has_suffix(leaf, ".raw"), broken);
     unsigned below = chain != NULL && !disk->job.alone ? chain->len - 1 : 0;
 
-    if (!libvirt_add_nodes(MAX(below, 1), error))
+    vm.n_adds_below = MIN(below, MAX_BELOW);
+    for (unsigned i = 0; i < vm.n_adds_below; i++)
+        vm.adds_below[i] = g_array_index(chain, Image, chain->len - 1 - i).node;
+    bool ok = libvirt_add_nodes(MAX(below, 1), error);
+    vm.n_adds_below = 0;
+    if (!ok)
         return false;
     if (disk->job.type != HV_JOB_COPY || disk->job.alone || qemu_can_open_below(disk->job.base))
         return true;

@@ -196,8 +196,8 @@ clear_definition(SimDisk *disk, unsigned life)
 static bool
 told_point(SimDisk *disk, unsigned life)
 {
-    if (plan.no_guest && fiber_chance(30))
-        fiber_sleep_us((int64_t)fiber_below(1000));
+    if (plan.no_guest && fiber_chance(50))
+        fiber_sleep_us((int64_t)fiber_below(2000));
     return conclude_point(disk, life, "libvirt has told of the job's end");
 }
 

@@ -351,6 +351,7 @@ qemu_died(void)
         return;
     vm.runs = vm.lost = false;
     vm.adds_nodes = vm.left_nodes = vm.passed_left = 0;
+    vm.n_adds_below = vm.n_left_below = 0;
     vm.flushes_until_us = 0;
     for (unsigned i = 0; i < vm.n_disks; i++) {
         graph_clear(&vm.disks[i]);

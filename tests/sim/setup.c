@@ -120,6 +120,7 @@ make_vm(void)
     memset(&vm.saved, 0, sizeof vm.saved);
     vm.lost = false;
     vm.adds_nodes = vm.left_nodes = vm.passed_left = 0;
+    vm.n_adds_below = vm.n_left_below = 0;
     vm.life = 0;
     vm.config = vm.config_durable = plan.flow->depth - 1;
     vm.texts_durable = vm.texts;

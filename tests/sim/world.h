@@ -30,6 +30,7 @@
 enum { P_WORLD, P_AGENT, P_MANAGER, P_LIBVIRTD, P_QEMU, P_DAEMON };
 
 #define MAX_DISKS 2
+#define MAX_BELOW 8
 #define MAX_CLUSTERS 16
 #define MAX_DEPTH 4
 #define NEW_SNAPSHOT (MAX_DEPTH - 1) /* SimDisk.content of one that is taken in the schedule */
@@ -237,6 +238,10 @@ typedef struct {
     /* it does so for so many new files; it died then, and QEMU kept some; the names of so many were
      * met, which its status does not say yet */
     unsigned adds_nodes, left_nodes, passed_left;
+    /* those of the chain below a copy, base first, as it pivots: QEMU keeps them open, and lets
+     * nobody write to them, itself neither */
+    const VfsNode *adds_below[MAX_BELOW], *left_below[MAX_BELOW];
+    unsigned n_adds_below, n_left_below;
     bool there;  /* it is defined */
     bool saving; /* its memory is being written */
     SavedMemory saved;
