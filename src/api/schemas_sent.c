@@ -37,7 +37,7 @@ const SchemaRow api_sent[] = {
     { NULL,               "storage_domain",  "object",       "id or name; default: the disks lie beside those of the source" },
     { NULL,               "async",           "flag",         "false: answer when the job has ended" },
     { "new_snapshot",     "description!",    "text",         "its name" },
-    { NULL,               "persist_memorystate", "flag",     "default false" },
+    { NULL,               "persist_memorystate", "flag",     "default true, of a VM that runs" },
     { NULL,               "quiesce",         "no|auto|require", "freeze the guest's file systems; default auto" },
     { NULL,               "disk_attachments", "{disk_attachment:object}", "the disks that are meant; default all" },
     { "new_name",         "description!",    "text" },

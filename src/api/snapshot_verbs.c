@@ -121,7 +121,7 @@ post_snapshots(Call *call, Reply *reply, GError **error)
     g_autoptr(Vm) vm = manager_vm(call->manager, call->id, error);
     g_autofree char *name = NULL, *quiesce = NULL, *snapshot_id = NULL;
     g_autoptr(GPtrArray) disks = NULL;
-    bool memory = false;
+    bool memory = true; /* as oVirt: of a VM that runs */
 
     if (vm == NULL)
         return false;

@@ -191,6 +191,16 @@ def test_ansible_vm(sdk, vm):
     assert [each.find("name").text for each in info] == [one.name]
 
 
+@pytest.mark.parametrize("start", [True, False])
+def test_memory_is_not_mentioned(sdk, vm, start):
+    """Both clients leave persist_memorystate out unless they are told: the memory is saved if there is any."""
+    one = vm(start=start)
+    made = sdk("POST", f"/vms/{one.id}/snapshots", "<snapshot><description>s</description></snapshot>")
+    path = f"/vms/{one.id}/snapshots/{made.get('id')}"
+    sdk.poll(path, "snapshot_status", "ok")
+    assert sdk("GET", path).find("persist_memorystate").text == ("true" if start else "false")
+
+
 def test_ansible_snapshot(sdk, vm):
     """ovirt_snapshot: present, info, absent, and absent of what is not there."""
     one = vm()
