@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * An agent for api_test.c: one VM, and operations that run until the test ends them.
+ * An agent for api_whole_test.c: one VM, and operations that run until the test ends them.
  */
 #pragma once
 
