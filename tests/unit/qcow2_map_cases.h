@@ -4,45 +4,7 @@
  */
 #pragma once
 
-#include "../lib/image_tools.h"
-
-typedef struct {
-    ExtentKind kind;
-    uint64_t host;
-} Sector;
-
-typedef struct {
-    Extent last;
-    uint64_t end;
-    GArray *sectors; /* of Sector, one for each 512 bytes */
-} Mapped;
-
-static void
-mark(GArray *sectors, uint64_t guest, uint64_t length, ExtentKind kind, uint64_t host)
-{
-    for (uint64_t at = guest; at < guest + length; at += 512) {
-        bool has_host = kind == EXTENT_DATA || kind == EXTENT_ZERO_ALLOCATED;
-        Sector s = { kind, has_host ? host + at - guest : 0 };
-        g_array_append_val(sectors, s);
-    }
-}
-
-static bool
-take_extent(const Extent *e, void *data)
-{
-    Mapped *m = data;
-
-    g_assert_cmpuint(e->guest, ==, m->end);
-    g_assert_cmpuint(e->length, >, 0);
-    if (m->end > 0 && e->kind == m->last.kind)
-        g_assert_true((e->kind == EXTENT_DATA || e->kind == EXTENT_ZERO_ALLOCATED) &&
-                      e->host != m->last.host + m->last.length);
-    m->last = *e;
-    m->end += e->length;
-    if (m->sectors != NULL)
-        mark(m->sectors, e->guest, e->length, e->kind, e->host);
-    return true;
-}
+#include "qcow2_mapped.h"
 
 static GArray *
 our_map(const char *path, const char *format, uint64_t virtual_size)
