@@ -30,15 +30,6 @@ lost_merge_path(const LostMerge *lost, int volume)
 }
 
 static bool
-is_same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-
-    return g_strcmp0(a, b) == 0 || (a != NULL && stat(a, &x) == 0 && stat(b, &y) == 0 &&
-                                    x.st_dev == y.st_dev && x.st_ino == y.st_ino);
-}
-
-static bool
 stands_on(const char *path, const char *below)
 {
     g_autoptr(Qcow2Header) header = qcow2_header_read(path, NULL);
@@ -46,7 +37,7 @@ stands_on(const char *path, const char *below)
                                    ? qcow2_backing_path(path, header->backing_file, NULL)
                                    : NULL;
 
-    return is_same_file(backing, below);
+    return backing != NULL && file_is_same(backing, below);
 }
 
 /* The same, of a chain that was read (of Qcow2Layer, base first). */
@@ -54,8 +45,8 @@ static bool
 stands_on_in(const GPtrArray *layers, const char *path, const char *below)
 {
     for (guint i = 1; i < layers->len; i++)
-        if (is_same_file(((const Qcow2Layer *)layers->pdata[i])->path, path))
-            return is_same_file(((const Qcow2Layer *)layers->pdata[i - 1])->path, below);
+        if (file_is_same(((const Qcow2Layer *)layers->pdata[i])->path, path))
+            return file_is_same(((const Qcow2Layer *)layers->pdata[i - 1])->path, below);
     return false;
 }
 

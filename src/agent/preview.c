@@ -25,8 +25,6 @@
 #include "model/verbs.h"
 #include "qcow2/qcow2.h"
 
-#include <sys/stat.h>
-
 bool
 preview_params(const json_t *params, GError **error)
 {
@@ -144,15 +142,12 @@ make_leaf(Operation *op, const json_t *disk, GError **error)
     const char *overlay = json_text(disk, "overlay"), *base = json_text(disk, "leaf");
     const Domain *domain = agent_domain(op->agent, overlay, false, error);
     g_autoptr(GPtrArray) layers = NULL;
-    struct stat below, wanted;
 
     if (domain == NULL || !snapshot_make_overlay(disk, error) || !volume_sync(overlay, error) ||
         (layers = qcow2_chain_walk(overlay, "qcow2", domain->path, error)) == NULL)
         return false;
     return (layers->len > 1 &&
-            stat(((Qcow2Layer *)layers->pdata[layers->len - 2])->path, &below) == 0 &&
-            stat(base, &wanted) == 0 && below.st_dev == wanted.st_dev &&
-            below.st_ino == wanted.st_ino) ||
+            file_is_same(((Qcow2Layer *)layers->pdata[layers->len - 2])->path, base)) ||
            error_set(error, ERR_REFUSED,
                      "the new volume %s does not stand on %s; nothing was changed", overlay, base);
 }

@@ -86,20 +86,11 @@ guard_load(const char *vm_id, const char *const *sources, GuardManifest *ret_man
 
 /* ---- which volume is it? ---- */
 
-static bool
-same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-
-    return strcmp(a, b) == 0 ||
-           (stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
-}
-
 static int
 index_of(const Disk *disk, const char *source)
 {
     for (guint i = 0; i < disk->volumes->len; i++)
-        if (same_file(((Volume *)disk->volumes->pdata[i])->path, source))
+        if (file_is_same(((Volume *)disk->volumes->pdata[i])->path, source))
             return (int)i;
     return -1;
 }
@@ -109,7 +100,7 @@ static bool
 is_on_branch(const Disk *disk, const char *source)
 {
     for (guint i = 0; i < disk->branches->len; i++)
-        if (same_file(((Volume *)disk->branches->pdata[i])->path, source))
+        if (file_is_same(((Volume *)disk->branches->pdata[i])->path, source))
             return true;
     return false;
 }
@@ -125,7 +116,7 @@ stands_on(const char *path, const char *format, const char *lower)
     if (layers == NULL)
         return STANDS_UNKNOWN;
     for (guint i = 0; i < layers->len; i++)
-        if (same_file(((Qcow2Layer *)layers->pdata[i])->path, lower))
+        if (file_is_same(((Qcow2Layer *)layers->pdata[i])->path, lower))
             return STANDS_YES;
     return STANDS_NO;
 }
@@ -157,7 +148,7 @@ newer_overlay(const Disk *disk, const Volume *leaf)
                                        ? qcow2_backing_path(path, header->backing_file, NULL)
                                        : NULL;
         bool data = false;
-        if (backing == NULL || !same_file(backing, leaf->path) || index_of(disk, path) >= 0)
+        if (backing == NULL || !file_is_same(backing, leaf->path) || index_of(disk, path) >= 0)
             continue;
         if (!qcow2_map(path, "qcow2", stop_at_data, &data, NULL) || data)
             return g_steal_pointer(&path); /* what cannot be read might hold data */
@@ -289,7 +280,7 @@ static bool
 is_leftover(const Case *c)
 {
     for (guint i = 0; i < c->manifest->vm->leftovers->len; i++)
-        if (same_file(((Leftover *)c->manifest->vm->leftovers->pdata[i])->path, c->source))
+        if (file_is_same(((Leftover *)c->manifest->vm->leftovers->pdata[i])->path, c->source))
             return true;
     return false;
 }

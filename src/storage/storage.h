@@ -121,6 +121,8 @@ char *volume_look(const char *path);
 struct stat;
 /* By the time of its last change: no proof, for a clock can be set back. */
 bool file_is_newer(const struct stat *a, const struct stat *b);
+/* Two names of one file, or the same name. */
+bool file_is_same(const char *a, const char *b);
 char *volume_look_of(const struct stat *st); /* the same, of any file that was seen */
 /* Bytes that are allocated to a file; 0 if it cannot be seen. */
 uint64_t volume_allocated(const char *path);

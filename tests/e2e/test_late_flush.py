@@ -4,41 +4,21 @@ dies in between: the base is as it was, and the headers say that all is merged."
 
 import json
 import os
-import shutil
-import signal
 
 import pytest
 
 from lm import run, wait_for
-
+from lm.late_flush import backing, died_after_commit
 
 GUARDED = True
-
-
-def backing(path):
-    return run("qemu-img", "info", "-U", path).stdout.partition("(actual path: ")[2].partition(")")[0]
 
 
 @pytest.fixture(name="torn")
 def torn_commit(site, vm):
     """The VM is off, its agent dead, and what the delete of s2 had copied is lost."""
-    one = vm().layers("s1", "s2", "s3")
-    chain = one.chain()
-    base, top, leaf = chain[1:4]
-    kept = site.work / "base as it was"
-    shutil.copyfile(base, kept)
-    site.agent.restart(faults="agent.merge.after-start=die@1")
-    site.wait_ready()
-    job = one.begin_delete("s2", options=("--strategy", "commit"))
-    site.agent.wait_dead()
-    wait_for(lambda: backing(leaf) == base, 20, f"the header of {leaf} names {base}")
-    wait_for(lambda: not site.host.virsh("blockjob", one.name, "vda", check=False).strip(), 20, "the job has ended")
-    os.kill(site.host.qemu_pid(one.name), signal.SIGKILL)
-    wait_for(lambda: site.host.state(one.name) == "shut off", 20, "libvirt has seen it")
-    shutil.copyfile(kept, base)
-    yield one, job, top
-    kept.unlink()
-    site.mend()
+    one = vm()
+    with died_after_commit(site, one, torn=True) as (job, top):
+        yield one, job, top
 
 
 def is_right(site, one, job, status):

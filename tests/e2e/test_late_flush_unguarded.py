@@ -3,12 +3,11 @@
 with the volume that holds all."""
 
 import os
-import shutil
-import signal
 
 import pytest
 
-from lm import Site, run, wait_for
+from lm import Site, wait_for
+from lm.late_flush import died_after_commit
 
 
 @pytest.fixture(scope="module")
@@ -21,33 +20,13 @@ def site():
         whole.down()
 
 
-def backing(path):
-    return run("qemu-img", "info", "-U", path).stdout.partition("(actual path: ")[2].partition(")")[0]
-
-
 @pytest.fixture(name="started", params=["whole", "torn"])
 def started_without_the_agent(request, site, vm):
-    """QEMU died as its commit had ended, perhaps before all was flushed; the VM was started before the agent."""
-    one = vm().layers("s1", "s2", "s3")
-    chain = one.chain()
-    base, top, leaf = chain[1:4]
-    kept = site.work / "base as it was"
-    shutil.copyfile(base, kept)
-    site.agent.restart(faults="agent.merge.after-start=die@1")
-    site.wait_ready()
-    job = one.begin_delete("s2", options=("--strategy", "commit"))
-    site.agent.wait_dead()
-    wait_for(lambda: backing(leaf) == base, 20, f"the header of {leaf} names {base}")
-    wait_for(lambda: not site.host.virsh("blockjob", one.name, "vda", check=False).strip(), 20, "the job has ended")
-    os.kill(site.host.qemu_pid(one.name), signal.SIGKILL)
-    wait_for(lambda: site.host.state(one.name) == "shut off", 20, "libvirt has seen it")
-    if request.param == "torn":
-        shutil.copyfile(kept, base)
-    assert one.virsh_start().returncode == 0
-    site.agent.start()
-    yield one, job, top, request.param == "torn"
-    kept.unlink()
-    site.mend()
+    one, torn = vm(), request.param == "torn"
+    with died_after_commit(site, one, torn) as (job, top):
+        assert one.virsh_start().returncode == 0
+        site.agent.start()
+        yield one, job, top, torn
 
 
 def test_compared(site, started):

@@ -77,25 +77,6 @@ expect_refused_start(Host *host, const char *help)
 }
 
 static json_t *
-end_of_unacknowledged(Host *host, json_t *body)
-{
-    const char *id = json_text(body, "id");
-    int64_t until = g_get_monotonic_time() + PATIENCE_US;
-    g_autoptr(GError) error = NULL;
-    json_t *op = NULL;
-
-    operation_begin(host->agent, body, &op, &error);
-    g_assert_no_error(error);
-    while (g_str_equal(json_text(op, "state"), "running") && g_get_monotonic_time() < until) {
-        json_decref(op);
-        g_usleep(1000);
-        operation_get(host->agent, id, &op, &error);
-        g_assert_no_error(error);
-    }
-    return op;
-}
-
-static json_t *
 end_of(Host *host, json_t *body)
 {
     json_t *op = end_of_unacknowledged(host, body);

@@ -125,18 +125,23 @@ test_guarded(void)
     assert_ends(host);
 }
 
-/* A person goes on from the old leaf, as he is told, or from the new one. */
-static void
-test_decided(const void *data)
+/* The seal; its VM is off, and only a person can tell what it was worth. */
+static char *
+wait_undecided(Host *host)
 {
-    const bool old = GPOINTER_TO_INT(data) != 0;
-    g_autoptr(Host) host = host_new(true);
-    g_autofree char *seal = lose_seal(host, false);
+    char *seal = lose_seal(host, false);
 
     MUST(host->disks, "touch -d 'now + 1 hour' a.3.q");
     fake_power_off(&host->fake);
     agent_begin(host);
     assert_waits(host, seal, "mv ");
+    return seal;
+}
+
+/* A person goes on from the old leaf, as he is told, or from the new one. */
+static void
+decide(Host *host, const char *seal, bool old)
+{
     if (old) {
         MUST(host->disks, "sh -c 'mv %s ../aside; qemu-img convert -f qcow2 -O raw a.3.q a.gold'",
              seal);
@@ -144,6 +149,16 @@ test_decided(const void *data)
         WITH_LOCK(&host->fake.lock);
         fake_set(&host->fake.disks[0].stored, seal);
     }
+}
+
+static void
+test_decided(const void *data)
+{
+    const bool old = GPOINTER_TO_INT(data) != 0;
+    g_autoptr(Host) host = host_new(true);
+    g_autofree char *seal = wait_undecided(host);
+
+    decide(host, seal, old);
     assert_ends(host);
 }
 
@@ -171,25 +186,15 @@ test_cancelled_undecided(const void *data)
 {
     const bool old = GPOINTER_TO_INT(data) != 0;
     g_autoptr(Host) host = host_new(true);
-    g_autofree char *seal = lose_seal(host, false);
+    g_autofree char *seal = wait_undecided(host);
 
-    MUST(host->disks, "touch -d 'now + 1 hour' a.3.q");
-    fake_power_off(&host->fake);
-    agent_begin(host);
-    assert_waits(host, seal, "mv ");
     cancel(host);
     g_autoptr(json_t) op = wait_for_step(host, "undo");
     assert_says(op, "only a person can tell");
     assert_says(op, "mv ");
     g_assert_true(g_file_test(seal, G_FILE_TEST_EXISTS));
     g_assert_cmpstr(host->fake.disks[0].stored, !=, seal);
-    if (old) {
-        MUST(host->disks, "sh -c 'mv %s ../aside; qemu-img convert -f qcow2 -O raw a.3.q a.gold'",
-             seal);
-    } else {
-        WITH_LOCK(&host->fake.lock);
-        fake_set(&host->fake.disks[0].stored, seal);
-    }
+    decide(host, seal, old);
     assert_cancelled(host);
 }
 

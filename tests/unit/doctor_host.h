@@ -275,9 +275,9 @@ expect(Host *host, Diagnosis class, Finding **ret_finding)
     }
 }
 
-/* Begins an operation and waits for its end; the result. */
+/* Begins an operation and waits for its end, which nobody acknowledges. */
 static inline json_t *
-operate_with(Host *host, json_t *body)
+end_of_unacknowledged(Host *host, json_t *body)
 {
     const char *id = json_text(body, "id");
     int64_t until = g_get_monotonic_time() + PATIENCE_US;
@@ -292,13 +292,22 @@ operate_with(Host *host, json_t *body)
         operation_get(host->agent, id, &op, &error);
         g_assert_no_error(error);
     }
+    return op;
+}
+
+/* Begins an operation and waits for its end; the result. */
+static inline json_t *
+operate_with(Host *host, json_t *body)
+{
+    json_t *op = end_of_unacknowledged(host, body);
+
     if (!g_str_equal(json_text(op, "state"), "done")) {
         autolibc char *text = json_dumps(op, JSON_INDENT(1));
         g_error("%s", text);
     }
     json_t *result = json_incref(json_object_get(op, "result"));
     json_decref(op);
-    operation_ack(host->agent, id, NULL);
+    operation_ack(host->agent, json_text(body, "id"), NULL);
     return result;
 }
 
