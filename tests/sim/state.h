@@ -27,8 +27,8 @@ void state_save(State *state);
 void state_restore(const State *state);
 size_t state_bytes(const State *state);
 
-/* heap.c: a copy that nobody will change: of one that this has made it is the same again. Each is to
- * be freed. */
+/* heap.c: a copy that nobody will change: of one that this has made it is the same again. Each is
+ * to be freed. */
 char *heap_text(const char *text);
 /* what malloc() has handed out from there on, without large chunks that are free */
 void heap_each_piece(char *from, void (*each)(char *from, char *to, void *data), void *data);
