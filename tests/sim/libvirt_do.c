@@ -59,7 +59,8 @@ libvirt_show_no_mirror(SimDisk *disk)
     *disk->live.mirror_job = *disk->live.mirror_path = *disk->live.mirror_ready = '\0';
 }
 
-/* What it takes for the chain stands below the overlay then, be it right or not: it does not ask. */
+/* What it takes for the chain stands below the overlay then, be it right or not: it does not ask.
+ */
 static void
 show_overlay(SimDisk *disk, const char *overlay)
 {
