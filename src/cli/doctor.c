@@ -3,7 +3,7 @@
  * livemerge doctor: shows what is wrong, mends it if asked to, takes that back again.
  *
  * Exits 0 if nothing was found, or all that was found is mended; 1 if something is left, or if a
- * host could not be asked.
+ * VM, a host or a storage domain was not looked at.
  */
 #include "base/text.h"
 #include "cli/cli.h"
@@ -75,16 +75,17 @@ print_findings(Cli *cli, const json_t *findings)
     fputs(text, cli->io->out);
 }
 
-/* Who was not looked at, and why; true = everybody was asked. */
+/* Who was not looked at, and why; true = all were looked at. */
 static bool
 say_unseen(Cli *cli, const json_t *answer)
 {
-    const json_t *silent = doc_items(answer, "silent_hosts", "host"),
+    const json_t *busy = doc_items(answer, "busy_vms", "vm"),
+                 *silent = doc_items(answer, "silent_hosts", "host"),
                  *unread = doc_items(answer, "unread", "storage");
     size_t i;
     json_t *item;
 
-    json_array_foreach ((json_t *)doc_items(answer, "busy_vms", "vm"), i, item) {
+    json_array_foreach ((json_t *)busy, i, item) {
         cli_say(cli, "VM '%s' was not looked at: %s.", doc_text(item, "name"),
                 doc_text(item, "why"));
     }
@@ -96,7 +97,8 @@ say_unseen(Cli *cli, const json_t *answer)
         cli_say(cli, "The storage %s of host '%s' was not looked at: %s.", doc_text(item, "path"),
                 doc_text(item, "host"), doc_text(item, "why"));
     }
-    return json_array_size(silent) == 0 && json_array_size(unread) == 0;
+    return json_array_size(busy) == 0 && json_array_size(silent) == 0 &&
+           json_array_size(unread) == 0;
 }
 
 static void
@@ -232,6 +234,10 @@ fix_all(Cli *cli, const json_t *findings, size_t *ret_mended, GError **error)
     g_autoptr(json_t) body = fix_body(cli);
     g_autoptr(json_t) jobs = json_array();
 
+    if (json_array_size(findings) == 0) { /* of what was looked at */
+        cli_say(cli, "Nothing was mended.");
+        return true;
+    }
     if (n == 0) {
         cli_say(cli, "None of it can be mended%s.",
                 option_given(cli->options, OPT_CLASS) ? "" : " without naming its --class");

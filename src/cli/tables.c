@@ -164,7 +164,7 @@ const Command commands[] = {
       "find what is wrong with VMs and their volumes, and mend it",
       "Compares manifests, libvirt and the headers of the volumes; changes nothing without --fix.\n"
       "A fix \"asked\" is done only if its --class is named, one \"no\" never. Exits 0 if nothing\n"
-      "is wrong or all is mended, else 1." },
+      "is wrong or all is mended, else 1: also if a VM, a host or a storage was not looked at." },
     { "user", "list", "", 0, user_list, "list the users and their roles", NULL },
     { "user", "add", "nr", 0, user_add, "add a user",
       "Asks for the password; without a terminal it is a line of standard input. Roles: viewer sees\n"

@@ -100,7 +100,7 @@ def test_killed_again_while_all_recover(site, vm, seed):
 def test_doctor_while_a_merge_runs(site, vm):
     one, job = merging(site, vm)
     for words in ([one.name], [], [one.name, "--class", "foreign-job", "--class", "orphan-volume"]):
-        assert "is under way" in site.cli("doctor", *words, "--fix", "-y").err
+        assert "is under way" in site.cli("doctor", *words, "--fix", "-y", code=1).err
     assert "held" in site.cli("doctor", one.name, "--undo", job, code=4).err
     one.wait_job(job)
     healthy(site, one)

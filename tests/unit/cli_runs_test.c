@@ -125,6 +125,8 @@ static const char doctor_job_of_others[] =
 static const char doctor_unseen[] =
     "{\"findings\":{\"finding\":[]},\"silent_hosts\":{\"host\":[{\"name\":\"h2\",\"why\":"
     "\"it is off\"}]},\"busy_vms\":{\"vm\":[{\"name\":\"db\",\"why\":\"a merge\"}]}}";
+static const char doctor_busy[] = "{\"findings\":{\"finding\":[]},\"busy_vms\":{\"vm\":[{\"name\":"
+                                  "\"web\",\"why\":\"a merge\"}]}}";
 
 static void
 test_doctor(void)
@@ -142,6 +144,9 @@ test_doctor(void)
         { "doctor --json", doctor_orphan, 1, "\"orphan-volume\"", "", NULL },
         { "doctor", doctor_unseen, 1, "", "Host 'h2' was not looked at: it is off", NULL },
         { "doctor", doctor_unseen, 1, "", "VM 'db' was not looked at: a merge", NULL },
+        { "doctor web", doctor_busy, 1, "", "VM 'web' was not looked at: a merge", NULL },
+        { "doctor web --json", doctor_busy, 1, "busy_vms", "was not looked at", NULL },
+        { "doctor web --fix -y", doctor_busy, 1, "", "Nothing was mended.", NULL },
         { "doctor web --fix", doctor_orphan, 2, "", "-y", NULL },
         { "doctor web --fix -y", doctor_orphan, 0, "mended", "--undo " JOB_ID, mend_safe },
         { "doctor --fix -y --no-wait", doctor_orphan, 1, JOB_ID, "accepted", mend_safe },
@@ -164,6 +169,8 @@ test_doctor(void)
         g_assert_cmpint(run.code, ==, rows[i].code);
         assert_contains(run.out, rows[i].out);
         assert_contains(run.err, rows[i].err);
+        if (strstr(run.err, "was not looked at") != NULL)
+            g_assert_null(strstr(run.err, "Nothing wrong"));
         g_assert_cmpstr(fake.last_body, ==, rows[i].body);
         run_clear(&run);
         fake_stop(&fake);
