@@ -99,7 +99,8 @@ patient_look(Patient *patient, const char *vm_id, GError **error)
     return true;
 }
 
-/* Also one that has ended: what its flow does next is not done yet. */
+/* Also one that has ended: what its flow does next is not done yet. Not if it is acknowledged, and
+ * only its worker still has it. */
 static char *
 why_busy(Agent *agent, const char *vm_id, const Operation *self)
 {
@@ -110,8 +111,8 @@ why_busy(Agent *agent, const char *vm_id, const Operation *self)
     g_hash_table_iter_init(&it, agent->operations);
     while (g_hash_table_iter_next(&it, NULL, &value)) {
         const Operation *op = value;
-        if (op == self || g_str_has_prefix(op->row.kind, "doctor-") ||
-            !g_str_equal(op->row.vm_id, vm_id))
+        if (op == self || (op->acked && operation_ended(op)) ||
+            g_str_has_prefix(op->row.kind, "doctor-") || !g_str_equal(op->row.vm_id, vm_id))
             continue;
         return operation_ended(op)
                    ? g_strdup_printf("operation %s (%s) has ended, and waits for the manager",

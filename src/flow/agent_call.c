@@ -93,6 +93,14 @@ seen_operation(Manager *m, const json_t *operation, bool kick)
     return true;
 }
 
+bool
+seen_knows(Manager *m, const char *operation_id)
+{
+    WITH_LOCK(&m->lock);
+
+    return seen_find(m, operation_id) != NULL;
+}
+
 unsigned
 seen_heard(Manager *m, const char *operation_id)
 {

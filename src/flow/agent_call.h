@@ -50,6 +50,8 @@ void seen_remove_row(Manager *m, const FlowRow *row);
 /* Keeps the document; kick: and wakes the flow if it is over, has paused itself or goes on. False =
  * not one of ours. */
 bool seen_operation(Manager *m, const json_t *operation, bool kick);
+/* Does a flow of ours still wait for it, or need its outcome? */
+bool seen_knows(Manager *m, const char *operation_id);
 /* How many were heard so far: for an answer, which may be older than what is heard meanwhile. */
 unsigned seen_heard(Manager *m, const char *operation_id);
 /* Keeps an answer, unless something was heard since so many. */

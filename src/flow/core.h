@@ -179,6 +179,10 @@ bool host_look_at_all(Host *host, GError **error);
  * manager that was lost, are acknowledged: nobody is left who would ask for them. strange (may be
  * NULL): takes those that run and are none of ours. */
 bool host_look_at_operations(Host *host, json_t *strange, GError **error);
+/* The manager's word that an outcome is not needed any more can be lost while the agent stays
+ * connected: it is said again for all that have ended and that no flow waits for. Asked for every
+ * POLL_MS, and before the doctor is, who leaves the VM of such an operation alone. */
+void host_acknowledge_again(Host *host);
 /* One call; a host that is known to be down is not asked. A newer manager that took over reads as
  * ERR_UNREACHABLE: wait, never fail. */
 bool host_call(Host *host, const char *method, const char *path, const json_t *body,

@@ -61,6 +61,7 @@ ask(Host *host, const char *vm_id, json_t *all, GError **error)
         vm_id != NULL ? g_strdup_printf("/v1/doctor?vm=%s", vm_id) : g_strdup("/v1/doctor");
     g_autoptr(json_t) answer = NULL;
 
+    host_acknowledge_again(host);
     if (!host_call_within(host, PLAN_MS, "GET", path, NULL, &answer, error))
         return false;
     if (!json_is_array(json_object_get(answer, "findings")))

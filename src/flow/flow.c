@@ -228,8 +228,8 @@ leave_table(Flow *flow)
 }
 
 /* Out of the table, its parent told. Its end is durable: only now, and with nobody waiting for it,
- * may the agent forget the outcomes. What is missed here is caught up when the manager connects
- * next. */
+ * may the agent forget the outcomes. What is missed here is caught up by
+ * host_acknowledge_again(). */
 static void
 bury(Flow *flow)
 {

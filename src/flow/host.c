@@ -135,6 +135,15 @@ is_running(const json_t *operation)
     return g_strcmp0(json_text(operation, "state"), "running") == 0;
 }
 
+static void
+acknowledge(Host *host, const json_t *operation)
+{
+    g_autofree char *path = g_strdup_printf("/v1/operations/%s/ack", json_text(operation, "id"));
+    g_autoptr(json_t) nothing = NULL;
+
+    wire_call(host->client, "POST", path, NULL, &nothing, NULL);
+}
+
 bool
 host_look_at_operations(Host *host, json_t *strange, GError **error)
 {
@@ -145,18 +154,34 @@ host_look_at_operations(Host *host, json_t *strange, GError **error)
     if (!wire_call(host->client, "GET", "/v1/operations", NULL, &answer, error))
         return false;
     json_array_foreach (json_object_get(answer, "operations"), i, operation) {
-        const char *id = json_text(operation, "id");
-        g_autofree char *path = g_strdup_printf("/v1/operations/%s/ack", id);
-        g_autoptr(json_t) nothing = NULL;
-
-        if (!id_is_valid(id) || seen_operation(host->manager, operation, true))
+        if (!id_is_valid(json_text(operation, "id")) ||
+            seen_operation(host->manager, operation, true))
             continue;
         if (!is_running(operation))
-            wire_call(host->client, "POST", path, NULL, &nothing, NULL);
+            acknowledge(host, operation);
         else if (strange != NULL)
             json_array_append(strange, operation);
     }
     return true;
+}
+
+/* Nothing but that: of those that a flow waits for the events know more than this answer, which
+ * they may have overtaken. */
+void
+host_acknowledge_again(Host *host)
+{
+    g_autoptr(json_t) answer = NULL;
+    size_t i;
+    json_t *operation;
+
+    if (!host_call(host, "GET", "/v1/operations", NULL, &answer, NULL))
+        return;
+    json_array_foreach (json_object_get(answer, "operations"), i, operation) {
+        const char *id = json_text(operation, "id");
+
+        if (id_is_valid(id) && !is_running(operation) && !seen_knows(host->manager, id))
+            acknowledge(host, operation);
+    }
 }
 
 static bool
@@ -375,9 +400,17 @@ look_at_suspended(Host *host)
     }
 }
 
-typedef enum { WISH_STOP, WISH_ALL, WISH_VM, WISH_SUSPENDED } Wish;
+/* What no event tells of. */
+static void
+look_behind_events(Host *host)
+{
+    look_at_suspended(host);
+    host_acknowledge_again(host);
+}
 
-/* Takes one wish, or waits for it; *due_us is when the suspended ones are due. */
+typedef enum { WISH_STOP, WISH_ALL, WISH_VM, WISH_DUE } Wish;
+
+/* Takes one wish, or waits for it; *due_us is when the look behind the events is due. */
 static Wish
 next_wish(Host *host, int64_t *due_us, char **ret_vm_id)
 {
@@ -394,7 +427,7 @@ next_wish(Host *host, int64_t *due_us, char **ret_vm_id)
     if (g_get_monotonic_time() >= *due_us) {
         wish_missed_locked(host);
         *due_us = g_get_monotonic_time() + POLL_MS * G_TIME_SPAN_MILLISECOND;
-        return WISH_SUSPENDED;
+        return WISH_DUE;
     }
     if (host->look_at_all) {
         host->look_at_all = false;
@@ -436,7 +469,7 @@ look_thread(void *data)
         else if (wish == WISH_ALL)
             look_at_everything(host);
         else
-            look_at_suspended(host);
+            look_behind_events(host);
     }
     manager_leave(host->manager);
     return NULL;

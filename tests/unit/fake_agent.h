@@ -196,6 +196,8 @@ fake_ack(void *self, const HttpRequest *request, const char *id, json_t *body, j
     WITH_LOCK(&a->lock);
     FakeOperation *op = fake_find(a, id);
 
+    if (a->drop_acks > 0 && a->drop_acks-- > 0)
+        return error_set(error, ERR_INTERNAL, "the acknowledgement fell on the floor");
     if (op != NULL) {
         g_assert_cmpstr(op->state, !=, "running");
         a->acknowledged++;

@@ -48,6 +48,7 @@ typedef struct {
     int lose_answers;      /* so many POST /operations are done, but answered with 500 */
     int drop_requests;     /* so many are not done, and answered with 500 */
     int busy_answers;      /* so many are refused as busy */
+    int drop_acks;         /* so many acknowledgements are not heard, and answered with 500 */
     bool refuse;           /* all are refused */
     bool deaf;             /* no events */
     const char *leftover;  /* an import finds this file to delete; NULL = nothing */

@@ -83,11 +83,52 @@ test_holds_the_vm(Fixture *f, gconstpointer data)
     renaming = manager_snapshot_rename(f->manager, FAKE_VM, S(1), "new", NULL, NULL, &error);
     g_assert_null(renaming);
     g_assert_error(error, ERR, ERR_BUSY);
-    for (int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
-         fake_finish_held(f->agent) == 0 && g_get_monotonic_time() < until;)
-        g_usleep(1000);
+    wait_for_begun(f, 1); /* what begins later is not held any more */
+    g_assert_cmpuint(fake_finish_held(f->agent), ==, 1);
     doc = wait_for_end(f, job);
     g_assert_cmpstr(json_text(doc, "status"), ==, "finished");
+}
+
+static void
+wait_for_lost_ack(Fixture *f)
+{
+    for (int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;;) {
+        g_mutex_lock(&f->agent->lock);
+        int left = f->agent->drop_acks;
+        g_mutex_unlock(&f->agent->lock);
+        if (left == 0)
+            return;
+        if (g_get_monotonic_time() > until)
+            g_error("nothing was acknowledged");
+        g_usleep(1000);
+    }
+}
+
+/* The agent's doctor leaves a VM alone whose operation waits for the manager: if the manager's word
+ * was lost, it is said again before the doctor is asked, and not only when the agent's connection
+ * ends. */
+static void
+test_acknowledges_first(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *job = NULL, *other = NULL;
+    g_autoptr(json_t) doc = NULL, held = NULL, answer = NULL;
+
+    f->agent->drop_acks = 1;
+    job = begin(f, NULL, &error);
+    g_assert_no_error(error);
+    doc = wait_for_end(f, job);
+    wait_for_lost_ack(f);
+    g_assert_cmpuint(open_operations(f), ==, 1);
+    f->agent->hold = "doctor-fix";
+    other = begin(f, NULL, &error); /* this one is wanted still */
+    g_assert_no_error(error);
+    wait_for_begun(f, 2);
+    answer = ask(f, FAKE_VM);
+    g_assert_cmpuint(open_operations(f), ==, 1);
+    g_assert_cmpuint(fake_finish_held(f->agent), ==, 1);
+    held = wait_for_end(f, other);
+    g_assert_cmpstr(json_text(held, "status"), ==, "finished");
 }
 
 #define ADD(name, function) g_test_add(name, Fixture, NULL, set_up, function, tear_down)
@@ -99,5 +140,6 @@ main(int argc, char **argv)
     ADD("/doctor/asks", test_asks);
     ADD("/doctor/fix-and-undo", test_fix_and_undo);
     ADD("/doctor/holds-the-vm", test_holds_the_vm);
+    ADD("/doctor/acknowledges-first", test_acknowledges_first);
     return g_test_run();
 }
