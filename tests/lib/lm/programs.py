@@ -152,8 +152,10 @@ class Manager(Daemon):
 
 
 def lasting(document):
-    """Of a VM, all but the times that a manager knows of what it saw itself."""
-    return {name: value for name, value in document.items() if name not in ("creation_time", "stop_time")}
+    """Of a VM, all but the times that a manager knows of what it saw itself, and how large its files were when the
+    agent looked last: what the guest writes is told by no event, so that any look may find more."""
+    kept = {name: value for name, value in document.items() if name not in ("creation_time", "stop_time")}
+    return kept | {"chain_bytes": int(document["chain_bytes"]) > 0}
 
 
 def items(document, *names):
