@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The web page in Chromium, against the real manager, agent and libvirtd (tests/browser has the scenarios)."""
 
-import hashlib
 import http.client
-import json
 import shutil
 import subprocess
 import uuid
@@ -13,6 +11,7 @@ import pytest
 
 from lm import REPO, Site, pattern_is, wait_for
 from lm.browser import Browser, free_port, missing
+from lm.manifest import edited_manifest
 from lm.played import PlayedSite, vm_document
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -202,28 +201,22 @@ def test_trouble(site, vm, browser):
 def deepen(site, one, count):
     """Snapshots up to that many, as if they had been taken one after another: that would take a minute. one is off and
     has two of them."""
-    manifest = one.directory / ".livemerge" / "vms" / f"{one.id}.json"
     below, leaf = [Path(path) for path in one.chain()[-2:]]
     template = leaf.read_bytes()
-    site.agent.stop()
-    stored = json.loads(manifest.read_text(encoding="utf-8"))
-    vm, disk = stored["vm"], stored["vm"]["disks"][0]
-    for i in range(len(vm["snapshots"]), count):
-        last, path = vm["snapshots"][-1], leaf.with_name(f"{one.name}-vda.{i:08x}.qcow2")
-        top = disk["volumes"][-1]
-        path.write_bytes(template.replace(below.name.encode(), Path(top["path"]).name.encode()))
-        vm["snapshots"].append({**last, "id": str(uuid.uuid4()), "name": f"layer {i:03}", "parent": last["id"],
-                                "disks": [{**last["disks"][0], "volume_id": top["id"]}]})
-        disk["volumes"].append({**top, "id": str(uuid.uuid4()), "path": str(path)})
-    text = json.dumps(vm, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
-    stored["checksum"] = hashlib.sha256(text.encode()).hexdigest()
-    manifest.write_text(json.dumps(stored), encoding="utf-8")
-    xml = one.directory / "deeper.xml"
-    xml.write_text(site.host.virsh("dumpxml", one.name).replace(str(leaf), disk["volumes"][-1]["path"]), encoding="utf-8")
-    site.host.virsh("define", str(xml))
-    xml.unlink()
-    site.agent.start()
-    site.wait_ready()
+    with edited_manifest(site, one) as vm:
+        disk = vm["disks"][0]
+        for i in range(len(vm["snapshots"]), count):
+            last, path = vm["snapshots"][-1], leaf.with_name(f"{one.name}-vda.{i:08x}.qcow2")
+            top = disk["volumes"][-1]
+            path.write_bytes(template.replace(below.name.encode(), Path(top["path"]).name.encode()))
+            vm["snapshots"].append({**last, "id": str(uuid.uuid4()), "name": f"layer {i:03}", "parent": last["id"],
+                                    "disks": [{**last["disks"][0], "volume_id": top["id"]}]})
+            disk["volumes"].append({**top, "id": str(uuid.uuid4()), "path": str(path)})
+        xml = one.directory / "deeper.xml"
+        xml.write_text(site.host.virsh("dumpxml", one.name).replace(str(leaf), disk["volumes"][-1]["path"]),
+                       encoding="utf-8")
+        site.host.virsh("define", str(xml))
+        xml.unlink()
     wait_for(lambda: len(one.names()) == count, 20, f"VM {one.name} has {count} snapshots")
 
 

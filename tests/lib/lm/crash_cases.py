@@ -51,6 +51,7 @@ SAMPLE = {
     "rename": ("manifest.before-rename", "steps.before-save"),
     "doctor": ("agent.doctor.kept", "agent.doctor.mended"),
     "undo": ("steps.after-save",),
+    "undo-record": ("agent.doctor.undo-manifest",),
     "cancel": ("agent.merge.after-start", "agent.pivot.before-suspend"),
     "cancel-graft": ("agent.graft.after-seal", "agent.graft.built"),
     "differs": ("agent.verify.differs", "agent.verify.set-aside", "agent.graft.before-unseal",

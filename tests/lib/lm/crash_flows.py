@@ -7,11 +7,13 @@ import shutil
 import signal
 import sqlite3
 import time
+import uuid
 from dataclasses import dataclass, field
 from typing import Callable, Optional
 
 from .crash import VICTIMS, is_stopped
 from .host import flip_data
+from .manifest import edited_manifest
 from .programs import items
 from .util import run, wait_for
 
@@ -113,13 +115,15 @@ def mended(crash, done):
     assert done, f"the doctor gave up: {crash.client.communicate()}"
 
 
-def undone(crash, done):
-    """What was wrong is wrong again, unless the VM was off meanwhile: no VM is started from an old leaf."""
-    assert done, f"the doctor gave up: {crash.client.communicate()}"
-    found = items(crash.site.cli("doctor", crash.subject.name, "--json", code=None).json, "findings", "finding")
-    was_off = crash.case is not None and crash.case.victim in ("qemu", "all")
-    assert [f["class"] for f in found] == ["stale-definition"] or (was_off and not found), found
-    crash.site.cli("doctor", crash.subject.name, "--fix", "-y")
+def undone(diagnosis, mended_by):
+    """What was wrong is wrong again, unless one of those was killed whose return mends it."""
+    def ended(crash, done):
+        assert done, f"the doctor gave up: {crash.client.communicate()}"
+        found = items(crash.site.cli("doctor", crash.subject.name, "--json", code=None).json, "findings", "finding")
+        may_be_mended = crash.case is not None and crash.case.victim in mended_by
+        assert [f["class"] for f in found] == [diagnosis] or (may_be_mended and not found), found
+        crash.site.cli("doctor", crash.subject.name, "--fix", "-y", "--class", diagnosis)
+    return ended
 
 
 def previewed(crash, done):
@@ -300,6 +304,17 @@ def fixed_already(subject):
     subject.fixed_by = items(jobs, "job")[0]["id"]
 
 
+def record_is_mended(subject):
+    """Another agent began something, and nobody knows it any more: the agent mends that as it starts."""
+    undo = subject.vm.directory / ".livemerge" / "undo"
+    before = set(undo.glob("*"))
+    with edited_manifest(subject.site, subject.vm) as vm:
+        vm["operations"] = [{"id": str(uuid.uuid4()), "kind": "snapshot-create"}]
+    made = wait_for(lambda: set(undo.glob("*")) - before, 20, "the agent has mended the record")
+    subject.fixed_by = made.pop().name
+    subject.vm.wait_status("up")
+
+
 def previews(subject):
     """And writes what nobody will miss."""
     subject.site.cli("snapshot", "preview", subject.name, list(subject.marks)[0])
@@ -431,7 +446,9 @@ FLOWS = [
          only="agent.power"),
     Flow("rename", rename, renamed, layers=2),
     Flow("doctor", fix, mended, spoil=old_leaf_is_defined, own=("agent.doctor",)),
-    Flow("undo", undo, undone, spoil=fixed_already),
+    # no VM is started from an old leaf; an agent that starts puts its records right
+    Flow("undo", undo, undone("stale-definition", ("qemu", "all")), spoil=fixed_already),
+    Flow("undo-record", undo, undone("leftover-record", ("agent", "all")), spoil=record_is_mended, only="agent.doctor"),
     Flow("cancel", delete("commit-active", -1), cancelled, may_fail=True, leaf_mib=6,
          at_point=cancel, only="agent.merge agent.pivot manifest."),
     Flow("cancel-graft", delete("graft", -1), cancelled, may_fail=True, leaf_mib=6, at_point=cancel,
