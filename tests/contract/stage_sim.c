@@ -75,7 +75,8 @@ make_stage(unsigned disks)
     vm.wanted = vm.saving = false;
     vm.there = true;
     memset(&vm.saved, 0, sizeof vm.saved);
-    vm.lost = false;
+    vm.lost = vm.found_again = false;
+    vm.late_end_us = 0;
     vm.adds_nodes = vm.left_nodes = vm.passed_left = 0;
     vm.n_adds_below = vm.n_left_below = 0;
     vm.flushes_until_us = 0;

@@ -7,7 +7,17 @@
 
 #include <string.h>
 
+#define LATE_US 300000 /* longer than it takes: somebody is to start the VM so soon */
+
 /* ---- what the chain is then ---- */
+
+/* Only a definition that names the leaf follows a job: one that is behind, since libvirtd died
+ * between a snapshot and its definition, stays behind. To be asked before the views follow. */
+static bool
+names_leaf(const SimDisk *disk)
+{
+    return strcmp(disk->defined, disk->live.source) == 0;
+}
 
 /* Where the definition names the chain down to the base of an active commit it goes on to name what
  * it named below; to be asked before the views follow. *ret_names: is it so? */
@@ -15,7 +25,7 @@ static GPtrArray *
 defined_below(const SimDisk *disk, bool *ret_names)
 {
     GPtrArray *below = NULL;
-    bool same = strcmp(disk->defined, disk->live.source) == 0;
+    bool same = names_leaf(disk);
 
     *ret_names = false;
     for (guint i = 0; same && disk->defined_backing != NULL && i < disk->defined_backing->len;
@@ -113,11 +123,15 @@ libvirt_forget_notes(void)
 }
 
 static void
-take_notes(SimDisk *disk, HvJobStatus status, GPtrArray *backing)
+take_notes(SimDisk *disk, HvJobStatus status)
 {
+    bool defines = names_leaf(disk);
+    GPtrArray *backing = follow(disk);
+
     forget_notes(disk);
     disk->noted = disk->job.number;
-    disk->notes = (Notes){ .there = true, .status = status, .backing = backing };
+    disk->notes =
+        (Notes){ .there = true, .defines = defines, .status = status, .backing = backing };
     if (disk->job.type != HV_JOB_COMMIT)
         g_strlcpy(disk->notes.source, disk->live.source, sizeof disk->notes.source);
 }
@@ -136,7 +150,7 @@ define_notes(SimDisk *disk)
 {
     Notes *notes = &disk->notes;
 
-    if (notes->there)
+    if (notes->there && notes->defines)
         libvirt_define(disk, *notes->source != '\0' ? notes->source : disk->defined,
                        g_steal_pointer(&notes->backing));
     forget_notes(disk);
@@ -184,7 +198,7 @@ clear_definition(SimDisk *disk, unsigned life)
 {
     GPtrArray *named = disk->defined_backing;
 
-    if (!plan.no_guest || !fiber_chance(30) || named == NULL ||
+    if (!plan.no_guest || !fiber_chance(30) || named == NULL || !names_leaf(disk) ||
         g_ptr_array_find_with_equal_func(named, disk->job.base, g_str_equal, NULL))
         return true;
     libvirt_define(disk, disk->defined, NULL);
@@ -219,10 +233,8 @@ libvirt_conclude_job(SimDisk *disk)
         return;
     disk->noting = true;
     libvirt_show_no_mirror(disk);
-    if (completed) {
-        GPtrArray *backing = follow(disk);
-        take_notes(disk, told, backing);
-    }
+    if (completed)
+        take_notes(disk, told);
     if ((plan.lies & LIE_LOSES_VM) != 0 && type != HV_JOB_COMMIT && !lost_mirror) {
         if ((plan.lies & LIE_FORGETS) != 0)
             qemu_dismiss(disk);
@@ -305,5 +317,8 @@ libvirt_vm_stopped(void)
         vm.disks[i].live.job_is_new = vm.disks[i].live.job_is_ready = false;
         vm.disks[i].live.job_aborts = vm.disks[i].live.job_pivots = false;
     }
+    if (vm.found_again)
+        vm.late_end_us = fiber_now_us() + LATE_US;
+    vm.found_again = false;
     libvirt_send(HV_EVENT_DOMAIN, NULL, 0);
 }

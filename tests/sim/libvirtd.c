@@ -27,6 +27,8 @@ libvirtd_died(void)
         leave_below(vm.left_nodes);
     }
     vm.adds_nodes = vm.passed_left = vm.n_adds_below = 0;
+    vm.found_again = false;
+    vm.late_end_us = 0;
     for (guint i = 0; i < libvirt_calls->len; i++) {
         Call *call = libvirt_calls->pdata[i];
         if (call->done)
@@ -83,6 +85,7 @@ reconnect(void *data)
         qemu_resume();
     vm.saving = false;
     vm.libvirtd = true;
+    vm.found_again = libvirt_sees_vm();
     fiber_sleep_us(1000 + (int64_t)fiber_below(fiber_chance(30) ? 300000 : 30000));
     for (unsigned i = 0; i < vm.n_disks && libvirt_sees_vm(); i++) {
         SimDisk *disk = &vm.disks[i];
@@ -99,6 +102,7 @@ reconnect(void *data)
                 libvirt_send(HV_EVENT_BLOCK_JOB, disk->target, HV_JOB_READY);
         }
     }
+    vm.found_again = false;
 }
 
 void

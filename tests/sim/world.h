@@ -172,9 +172,9 @@ typedef struct {
     bool job_pivots;   /* the same of a pivot */
 } View;
 
-/* Of a job that has ended well: it is told, and the definition will name this */
+/* Of a job that has ended well: it is told, and the definition, if it defines, will name this */
 typedef struct {
-    bool there, told;
+    bool there, told, defines;
     HvJobStatus status;
     char source[256];   /* "" = the leaf that it names then */
     GPtrArray *backing; /* of char*; NULL = it says nothing of them */
@@ -249,7 +249,9 @@ typedef struct {
     unsigned config, config_durable; /* what its definition says beside disks */
     VmTexts texts, texts_durable;
     int64_t config_us, texts_us;
-    bool lost; /* libvirtd could not read its status file: it takes the VM for off */
+    bool lost;           /* libvirtd could not read its status file: it takes the VM for off */
+    bool found_again;    /* libvirtd asks its QEMU, which it knows from its status file */
+    int64_t late_end_us; /* it hears until then that this QEMU has died meanwhile; 0 = it did not */
     bool user_paused;
     bool guest_agent;      /* its guest has one */
     bool frozen;           /* its file systems are */
