@@ -179,6 +179,19 @@ parse_body(json_t *body, JournalRow *row, const OperationKind **ret_kind, GError
     return true;
 }
 
+/* A request that was long under way may arrive after the journal was lost, and with it what was
+ * promised of its id. */
+static bool
+is_for_this_journal(const Agent *agent, const json_t *body, GError **error)
+{
+    const char *meant = json_text(body, "agent");
+
+    return meant == NULL || g_str_equal(meant, journal_agent_id(agent->journal)) ||
+           error_set(error, ERR_GONE,
+                     "operation %s was sent to this agent's earlier journal, which was lost",
+                     json_text(body, "id"));
+}
+
 bool
 operation_begin(Agent *agent, json_t *body, json_t **ret_json, GError **error)
 {
@@ -197,6 +210,10 @@ operation_begin(Agent *agent, json_t *body, json_t **ret_json, GError **error)
         journal_row_clear(&row);
         *ret_json = operation_to_json(op);
         return true;
+    }
+    if (!is_for_this_journal(agent, body, error)) {
+        journal_row_clear(&row);
+        return false;
     }
     if (entry == NULL || entry->vm == NULL) {
         agent_no_vm(entry, row.vm_id, error);

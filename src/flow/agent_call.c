@@ -313,6 +313,7 @@ call_begin_act(Flow *flow, const char *key, json_t *take_body, GError **error)
     json_object_set_new(call, "sent", json_integer(json_number(call, "sent") + 1));
     json_object_set_new(body, "id", json_string(call_operation(flow->row->data, key)));
     json_object_set_new(body, "vm_id", json_string(flow->row->vm_id));
+    json_put_text(body, "agent", json_text(call, "agent"));
     g_clear_pointer(&flow->unsent, g_free);
     unsigned heard = seen_heard(flow->manager, call_operation(flow->row->data, key));
     if (host_call(host, "POST", "/v1/operations", body, &doc, &why)) {

@@ -29,6 +29,7 @@
  *   POST   /v1/vms/ID/ticket         a password for its display:             {}
  *                                    {"value", "expiry": seconds}
  *   POST   /v1/operations            begin (idempotent by id)                Operation
+ *                                      "agent": 410, unless it is its journal's id
  *   GET    /v1/operations            all that are not acknowledged           {"operations": [Operation]}
  *   GET    /v1/operations/ID         one; unknown: a tombstone is written    Operation, or 404: from then on a promise
  *   POST   /v1/operations/ID/cancel  ask for it                              Operation

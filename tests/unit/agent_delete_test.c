@@ -17,6 +17,28 @@ begin_delete(Host *host, const char *path)
     g_assert_no_error(error);
 }
 
+/* It was long under way, and arrives after the journal was lost that knew of its id: what was said
+ * of that id is lost too. */
+static void
+test_sent_to_an_earlier_journal(void)
+{
+    g_autoptr(Host) host = host_new(true);
+    g_autoptr(json_t) body =
+        json_pack("{s:s, s:s, s:s, s:s, s:[s], s:s}", "id", OP, "kind", "delete-volumes", "vm_id",
+                  FAKE_VM, "disk_id", host->disk_id, "volumes", "/nowhere/a.q", "agent",
+                  "88888888-8888-4888-8888-888888888888");
+    g_autoptr(json_t) answer = NULL;
+    g_autoptr(GError) error = NULL;
+
+    fault_arm(-1);
+    g_assert_false(operation_begin(host->agent, body, &answer, &error));
+    g_assert_error(error, ERR, ERR_GONE);
+    g_clear_error(&error);
+    json_object_set_new(body, "agent", json_string(journal_agent_id(host->agent->journal)));
+    operation_begin(host->agent, body, &answer, &error);
+    g_assert_no_error(error);
+}
+
 /* libvirtd was killed as a merge ended: it lists the merged volume for ever. No image lock tells
  * that QEMU has let go of it (this QEMU has none at all), so it stays until the VM is off. */
 static void
@@ -113,6 +135,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     need_qemu();
     template_make();
+    g_test_add_func("/delete/sent-to-an-earlier-journal", test_sent_to_an_earlier_journal);
     g_test_add_func("/delete/listed-by-libvirt", test_delete_of_what_libvirt_lists);
     g_test_add_func("/delete/storage-is-away", test_delete_while_the_storage_is_away);
     g_test_add_func("/trash/swept-again", test_trash_is_swept_again);
