@@ -122,10 +122,12 @@ delete_act(void *self, GError **error)
 
     if (paths == NULL || !op_lease(op, home, &lease, error) ||
         (lock = vm_start_lock(home, op->row.vm_id, LOCK_BUDGET_MS, error)) < 0 ||
-        (hv = op_hv_for_delete(op, error)) == NULL || !delete_all(op, hv, vm, paths, error) ||
-        !manifest_save(home, vm, error))
+        (hv = op_hv_for_delete(op, error)) == NULL)
         return false;
-    op_sweep_trash(op, paths);
+    bool ok = delete_all(op, hv, vm, paths, error) && manifest_save(home, vm, error);
+    op_sweep_trash(op, paths); /* on a full storage, too: that gives its space back */
+    if (!ok)
+        return false;
     op_remember(op, "deleted", json_true());
     return agent_look(op->agent, op->entry, error);
 }

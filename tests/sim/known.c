@@ -222,6 +222,13 @@ static const struct {
       635593 },
     { "doctor-undo", 1, { { FAULT_FULL, 90 }, { FAULT_ALL, 137 } }, 0, false,
       "what an undo needs could not be kept, and the second try mended without it", 689623 },
+    { "import",
+      88622929051815,
+      { { FAULT_LIBVIRTD, 144 }, { FAULT_AGENT, 147 }, { FAULT_STORAGE, 215 }, { FAULT_FULL, 293 } },
+      0,
+      true,
+      "an import that a full storage could not record left what it had deleted in the trash",
+      970468 },
 };
 /* clang-format on */
 
