@@ -35,6 +35,9 @@ typedef struct {
     GHashTable *missed; /* ids of VMs whose look was not answered: again with the slow poll */
     bool missed_all;
     bool retry; /* the nap before the next hello is over */
+    /* ids of operations that had ended at the last look behind the events, and that nobody waits
+     * for; of the looker alone */
+    GHashTable *ended;
 } Host;
 
 struct Manager {
@@ -180,8 +183,9 @@ bool host_look_at_all(Host *host, GError **error);
  * NULL): takes those that run and are none of ours. */
 bool host_look_at_operations(Host *host, json_t *strange, GError **error);
 /* The manager's word that an outcome is not needed any more can be lost while the agent stays
- * connected: it is said again for all that have ended and that no flow waits for. Asked for every
- * POLL_MS, and before the doctor is, who leaves the VM of such an operation alone. */
+ * connected: it is said again for all that have ended and that no flow waits for. Before the doctor
+ * is asked, who leaves the VM of such an operation alone; and each POLL_MS, of those that had ended
+ * the time before. */
 void host_acknowledge_again(Host *host);
 /* One call; a host that is known to be down is not asked. A newer manager that took over reads as
  * ERR_UNREACHABLE: wait, never fail. */

@@ -29,6 +29,7 @@ host_new(Manager *m, const HostConfig *config, GError **error)
     host->problem = g_strdup("not asked yet");
     host->look_at = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     host->missed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    host->ended = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_cond_init(&host->wake);
     return g_steal_pointer(&host);
 }
@@ -41,6 +42,7 @@ host_free(Host *host)
     wire_client_free(host->client);
     g_hash_table_unref(host->look_at);
     g_hash_table_unref(host->missed);
+    g_hash_table_unref(host->ended);
     g_cond_clear(&host->wake);
     g_free(host->name);
     g_free(host->address);
@@ -166,10 +168,11 @@ host_look_at_operations(Host *host, json_t *strange, GError **error)
 }
 
 /* Nothing but that: of those that a flow waits for the events know more than this answer, which
- * they may have overtaken. */
-void
-host_acknowledge_again(Host *host)
+ * they may have overtaken. before (NULL: whenever): only those that are in it; it gets all. */
+static void
+acknowledge_ended(Host *host, GHashTable *before)
 {
+    g_autoptr(GHashTable) ended = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_autoptr(json_t) answer = NULL;
     size_t i;
     json_t *operation;
@@ -179,9 +182,26 @@ host_acknowledge_again(Host *host)
     json_array_foreach (json_object_get(answer, "operations"), i, operation) {
         const char *id = json_text(operation, "id");
 
-        if (id_is_valid(id) && !is_running(operation) && !seen_knows(host->manager, id))
+        if (!id_is_valid(id) || is_running(operation) || seen_knows(host->manager, id))
+            continue;
+        g_hash_table_add(ended, g_strdup(id));
+        if (before == NULL || g_hash_table_contains(before, id))
             acknowledge(host, operation);
     }
+    if (before == NULL)
+        return;
+    g_hash_table_remove_all(before);
+    GHashTableIter iter;
+    char *id;
+    g_hash_table_iter_init(&iter, ended);
+    while (g_hash_table_iter_next(&iter, (void **)&id, NULL))
+        g_hash_table_add(before, g_strdup(id));
+}
+
+void
+host_acknowledge_again(Host *host)
+{
+    acknowledge_ended(host, NULL);
 }
 
 static bool
@@ -405,7 +425,7 @@ static void
 look_behind_events(Host *host)
 {
     look_at_suspended(host);
-    host_acknowledge_again(host);
+    acknowledge_ended(host, host->ended); /* whoever else has begun one has time to read its end */
 }
 
 typedef enum { WISH_STOP, WISH_ALL, WISH_VM, WISH_DUE } Wish;

@@ -37,6 +37,7 @@ export async function refusedWith(scene, name, reason) {
   await greyed(scene, name);
   await button.focus();
   await scene.seen(scene.page.getByRole("tooltip").filter({ hasText: reason }));
+  await scene.page.mouse.move(0, 0); // it may lie there since what was clicked last
   await button.blur();
   await scene.away(scene.page.getByRole("tooltip"));
 }
