@@ -208,8 +208,10 @@ find_block_job(Operation *op, const HvDomain *hv, const char **ret_target, GErro
             continue;
         if (!libvirt->ops->job_look(libvirt, op->row.vm_id, disk->target, &job, error))
             return false;
-        if (job.type != HV_JOB_NONE)
+        if (job.type != HV_JOB_NONE) {
             *ret_target = disk->target;
+            return true;
+        }
     }
     return true;
 }

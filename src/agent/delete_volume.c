@@ -189,15 +189,14 @@ manifest_does_not_name(const Vm *vm, const json_t *list, GError **error)
     size_t i;
     json_t *path;
 
-    json_array_foreach (list, i, path)
-        for (guint k = 0; k < vm->disks->len; k++) {
-            const Disk *disk = vm->disks->pdata[k];
-            if (disk_volume_by_path(disk, json_string_value(path)) != NULL)
-                return error_set(error, ERR_REFUSED,
-                                 "by its manifest volume %s is part of disk %s of VM '%s'; it was "
-                                 "not deleted. See livemerge doctor %s",
-                                 json_string_value(path), disk->target, vm->name, vm->name);
-        }
+    json_array_foreach (list, i, path) {
+        const Disk *disk = vm_disk_by_path(vm, json_string_value(path));
+        if (disk != NULL)
+            return error_set(error, ERR_REFUSED,
+                             "by its manifest volume %s is part of disk %s of VM '%s'; it was "
+                             "not deleted. See livemerge doctor %s",
+                             json_string_value(path), disk->target, vm->name, vm->name);
+    }
     return true;
 }
 

@@ -119,8 +119,8 @@ void doctor_after_loss(Agent *agent, const char *vm_id);
  *                                                          doctor_manifest_sum() after the deed
  *   {"what": "definition", "targets", "sources", "formats", "target", "leaf"}
  *                                                          of that disk the deed made it name leaf
- *   {"what": "backing", "path", "backing", "format"}       as the header named it; "made",
- * "record": what it names then, and of which merge
+ *   {"what": "backing", "path", "backing", "format"}       as the header named it; of a merge
+ *   {..., "made", "record"}                                also what it names then, and which
  *   {"what": "adopted", "snapshot_id", "disk_id"}
  *   {"what": "record", "xml", "current"}                   of libvirt's snapshot
  *   {"what": "none", "why"}                                it cannot be undone */

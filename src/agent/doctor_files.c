@@ -74,16 +74,6 @@ owner_by_name(const Search *search, const char *path)
     return NULL;
 }
 
-static char *
-backing_of(const char *path)
-{
-    g_autoptr(Qcow2Header) header = qcow2_header_read(path, NULL);
-
-    return header != NULL && header->backing_file != NULL
-               ? qcow2_backing_path(path, header->backing_file, NULL)
-               : NULL;
-}
-
 static Finding *
 find_file(Search *search, Diagnosis class, const Owner *owner, const char *path)
 {
@@ -156,7 +146,7 @@ say_orphan(Search *search, const Owner *owner, const StoredFile *file, const cha
 static const Owner *
 owner_below(const Search *search, const char *path, char **ret_backing, bool *ret_leaf)
 {
-    g_autofree char *at = backing_of(path);
+    g_autofree char *at = qcow2_backing_of(path);
     const Owner *owner = NULL;
 
     *ret_leaf = false;
@@ -165,7 +155,7 @@ owner_below(const Search *search, const char *path, char **ret_backing, bool *re
         g_autofree char *key = owners_key(at);
         owner = g_hash_table_lookup(search->owners.used, key);
         *ret_leaf = depth == 0 && g_hash_table_contains(search->owners.leaves, key);
-        char *next = backing_of(at);
+        char *next = qcow2_backing_of(at);
         g_free(at);
         at = next;
     }

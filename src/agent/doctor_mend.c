@@ -170,16 +170,14 @@ mend_format(Operation *op, const Finding *finding, GError **error)
     g_auto(World) world = { 0 };
     g_autoptr(Qcow2Header) header = qcow2_header_read(finding->file, error);
     g_autofree char *below = NULL;
-    const Volume *volume = NULL;
 
     if (header == NULL || !world_look(op, &world, error) ||
         (below = qcow2_backing_path(finding->file, header->backing_file, error)) == NULL)
         return false;
-    for (guint i = 0; volume == NULL && i < world.vm->disks->len; i++)
-        volume = disk_volume_by_path(world.vm->disks->pdata[i], below);
-    if (volume == NULL)
+    const Disk *disk = vm_disk_by_path(world.vm, below);
+    if (disk == NULL)
         return error_set(error, ERR_REFUSED, "the manifest does not know %s any more", below);
-    return rewrite(op, finding->file, NULL, volume->format, error);
+    return rewrite(op, finding->file, NULL, disk_volume_by_path(disk, below)->format, error);
 }
 
 static bool

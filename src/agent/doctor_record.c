@@ -9,6 +9,7 @@
  */
 #include "agent/doctor_mend.h"
 #include "agent/merge.h"
+#include "model/plan.h"
 
 #define DAEMON_MS 10000
 
@@ -211,10 +212,8 @@ decide(Operation *op, const World *world, const LostMerge *lost, GError **error)
 static void
 judge_by_chain(const World *world, const Disk *disk, const OperationRecord *record)
 {
-    bool forward =
-        g_strcmp0(record->strategy, "graft") == 0 || g_strcmp0(record->strategy, "copy") == 0;
-
-    if (disk == NULL || record->base == NULL || record->top == NULL || forward)
+    if (disk == NULL || record->base == NULL || record->top == NULL ||
+        strategy_is_forward(record->strategy))
         return;
     int base = disk_volume_index(disk, record->base), top = disk_volume_index(disk, record->top);
     if (base >= 0 && top < 0)

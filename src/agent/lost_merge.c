@@ -2,6 +2,7 @@
 #include "agent/lost_merge.h"
 
 #include "agent/operation.h"
+#include "model/plan.h"
 #include "qcow2/qcow2.h"
 
 bool
@@ -32,10 +33,7 @@ lost_merge_path(const LostMerge *lost, int volume)
 static bool
 stands_on(const char *path, const char *below)
 {
-    g_autoptr(Qcow2Header) header = qcow2_header_read(path, NULL);
-    g_autofree char *backing = header != NULL && header->backing_file != NULL
-                                   ? qcow2_backing_path(path, header->backing_file, NULL)
-                                   : NULL;
+    g_autofree char *backing = qcow2_backing_of(path);
 
     return backing != NULL && file_is_same(backing, below);
 }
@@ -62,11 +60,8 @@ is_merged(const LostMerge *lost, const GPtrArray *layers)
 static bool
 is_of(const OperationRecord *record, const Disk *disk, LostMerge *lost)
 {
-    bool forward =
-        g_strcmp0(record->strategy, "graft") == 0 || g_strcmp0(record->strategy, "copy") == 0;
-
     if (g_strcmp0(record->disk_id, disk->id) != 0 || record->base == NULL || record->top == NULL ||
-        forward)
+        strategy_is_forward(record->strategy))
         return false;
     lost->record = record;
     lost->disk = disk;

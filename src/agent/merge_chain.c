@@ -8,6 +8,7 @@
 #include "agent/merge.h"
 
 #include "base/clock.h"
+#include "model/plan.h"
 
 #define UNSEEN_PATIENCE_US (30 * G_TIME_SPAN_SECOND)
 #define WRITTEN_PATIENCE_US (2 * G_TIME_SPAN_SECOND)
@@ -27,7 +28,7 @@ merge_flag(const Operation *op, const char *key)
 bool
 merge_is_forward(const Operation *op)
 {
-    return merge_is(op, "copy") || merge_is(op, "graft");
+    return strategy_is_forward(op_data(op, "strategy"));
 }
 
 bool

@@ -32,9 +32,7 @@ merge_params(const json_t *params, GError **error)
 static bool
 asks_for_forward(const Operation *op)
 {
-    const char *asked = op_text(op, "strategy");
-
-    return g_strcmp0(asked, "graft") == 0 || g_strcmp0(asked, "copy") == 0;
+    return strategy_is_forward(op_text(op, "strategy"));
 }
 
 /* What will it be, given how the VM is now? The manager's plan may be older than the VM's state. */

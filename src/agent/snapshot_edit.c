@@ -148,9 +148,8 @@ static bool
 record_fits(const Vm *vm, const HvSnapshotRecord *record)
 {
     for (guint i = 0; i < record->files->len; i++)
-        for (guint k = 0; k < vm->disks->len; k++)
-            if (disk_volume_by_path(vm->disks->pdata[k], record->files->pdata[i]) != NULL)
-                return true;
+        if (vm_disk_by_path(vm, record->files->pdata[i]) != NULL)
+            return true;
     return false;
 }
 

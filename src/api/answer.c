@@ -342,8 +342,7 @@ run_kept(Api *api, Exchange *x, const Who *who, const Route *route, const char *
 {
     bool pack = gzip_accepted(http_header(x->http, "Accept-Encoding"));
     g_autofree char *key =
-        g_strdup_printf("%d %d %d\n%s\n%s", (int)who->role, (int)x->media, pack,
-                        x->http->raw_path != NULL ? x->http->raw_path : x->http->path,
+        g_strdup_printf("%d %d %d\n%s\n%s", (int)who->role, (int)x->media, pack, x->http->raw_path,
                         x->http->query != NULL ? x->http->query : "");
     CacheTurn *turn = NULL;
     GBytes *answer = cache_begin(api->cache, key, &turn);

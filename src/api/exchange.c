@@ -88,8 +88,7 @@ fold_id(char *text)
 char **
 request_segments(const HttpRequest *request, char **ret_matrix)
 {
-    const char *path = request->raw_path != NULL ? request->raw_path : request->path;
-    g_auto(GStrv) words = path_segments(path);
+    g_auto(GStrv) words = path_segments(request->raw_path);
     g_autofree char *matrix = NULL;
 
     for (char **word = words; *word != NULL; word++) {
@@ -98,7 +97,7 @@ request_segments(const HttpRequest *request, char **ret_matrix)
         matrix = cut != NULL ? g_strdup(cut + 1) : NULL;
         if (cut != NULL)
             *cut = '\0';
-        char *plain = request->raw_path != NULL ? decode(*word) : g_strdup(*word);
+        char *plain = decode(*word);
         g_free(*word);
         *word = plain != NULL ? plain : g_strdup("");
         fold_id(*word);

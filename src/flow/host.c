@@ -168,8 +168,9 @@ host_look_at_operations(Host *host, json_t *strange, GError **error)
 }
 
 /* Nothing but that: of those that a flow waits for the events know more than this answer, which
- * they may have overtaken. before (NULL: whenever): only those that are in it; it gets all. */
-static void
+ * they may have overtaken. before (NULL: whenever): only those that are in it. The ids of all that
+ * had ended; NULL: the agent did not answer. */
+static GHashTable *
 acknowledge_ended(Host *host, GHashTable *before)
 {
     g_autoptr(GHashTable) ended = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
@@ -178,7 +179,7 @@ acknowledge_ended(Host *host, GHashTable *before)
     json_t *operation;
 
     if (!host_call(host, "GET", "/v1/operations", NULL, &answer, NULL))
-        return;
+        return NULL;
     json_array_foreach (json_object_get(answer, "operations"), i, operation) {
         const char *id = json_text(operation, "id");
 
@@ -188,20 +189,13 @@ acknowledge_ended(Host *host, GHashTable *before)
         if (before == NULL || g_hash_table_contains(before, id))
             acknowledge(host, operation);
     }
-    if (before == NULL)
-        return;
-    g_hash_table_remove_all(before);
-    GHashTableIter iter;
-    char *id;
-    g_hash_table_iter_init(&iter, ended);
-    while (g_hash_table_iter_next(&iter, (void **)&id, NULL))
-        g_hash_table_add(before, g_strdup(id));
+    return g_steal_pointer(&ended);
 }
 
 void
 host_acknowledge_again(Host *host)
 {
-    acknowledge_ended(host, NULL);
+    g_autoptr(GHashTable) ended = acknowledge_ended(host, NULL);
 }
 
 static bool
@@ -425,7 +419,12 @@ static void
 look_behind_events(Host *host)
 {
     look_at_suspended(host);
-    acknowledge_ended(host, host->ended); /* whoever else has begun one has time to read its end */
+    /* whoever else has begun one has time to read its end */
+    GHashTable *ended = acknowledge_ended(host, host->ended);
+    if (ended == NULL)
+        return;
+    g_hash_table_unref(host->ended);
+    host->ended = ended;
 }
 
 typedef enum { WISH_STOP, WISH_ALL, WISH_VM, WISH_DUE } Wish;

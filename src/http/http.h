@@ -29,7 +29,7 @@ typedef struct HttpServer HttpServer;
 typedef struct {
     const char *method;
     const char *path;     /* decoded, no query, e.g. "/ovirt-engine/api/vms" */
-    const char *raw_path; /* as it came, percent-encoded; NULL in requests made up by tests */
+    const char *raw_path; /* as it came, percent-encoded */
     const char *query;    /* raw query string without "?"; "" if none */
     const char *body;     /* NUL-terminated; may hold NULs before body_size */
     size_t body_size;

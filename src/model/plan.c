@@ -24,6 +24,13 @@ strategy_word(Strategy strategy)
     return strategy < STRATEGY_LAST ? strategy_words[strategy] : "unknown";
 }
 
+bool
+strategy_is_forward(const char *word)
+{
+    return g_strcmp0(word, strategy_words[STRATEGY_GRAFT]) == 0 ||
+           g_strcmp0(word, strategy_words[STRATEGY_COPY]) == 0;
+}
+
 const char *
 verify_word(Verify verify)
 {

@@ -52,6 +52,8 @@ typedef enum { STRATEGY_TABLE(X) STRATEGY_LAST } Strategy;
 typedef enum { VERIFY_TABLE(X) VERIFY_LAST } Verify;
 #undef X
 const char *strategy_word(Strategy strategy);
+/* Does it make new volumes of what lies below, and leave those as they are? NULL: no. */
+bool strategy_is_forward(const char *word);
 const char *verify_word(Verify verify);
 /* ERR_INVALID that lists the known words */
 bool strategy_from_word(const char *word, Strategy *ret_strategy, GError **error);

@@ -221,6 +221,15 @@ disk_volume_by_path(const Disk *disk, const char *path)
     return NULL;
 }
 
+const Disk *
+vm_disk_by_path(const Vm *vm, const char *path)
+{
+    for (guint i = 0; i < vm->disks->len; i++)
+        if (disk_volume_by_path(vm->disks->pdata[i], path) != NULL)
+            return vm->disks->pdata[i];
+    return NULL;
+}
+
 Volume *
 disk_leaf(const Disk *disk)
 {
@@ -347,10 +356,8 @@ disk_busy_reason(const Vm *vm, const Disk *disk)
             vm->name);
     if (g_str_equal(disk->busy, DISK_LOST_MERGE))
         return g_strdup_printf("the agent's journal was lost while the disk was merged, and "
-                               "whether all that was merged "
-                               "was flushed is not known; nothing is lost, and nothing is deleted. "
-                               "livemerge doctor %s "
-                               "says what helps",
+                               "whether all that was merged was flushed is not known; nothing is "
+                               "lost, and nothing is deleted. livemerge doctor %s says what helps",
                                vm->name);
     if (g_str_equal(disk->busy, DISK_ENDING_MERGE))
         return g_strdup(

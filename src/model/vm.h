@@ -198,6 +198,8 @@ bool snapshot_is_unusable(const Snapshot *snapshot);
 bool vm_snapshot_owns(const Vm *vm, const char *disk_id, const char *volume_id);
 Volume *disk_volume(const Disk *disk, const char *volume_id);
 Volume *disk_volume_by_path(const Disk *disk, const char *path);
+/* In which disk's chain is the file? NULL = in none. */
+const Disk *vm_disk_by_path(const Vm *vm, const char *path);
 int disk_volume_index(const Disk *disk, const char *volume_id); /* -1 = not in the chain */
 Volume *disk_leaf(const Disk *disk);                            /* NULL if unmanaged */
 /* In the chain, or beside it. */

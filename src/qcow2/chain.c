@@ -50,6 +50,16 @@ qcow2_backing_path(const char *of, const char *backing, GError **error)
     return g_canonicalize_filename(backing, folder);
 }
 
+char *
+qcow2_backing_of(const char *path)
+{
+    g_autoptr(Qcow2Header) header = qcow2_header_read(path, NULL);
+
+    return header != NULL && header->backing_file != NULL
+               ? qcow2_backing_path(path, header->backing_file, NULL)
+               : NULL;
+}
+
 /* What the walk knows beside the layers found so far. */
 typedef struct {
     const char *root; /* real path; NULL = anywhere */

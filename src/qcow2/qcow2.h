@@ -78,6 +78,8 @@ bool qcow2_relink(const char *path, const char *backing, const char *format, GEr
  * any protocol "x:" name, empty names, those with control characters or broken UTF-8.
  * Lexically normalised, symlinks are not resolved. */
 char *qcow2_backing_path(const char *of, const char *backing, GError **error);
+/* The file that this one stands on, by its header; NULL: on none, or that cannot be told. */
+char *qcow2_backing_of(const char *path);
 
 /* One layer of a chain. header is NULL for a raw volume. */
 typedef struct {

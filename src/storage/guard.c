@@ -143,10 +143,7 @@ newer_overlay(const Disk *disk, const Volume *leaf)
         if (strncmp(name, own, stem) != 0 || !g_str_has_suffix(name, ".qcow2"))
             continue;
         g_autofree char *path = g_build_filename(folder, name, NULL);
-        g_autoptr(Qcow2Header) header = qcow2_header_read(path, NULL);
-        g_autofree char *backing = header != NULL && header->backing_file != NULL
-                                       ? qcow2_backing_path(path, header->backing_file, NULL)
-                                       : NULL;
+        g_autofree char *backing = qcow2_backing_of(path);
         bool data = false;
         if (backing == NULL || !file_is_same(backing, leaf->path) || index_of(disk, path) >= 0)
             continue;

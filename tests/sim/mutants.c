@@ -278,11 +278,11 @@ mutant_is_blind(void)
 }
 
 /* Nor does it look whether the manifest names the volume. */
-Volume *REAL(disk_volume_by_path)(const Disk *disk, const char *path);
-Volume *
-WRAP(disk_volume_by_path)(const Disk *disk, const char *path)
+const Disk *REAL(vm_disk_by_path)(const Vm *stored, const char *path);
+const Disk *
+WRAP(vm_disk_by_path)(const Vm *stored, const char *path)
 {
-    return mutant_is_blind() ? NULL : REAL(disk_volume_by_path)(disk, path);
+    return mutant_is_blind() ? NULL : REAL(vm_disk_by_path)(stored, path);
 }
 
 bool REAL(volume_is_open)(const char *path);

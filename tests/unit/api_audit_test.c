@@ -103,6 +103,7 @@ refuse(Api *api, const Who *who)
 {
     HttpRequest request = { .method = "POST",
                             .path = API_ROOT "/vms/" VM_ID "/start",
+                            .raw_path = API_ROOT "/vms/" VM_ID "/start",
                             .query = "correlation_id=audit-1",
                             .body = "",
                             .peer = "local" };
