@@ -4,6 +4,22 @@
  */
 #include "fake_manager.h"
 
+/* What it says holds these; out NULL: it says nothing. */
+static void
+expect_run(Fake *fake, const char *line, int code, const char *out, const char *err)
+{
+    Run run = run_line(fake, line);
+
+    g_test_message("%s\n%s%s", line, run.out, run.err);
+    g_assert_cmpint(run.code, ==, code);
+    if (out == NULL)
+        g_assert_cmpstr(run.out, ==, "");
+    else
+        assert_contains(run.out, out);
+    assert_contains(run.err, err);
+    run_clear(&run);
+}
+
 static void
 test_runs(void)
 {
@@ -72,15 +88,7 @@ test_runs(void)
 
     fake_start(&fake);
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
-        Run run = run_line(&fake, rows[i].line);
-        g_test_message("%s: %s%s", rows[i].line, run.out, run.err);
-        g_assert_cmpint(run.code, ==, rows[i].code);
-        if (rows[i].out == NULL)
-            g_assert_cmpstr(run.out, ==, "");
-        else
-            assert_contains(run.out, rows[i].out);
-        assert_contains(run.err, rows[i].err);
-        run_clear(&run);
+        expect_run(&fake, rows[i].line, rows[i].code, rows[i].out, rows[i].err);
     }
     fake_stop(&fake);
 }
@@ -266,12 +274,7 @@ test_delete_outcomes(void)
                       .fails = rows[i].fails,
                       .never_ends = rows[i].never_ends };
         fake_start(&fake);
-        Run run = run_line(&fake, rows[i].line);
-        g_test_message("%s\n%s%s", rows[i].line, run.out, run.err);
-        g_assert_cmpint(run.code, ==, rows[i].code);
-        assert_contains(run.out, rows[i].out);
-        assert_contains(run.err, rows[i].err);
-        run_clear(&run);
+        expect_run(&fake, rows[i].line, rows[i].code, rows[i].out, rows[i].err);
         fake_stop(&fake);
     }
 }

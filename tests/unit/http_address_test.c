@@ -242,10 +242,7 @@ test_tls(Fixture *fixture, gconstpointer data)
 int
 main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        void (*test)(Fixture *, gconstpointer);
-    } tests[] = {
+    static const Test tests[] = {
         { "socket-files", test_socket_files },
         { "busy-port", test_busy_port },
         { "nobody-there", test_nobody_there },
@@ -255,9 +252,6 @@ main(int argc, char **argv)
 
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/http/client-addresses", test_client_addresses);
-    for (size_t i = 0; i < G_N_ELEMENTS(tests); i++) {
-        g_autofree char *path = g_strconcat("/http/", tests[i].name, NULL);
-        g_test_add(path, Fixture, NULL, set_up, tests[i].test, tear_down);
-    }
+    add_tests(tests, G_N_ELEMENTS(tests));
     return g_test_run();
 }

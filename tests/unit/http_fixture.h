@@ -207,3 +207,18 @@ assert_quick(gint64 began, const char *what)
     if (spent > 500 * 1000)
         g_error("%s took %" G_GINT64_FORMAT " ms, more than 500", what, spent / 1000);
 }
+
+typedef struct {
+    const char *name;
+    void (*test)(Fixture *, gconstpointer);
+} Test;
+
+/* Each with a server of its own. */
+static inline void
+add_tests(const Test *tests, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        g_autofree char *path = g_strconcat("/http/", tests[i].name, NULL);
+        g_test_add(path, Fixture, NULL, set_up, tests[i].test, tear_down);
+    }
+}

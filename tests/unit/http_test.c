@@ -329,10 +329,7 @@ test_peer(Fixture *fixture, gconstpointer data)
 int
 main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        void (*test)(Fixture *, gconstpointer);
-    } tests[] = {
+    static const Test tests[] = {
         { "requests", test_requests },
         { "bodies", test_bodies },
         { "refusals", test_refusals },
@@ -348,9 +345,6 @@ main(int argc, char **argv)
     };
 
     g_test_init(&argc, &argv, NULL);
-    for (size_t i = 0; i < G_N_ELEMENTS(tests); i++) {
-        g_autofree char *path = g_strconcat("/http/", tests[i].name, NULL);
-        g_test_add(path, Fixture, NULL, set_up, tests[i].test, tear_down);
-    }
+    add_tests(tests, G_N_ELEMENTS(tests));
     return g_test_run();
 }
