@@ -196,9 +196,11 @@ export async function keyboard(scene) {
   if (await isDark()) throw new Error("it is still dark");
 
   await press(scene, scene.button(`Signed in as ${args.user}`));
-  await scene.seen(page.getByRole("menuitem", { name: "Sign out" }));
-  for (let i = 0; i < 2; i++) await keys.press("ArrowDown");
-  await scene.until("the menu has the focus", () => page.getByRole("menuitem", { name: "Sign out" }).evaluate((item) => item === document.activeElement));
+  // the menu gives its first item the focus a moment after it is seen: an arrow pressed before that is lost
+  for (const item of ["Change password", "Sessions", "Sign out"]) {
+    if (item !== "Change password") await keys.press("ArrowDown");
+    await scene.until(`'${item}' has the focus`, () => page.getByRole("menuitem", { name: item }).evaluateAll((found) => found[0] === document.activeElement && found.length > 0));
+  }
   await keys.press("Enter");
   await scene.seen(page.getByLabel("Password"));
 }
