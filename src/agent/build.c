@@ -358,6 +358,25 @@ leaf_is_quiet(Operation *op, GError **error)
     }
 }
 
+/* The disk was made larger in the very moment of the seal (overlay_refit() came before), and T has
+ * cut off its end: T is committed into the old leaf again, which still has it. */
+static bool
+seal_cuts_nothing(const Operation *op, const GPtrArray *layers, GError **error)
+{
+    guint n = layers->len;
+
+    if (!merge_flag(op, "sealed") || n < 2)
+        return true;
+    const Qcow2Layer *leaf = layers->pdata[n - 2], *seal = layers->pdata[n - 1];
+    return seal->virtual_size >= leaf->virtual_size ||
+           error_set(
+               error, ERR_REFUSED,
+               "disk %s was made larger just as its volume was sealed: %s is smaller than %s. "
+               "No data are lost, and the end of the disk comes back; delete the snapshot "
+               "again",
+               op_data(op, "target"), seal->path, leaf->path);
+}
+
 bool
 build_act(void *self, GError **error)
 {
@@ -367,7 +386,7 @@ build_act(void *self, GError **error)
     g_autoptr(Builder) b = NULL;
     struct stat owner;
 
-    if (layers == NULL)
+    if (layers == NULL || !seal_cuts_nothing(op, layers, error))
         return false;
     if (stat(leaf, &owner) < 0)
         return error_set_errno(error, "%s", leaf);

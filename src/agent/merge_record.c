@@ -89,6 +89,18 @@ nobody_else_uses(Operation *op, const Disk *disk, int base, int top, GError **er
     return true;
 }
 
+/* By what their headers say now; the manager's plan may be older. */
+static bool
+commit_keeps_size(const Disk *disk, int base, int top, GError **error)
+{
+    g_autofree char *why =
+        commit_size_blocker(disk->volumes->pdata[base], disk->volumes->pdata[top]);
+
+    return why == NULL ||
+           error_set(error, ERR_REFUSED, "disk %s cannot be merged so: %s; nothing was changed",
+                     disk->target, why);
+}
+
 static json_t *
 paths_of(const Disk *disk, int from, int to)
 {
@@ -195,7 +207,8 @@ merge_record_act(void *self, GError **error)
     if (!check_strategy(op, hv, has_leaf, error) ||
         !verify_is_possible(op, disk, top, strategy, error) ||
         !(forward ? graft_is_possible(op, hv, disk, base, error)
-                  : nobody_else_uses(op, disk, base, top, error)))
+                  : nobody_else_uses(op, disk, base, top, error) &&
+                        commit_keeps_size(disk, base, top, error)))
         return false;
     remember_plan(op, hv, disk, base, top, strategy);
     if (!merge_chain_state(op, hv, &state, error))

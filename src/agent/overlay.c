@@ -3,6 +3,7 @@
 
 #include "agent/hookfile.h"
 #include "base/text.h"
+#include "qcow2/qcow2.h"
 
 #include <string.h>
 #include <sys/stat.h>
@@ -42,6 +43,55 @@ bool
 overlay_define(Operation *op, const json_t *disks, GError **error)
 {
     return op_define(op, NULL, disks, "overlay", NULL, error);
+}
+
+/* ---- they are made ---- */
+
+static bool
+size_of(const char *path, const char *format, uint64_t *ret_size, GError **error)
+{
+    g_autoptr(GPtrArray) layers = qcow2_chain_walk(path, format, NULL, error);
+
+    if (layers == NULL)
+        return false;
+    *ret_size = ((Qcow2Layer *)layers->pdata[layers->len - 1])->virtual_size;
+    return true;
+}
+
+bool
+overlay_make(const json_t *disk, GError **error)
+{
+    const char *leaf = json_text(disk, "leaf"), *format = json_text(disk, "format");
+    uint64_t size = 0;
+
+    return size_of(leaf, format, &size, error) &&
+           make_overlay(json_text(disk, "overlay"), leaf, format, size, error);
+}
+
+bool
+overlay_refit(Operation *op, json_t *disks, GError **error)
+{
+    bool any = false, open = false;
+    size_t i;
+    json_t *disk;
+
+    if (overlay_in_use(disks, &open) != NULL)
+        return true; /* the change was made, and what is there stays */
+    json_array_foreach (disks, i, disk) {
+        uint64_t is = 0, wanted = 0;
+        if (!size_of(json_text(disk, "overlay"), "qcow2", &is, error) ||
+            !size_of(json_text(disk, "leaf"), json_text(disk, "format"), &wanted, error))
+            return false;
+        if (is == wanted)
+            continue;
+        if (!overlay_make(disk, error))
+            return false;
+        any = true;
+    }
+    if (!any)
+        return true;
+    overlay_note_empty(disks);
+    return operation_save(op, error);
 }
 
 /* ---- what is seen ---- */

@@ -11,7 +11,7 @@
  *   guarded     the start guard stood then
  *   ran_on_old  a later one was seen to run on the old leaves when an overlay held data already
  * and of each disk, in an object of an array of its own ("disks" below):
- *   target, leaf, overlay
+ *   target, leaf, format (of the leaf), overlay
  *   empty_look  how the overlay looked when it was made
  *   leaf_look   how the leaf did while a QEMU wrote the overlay
  */
@@ -25,6 +25,13 @@ const char *overlay_in_use(const json_t *disks, bool *ret_open);
 size_t overlay_count(const json_t *disks, const HvDomain *hv);
 /* Makes the definition name the overlays: of a VM that is off, that is the switch. */
 bool overlay_define(Operation *op, const json_t *disks, GError **error);
+
+/* Makes the empty overlay of one entry, as large as its leaf is now; it must be unused. */
+bool overlay_make(const json_t *disk, GError **error);
+/* Right before the change: QEMU takes an overlay as it is, and one that is smaller than a disk that
+ * has been made larger meanwhile would cut off its end. Such a one is made anew, and that is saved.
+ * One that is in use stays. */
+bool overlay_refit(Operation *op, json_t *disks, GError **error);
 
 /* They are durable, and empty: one that holds data and still looks so has lost its time with the
  * power. Not saved by itself. */

@@ -159,15 +159,17 @@ take_snapshot(Operation *op, const HvDomain *domain, const Volume *leaf, GError 
 {
     Hypervisor *hv = op->agent->hv;
     HvSnapshotDisk wanted = { op_data(op, "target"), op_data(op, "seal") };
+    json_t *disks = switch_of(op);
 
+    json_put_text(json_array_get(disks, 0), "format", leaf->format);
     if (seal_holds_data(op))
         return error_set(error, ERR_REFUSED,
                          "VM '%s', disk %s: it wrote the volume %s and was then started on its old "
                          "one, %s: which of the two is right only a person can tell. Nothing is "
                          "removed",
                          domain->name, op_data(op, "target"), op_data(op, "seal"), leaf->path);
-    return make_overlay(op_data(op, "seal"), leaf->path, leaf->format, leaf->virtual_size, error) &&
-           note_switch(op, domain, error) && fault_point("agent.graft.before-seal", error) &&
+    return overlay_make(json_array_get(disks, 0), error) && note_switch(op, domain, error) &&
+           fault_point("agent.graft.before-seal", error) && overlay_refit(op, disks, error) &&
            hv->ops->snapshot(hv, op->row.vm_id, &wanted, 1, NULL, error) &&
            fault_point("agent.graft.after-seal", error);
 }

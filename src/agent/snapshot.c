@@ -178,7 +178,7 @@ switch_running(Operation *op, const HvDomain *domain, GError **error)
         list[i].overlay = json_text(disk, "overlay");
     }
     return overlays_are_empty(op, domain, error) && save_life(op, domain, error) &&
-           fault_point("agent.snapshot.before-switch", error) &&
+           fault_point("agent.snapshot.before-switch", error) && overlay_refit(op, disks, error) &&
            hv->ops->snapshot(hv, op->row.vm_id, list, (unsigned)json_array_size(disks),
                              op_data(op, "memory"), error) &&
            fault_point("agent.snapshot.after-switch", error);
@@ -233,6 +233,7 @@ bool
 snapshot_switch_stopped(Operation *op, GError **error)
 {
     return fault_point("agent.snapshot.before-switch", error) &&
+           overlay_refit(op, snapshot_disks(op), error) &&
            overlay_define(op, snapshot_disks(op), error);
 }
 

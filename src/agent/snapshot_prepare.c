@@ -120,8 +120,8 @@ snapshot_prepare_check(void *self, GError **error)
 bool
 snapshot_make_overlay(const json_t *disk, GError **error)
 {
-    const char *leaf = json_text(disk, "leaf"), *overlay = json_text(disk, "overlay");
-    g_autoptr(GPtrArray) layers = qcow2_chain_walk(leaf, json_text(disk, "format"), NULL, error);
+    g_autoptr(GPtrArray) layers =
+        qcow2_chain_walk(json_text(disk, "leaf"), json_text(disk, "format"), NULL, error);
 
     if (layers == NULL)
         return false;
@@ -130,9 +130,8 @@ snapshot_make_overlay(const json_t *disk, GError **error)
             error, ERR_REFUSED,
             "disk %s has %u volumes; libvirt allows no more than %d. Delete a snapshot first",
             json_text(disk, "target"), layers->len, QCOW2_MAX_DEPTH);
-    Qcow2Layer *top = layers->pdata[layers->len - 1];
     /* a use of an earlier try's would have been found by switch_check() */
-    return make_overlay(overlay, leaf, json_text(disk, "format"), top->virtual_size, error);
+    return overlay_make(disk, error);
 }
 
 static bool

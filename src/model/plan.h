@@ -54,6 +54,8 @@ typedef enum { VERIFY_TABLE(X) VERIFY_LAST } Verify;
 const char *strategy_word(Strategy strategy);
 /* Does it make new volumes of what lies below, and leave those as they are? NULL: no. */
 bool strategy_is_forward(const char *word);
+/* Why no commit may make one volume of this run, or NULL (g_free): it leaves the base's end. */
+char *commit_size_blocker(const Volume *base, const Volume *top);
 const char *verify_word(Verify verify);
 /* ERR_INVALID that lists the known words */
 bool strategy_from_word(const char *word, Strategy *ret_strategy, GError **error);

@@ -148,12 +148,24 @@ misfit(const Scope *scope, Strategy strategy)
     return NULL;
 }
 
+char *
+commit_size_blocker(const Volume *base, const Volume *top)
+{
+    if (top->virtual_size >= base->virtual_size)
+        return NULL;
+    return g_strdup_printf("its top %s is smaller (%" G_GUINT64_FORMAT " bytes) than its base %s "
+                           "(%" G_GUINT64_FORMAT "): a commit leaves the base's end as it is, and "
+                           "what the disk has lost by that would be read again; ask for auto",
+                           top->path, top->virtual_size, base->path, base->virtual_size);
+}
+
 /* A commit changes base, and all that stand on it or above it, up to the leaf, read through it. */
 static char *
 commit_blocker(const Scope *scope)
 {
     unsigned first = lowest_volume(scope);
     const Volume *base = volume_at(scope, first);
+    g_autofree char *size = commit_size_blocker(base, volume_at(scope, highest_volume(scope)));
 
     for (unsigned i = first + 1; i < scope->disk->volumes->len; i++) {
         const Volume *volume = volume_at(scope, i);
@@ -170,7 +182,7 @@ commit_blocker(const Scope *scope)
         return g_strdup_printf("its base %s is read-only; it is possible once the file can be "
                                "written",
                                base->path);
-    return NULL;
+    return g_steal_pointer(&size);
 }
 
 static char *

@@ -33,6 +33,7 @@ enum {
     SHARE = 1 << 18,
     ODD = 1 << 19,  /* the lowest group has something that new volumes cannot have */
     FULL = 1 << 20, /* verify=full */
+    V1_SHRUNK = 1 << 21,
 };
 
 static Vm *
@@ -61,6 +62,8 @@ make_special_vm(unsigned special)
         disk_volume(disk, "v4")->used_by = g_strdup("VM web3");
     disk_volume(disk, "v0")->read_only = special & V0_READ_ONLY;
     disk_volume(disk, "v4")->read_only = special & V4_READ_ONLY;
+    if (special & V1_SHRUNK)
+        disk_volume(disk, "v1")->virtual_size = 1 << 29;
     if (special & V0_RAW) {
         g_free(disk_volume(disk, "v0")->format);
         disk_volume(disk, "v0")->format = g_strdup("raw");
@@ -260,6 +263,7 @@ test_choice(void)
         { "s0",          V0_USED | SHARE, STRATEGY_AUTO, "vda[v0..v5] graft -v0 =v0" },
         { "s0",          V0_USED | SHARE | DOWN, STRATEGY_AUTO, "vda[v0..v5] graft -v0 =v0" },
         { "s0",          V0_READ_ONLY | DOWN, STRATEGY_AUTO, "vda[v0..v5] copy -v0 =v0" },
+        { "s0",          V1_SHRUNK | DOWN, STRATEGY_AUTO, "vda[v0..v5] copy -v0" },
         /* one below all that is merged, or not above any of it, is in nobody's way */
         { "s4",          V0_USED, STRATEGY_AUTO, "vda[v4..v5] commit-active" },
         { "s4",          V1_USED, STRATEGY_AUTO, "vda[v4..v5] commit-active" },
@@ -334,6 +338,7 @@ test_refusals(void)
         { "s0", V0_USED,      STRATEGY_COMMIT, "VM web2 stands on its base /dom/v0.qcow2", ERR_REFUSED },
         { "s0", V0_USED | SHARE, STRATEGY_COMMIT, "the strategy graft is possible", ERR_REFUSED },
         { "s0", V0_READ_ONLY, STRATEGY_COMMIT, "can be written", ERR_REFUSED },
+        { "s0", V1_SHRUNK, STRATEGY_COMMIT, "v1.qcow2 is smaller", ERR_REFUSED },
         { "s0", DOWN | V0_USED, STRATEGY_COMMIT, "VM web2 stands on its base", ERR_REFUSED },
         { "s0", DOWN | V0_READ_ONLY, STRATEGY_COLD_COMMIT, "is read-only", ERR_REFUSED },
         /* a file that would vanish, or a chain above that others read through */
