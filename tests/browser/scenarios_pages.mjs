@@ -114,9 +114,11 @@ export async function deeds(scene) {
 
   await scene.goto("/storage");
   await scene.seen(scene.row(args.directory));
-  const cells = await scene.row(args.directory).first().innerText();
-  if ((cells.match(/\d (MiB|GiB|TiB)/g) ?? []).length < 2) throw new Error(`free and total are not told: ${cells}`);
-  if (!/^(yes|no)$/m.test(cells)) throw new Error(`whether blocks can be shared is not told: ${cells}`);
+  let cells; // what a storage does not tell in three seconds is told later
+  await scene.until(() => `free and total are told, and whether blocks can be shared: ${cells}`, async () => {
+    cells = await scene.row(args.directory).first().innerText();
+    return (cells.match(/\d (MiB|GiB|TiB)/g) ?? []).length >= 2 && /^(yes|no)$/m.test(cells);
+  });
   await scene.picture("storage");
   await scene.button("Import").click();
   const path = await refusesInput(scene, "path", "Look", [["images", "An absolute path"], ["../x", "An absolute path"]]);

@@ -102,6 +102,11 @@ const LOOK = (element) =>
 async function tabTo(scene, locator, key = "Tab") {
   const { page } = scene;
   await scene.seen(locator);
+  // a dialog takes the focus when it has been drawn, also from what has just got it
+  await scene.until("an open dialog has taken the focus", () => page.evaluate(() => {
+    const open = [...document.querySelectorAll('[role="dialog"]')].at(-1);
+    return open === undefined || open.contains(document.activeElement) || document.activeElement === document.body;
+  }));
   const target = locator.first();
   const has = () => target.evaluate((element) => element === document.activeElement);
   if (await has()) return;
@@ -109,7 +114,7 @@ async function tabTo(scene, locator, key = "Tab") {
   for (let i = 0; i < FARTHEST; i++) {
     await page.keyboard.press(key);
     if (!(await has())) continue;
-    if ((await target.evaluate(LOOK)) === before) throw new Error(`the focus on ${locator} cannot be seen`);
+    await scene.until(`the focus on ${locator} is seen`, async () => (await target.evaluate(LOOK)) !== before);
     return;
   }
   throw new Error(`the keyboard does not reach ${locator}`);
@@ -123,7 +128,7 @@ async function press(scene, locator, key = "Enter") {
 /** The dialog has closed, and the keyboard is where it was. */
 async function backOn(scene, locator) {
   await closed(scene);
-  await scene.until(`the focus is back on ${locator}`, () => locator.first().evaluate((element) => element === document.activeElement));
+  await scene.focused(locator);
 }
 
 /** Sign-in, create, delete with its plan, preview and undo, clone, another theme, sign-out: no mouse. */
@@ -135,7 +140,7 @@ export async function keyboard(scene) {
   const { keyboard: keys } = page;
   const inDialog = (name) => scene.dialog().getByRole("button", { name, exact: true });
   await scene.goto();
-  await scene.seen(page.getByLabel("User"));
+  await scene.focused(page.getByLabel("User"));
   await keys.type(args.user);
   await keys.press("Tab");
   await keys.type(args.password);
@@ -144,7 +149,7 @@ export async function keyboard(scene) {
 
   await possible(scene, "Create");
   await press(scene, scene.button("Create"));
-  await scene.seen(scene.dialog());
+  await scene.focused(scene.dialog().locator("#name"));
   await keys.type("by keys");
   await keys.press("Enter");
   await backOn(scene, scene.button("Create"));
@@ -178,7 +183,7 @@ export async function keyboard(scene) {
 
   await possible(scene, "Clone");
   await press(scene, scene.button("Clone"));
-  await scene.seen(scene.dialog());
+  await scene.focused(scene.dialog().locator("#name"));
   await keys.type(args.twin);
   await keys.press("Enter");
   await job.ended(scene);
@@ -193,13 +198,13 @@ export async function keyboard(scene) {
   await scene.seen(scene.row("first"));
   if (!(await isDark())) throw new Error("the theme did not outlive a reload");
   await press(scene, scene.button("Light theme"));
-  if (await isDark()) throw new Error("it is still dark");
+  await scene.until("it is light", async () => !(await isDark()));
 
   await press(scene, scene.button(`Signed in as ${args.user}`));
   // the menu gives its first item the focus a moment after it is seen: an arrow pressed before that is lost
   for (const item of ["Change password", "Sessions", "Sign out"]) {
     if (item !== "Change password") await keys.press("ArrowDown");
-    await scene.until(`'${item}' has the focus`, () => page.getByRole("menuitem", { name: item }).evaluateAll((found) => found[0] === document.activeElement && found.length > 0));
+    await scene.focused(page.getByRole("menuitem", { name: item }));
   }
   await keys.press("Enter");
   await scene.seen(page.getByLabel("Password"));

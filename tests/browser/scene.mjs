@@ -7,7 +7,10 @@ import { join } from "node:path";
 
 const require = createRequire(new URL("../../web/package.json", import.meta.url));
 const AXE = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
-const PATIENCE_MS = 15_000;
+/** Only says how late a failure is told: a test machine may be slow and busy. */
+const PATIENCE_MS = 60_000;
+/** The page's processor is so many times as slow: shows what a scenario takes for granted. */
+const SLOW = Number(process.env.LIVEMERGE_TEST_SLOW ?? 1);
 
 export class Scene {
   constructor(browser, name, args, out, ask) {
@@ -24,6 +27,7 @@ export class Scene {
     }
     this.page = await this.context.newPage();
     this.page.setDefaultTimeout(PATIENCE_MS);
+    if (SLOW > 1) await (await this.context.newCDPSession(this.page)).send("Emulation.setCPUThrottlingRate", { rate: SLOW });
     this.page.on("pageerror", (error) => this.errors.push(`${error}`));
     this.page.on("console", (message) => message.type() === "error" && this.errors.push(message.text()));
     this.page.on("dialog", (dialog) => {
@@ -87,6 +91,11 @@ export class Scene {
     return this.page.locator("[data-row]").filter({ hasText: text });
   }
 
+  /** Keys go there now: what has just been drawn may get the focus a moment later, and a key before that is lost. */
+  async focused(locator) {
+    await this.until(`${locator} has the focus`, () => locator.evaluateAll((found) => found.length > 0 && found[0] === document.activeElement));
+  }
+
   async seen(locator) {
     await locator.first().waitFor({ state: "visible" });
   }
@@ -100,7 +109,7 @@ export class Scene {
     const end = Date.now() + patience;
     for (;;) {
       if (await condition()) return;
-      if (Date.now() > end) throw new Error(`in vain: ${what}`);
+      if (Date.now() > end) throw new Error(`in vain: ${typeof what === "function" ? what() : what}`);
       await this.page.evaluate(() => new Promise((done) => requestAnimationFrame(() => done(undefined))));
     }
   }

@@ -31,48 +31,92 @@ export async function choose(scene, ...names) {
   for (const name of names) await scene.page.getByLabel(`Select ${name}`, { exact: true }).check();
 }
 
+/** React lets a button that has just turned grey listen a moment after it is drawn so: who comes in between comes again. */
+const AGAIN_MS = 1000;
+async function saysWhy(scene, name, reason, come, go) {
+  const tooltip = scene.page.getByRole("tooltip");
+  await greyed(scene, name);
+  await scene.until(`${name} says why: '${reason}'`, async () => {
+    await come();
+    const said = await tooltip.filter({ hasText: reason }).first().waitFor({ state: "visible", timeout: AGAIN_MS }).then(() => true, () => false);
+    if (!said) await go();
+    return said;
+  });
+  await go();
+  await scene.away(tooltip);
+}
+
 /** Greyed, and says why when it has the focus. */
 export async function refusedWith(scene, name, reason) {
   const button = scene.button(name);
-  await greyed(scene, name);
-  await button.focus();
-  await scene.seen(scene.page.getByRole("tooltip").filter({ hasText: reason }));
   await scene.page.mouse.move(0, 0); // it may lie there since what was clicked last
-  await button.blur();
-  await scene.away(scene.page.getByRole("tooltip"));
+  await saysWhy(scene, name, reason, () => button.focus(), () => button.blur());
 }
 
 /** The same for the pointer. */
 export async function refusedUnderPointer(scene, name, reason) {
-  await greyed(scene, name);
-  await scene.button(name).hover();
-  await scene.seen(scene.page.getByRole("tooltip").filter({ hasText: reason }));
-  await scene.page.mouse.move(0, 0);
-  await scene.away(scene.page.getByRole("tooltip"));
+  await saysWhy(scene, name, reason, () => scene.button(name).hover(), () => scene.page.mouse.move(0, 0));
+}
+
+const ROUNDS = 3;
+/** Milliseconds that a quick machine takes for layOut(). */
+const LAY_OUT_MS = 10;
+
+/** Something to lay out that is the same everywhere: how quick is this machine just now? */
+function layOut() {
+  const box = document.createElement("div");
+  box.style.cssText = "position: absolute; visibility: hidden; width: 300px";
+  for (let i = 0; i < 500; i++) {
+    const line = document.createElement("p");
+    line.textContent = `${i} words to be laid out in two lines or more`;
+    box.append(line);
+  }
+  document.body.append(box);
+  box.getBoundingClientRect();
+  box.remove();
+}
+
+async function scrollThrough(table) {
+  let count = 0;
+  for (let top = 0; top < table.scrollHeight; top += table.clientHeight / 2, count++) {
+    table.scrollTo(0, top);
+    await new Promise((done) => requestAnimationFrame(done));
+  }
+  return count;
 }
 
 /** From one end of a table to the other, half a screen at a time, without stutter: what the page computes for a step is measured, not
- * frames, which come late on a busy machine. Only what is in sight exists. */
+ * frames, which come late on a busy machine; in units of a quick machine, and the best of some rounds. Only what is in sight exists. */
 export async function scrollsSmoothly(scene, limit = 50) {
   const { page } = scene;
   const session = await scene.context.newCDPSession(page);
   await session.send("Performance.enable", { timeDomain: "threadTicks" });
-  const computed = async () => (await session.send("Performance.getMetrics")).metrics.find((one) => one.name === "TaskDuration").value * 1000;
-  const before = await computed();
-  const steps = await page.getByRole("table").evaluate(async (table) => {
-    let count = 0;
-    for (let top = 0; top < table.scrollHeight; top += table.clientHeight / 2, count++) {
-      table.scrollTo(0, top);
-      await new Promise((done) => requestAnimationFrame(done));
-    }
-    return count;
-  });
-  const step = ((await computed()) - before) / steps;
+  const now = async () => (await session.send("Performance.getMetrics")).metrics.find((one) => one.name === "TaskDuration").value * 1000;
+  const computed = async (deed) => {
+    const before = await now();
+    const count = await deed();
+    return { ms: ((await now()) - before) / count, count };
+  };
+  const told = [];
+  let best = Infinity;
+  for (let round = 0; round < ROUNDS && !(best < limit); round++) {
+    const machine = await computed(async () => {
+      for (let i = 0; i < 10; i++) await page.evaluate(layOut);
+      return 10;
+    });
+    const step = await computed(() => page.getByRole("table").evaluate(scrollThrough));
+    const slowness = Math.max(1, machine.ms / LAY_OUT_MS);
+    told.push(`${step.ms.toFixed(1)} ms in ${step.count} steps, on a machine ${slowness.toFixed(1)} times as slow as a quick one`);
+    best = Math.min(best, step.ms / slowness);
+  }
   await session.detach();
-  if (!(step > 0 && step < limit)) throw new Error(`scrolling half a screen takes ${step} ms of computing (${steps} steps)`);
-  const rows = await page.locator("[data-row]").count();
-  if (rows < 5 || rows > 80) throw new Error(`${rows} rows exist`);
-  return { step_ms: Number(step.toFixed(1)), steps };
+  if (!(best > 0 && best < limit)) throw new Error(`scrolling half a screen takes too much computing: ${told.join("; ")}`);
+  let rows;
+  await scene.until(() => `only rows in sight exist: ${rows}`, async () => {
+    rows = await page.locator("[data-row]").count();
+    return rows >= 5 && rows <= 80;
+  });
+  return { step_ms: Number(best.toFixed(1)), rounds: told };
 }
 
 export async function closed(scene) {
