@@ -48,7 +48,7 @@ def about(site, vm, **more):
 
 
 def fetch(site, path, **headers):
-    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=60)
     try:
         connection.request(headers.pop("method", "GET"), path, headers=headers)
         answer = connection.getresponse()
@@ -93,7 +93,7 @@ def test_build_without_node(tmp_path):
 
 
 def test_session(site, vm, browser):
-    browser.play("session", about(site, vm(1)), {
+    browser.play("session", about(site, vm(1).layers("first"), snapshot="first"), {
         "end sessions": lambda: site.rest.json("DELETE", f"/users/{USER}/sessions") and None})
 
 

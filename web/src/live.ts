@@ -157,6 +157,13 @@ export class Store<T> {
     return () => this.users.delete(tell);
   };
 }
+const ofSession: (() => void)[] = [];
+/** One whose value is forgotten with the session. */
+export function sessionStore<T>(none: T): Store<T> {
+  const store = new Store(none);
+  ofSession.push(() => store.set(none));
+  return store;
+}
 export function useStore<T>(store: Store<T>): T {
   return useSyncExternalStore(store.subscribe, () => store.value);
 }
@@ -305,6 +312,7 @@ function forgetAll(): void {
   entries.clear();
   jobs.set(new Map());
   events.set([]);
+  for (const forget of ofSession) forget();
   forgetDrawings();
   hosts.set([]);
   me.set(undefined);

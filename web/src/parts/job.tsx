@@ -4,7 +4,7 @@ import { Alert, Button, DescriptionList, DescriptionListDescription, Description
 import { useEffect, useState } from "react";
 import { api } from "../api/api";
 import type { Finding, Job, JobDisk } from "../api/types";
-import { Store, jobTold, jobs, me, useStore } from "../live";
+import { jobTold, jobs, me, sessionStore, useStore } from "../live";
 import type { DiskDrawing } from "../model/chain";
 import { drawingOf } from "../model/drawings";
 import { bytes, milliseconds, seconds } from "../model/format";
@@ -19,7 +19,7 @@ import { StaleNote } from "./stale";
 import { toastFault } from "./toasts";
 
 /** The job whose dialog is open, whatever page is: some take away or leave the page on which they were begun. */
-const shown = new Store<string | undefined>(undefined);
+const shown = sessionStore<string | undefined>(undefined);
 export function showJob(id: string | undefined): void {
   shown.set(id);
 }

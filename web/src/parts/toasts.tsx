@@ -2,7 +2,7 @@
 import { Alert, AlertActionCloseButton, AlertGroup } from "@patternfly/react-core";
 import { useEffect } from "react";
 import { Fault } from "../api/http";
-import { Store, onEvent, useStore } from "../live";
+import { onEvent, sessionStore, useStore } from "../live";
 import { t } from "../texts";
 
 type Kind = "success" | "danger" | "warning" | "info";
@@ -14,7 +14,7 @@ interface Toast {
 }
 const KEPT = 5;
 const LIFE_MS = 8000;
-const toasts = new Store<Toast[]>([]);
+const toasts = sessionStore<Toast[]>([]);
 let last = 0;
 
 export function toast(kind: Kind, title: string, body?: string): void {
