@@ -249,7 +249,7 @@ test_does_not_wait(void)
     began = clock_mono_us();
     expect(&host, "vda", 'a', 2, NULL);
     expect(&host, "vda", 'a', 1, "newest data");
-    g_assert_cmpint(clock_mono_us() - began, <, 5 * G_TIME_SPAN_SECOND);
+    g_assert_cmpint(clock_mono_us() - began, <, 8 * G_TIME_SPAN_SECOND); /* libvirt has 10 s */
     g_mutex_unlock(&host.entry->lock);
 }
 

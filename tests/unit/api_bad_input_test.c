@@ -310,7 +310,8 @@ slow_bodies(void)
     }
     gint64 began = g_get_monotonic_time();
     attempt("GET", API "vms", administrator, "", 200, NULL);
-    g_assert_cmpint(g_get_monotonic_time() - began, <, 2 * G_TIME_SPAN_SECOND);
+    /* they have 30 s */
+    g_assert_cmpint(g_get_monotonic_time() - began, <, 15 * G_TIME_SPAN_SECOND);
     g_assert_cmpuint(fds->len, >, 200);
     g_assert_cmpuint(threads(), <=, before + 2);
     for (guint i = 0; i < fds->len; i++)

@@ -145,7 +145,7 @@ hears(HttpClient *client)
 {
     g_auto(HttpAnswer) answer = { 0 };
 
-    return http_call(client, "GET", "/", NULL, NULL, 0, 5000, &answer, NULL) &&
+    return http_call(client, "GET", "/", NULL, NULL, 0, 30000, &answer, NULL) &&
            g_strcmp0(answer.body, "hello") == 0;
 }
 

@@ -279,7 +279,7 @@ assert_answers(void)
     gint64 began = g_get_monotonic_time();
 
     json_call(&world, "GET", PATH("/vms"), NULL, 200);
-    if (g_get_monotonic_time() - began > 5 * G_TIME_SPAN_SECOND)
+    if (g_get_monotonic_time() - began > 20 * G_TIME_SPAN_SECOND)
         g_error("up to seed %u: others are answered late", seed);
 }
 

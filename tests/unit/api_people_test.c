@@ -359,7 +359,7 @@ end_by_removal(void)
 static void
 wait_until_used(void)
 {
-    int64_t until = g_get_monotonic_time() + 20 * G_TIME_SPAN_SECOND;
+    int64_t until = g_get_monotonic_time() + 40 * G_TIME_SPAN_SECOND;
     const json_t *session;
 
     do {
@@ -393,7 +393,7 @@ test_long_poll(void)
         g_autofree char *token = token_of("eve");
         g_auto(Heard) heard = { 0 };
         json_call(&world, "GET", PATH("/events?max=1"), NULL, 200);
-        g_autofree char *path = g_strdup_printf(API_ROOT "/events?wait=5&from=%s",
+        g_autofree char *path = g_strdup_printf(API_ROOT "/events?wait=60&from=%s",
                                                 json_text(at(world.doc, "event.0"), "id"));
         g_autofree char *headers = g_strconcat("Accept: application/json\r\n", token, NULL);
         g_autofree char *head = raw_head("GET", path, headers, 0);

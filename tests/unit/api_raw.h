@@ -15,7 +15,7 @@
 static inline char *
 talk(int fd, const struct sockaddr *address, socklen_t length, const char *bytes)
 {
-    const struct timeval patience = { .tv_sec = 2 };
+    const struct timeval patience = { .tv_sec = 20 };
     GString *heard = g_string_new(NULL);
     char part[4096];
     ssize_t size;

@@ -54,7 +54,8 @@ test_rule_2_the_body_never_comes(void)
 
     g_assert_nonnull(strstr(said, "200 OK"));
     g_assert_nonnull(strstr(said, "Connection: close"));
-    g_assert_cmpint(g_get_monotonic_time() - begin, <, 2 * G_TIME_SPAN_SECOND);
+    /* it would have 30 s */
+    g_assert_cmpint(g_get_monotonic_time() - begin, <, 15 * G_TIME_SPAN_SECOND);
 }
 
 /* libgovirt does not send a password before it was asked for one in this way. */

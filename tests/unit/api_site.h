@@ -65,8 +65,8 @@ site_stop_server(Site *site)
 
     api_server_stop(g_steal_pointer(&site->server));
     gint64 took = g_get_monotonic_time() - start;
-    if (took > 500000)
-        g_error("the API took %" G_GINT64_FORMAT " ms to stop, more than 500", took / 1000);
+    if (took > 8 * G_TIME_SPAN_SECOND) /* who waits has 10 s or more; a machine may be busy */
+        g_error("the API took %" G_GINT64_FORMAT " ms to stop", took / 1000);
 }
 
 static inline void

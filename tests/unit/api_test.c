@@ -180,7 +180,7 @@ test_bad_bodies(void)
         if (strstr(error->message, rows[i].says) == NULL)
             g_error("%.60s: '%s' does not say '%s'", rows[i].text, error->message, rows[i].says);
         g_assert_true(g_utf8_validate(error->message, -1, NULL));
-        g_assert_cmpint(g_get_monotonic_time() - start, <, G_TIME_SPAN_SECOND);
+        g_assert_cmpint(g_get_monotonic_time() - start, <, 10 * G_TIME_SPAN_SECOND);
     }
     g_autoptr(json_t) empty = media_read(MEDIA_XML, "a", "", 0, NULL);
     g_assert_cmpuint(json_object_size(empty), ==, 0);

@@ -78,7 +78,7 @@ test_complete_never_blocks(void)
     g_assert_cmpint(listen(fd, 5), ==, 0);
     int64_t start = g_get_monotonic_time();
     Run run = run_with(&io, address, "__complete vm show ");
-    g_assert_cmpint(g_get_monotonic_time() - start, <, 3 * G_USEC_PER_SEC);
+    g_assert_cmpint(g_get_monotonic_time() - start, <, 20 * G_USEC_PER_SEC);
     g_assert_cmpstr(run.out, ==, "");
     g_assert_cmpstr(run.err, ==, "");
     run_clear(&run);

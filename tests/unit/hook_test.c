@@ -137,7 +137,7 @@ test_ask(void)
         GThread *thread = g_thread_new("server", serve_one, &server);
         g_autoptr(GError) error = NULL;
         g_autofree char *refusal = NULL;
-        bool ok = hook_ask(address, VM_ID, question, rows[i].answer != NULL ? 10000 : 100, &refusal,
+        bool ok = hook_ask(address, VM_ID, question, rows[i].answer != NULL ? 30000 : 100, &refusal,
                            &error);
         g_thread_join(thread);
         g_test_message("%s: %s", rows[i].what, error != NULL ? error->message : "answered");
@@ -165,11 +165,11 @@ test_nobody_there(void)
     for (size_t i = 0; i < G_N_ELEMENTS(addresses); i++) {
         g_autoptr(GError) error = NULL;
         g_autofree char *refusal = NULL;
-        g_assert_false(hook_ask(addresses[i], VM_ID, question, 5000, &refusal, &error));
+        g_assert_false(hook_ask(addresses[i], VM_ID, question, 60000, &refusal, &error));
         g_assert_error(error, ERR, ERR_UNREACHABLE);
         g_assert_null(refusal);
     }
-    g_assert_cmpint(clock_mono_us() - began, <, 5 * G_TIME_SPAN_SECOND);
+    g_assert_cmpint(clock_mono_us() - began, <, 30 * G_TIME_SPAN_SECOND);
 }
 
 static void

@@ -86,13 +86,13 @@ test_nobody_there(Fixture *fixture, gconstpointer data)
     http_server_stop(tcp);
     g_autoptr(HttpClient) kept = connect_to(fixture->address, NULL);
     g_auto(HttpAnswer) fine = { 0 };
-    g_assert_true(http_call(kept, "GET", "/", NULL, NULL, 0, 5000, &fine, NULL));
+    g_assert_true(http_call(kept, "GET", "/", NULL, NULL, 0, 30000, &fine, NULL));
     http_server_stop(g_steal_pointer(&fixture->server));
     for (size_t i = 0; i < G_N_ELEMENTS(addresses); i++) {
         g_autoptr(HttpClient) client = connect_to(addresses[i], NULL);
         g_autoptr(GError) error = NULL;
         g_auto(HttpAnswer) answer = { 0 };
-        g_assert_false(http_call(client, "GET", "/", NULL, NULL, 0, 5000, &answer, &error));
+        g_assert_false(http_call(client, "GET", "/", NULL, NULL, 0, 30000, &answer, &error));
         g_assert_error(error, ERR, ERR_UNREACHABLE);
         assert_has(error->message, addresses[i]);
         assert_has(error->message, "running?");
@@ -100,7 +100,7 @@ test_nobody_there(Fixture *fixture, gconstpointer data)
     /* A kept connection finds the restarted server. */
     fixture->server = start(fixture, (HttpServerOptions){ .address = fixture->address });
     g_auto(HttpAnswer) again = { 0 };
-    g_assert_true(http_call(kept, "GET", "/", NULL, NULL, 0, 5000, &again, NULL));
+    g_assert_true(http_call(kept, "GET", "/", NULL, NULL, 0, 30000, &again, NULL));
     g_assert_cmpint(again.status, ==, 200);
 }
 
@@ -210,7 +210,7 @@ test_tls(Fixture *fixture, gconstpointer data)
         g_auto(HttpAnswer) answer = { 0 };
         g_auto(HttpAnswer) large = { 0 };
         int count = 0;
-        http_call(client, "POST", "/echo", NULL, body, MAX_BODY, 5000, &answer, &error);
+        http_call(client, "POST", "/echo", NULL, body, MAX_BODY, 30000, &answer, &error);
         g_assert_no_error(error);
         g_assert_cmpstr(answer.body, ==, body);
         http_stream(client, "/stream?lines=1000", NULL, 10, check_line, &count, &error);
@@ -220,14 +220,14 @@ test_tls(Fixture *fixture, gconstpointer data)
         g_autoptr(HttpClient) stranger = connect_to(address, other_ca);
         g_autoptr(HttpClient) without = connect_to(address, NULL);
         g_autoptr(HttpClient) careless = http_client_new(address, NULL, true, NULL);
-        g_assert_false(http_call(stranger, "GET", "/", NULL, NULL, 0, 5000, &large, &error));
+        g_assert_false(http_call(stranger, "GET", "/", NULL, NULL, 0, 30000, &large, &error));
         g_assert_error(error, ERR, ERR_UNREACHABLE);
         assert_has(error->message, "not trusted");
         g_clear_error(&error);
-        g_assert_false(http_call(without, "GET", "/", NULL, NULL, 0, 5000, &large, &error));
+        g_assert_false(http_call(without, "GET", "/", NULL, NULL, 0, 30000, &large, &error));
         assert_has(error->message, "not trusted");
         g_clear_error(&error);
-        g_assert_true(http_call(careless, "GET", "/", NULL, NULL, 0, 5000, &large, &error));
+        g_assert_true(http_call(careless, "GET", "/", NULL, NULL, 0, 30000, &large, &error));
     }
     gint64 began = g_get_monotonic_time();
     http_server_stop(server);

@@ -199,13 +199,26 @@ check_line(const char *line, void *data)
     return *count != 500000; /* no row gets there */
 }
 
+/* What others wait for has LONG_S or more, so that a busy machine is not taken for it. */
+#define LONG_S 30
+
 static inline void
 assert_quick(gint64 began, const char *what)
 {
     gint64 spent = g_get_monotonic_time() - began;
 
-    if (spent > 500 * 1000)
-        g_error("%s took %" G_GINT64_FORMAT " ms, more than 500", what, spent / 1000);
+    if (spent > LONG_S / 2 * G_TIME_SPAN_SECOND)
+        g_error("%s took %" G_GINT64_FORMAT " ms", what, spent / 1000);
+}
+
+/* In place of the one of set_up(), which soon gives up a client that is silent. */
+static inline void
+start_patient(Fixture *fixture)
+{
+    http_server_stop(fixture->server);
+    fixture->server = start(fixture, (HttpServerOptions){ .address = fixture->address,
+                                                          .max_body = MAX_BODY,
+                                                          .timeout_s = LONG_S });
 }
 
 typedef struct {

@@ -85,6 +85,7 @@ block_in_handler(gpointer data)
 static void
 test_stop(Fixture *fixture, gconstpointer data)
 {
+    start_patient(fixture);
     g_autoptr(HttpClient) streaming = connect_to(fixture->address, NULL);
     g_autoptr(HttpClient) blocking = connect_to(fixture->address, NULL);
     g_autoptr(GAsyncQueue) begun = g_async_queue_new();

@@ -78,7 +78,7 @@ test_requests(Fixture *fixture, gconstpointer data)
         g_auto(HttpAnswer) answer = { 0 };
         const char *headers[] = { "X-Test: yes", NULL };
         g_test_message("row %zu: %s %s", i, rows[i].method, rows[i].path);
-        http_call(client, rows[i].method, rows[i].path, headers, NULL, 0, 5000, &answer, &error);
+        http_call(client, rows[i].method, rows[i].path, headers, NULL, 0, 30000, &answer, &error);
         g_assert_no_error(error);
         g_assert_cmpint(answer.status, ==, rows[i].status);
         g_assert_cmpstr(answer.body, ==, rows[i].wanted);
@@ -98,7 +98,7 @@ test_bodies(Fixture *fixture, gconstpointer data)
         g_autoptr(GError) error = NULL;
         g_auto(HttpAnswer) answer = { 0 };
         g_test_message("%zu bytes", sizes[i]);
-        http_call(client, "POST", "/echo", NULL, body, sizes[i], 5000, &answer, &error);
+        http_call(client, "POST", "/echo", NULL, body, sizes[i], 30000, &answer, &error);
         g_assert_no_error(error);
         g_assert_cmpint(answer.status, ==, sizes[i] > MAX_BODY ? 413 : 200);
         if (sizes[i] <= MAX_BODY)
@@ -137,7 +137,7 @@ test_refusals(Fixture *fixture, gconstpointer data)
         g_autoptr(HttpClient) client = connect_to(address, NULL);
         g_auto(HttpAnswer) answer = { 0 };
         g_autoptr(GError) error = NULL;
-        http_call(client, "POST", rows[i].path, headers, rows[i].body, strlen(rows[i].body), 5000,
+        http_call(client, "POST", rows[i].path, headers, rows[i].body, strlen(rows[i].body), 30000,
                   &answer, &error);
         g_assert_no_error(error);
         g_assert_cmpstr(answer.body, ==, rows[i].wanted);
@@ -179,6 +179,7 @@ test_announced_bodies(Fixture *fixture, gconstpointer data)
     static const char *const rests[] = { "", "<action></action>",
                                          "<action></action>GET /second HTTP/1.1\r\n\r\n" };
 
+    start_patient(fixture);
     for (size_t m = 0; m < G_N_ELEMENTS(methods); m++) {
         for (size_t r = 0; r < G_N_ELEMENTS(rests); r++) {
             g_autofree char *request =
@@ -187,14 +188,13 @@ test_announced_bodies(Fixture *fixture, gconstpointer data)
             int before = g_atomic_int_get(&fixture->handled);
             gint64 began = g_get_monotonic_time();
             g_autofree char *answer = raw_talk(fixture, request);
+            assert_quick(began, "waiting for a body that never comes");
             g_test_message("%s", request);
             assert_has(answer, "HTTP/1.1 200 ");
             assert_has(answer, "/first");
             assert_has(answer, "Connection: close\r\n");
             assert_lacks(answer, "/second");
             g_assert_cmpint(g_atomic_int_get(&fixture->handled), ==, before + 1);
-            if (g_get_monotonic_time() - began > 900 * 1000)
-                g_error("the server waited for a body that never comes");
         }
     }
     g_autofree char *chunked =
@@ -281,7 +281,8 @@ test_slow_clients(Fixture *fixture, gconstpointer data)
         g_autofree char *answer = raw_talk(fixture, parts[i]);
         g_test_message("after \"%s\"", parts[i]);
         assert_lacks(answer, " 200 ");
-        g_assert_cmpint(g_get_monotonic_time() - began, <, 8 * G_USEC_PER_SEC);
+        /* raw_connect() has 20 s */
+        g_assert_cmpint(g_get_monotonic_time() - began, <, 18 * G_USEC_PER_SEC);
     }
     g_assert_cmpint(g_atomic_int_get(&fixture->handled), ==, 0);
 }
@@ -296,7 +297,7 @@ test_dripping_client(Fixture *fixture, gconstpointer data)
     raw_send(fd, "GET / HTTP/1.1\r\nX-Slow: ");
     while (send(fd, "x", 1, MSG_NOSIGNAL) == 1) {
         g_usleep(100 * 1000);
-        if (g_get_monotonic_time() - began > 20 * G_USEC_PER_SEC)
+        if (g_get_monotonic_time() - began > 60 * G_USEC_PER_SEC)
             g_error("a client that drips its header byte by byte is never cut");
     }
 }
@@ -313,7 +314,7 @@ test_peer(Fixture *fixture, gconstpointer data)
         g_autoptr(HttpClient) client = connect_to(addresses[i], NULL);
         g_autoptr(GError) error = NULL;
         g_auto(HttpAnswer) answer = { 0 };
-        http_call(client, "GET", "/", NULL, NULL, 0, 5000, &answer, &error);
+        http_call(client, "GET", "/", NULL, NULL, 0, 30000, &answer, &error);
         g_assert_no_error(error);
         WITH_LOCK(&fixture->lock);
         g_assert_cmpint(fixture->last.local, ==, i == 0);

@@ -252,11 +252,11 @@ test_left_behind(Fixture *f, gconstpointer data)
     g_assert_cmpint(attempt(f, "alice", PASSWORD, NULL), ==, ERR_TIMEOUT);
     int64_t began = g_get_monotonic_time();
     open_with(f, "asks", 0);
-    g_assert_cmpint(g_get_monotonic_time() - began, <, 10 * G_TIME_SPAN_SECOND);
+    g_assert_cmpint(g_get_monotonic_time() - began, <, 30 * G_TIME_SPAN_SECOND);
     g_thread_pool_stop_unused_threads();
     put(f, "go", 0600, "%s", "");
     while (g_thread_pool_get_num_unused_threads() == 0) { /* the one that hung: it lives on there */
-        g_assert_cmpint(g_get_monotonic_time() - began, <, 30 * G_TIME_SPAN_SECOND);
+        g_assert_cmpint(g_get_monotonic_time() - began, <, 60 * G_TIME_SPAN_SECOND);
         g_usleep(1000);
     }
 }

@@ -297,7 +297,7 @@ hold_a_while(void *lease)
     g_auto(LeaseHold) hold = { 0 };
     g_autoptr(GError) error = NULL;
 
-    g_assert_true(lease_hold(lease, 1000, &hold, &error));
+    g_assert_true(lease_hold(lease, 30000, &hold, &error));
     g_usleep(30000);
     g_assert_true(lease_check(&hold, &error));
     return NULL;

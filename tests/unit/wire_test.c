@@ -234,7 +234,7 @@ test_epoch_header(Fixture *fixture, gconstpointer data)
         const char *headers[] = { rows[i].header, NULL };
         g_test_message("%s", rows[i].header);
         g_assert_true(
-            http_call(fixture->raw, "GET", "/v1/vms", headers, NULL, 0, 5000, &answer, NULL));
+            http_call(fixture->raw, "GET", "/v1/vms", headers, NULL, 0, 30000, &answer, NULL));
         g_assert_cmpint(answer.status, ==, rows[i].status);
         assert_has(answer.body, rows[i].said);
     }
@@ -406,7 +406,7 @@ test_events_end(Fixture *fixture, gconstpointer data)
                                                 on_request, fixture, NULL);
         }
         g_thread_join(thread);
-        g_assert_cmpint(g_get_monotonic_time() - began, <, 500 * 1000);
+        g_assert_cmpint(g_get_monotonic_time() - began, <, 8 * G_TIME_SPAN_SECOND);
         g_assert_error(listening.error, ERR, (int)codes[i]);
         g_clear_error(&listening.error);
     }
