@@ -44,11 +44,12 @@ def vm(site):  # pylint: disable=redefined-outer-name
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """A failure shows what the daemons said last."""
+    """A failure shows what the daemons said last; all that they and libvirtd said is kept."""
     outcome = yield
     report = outcome.get_result()
-    if report.failed and "site" in item.funcargs:
-        report.sections.append(("daemons", item.funcargs["site"].logs()))
+    if report.failed and hasattr(item.funcargs.get("site"), "keep_logs"):
+        site = item.funcargs["site"]  # pylint: disable=redefined-outer-name
+        report.sections.append(("daemons", f"{site.logs()}\nall of it: {site.keep_logs(item.nodeid)}"))
 
 
 # In this order, before all others: in the end everybody would wait for one of them.

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What happens to VMs behind our back is seen by events, within two seconds."""
+"""What happens to VMs behind our back is seen by events, within two seconds; on a busy machine some of it may come later."""
 
 import os
 import shutil
 import signal
 import time
+
+import pytest
 
 from lm import items, wait_for
 from lm.util import run
@@ -12,13 +14,22 @@ from lm.util import run
 SOON = 2.0
 
 
-def seen_within(what, predicate):
-    began = time.monotonic()
-    wait_for(predicate, SOON, what)
-    return time.monotonic() - began
+@pytest.fixture
+def seen():
+    """seen("what", predicate) waits for it; in the end most of it must have been seen soon. Who only asked libvirt every ten
+    seconds would have seen most of it late."""
+    took = {}
+
+    def wait(what, predicate):
+        began = time.monotonic()
+        wait_for(predicate, 15, what)
+        took[what] = round(time.monotonic() - began, 2)
+
+    yield wait
+    assert sorted(took.values())[len(took) // 2] < SOON, took
 
 
-def test_define_start_stop_undefine(site, vm):
+def test_define_start_stop_undefine(site, vm, seen):
     one = vm(start=False)  # returns when it is shown; here is how long each change takes
     host = site.host
 
@@ -26,25 +37,31 @@ def test_define_start_stop_undefine(site, vm):
         return lambda: one.document()["status"] == status
 
     host.virsh("start", one.name)
-    seen_within("a started VM is shown as up", shows("up"))
+    seen("a started VM is shown as up", shows("up"))
     host.virsh("suspend", one.name)
-    seen_within("a suspended VM is shown as paused", shows("paused"))
+    seen("a suspended VM is shown as paused", shows("paused"))
     host.virsh("resume", one.name)
-    seen_within("a resumed VM is shown as up", shows("up"))
+    seen("a resumed VM is shown as up", shows("up"))
     host.virsh("destroy", one.name)
-    seen_within("a stopped VM is shown as down", shows("down"))
+    seen("a stopped VM is shown as down", shows("down"))
     host.virsh("undefine", one.name)
-    seen_within("an undefined VM is gone", lambda: one.document() is None)
+    seen("an undefined VM is gone", lambda: one.document() is None)
     assert site.cli("vm", "show", one.name, code=3).err
 
 
-def test_defined_is_seen(site, vm):
-    began = time.monotonic()
-    vm(start=False)  # fails unless it appears
-    assert time.monotonic() - began < SOON + 1  # qemu-img and virsh need their time as well
+def test_defined_is_seen(site, vm, seen):
+    one = vm(start=False)
+    xml = site.host.virsh("dumpxml", "--inactive", one.name)
+    path = site.work / "again.xml"
+    path.write_text(xml)
+    for turn in range(3):
+        site.host.virsh("undefine", one.name)
+        seen(f"an undefined VM is gone, {turn}", lambda: one.document() is None)
+        site.host.virsh("define", path)
+        seen(f"a defined VM is shown, {turn}", lambda: one.document() is not None)
 
 
-def test_renamed_and_defined_anew(site, vm):
+def test_renamed_and_defined_anew(site, vm, seen):
     """The same VM under another name, and another one under its id."""
     one, other = vm(start=False), vm(start=False)
 
@@ -54,24 +71,25 @@ def test_renamed_and_defined_anew(site, vm):
     first = one.name
     one.name = f"{first}-renamed"
     site.host.virsh("domrename", first, one.name)
-    seen_within("the new name is shown", lambda: shown().get(one.id) == one.name)
+    seen("the new name is shown", lambda: shown().get(one.id) == one.name)
     xml = site.host.virsh("dumpxml", "--inactive", other.name)
     site.host.virsh("undefine", other.name)
-    seen_within("the undefined one is gone", lambda: other.id not in shown())
+    seen("the undefined one is gone", lambda: other.id not in shown())
     path = site.work / "anew.xml"
     path.write_text(xml.replace(f"<name>{other.name}</name>", "<name>anew</name>"))
     other.name = "anew"
     site.host.virsh("define", path)
-    seen_within("the id is another VM's", lambda: shown().get(other.id) == "anew")
+    seen("the id is another VM's", lambda: shown().get(other.id) == "anew")
     other.snap("s1")
     assert other.names() == ["s1"]
 
 
-def test_many_at_once(site, vm):
+def test_many_at_once(site, vm, seen):
     vms = [vm(start=False) for _ in range(6)]
-    for one in vms:
-        site.host.virsh("start", one.name)
-    wait_for(lambda: all(one.document()["status"] == "up" for one in vms), SOON, "all six are up")
+    for turn, (verb, status) in enumerate([("start", "up"), ("destroy", "down"), ("start", "up")]):
+        for one in vms:
+            site.host.virsh(verb, one.name)
+        seen(f"all six are {status}, {turn}", lambda wanted=status: all(one.document()["status"] == wanted for one in vms))
 
 
 def test_libvirtd_restarts(site, vm):
@@ -82,7 +100,7 @@ def test_libvirtd_restarts(site, vm):
     site.wait_ready()
     one.wait_status("up")
     site.host.virsh("destroy", two.name)
-    two.wait_status("down", SOON)
+    two.wait_status("down")
     one.snap("s1")
     assert one.names() == ["s1"]
 

@@ -125,9 +125,9 @@ def test_merge_goes_on(site, vm):
     """A slow merge: the import waits for its end, without a word of the lost manager; a second one that is
     cancelled is taken back."""
     one = vm(1).layers("one", "two")
-    site.host.write(one.name, 0, "16M", "8M", 9)
+    site.host.write(one.name, 0, "16M", "24M", 9)
     before = tree(listing(site, one))
-    one.begin_delete("two", options=["--bandwidth", "4"])
+    one.begin_delete("two", options=["--bandwidth", "1"])
     wait_for(lambda: "<mirror" in site.host.virsh("dumpxml", one.name), 10, "the merge runs")
     lose_manager(site)
     plan = imported(site, "-n")
@@ -138,7 +138,7 @@ def test_merge_goes_on(site, vm):
     site.cli("job", "cancel", job)
     one.wait_job(job, "aborted")
     assert tree(listing(site, one)).keys() == before.keys()
-    one.begin_delete("two", options=["--bandwidth", "16"])
+    one.begin_delete("two", options=["--bandwidth", "4"])
     wait_for(lambda: "<mirror" in site.host.virsh("dumpxml", one.name), 10, "the merge runs")
     lose_manager(site)
     imported(site)

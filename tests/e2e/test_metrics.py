@@ -4,7 +4,7 @@
 import re
 import subprocess
 
-from lm import BUILD, REPO, items, run
+from lm import BUILD, REPO, items, run, wait_for
 
 
 def scrape(site):
@@ -67,7 +67,7 @@ def test_counts_what_happens(site, vm):
     assert of_vm("livemerge_chain_volumes", ',disk="vda"') == 3
     assert of_vm("livemerge_chain_bytes", ',disk="vda"') > 8 << 20
     oldest, newest = (of_vm(f"livemerge_snapshot_{which}_timestamp_seconds") for which in ("oldest", "newest"))
-    assert 0 < newest - oldest < 60
+    assert 0 < newest - oldest < 600
     assert after['livemerge_build_info{version="0.1.0"}'] == 1
     assert after["process_resident_memory_bytes"] > 1 << 20
     assert set(value for key, value in after.items() if key.startswith("livemerge_host_up")) == {1.0}
@@ -81,8 +81,8 @@ def test_an_open_job_and_an_absent_agent(site, vm):
     _, now = scrape(site)
     assert sum(value for key, value in now.items() if key.startswith("livemerge_jobs{")) == 1, now
     site.agent.stop()
-    _, now = scrape(site)
-    assert set(value for key, value in now.items() if key.startswith("livemerge_host_up")) == {0.0}
+    wait_for(lambda: {value for key, value in scrape(site)[1].items() if key.startswith("livemerge_host_up")} == {0.0}, 10,
+             "the manager has noticed that the agent is away")
     site.mend()
     one.wait_job(job)
 

@@ -62,7 +62,7 @@ def test_shutdown_waits_and_can_be_ended(site, vm):
     assert site.host.state(one.name) == "running"
     one.snap("meanwhile")  # it is free
     site.cli("vm", "stop", one.name)
-    assert waiting.wait(20) == 0
+    assert waiting.wait(80) == 0
     one.wait_status("down")
 
 

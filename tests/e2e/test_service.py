@@ -231,7 +231,7 @@ def test_ready_and_stopping(work, notices, kind):
         if kind == "manager":
             status = next(line for line in told if line.startswith("STATUS="))
             port = int(re.search(r"http://127\.0\.0\.1:(\d+)", status)[1])
-            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            socket.create_connection(("127.0.0.1", port), timeout=60).close()
     finally:
         daemon.stop()
     assert notices.next() == ["STOPPING=1"]

@@ -276,7 +276,7 @@ def test_killed_and_cancelled(site, vm, wire, forward):  # pylint: disable=redef
     took = time.monotonic() - began
     site.mend()
     if last["state"] == "cancelled":
-        assert took < 3, f"the cancel took {took} s"
+        assert took < 10, f"the cancel took {took} s"
         assert one.chain() == chain and set(one.files()) == set(chain)
     else:  # it was faster
         for path in last["result"]["volumes_left"]:

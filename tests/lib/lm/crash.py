@@ -166,13 +166,14 @@ class Crash:
         """The daemon that is to stop."""
         return getattr(self.site, self.case.process)
 
-    def jobs(self):
-        """Those that the flow has begun: one, or none if it was not accepted."""
-        jobs = items(self.site.rest.json("GET", "/jobs", timeout=2), "job")
+    def jobs(self, timeout=0.5):
+        """Those that the flow has begun: one, or none if it was not accepted. Asked again and again of a manager that may just
+        have been stopped: it does not wait long."""
+        jobs = items(self.site.rest.json("GET", "/jobs", timeout=timeout), "job")
         return [job for job in jobs if job["id"] not in self.jobs_before]
 
     def _begin(self):
-        self.jobs_before = {job["id"] for job in self.jobs()}
+        self.jobs_before = {job["id"] for job in self.jobs(30)}
         self.first = len(self.subject.log)
         self.ran = self.subject.processes()
         self.client = self.site.cli.spawn(*self.flow.words(self.subject))
@@ -266,7 +267,7 @@ class Crash:
         subject = self.subject
         if not self.flow.power:
             subject.vm.wait_status("up" if subject.runs else "down")
-        jobs = self.jobs()
+        jobs = self.jobs(30)
         assert len(jobs) <= 1, f"one job was expected: {jobs}"
         done = bool(jobs) and jobs[0]["status"] == "finished"
         assert done or self.flow.may_fail or not jobs, f"the job failed: {jobs}"

@@ -251,7 +251,7 @@ def cancelled(crash, done):
 # ---- what happens meanwhile
 
 def cancel(crash):
-    job, = crash.jobs()
+    job, = crash.jobs(30)
     crash.site.cli("job", "cancel", job["id"], "--no-wait", code=None)  # refused, if it is past that
 
 

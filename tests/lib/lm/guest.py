@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .host import qemu_img
-from .util import GUEST, REPO, run, wait_for
+from .util import GUEST, PATIENCE, REPO, run, wait_for
 
 
 def build_guest():
@@ -56,7 +56,7 @@ class Guest:
     def connect(self, timeout=60):
         """Connects, and waits until the guest answers. Again after the VM was restarted."""
         self.close()
-        end = time.monotonic() + timeout
+        end = time.monotonic() + timeout * PATIENCE
 
         def try_connect():
             sock = socket.socket(socket.AF_UNIX)
@@ -71,7 +71,7 @@ class Guest:
         threading.Thread(target=self._listen, args=(self._socket,), daemon=True).start()
         while True:
             try:
-                return self.command("t", timeout=1)
+                return self._ask("t", 1)  # what was said before it booted is lost: again
             except TimeoutError:
                 if time.monotonic() > end:
                     raise
@@ -112,6 +112,9 @@ class Guest:
 
     def heard(self, pattern, timeout, since=0):
         """Waits for a line that matches; returns it."""
+        return self._await_line(pattern, timeout * PATIENCE, since)
+
+    def _await_line(self, pattern, timeout, since):
         end = time.monotonic() + timeout
         at = since
         with self._news:
@@ -133,11 +136,14 @@ class Guest:
 
     def command(self, line, timeout=60):
         """Sends a command (see gw.c), returns the answer."""
+        return self._ask(line, timeout * PATIENCE)
+
+    def _ask(self, line, timeout):
         since = len(self._said)
         self._socket.sendall((line + "\n").encode())
         # the stop answers in a form of its own
         wanted = " ".join(line.split()[:2]) if line.startswith("x ") else line
-        return self.heard(f"^R {re.escape(wanted)}( |$)", timeout, since)
+        return self._await_line(f"^R {re.escape(wanted)}( |$)", timeout, since)
 
     def _must(self, line, timeout=60):
         answer = self.command(line, timeout)

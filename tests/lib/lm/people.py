@@ -8,7 +8,7 @@ import re
 import ssl
 import urllib.parse
 
-from .util import wait_for
+from .util import PATIENCE, wait_for
 
 API = "/ovirt-engine/api"
 PASSWORD = "correct horse & battery + 100%"
@@ -45,7 +45,7 @@ class Front:
             body = json.dumps(body)
             headers.setdefault("Content-Type", "application/json")
         headers.setdefault("Accept", "application/json")
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout,
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout * PATIENCE,
                                                  context=ssl.create_default_context(cafile=str(self.ca)))
         try:
             connection.request(method, path, body, headers)

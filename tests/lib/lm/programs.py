@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .util import BUILD, wait_for
+from .util import BUILD, PATIENCE, wait_for
 
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -90,6 +90,7 @@ class Daemon:
 
     def wait_dead(self, timeout=60):
         """Waits until it died (of a fault point)."""
+        timeout *= PATIENCE
         try:
             code = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -195,6 +196,7 @@ class Cli:
     def __call__(self, *args, timeout=90, code=0):
         """Runs it; fails unless it exits with that code (None = any)."""
         words = [program("livemerge"), "--connect", self.address, *(str(a) for a in args)]
+        timeout *= PATIENCE
         try:
             done = subprocess.run(words, capture_output=True, text=True, timeout=timeout, check=False,
                                   stdin=subprocess.DEVNULL)
@@ -219,7 +221,7 @@ class Cli:
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path, timeout):
-        super().__init__("localhost", timeout=timeout)
+        super().__init__("localhost", timeout=timeout * PATIENCE)
         self._path = str(path)
 
     def connect(self):

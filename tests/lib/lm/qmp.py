@@ -6,6 +6,8 @@ import json
 import socket
 from dataclasses import dataclass
 
+from .util import PATIENCE
+
 BLOCK = 4096
 
 
@@ -24,7 +26,7 @@ class Qmp:
     def __call__(self, *commands, timeout=30):
         """Runs commands (name, or (name, arguments)) one after another; returns the last answer."""
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(timeout)
+            sock.settimeout(timeout * PATIENCE)
             sock.connect(self.path)
             file = sock.makefile("rw", encoding="utf-8")
             answer = json.loads(file.readline())

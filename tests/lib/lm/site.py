@@ -9,7 +9,7 @@ import subprocess
 from .guest import Guest, build_guest, check_image, verify_acked
 from .host import Host, make_domain
 from .programs import Agent, Cli, Manager, Rest, items
-from .util import WorkDir, leftovers, run, threads_of, wait_for
+from .util import BUILD, WorkDir, leftovers, run, threads_of, wait_for
 
 
 MKFS = {"xfs": ["-m", "reflink=1"], "btrfs": [], "ext4": ["-m", "0"]}
@@ -130,6 +130,15 @@ class Site:
     def logs(self):
         return (f"--- agent ({self.agent.log})\n{self.agent.tail(60)}\n"
                 f"--- manager ({self.manager.log})\n{self.manager.tail(60)}")
+
+    def keep_logs(self, test):
+        """Where the logs lie when the site is gone: a directory for each test that failed."""
+        kept = BUILD / "failed" / re.sub(r"[^\w.-]+", "_", test)
+        kept.mkdir(parents=True, exist_ok=True)
+        for name, log in (("agent", self.agent.log), ("manager", self.manager.log), ("libvirtd", self.host.directory / "log" / "libvirtd.log")):
+            if log.exists():
+                shutil.copyfile(log, kept / f"{name}.log")
+        return kept
 
 
 class Vm:

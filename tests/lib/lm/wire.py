@@ -7,7 +7,7 @@ import socket
 import sqlite3
 import uuid
 
-from .util import wait_for
+from .util import PATIENCE, wait_for
 
 
 class Wire:
@@ -21,6 +21,7 @@ class Wire:
             return db.execute("SELECT value FROM note WHERE name='epoch'").fetchone()[0]
 
     def __call__(self, method, path, body=None, status=200, timeout=30):
+        timeout *= PATIENCE
         connection = http.client.HTTPConnection("localhost", timeout=timeout)
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.settimeout(timeout)
