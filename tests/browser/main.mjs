@@ -27,13 +27,28 @@ const ask = async (what, ...args) => {
   return (await next()).answer;
 };
 
+/** What hangs is told with its picture, before CI ends all. */
+const LONGEST_MS = 15 * 60_000;
+async function soon(promise) {
+  promise.catch(() => undefined); // it may fail when nobody listens any more
+  let timer;
+  const late = new Promise((_, fail) => {
+    timer = setTimeout(() => fail(new Error(`it has not ended in ${LONGEST_MS / 60_000} minutes`)), LONGEST_MS);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 const scenarios = { ...life, ...pages, ...whole };
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
+const browser = await chromium.launch({ timeout: 120_000, executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
 for (let wish = await next(); wish !== null; wish = await next()) {
   const scene = new Scene(browser, wish.scenario, wish.args, out, ask);
   try {
     await scene.open();
-    const result = await scenarios[wish.scenario](scene);
+    const result = await soon(scenarios[wish.scenario](scene));
     await scene.close();
     say({ done: true, result: result ?? null });
   } catch (error) {
