@@ -16,18 +16,12 @@ from lm.display import give_display
 from lm.util import BUILD, wait_for
 
 GOVIRT = BUILD / "tests" / "clients" / "govirt_client"
-
-
-def tcp_port(site):
-    return re.findall(r"listening on http://127\.0\.0\.1:(\d+)", site.manager.log.read_text())[-1]
-
-
 PASSWORD = "correct horse & battery"
 
 
 def sso(site, path, **form):
     """Of the manager's TCP address, as the SDK sends it; (status, document)."""
-    connection = http.client.HTTPConnection("127.0.0.1", int(tcp_port(site)), timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", site.manager.port, timeout=30)
     connection.request("POST", path, urllib.parse.urlencode(form),
                        {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"})
     answer = connection.getresponse()
@@ -55,7 +49,7 @@ def test_libgovirt(site, vm, person):  # pylint: disable=redefined-outer-name,un
     give_display(site, one)
     token = get_token(site)[1]["access_token"]
     for secret in ({"LM_USER": "viewer@internal", "LM_PASSWORD": PASSWORD}, {"LM_TOKEN": token}):
-        done = subprocess.run([GOVIRT, f"127.0.0.1:{tcp_port(site)}", one.name], capture_output=True, text=True, timeout=60,
+        done = subprocess.run([GOVIRT, f"127.0.0.1:{site.manager.port}", one.name], capture_output=True, text=True, timeout=60,
                               check=False, env={**os.environ, "GOVIRT_DISABLE_HTTPS": "1", **secret})
         assert done.returncode == 0, done.stdout + done.stderr
         lines = done.stdout.split("\n")

@@ -4,11 +4,10 @@
 import base64
 import http.client
 import json
-import re
 import ssl
 import urllib.parse
 
-from .util import PATIENCE, wait_for
+from .util import PATIENCE
 
 API = "/ovirt-engine/api"
 PASSWORD = "correct horse & battery + 100%"
@@ -22,12 +21,7 @@ class Front:
 
     @property
     def port(self):
-        """Of the manager's present life; it is logged a moment after the local socket answers."""
-        def said():
-            log = self.manager.log.read_bytes()[self.manager.log_from:].decode()
-            return re.search(r"listening on https?://\S+?:(\d+) ", log)
-
-        return int(wait_for(said, 10, "the manager says its port")[1])
+        return self.manager.port
 
     @property
     def ca(self):

@@ -2,7 +2,6 @@
 """An agent that is only played: it tells a real manager of many VMs, and does nothing."""
 
 import json
-import re
 import socketserver
 import threading
 from http.server import BaseHTTPRequestHandler
@@ -102,7 +101,7 @@ class PlayedSite:
                      len(items(self.rest.json("GET", "/vms"), "vm")) == len(vms), 20, "the manager knows all VMs")
             self.rest.json("POST", "/users", {"user_name": self.user, "role": "administrator", "password": self.password},
                            status=201)
-            self.url = re.search(r"https?://127\.0\.0\.1:\d+", self.manager.tail())[0]
+            self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.manager.port}"
         except BaseException:
             self.close()
             raise

@@ -5,6 +5,7 @@ import ctypes
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -150,6 +151,15 @@ class Manager(Daemon):
         agents = "".join(f"\n[host {name}]\naddress={address}\n" for name, address in hosts.items())
         self.conf.write_text(f"[manager]\nstate_dir={self.directory}/state\nlisten=127.0.0.1:0\n"
                              f"tls=no\nsocket={self.socket}\n{agents}")
+
+    @property
+    def port(self):
+        """Of the TCP address of its present life; it is logged a moment after the local socket answers."""
+        def said():
+            log = self.log.read_bytes()[self.log_from:].decode()
+            return re.search(r"listening on https?://\S+?:(\d+) ", log)
+
+        return int(wait_for(said, 10, "the manager says its port")[1])
 
 
 def lasting(document):

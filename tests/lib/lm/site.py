@@ -135,7 +135,8 @@ class Site:
         """Where the logs lie when the site is gone: a directory for each test that failed."""
         kept = BUILD / "failed" / re.sub(r"[^\w.-]+", "_", test)
         kept.mkdir(parents=True, exist_ok=True)
-        for name, log in (("agent", self.agent.log), ("manager", self.manager.log), ("libvirtd", self.host.directory / "log" / "libvirtd.log")):
+        libvirtd = self.host.directory / "log" / "libvirtd.log"
+        for name, log in (("agent", self.agent.log), ("manager", self.manager.log), ("libvirtd", libvirtd)):
             if log.exists():
                 shutil.copyfile(log, kept / f"{name}.log")
         return kept
