@@ -83,7 +83,7 @@ contract: $(NEEDS)
 e2e: $(NEEDS)
 	@tools/install-deps.sh test
 	@tests/lib/guest/build.sh build/guest
-	@$(PYTHON) -B -m pytest -p no:cacheprovider -q -ra -n $(WORKERS) --dist loadfile $(TESTS)
+	@$(PYTHON) -B -m pytest -p no:cacheprovider -o faulthandler_timeout=900 -q -ra -n $(WORKERS) --dist loadfile $(TESTS)
 
 test:
 	@tools/install-deps.sh test
