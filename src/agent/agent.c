@@ -309,6 +309,7 @@ void
 agent_attach(Agent *agent, Hypervisor *take_hv)
 {
     agent->hv = take_hv;
+    strays_begin(agent);
     agent->refresher = g_thread_new("refresher", refresher, agent);
 }
 

@@ -79,6 +79,7 @@ struct Agent {
     struct EventHub *events;
     struct Survey *survey; /* agent/survey.h */
     char *run_dir;         /* sockets of our storage daemons */
+    int strays;            /* atomic: there are some of operations that the journal has lost */
     unsigned pivot_budget_ms;
     unsigned quiesce_budget_s;
     char *hooks_dir;
@@ -124,6 +125,11 @@ void agent_expire_kept(Agent *agent, unsigned days);
  * done. agent->lock must not be held, but for the second. */
 void agent_sweep_later(Agent *agent, Domain *domain);
 void agent_sweep_later_locked(Agent *agent, Domain *domain);
+
+/* ---- strays.c */
+/* Ends the storage daemons of operations that the journal does not know, in a thread of its own;
+ * again and again until it could be done. */
+void strays_begin(Agent *agent);
 
 /* ---- requests.c: the wire */
 void agent_serve(const HttpRequest *request, HttpResponse *response, void *agent);

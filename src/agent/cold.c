@@ -214,7 +214,11 @@ cold_start(Operation *op, GError **error)
     /* a daemon without a job, of an agent that died on the way here, goes first */
     if (!cold_stop(op, error))
         return false;
+    bool strays = g_atomic_int_get(&op->agent->strays) != 0;
     bool ok = start_daemon(op, error);
+    if (!ok && strays && error != NULL)
+        (*error)->code = ERR_BUSY; /* their locks, perhaps: they go (merge_may_be_cold()) */
+    merge_scratch(op)->stray_in_way = !ok && strays;
     /* from here on QEMU's locks keep the VM from starting: was it still off? */
     if (ok && (hv = op_hv(op, error)) == NULL)
         ok = false;
@@ -436,13 +440,10 @@ cold_complete(Operation *op, GError **error)
     return false;
 }
 
+/* NULL: there is none, but perhaps its socket. */
 static bool
-end_at(const char *path, int budget_ms, GError **error)
+end_found(Qmp *qmp, const char *path, int budget_ms, GError **error)
 {
-    g_autoptr(Qmp) qmp = NULL;
-
-    if (!find_at(path, &qmp, error))
-        return false;
     /* a job that is not dismissed keeps QEMU 7.2's storage daemon from quitting, for ever */
     if (qmp != NULL && (!end_job(qmp, budget_ms, error) || !qmp_quit(qmp, budget_ms, error)))
         return false;
@@ -451,11 +452,26 @@ end_at(const char *path, int budget_ms, GError **error)
 }
 
 bool
+cold_end_stray(const char *path, bool *ret_was_one, GError **error)
+{
+    g_autoptr(Qmp) qmp = NULL;
+
+    *ret_was_one = false;
+    if (!find_at(path, &qmp, error))
+        return false;
+    if (qmp != NULL && !qmp_is_spawned(qmp, path))
+        return true; /* whatever it is: none of ours */
+    *ret_was_one = qmp != NULL;
+    return end_found(qmp, path, END_MS, error);
+}
+
+bool
 cold_end(Agent *agent, const char *op_id, int budget_ms, GError **error)
 {
     g_autofree char *path = socket_path(agent, op_id);
+    g_autoptr(Qmp) qmp = NULL;
 
-    return end_at(path, budget_ms, error);
+    return find_at(path, &qmp, error) && end_found(qmp, path, budget_ms, error);
 }
 
 bool

@@ -54,6 +54,7 @@ typedef struct {
     int64_t job_began_us;  /* by this process; 0 = by an earlier one */
     uint64_t base_had;     /* bytes allocated to the base's file then */
     unsigned daemon_deaths, build_failures; /* in this process */
+    bool stray_in_way; /* the storage daemon could not begin while there were strays (strays.c) */
 } MergeScratch;
 MergeScratch *merge_scratch(Operation *op);
 
@@ -249,6 +250,9 @@ bool cold_complete(Operation *op, GError **error);
 bool cold_stop(Operation *op, GError **error);
 /* The same without the operation, which may end meanwhile. */
 bool cold_end(Agent *agent, const char *op_id, int budget_ms, GError **error);
+/* One that is proved to be of an agent, and belongs to no operation of this one; others are left
+ * alone. The socket of a dead one goes. */
+bool cold_end_stray(const char *path, bool *ret_was_one, GError **error);
 bool cold_is_running(Operation *op); /* or might: it does not answer */
 /* DONE if its job was begun, TODO if not */
 StepState cold_has_job(Operation *op, GError **error);

@@ -138,6 +138,12 @@ merge_may_be_cold(Operation *op, GError **error)
 {
     WITH_WAY(op);
 
+    if (merge_scratch(op)->stray_in_way && g_atomic_int_get(&op->agent->strays) != 0)
+        return error_set(error, ERR_BUSY,
+                         "VM %s: the storage daemon of a merge that the agent's journal has lost "
+                         "still holds a volume of disk %s, it seems; the merge goes on when that "
+                         "has ended, which it does once its storage answers",
+                         op->row.vm_id, op_data(op, "target"));
     return clock_mono_us() >= op->entry->starting_until_us ||
            error_set(error, ERR_BUSY,
                      "VM %s is being started; the merge of disk %s goes on when it runs",

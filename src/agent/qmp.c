@@ -14,7 +14,8 @@
 struct Qmp {
     FILE *in;
     int fd;
-    int process; /* a pidfd of the daemon; -1 = unknown */
+    int pid;     /* of the daemon; 0 = unknown */
+    int process; /* its pidfd; -1 = unknown */
 };
 
 static json_t *
@@ -88,7 +89,7 @@ qmp_open(const char *socket_path, GError **error)
     struct ucred peer = { 0 };
     socklen_t size = sizeof peer;
     if (getsockopt(qmp->fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid > 0)
-        qmp->process = (int)syscall(SYS_pidfd_open, peer.pid, 0);
+        qmp->process = (int)syscall(SYS_pidfd_open, qmp->pid = peer.pid, 0);
     setsockopt(qmp->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     qmp->in = fdopen(fcntl(qmp->fd, F_DUPFD_CLOEXEC, 0), "r");
     if (qmp->in == NULL || (greeting = read_message(qmp, error)) == NULL ||
@@ -109,6 +110,26 @@ qmp_close(Qmp *qmp)
     if (qmp->process >= 0)
         close(qmp->process);
     g_free(qmp);
+}
+
+bool
+qmp_is_spawned(const Qmp *qmp, const char *socket_path)
+{
+    g_autofree char *file = g_strdup_printf("/proc/%d/cmdline", qmp->pid);
+    g_autofree char *base = g_path_get_basename(socket_path);
+    g_autofree char *socket = g_strdup_printf("/%s,server=on,", base);
+    g_autofree char *words = NULL;
+    struct pollfd end = { .fd = qmp->process, .events = POLLIN };
+    size_t length = 0, at = 0;
+    bool has_socket = false;
+
+    if (qmp->pid == 0 || qmp->process < 0 || !g_file_get_contents(file, &words, &length, NULL) ||
+        poll(&end, 1, 0) != 0)
+        return false; /* who has ended since may have left its pid to another */
+    g_autofree char *program = g_path_get_basename(words);
+    for (; at < length; at += strlen(words + at) + 1)
+        has_socket = has_socket || strstr(words + at, socket) != NULL;
+    return g_str_equal(program, "qemu-storage-daemon") && has_socket;
 }
 
 bool

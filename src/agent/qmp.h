@@ -17,5 +17,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Qmp, qmp_close)
  * ERR_HYPERVISOR with its words. */
 bool qmp_call(Qmp *qmp, const char *command, json_t *take_arguments, json_t **ret_return,
               GError **error);
+/* Is the one that listens there a storage daemon which was started with this socket? */
+bool qmp_is_spawned(const Qmp *qmp, const char *socket_path);
 /* Tells the daemon to end, and waits until its process is gone. */
 bool qmp_quit(Qmp *qmp, int budget_ms, GError **error);

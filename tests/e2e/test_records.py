@@ -4,11 +4,15 @@ nothing is lost: what is damaged is kept aside, and the rest is found again."""
 
 import json
 import os
+import signal
+import socket
 import sqlite3
+import threading
 
 import pytest
 
-from lm import items, lasting, wait_for
+from lm import items, lasting, pattern_is, wait_for
+from lm.crash import storage_daemons
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +97,64 @@ def test_journal_lost_while_merging(site, vm, name):
     site.cli("doctor", one.name, "--fix", "-y", code=None)
     assert len(one.chain()) <= 2
     one.expect_layers(3)
+
+
+class Stranger:
+    """Listens where a storage daemon of the agent's could, and speaks QMP: it must not be told to end."""
+
+    def __init__(self, path):
+        self.said = []
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            peer = self.listener.accept()[0]  # the thread ends with the tests
+            with peer, peer.makefile("rw") as lines:
+                print('{"QMP": {"version": {}, "capabilities": []}}', file=lines, flush=True)
+                for line in lines:
+                    self.said.append(json.loads(line)["execute"])
+                    print('{"return": {}}', file=lines, flush=True)
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["", "hangs"])
+def test_storage_daemon_of_a_lost_journal(site, vm, answers):
+    """It outlives the agent, and no operation knows it any more: the agent ends it, once it answers; who only has the
+    name of its socket is left alone. Then the VM starts, and nothing is lost."""
+    one = vm().layers("s1")
+    site.host.write(one.name, 0, "16M", "20M", 9)
+    one.snap("s2")
+    site.host.virsh("destroy", one.name)
+    one.wait_status("down")
+    job = one.begin_delete("s1", options=["--bandwidth", "1"])
+    wait_for(lambda: one.job(job).get("progress", {}).get("bytes_done", 0) > 1 << 20, 30, "data move")
+    kill(site.agent)
+    (daemon,) = storage_daemons(site.agent)
+    if not answers:
+        os.kill(daemon, signal.SIGSTOP)
+    for suffix in ("", "-wal", "-shm"):
+        (state(site.agent) / f"journal.db{suffix}").unlink(missing_ok=True)
+    stranger = Stranger(state(site.agent) / f"cold-{os.urandom(4).hex()}.sock")
+    site.agent.start()
+    site.wait_ready()
+    if not answers:
+        wait_for(lambda: "it is asked again until it ends" in site.agent.tail(200), 30, "it is said")
+        assert storage_daemons(site.agent) == [daemon]
+        assert '"write" lock' in one.virsh_start().stderr
+        os.kill(daemon, signal.SIGCONT)
+    wait_for(lambda: not storage_daemons(site.agent), 40, f"it is ended:\n{site.agent.tail()}")
+    assert "that the journal has lost was ended" in site.agent.tail(200)
+    wait_for(lambda: one.job(job)["status"] != "started", 40, f"the job ends: {one.job(job)}")
+    one.virsh_start(check=True)
+    one.wait_status("up")
+    wait_for(lambda: one.names() == ["s2"] or site.cli("snapshot", "delete", one.name, "s1", "-y", code=None).code == 0,
+             30, "the delete can be had again")
+    assert set(stranger.said) == {"qmp_capabilities"}, stranger.said
+    assert one.names() == ["s2"] and len(one.chain()) == 2
+    assert pattern_is(one.chain()[-1], "16M", "20M", 9, share=True)
+    one.expect_layers(2)
 
 
 def test_damaged_database(site, vm):

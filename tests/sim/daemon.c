@@ -356,6 +356,12 @@ WRAP(qmp_call)(Qmp *qmp, const char *command, json_t *take_arguments, json_t **r
 }
 
 bool
+WRAP(qmp_is_spawned)(const Qmp *qmp, const char *socket)
+{
+    return g_str_equal(qmp->daemon->socket, socket);
+}
+
+bool
 WRAP(qmp_quit)(Qmp *qmp, int budget_ms, GError **error)
 {
     (void)budget_ms;

@@ -343,7 +343,7 @@ const Flow flows[] = {
     { "clone-off",           2,   2,    true,  true,  run_clone_off,      "a VM that is off, by sharing", true },
     { "create",              2,   2,    false, false, run_create_snapshot, "a snapshot is taken", true },
     { "import",              1,   3,    false, false, run_import,         "the manager is lost in a delete", true },
-    { "lost-journal",        1,   3,    false, false, run_lost,          "the agent's journal is lost in a delete", true, 0, true },
+    { "lost-journal",        1,   3,    false, false, run_lost,          "the agent's journal is lost in a delete", true },
     { "rename",              1,   2,    false, false, run_rename,         "a snapshot is, and the VM described", true },
     { "update",              1,   2,    false, false, run_update,         "a VM is renamed", true },
     { "doctor",              1,   3,    false, false, run_doctor,         "a volume of nobody, and an old definition", true },
