@@ -123,7 +123,8 @@ void doctor_after_loss(Agent *agent, const char *vm_id);
  *   {..., "made", "record"}                                also what it names then, and which
  *   {"what": "adopted", "snapshot_id", "disk_id"}
  *   {"what": "record", "xml", "current"}                   of libvirt's snapshot
- *   {"what": "none", "why"}                                it cannot be undone */
+ *   {"what": "none", "why"}                                it cannot be undone
+ *   {..., "undone": the id of the undo that has done it} */
 bool doctor_keep(Operation *op, json_t *take_entry, GError **error);
 /* What looks at the VM do not change by themselves in its manifest: what a snapshot, a merge or a
  * person's wish has written. NULL = of one that knows of none. */

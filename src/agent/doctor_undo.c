@@ -308,6 +308,27 @@ undo_entry(Operation *op, Domain *home, const json_t *entry, GError **error)
 
 /* ---- the step ---- */
 
+/* The operation that has undone it; NULL = none yet. */
+static const char *
+undone_by(const json_t *entry)
+{
+    return json_text(entry, "undone");
+}
+
+/* A storage that is full keeps no undo from being done: a second one would do all of it again,
+ * which changes nothing. */
+static bool
+keep_undone(Operation *op, const Domain *home, json_t *list, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+
+    if (undo_put_list(home, op_text(op, "undo"), op->row.vm_id, list, &problem) ||
+        g_error_matches(problem, ERR, ERR_NO_SPACE))
+        return true;
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return false;
+}
+
 static StepState
 undo_check(void *self, GError **error)
 {
@@ -326,16 +347,22 @@ undo_act(void *self, GError **error)
     g_autoptr(json_t) list = load(op, &home, error);
     g_autoptr(json_t) left = json_array();
     g_auto(LeaseHold) lease = { 0 };
+    json_int_t undone = 0;
 
     if (list == NULL || !op_lease(op, home, &lease, error))
         return false;
     for (size_t i = json_array_size(list); i > 0; i--) {
         json_t *entry = json_array_get(list, i - 1);
         g_autoptr(GError) problem = NULL;
+        if (undone_by(entry) != NULL && !g_str_equal(undone_by(entry), op->row.id))
+            continue;
         if (!lease_check(&lease, error))
             return false;
-        if (undo_entry(op, home, entry, &problem))
+        if (undo_entry(op, home, entry, &problem)) {
+            json_object_set_new(entry, "undone", json_string(op->row.id));
+            undone++;
             continue;
+        }
         if (g_error_matches(problem, ERR, ERR_UNREACHABLE) ||
             g_error_matches(problem, ERR, ERR_STOPPED)) { /* later, and not "left" */
             g_propagate_error(error, g_steal_pointer(&problem));
@@ -343,9 +370,10 @@ undo_act(void *self, GError **error)
         }
         json_array_append_new(left, json_string(problem->message));
     }
+    if (undone > 0 && !keep_undone(op, home, list, error))
+        return false;
     op_result(op, "left", json_incref(left));
-    op_result(op, "undone",
-              json_integer((json_int_t)(json_array_size(list) - json_array_size(left))));
+    op_result(op, "undone", json_integer(undone));
     op_remember(op, "undone", json_true());
     return agent_look(op->agent, op->entry, error);
 }

@@ -282,7 +282,10 @@ undo(Cli *cli, const json_t *vm, GError **error)
     json_array_foreach ((json_t *)left, i, reason) {
         cli_say(cli, "Not undone: %s", json_string_value(reason));
     }
-    if (option_waits(cli->options))
+    if (option_waits(cli->options) && doc_number(job, "undone", 0) == 0 &&
+        json_array_size(left) == 0)
+        cli_say(cli, "Nothing was left to undo: it has been undone already.");
+    else if (option_waits(cli->options))
         cli_say(cli, "%.0f of it undone.", doc_number(job, "undone", 0));
     if (json_array_size(left) > 0)
         cli->exit_code = EXIT_FAILED;

@@ -69,8 +69,9 @@ def test_virsh_snapshot_is_adopted(site, vm, metadata):
         assert nightly["date"] == time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(int(made[1])))
     assert "foreign-overlay" not in findings(site, one)  # libvirt named the old leaf absolutely
 
-    site.cli("doctor", one.name, "--undo", job)
+    assert "2 of it undone" in site.cli("doctor", one.name, "--undo", job).err
     assert one.names() == ["first"]
+    assert "Nothing was left to undo" in site.cli("doctor", one.name, "--undo", job).err
     assert "foreign-overlay" in findings(site, one)
     fix(site, one, "foreign-overlay")
 

@@ -239,7 +239,9 @@ test_again_and_again(const void *data)
         g_autoptr(json_t) first = operate(&host, undo, "doctor-undo", "undo", json_string(id));
         g_assert_cmpint(json_number(first, "undone"), ==, 1);
         expect(&host, undoable[i].class, NULL);
-        json_decref(operate(&host, twice, "doctor-undo", "undo", json_string(id)));
+        g_autoptr(json_t) second = operate(&host, twice, "doctor-undo", "undo", json_string(id));
+        g_assert_cmpint(json_number(second, "undone"), ==, 0); /* nothing was left to undo */
+        g_assert_cmpuint(json_array_size(json_object_get(second, "left")), ==, 0);
         expect(&host, undoable[i].class, NULL);
     }
 }
