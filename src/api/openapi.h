@@ -43,8 +43,9 @@ typedef struct {
     const char *type;
     const char *text; /* NULL = the name says it */
 } SchemaRow;
-extern const SchemaRow api_answers[], api_sent[]; /* end with a row of NULLs */
-const SchemaRow *schema_find(const char *name);   /* its first row; NULL = there is none */
+/* They end with a row of NULLs. */
+extern const SchemaRow api_answers[], api_answers_around[], api_sent[];
+const SchemaRow *schema_find(const char *name); /* its first row; NULL = there is none */
 
 /* The ids that stand in examples, by the kind of path segment before them. */
 #define EXAMPLE_VM "5d2a3b6e-0001-4000-8000-000000000001"

@@ -172,10 +172,8 @@ void news_job_locked(Manager *m, const char *job_id);
 /* ---- host.c ---- */
 Host *host_new(Manager *m, const HostConfig *config, GError **error);
 void host_free(Host *host);
-void host_start(Host *host); /* lock held */
 Host *host_by_name(Manager *m, const char *name);
 char *host_id_locked(const Host *host); /* as the API shows it */
-void host_retry_locked(Host *host);     /* lock held: says hello again at once */
 /* Every VM of the host anew. */
 bool host_look_at_all(Host *host, GError **error);
 /* Outcomes that were heard of while nobody listened. Those of flows that have ended, or of a
@@ -193,6 +191,18 @@ bool host_call(Host *host, const char *method, const char *path, const json_t *b
                json_t **ret_json, GError **error);
 bool host_call_within(Host *host, unsigned timeout_ms, const char *method, const char *path,
                       const json_t *body, json_t **ret_json, GError **error);
+/* It does not answer, and why. Did it before? */
+bool host_mark_down(Host *host, const char *problem);
+/* Another manager with a higher epoch gives the orders: ours must not be carried out. False. */
+bool host_taken_over(Host *host, const GError *why, GError **error);
+/* Nothing but that: of those that a flow waits for the events know more than this answer, which
+ * they may have overtaken. before (NULL: whenever): only those that are in it. The ids of all that
+ * had ended; NULL: the agent did not answer. */
+GHashTable *host_acknowledge_ended(Host *host, GHashTable *before);
+
+/* ---- host_follow.c ---- */
+void host_start(Host *host);        /* lock held */
+void host_retry_locked(Host *host); /* lock held: says hello again at once */
 
 /* ---- inventory.c ---- */
 /* Taken before asking, shown when putting: an answer to an older question never replaces a newer
