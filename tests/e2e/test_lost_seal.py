@@ -89,3 +89,42 @@ def test_started_from_the_old_volume(site, lost, seen):
     subprocess.run(["sh", "-c", command], check=True)
     finish(site, one, job, 8)
     assert pattern_is(f"{seal}.aside", "200M", "1M", 7), "what it stands on is still there"
+
+
+@pytest.mark.parametrize("started", [False, True], ids=["new", "both"])
+def test_cancelled_while_it_waits(site, lost, started):
+    """Somebody gives up the merge that waits for him: that decides nothing, so it waits and says the same until he has
+    done as he is told. Then all is as before the merge, but for what the guest has written since."""
+    one, job, seal = lost
+    site.mend()
+    waits(one, job, seal, "power the VM off")
+    if started:
+        site.agent.kill9()  # else it could be faster, and point the VM at the new volume
+        site.host.virsh("destroy", one.name)
+        site.host.virsh("start", one.name)
+        site.host.write(one.name, 0, "200M", "1M", 8)
+        site.host.virsh("destroy", one.name)
+        site.mend()
+        waits(one, job, seal, "only a person can tell")
+    asked = site.cli("job", "cancel", job)
+    assert asked.code == 0
+    text = waits(one, job, seal, "only a person can tell" if started else "power the VM off")
+    assert one.job(job)["status"] == "started"
+    if started:
+        assert pattern_is(seal, "200M", "1M", 7)
+        subprocess.run(["sh", "-c", re.search(r"mv .*\.aside'?", text).group(0)], check=True)
+    else:
+        assert seal in one.files(), "its QEMU writes it"
+        site.host.virsh("destroy", one.name)
+    done = wait_for(lambda: one.job(job)["status"] != "started" and one.job(job), 60, "the job ends")
+    assert done["status"] == "aborted", done
+    one.wait_status("down")
+    assert one.names() == ["s1", "s2"] and len(one.chain()) == 3
+    kept = [f"{seal}.aside"] if started else []
+    assert set(one.files()) == {*one.chain(), *kept}, "files were left behind"
+    assert site.host.leaf(one.name, "vda", inactive=True) == one.chain()[-1]
+    assert pattern_is(one.chain()[-1], "200M", "1M", 8 if started else 7)
+    one.delete("s1", "s2")
+    leaf, = one.chain()
+    assert pattern_is(leaf, "200M", "1M", 8 if started else 7)
+    assert pattern_is(leaf, "100M", "64M", 9)
