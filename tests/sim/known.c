@@ -229,6 +229,13 @@ static const struct {
       true,
       "an import that a full storage could not record left what it had deleted in the trash",
       970468 },
+    { "lost-journal",
+      256641940762314,
+      { { FAULT_QEMU, 119 }, { FAULT_QEMU, 129 }, { FAULT_STORAGE, 143 } },
+      73,
+      true,
+      "the storage daemon of a lost journal held its volumes for ever",
+      24565 },
 };
 /* clang-format on */
 
