@@ -239,7 +239,8 @@ agent_on_hv_event(const HvEvent *event, void *data)
         log_info("connected to libvirt");
         agent_queue_refresh(agent, "");
         break;
-    case HV_EVENT_DISCONNECTED:
+    case HV_EVENT_DISCONNECTED: /* comes before any call finds libvirt again */
+        g_atomic_int_inc(&agent->gaps);
         log_warn("the connection to libvirt is lost; guests and jobs go on, it is opened again");
         g_mutex_lock(&agent->lock);
         event_hub_send(agent->events, json_pack("{s:s, s:b}", "event", "host", "connected", 0));

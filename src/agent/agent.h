@@ -52,8 +52,11 @@ typedef struct {
     char *guest_name, *guest_instance, *guest_asked;
     int64_t guest_asked_us;
     bool guest_is_asked;
-    int reboots;    /* atomic: how often libvirt told of one */
-    int frozen_at;  /* what it was when a user froze the guest; guarded by lock */
+    int reboots;   /* atomic: how often libvirt told of one */
+    int frozen_at; /* what it was when a user froze the guest; guarded by lock */
+    /* agent->gaps when the guest was known to be frozen last; -1: in no life of this agent; guarded
+     * by lock */
+    int frozen_gaps;
     int look_again; /* atomic: what the last look saw or wrote was not all */
     int image_lock; /* keeps QEMU from the old leaf while a cold switch is under way; -1 = none */
 } AgentVm;
@@ -79,6 +82,7 @@ struct Agent {
     struct EventHub *events;
     struct Survey *survey; /* agent/survey.h */
     char *run_dir;         /* sockets of our storage daemons */
+    int gaps;              /* atomic: how often libvirt was away, and nothing was heard of guests */
     int strays;            /* atomic: there are some of operations that the journal has lost */
     unsigned pivot_budget_ms;
     unsigned quiesce_budget_s;

@@ -9,11 +9,18 @@
  * The manifest names the frozen instance before the guest is asked: a snapshot that is taken then
  * neither freezes it again, which its agent would refuse, nor thaws it. A freeze that has failed
  * may have begun, so the guest is thawed in any case.
+ *
+ * A guest that reboots is not frozen any more, and libvirt's event tells of it once: nobody hears
+ * of it while the agent or libvirtd is away. After such a gap the note is believed as far as that
+ * nobody thaws the guest; but before anybody relies on it the guest is asked, by freezing it: one
+ * that is frozen refuses that.
  */
 #include "agent/operation.h"
 
 #include "base/text.h"
 #include "model/verbs.h"
+
+#include <string.h>
 
 /* ---- the note ---- */
 
@@ -95,13 +102,55 @@ op_thaw(Operation *op, GError **error)
 void
 freeze_begins(Operation *op)
 {
+    op->gaps = g_atomic_int_get(&op->agent->gaps);
     op->reboots = g_atomic_int_get(&op->entry->reboots);
+}
+
+/* All was heard since the guest was known to be frozen last. */
+static bool
+note_is_sure(const Operation *op)
+{
+    return op->entry->frozen_gaps == g_atomic_int_get(&op->agent->gaps);
+}
+
+/* The words of QEMU's agent, since 6.2. Others say only that something is disabled. */
+static bool
+is_frozen_already(const GError *refusal)
+{
+    return g_error_matches(refusal, ERR, ERR_HYPERVISOR) &&
+           strstr(refusal->message, "frozen state") != NULL;
+}
+
+NoteState
+freeze_ask_note(Operation *op, GError **error)
+{
+    g_autoptr(GError) refusal = NULL;
+
+    freeze_begins(op);
+    if (op->entry->frozen_gaps == op->gaps && op->entry->frozen_at == op->reboots)
+        return NOTE_HOLDS;
+    if (op_freeze(op, &refusal)) {
+        op->entry->frozen_at = op->reboots - 1; /* the note is of before */
+        return NOTE_WAS_WRONG;
+    }
+    if (!is_frozen_already(refusal)) {
+        g_propagate_error(error, g_steal_pointer(&refusal));
+        return NOTE_UNKNOWN;
+    }
+    op->entry->frozen_gaps = op->gaps;
+    return NOTE_HOLDS;
 }
 
 bool
 freeze_is_lost(const Operation *op)
 {
     return op->reboots != g_atomic_int_get(&op->entry->reboots);
+}
+
+bool
+freeze_may_be_lost(const Operation *op)
+{
+    return freeze_is_lost(op) || op->gaps != g_atomic_int_get(&op->agent->gaps);
 }
 
 static HvDomain *
@@ -129,7 +178,7 @@ freeze_check(void *self, GError **error)
         return STEP_UNKNOWN;
     bool frozen = is_begun(op)
                       ? g_strcmp0(op_data(op, "frozen"), hv->instance) == 0 && !freeze_is_lost(op)
-                      : agent_is_frozen(op->agent, op->entry, hv);
+                      : agent_is_frozen(op->agent, op->entry, hv) && note_is_sure(op);
     return frozen && hv->instance != NULL ? STEP_DONE : STEP_TODO;
 }
 
@@ -139,6 +188,8 @@ freeze_act(void *self, GError **error)
     Operation *op = self;
     g_autoptr(HvDomain) hv = look(op, error);
     g_autoptr(Vm) vm = hv != NULL ? agent_vm_copy(op->agent, op->row.vm_id) : NULL;
+    g_autoptr(GError) problem = NULL;
+    bool was_noted = vm != NULL && !is_begun(op) && agent_is_frozen(op->agent, op->entry, hv);
 
     if (vm == NULL)
         return hv != NULL && error_set(error, ERR_NOT_FOUND, "VM %s is gone", op->row.vm_id);
@@ -147,12 +198,17 @@ freeze_act(void *self, GError **error)
     op_remember(op, "begun", json_true());
     freeze_begins(op);
     op->entry->frozen_at = op->reboots;
-    if (!operation_save(op, error) || !note(op, hv->instance, error) || !op_freeze(op, error))
+    if (!operation_save(op, error) || !note(op, hv->instance, error))
         return false;
+    if (!op_freeze(op, &problem) && !(was_noted && is_frozen_already(problem))) {
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return false;
+    }
     if (freeze_is_lost(op)) /* before or after, nobody can tell */
         return error_set(error, ERR_REFUSED,
                          "the guest of VM '%s' rebooted while its file systems were being frozen",
                          hv->name);
+    op->entry->frozen_gaps = op->gaps;
     op_remember(op, "frozen", json_string(hv->instance));
     return agent_look(op->agent, op->entry, error);
 }

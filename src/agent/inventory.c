@@ -268,6 +268,7 @@ agent_entry(Agent *agent, const char *vm_id, bool create)
         g_mutex_init(&entry->way_lock);
         g_mutex_init(&entry->guest_lock);
         entry->image_lock = -1;
+        entry->frozen_gaps = -1;
         entry->operations = g_ptr_array_new();
         g_hash_table_insert(agent->vms, entry->id, entry);
     }

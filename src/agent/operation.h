@@ -38,6 +38,7 @@ struct Operation {
     unsigned seen_acts;
     int64_t seen_us;
     int reboots;       /* of its VM, when its guest was frozen; not saved */
+    int gaps;          /* the agent's, then */
     unsigned poll_ms;  /* how soon to look again while it waits; 0 = the slow poll */
     bool acked;        /* dropped when it ends */
     char *waiting_for; /* the machine's, as last told; guarded by agent->lock like row */
@@ -157,6 +158,12 @@ bool op_thaw(Operation *op, GError **error);
  * agent)? Then nothing is frozen any more. */
 void freeze_begins(Operation *op);
 bool freeze_is_lost(const Operation *op);
+/* Or perhaps: libvirt was away meanwhile, and would not have told of a reboot. */
+bool freeze_may_be_lost(const Operation *op);
+/* Is the guest frozen that the note says a user has frozen? If not all was heard since, it is
+ * frozen to find out: WAS_WRONG, it was not, and is now. Also freeze_begins(). */
+typedef enum { NOTE_HOLDS, NOTE_WAS_WRONG, NOTE_UNKNOWN } NoteState;
+NoteState freeze_ask_note(Operation *op, GError **error);
 /* freeze.c: a step: its guest is not frozen any more, and no snapshot is to take it for that. */
 StepState freeze_forget_check(void *op, GError **error);
 bool freeze_forget_act(void *op, GError **error);

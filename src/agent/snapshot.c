@@ -94,15 +94,49 @@ snapshot_thaw_if_frozen(Operation *op, GError **error)
     return true;
 }
 
+typedef enum { NOT_FROZEN, FROZEN_BY_US, FROZEN_BY_USER } Frozen;
+
+/* What a user has frozen stays so, also if the guest does not say now that it is. */
+static bool
+freeze_of_user(Operation *op, const HvDomain *domain, bool must, Frozen *ret_frozen, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+
+    switch (freeze_ask_note(op, &problem)) {
+    case NOTE_HOLDS:
+        *ret_frozen = FROZEN_BY_USER;
+        return true;
+    case NOTE_WAS_WRONG:
+        op_remember(op, "frozen", json_true());
+        *ret_frozen = FROZEN_BY_US;
+        return operation_save(op, error);
+    case NOTE_UNKNOWN:
+    default:
+        break;
+    }
+    if (must)
+        return error_set(
+            error, ERR_REFUSED,
+            "VM '%s': its file systems were frozen, but whether the guest has rebooted "
+            "since nobody has heard, and it does not tell (%s); nothing was changed. "
+            "Thaw it first: livemerge vm thaw %s",
+            domain->name, problem->message, domain->name);
+    log_vm_warn(op->row.vm_id, op->row.id,
+                "VM '%s': whether its file systems are still frozen is not known (%s), going on "
+                "without",
+                domain->name, problem->message);
+    return true;
+}
+
 /* As asked: not at all, if it can be done, or not without. */
 static bool
-freeze(Operation *op, const HvDomain *domain, bool *ret_frozen, GError **error)
+freeze(Operation *op, const HvDomain *domain, Frozen *ret_frozen, GError **error)
 {
     const char *quiesce = op_text(op, "quiesce");
     bool must = g_strcmp0(quiesce, "require") == 0;
     g_autoptr(GError) problem = NULL;
 
-    *ret_frozen = false;
+    *ret_frozen = NOT_FROZEN;
     if (quiesce == NULL || g_str_equal(quiesce, "no") || op_data(op, "memory") != NULL)
         return true; /* with memory, the guest's caches are saved too */
     if (domain->state != VM_UP || !domain->agent_connected) {
@@ -115,17 +149,15 @@ freeze(Operation *op, const HvDomain *domain, bool *ret_frozen, GError **error)
                 domain->state != VM_UP ? "it does not run" : "no guest agent answers");
         return true;
     }
-    if (agent_is_frozen(op->agent, op->entry, domain)) { /* and stays so */
-        op_result(op, "quiesced", json_true());
-        return true;
-    }
+    if (agent_is_frozen(op->agent, op->entry, domain))
+        return freeze_of_user(op, domain, must, ret_frozen, error);
     op_remember(op, "frozen", json_true());
     freeze_begins(op);
     if (!operation_save(op, error))
         return false;
     if (op_freeze(op, &problem)) {
         if (!freeze_is_lost(op)) {
-            *ret_frozen = true;
+            *ret_frozen = FROZEN_BY_US;
             return true;
         }
         error_set(&problem, ERR_REFUSED, "the guest rebooted");
@@ -243,7 +275,7 @@ switch_act(void *self, GError **error)
     Operation *op = self;
     g_autoptr(HvDomain) domain = op_hv(op, error);
     g_autoptr(GError) thaw_problem = NULL;
-    bool frozen = false;
+    Frozen frozen = NOT_FROZEN;
 
     if (domain == NULL)
         return false;
@@ -264,13 +296,16 @@ switch_act(void *self, GError **error)
     if (!snapshot_thaw_if_frozen(op, &thaw_problem))
         log_vm_warn(op->row.vm_id, op->row.id, "VM '%s': thawing failed: %s; it is tried again",
                     domain->name, thaw_problem->message);
-    if (ok && frozen && freeze_is_lost(op)) {
+    if (ok && frozen != NOT_FROZEN && freeze_may_be_lost(op)) {
         log_vm_warn(op->row.vm_id, op->row.id,
-                    "VM '%s': its guest rebooted as the snapshot was taken: that is not one of "
+                    "VM '%s': its guest %s as the snapshot was taken: that is not called one of "
                     "frozen file systems",
-                    domain->name);
-    } else if (ok && frozen) {
+                    domain->name,
+                    freeze_is_lost(op) ? "rebooted" : "may have rebooted, while libvirt was away,");
+    } else if (ok && frozen != NOT_FROZEN) {
         op_result(op, "quiesced", json_true());
+    }
+    if (ok && frozen == FROZEN_BY_US && !freeze_is_lost(op)) {
         op_add_pause(op, "freeze", (double)(clock_mono_us() - t0) / 1000);
     }
     return ok;

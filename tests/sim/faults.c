@@ -125,6 +125,7 @@ kill_agent(void)
 {
     world_agent = NULL;
     libvirt_client_died();
+    libvirt_is_not_heard();
     sqlite_process_died(P_AGENT);
     vfs_process_died(P_AGENT);
     wire_agent_died();

@@ -4,6 +4,16 @@
  */
 #include "libvirt.h"
 
+void
+libvirt_is_not_heard(void)
+{
+    if (!vm.guest_agent || !vm.runs || vm.paused || !fiber_chance(30))
+        return;
+    world_trace("the guest reboots, and nobody hears of it");
+    vm.reboots++;
+    vm.frozen = false;
+}
+
 static bool
 agent_answers(GError **error)
 {

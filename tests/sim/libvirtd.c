@@ -41,6 +41,7 @@ libvirtd_died(void)
         vm.disks[i].job.cancel_is_known = false;
     libvirt_forget_notes();
     libvirt_broke();
+    libvirt_is_not_heard();
     vfs_process_died(P_LIBVIRTD);
     fibers_kill(P_LIBVIRTD);
 }

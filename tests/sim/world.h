@@ -257,6 +257,7 @@ typedef struct {
     bool frozen;           /* its file systems are */
     bool frozen_at_switch; /* they were when the last snapshot was taken */
     unsigned resets;       /* of its guest, by whoever */
+    unsigned reboots;      /* of which libvirt tells nobody */
     bool wanted;           /* the user wants it to run */
     uint64_t versions;     /* given out so far */
 } SimVm;
@@ -372,6 +373,8 @@ void libvirt_reset(void);
 void libvirt_show_vm(void); /* for the set-up */
 Hypervisor *libvirt_client_new(HvEventFunc each, void *data);
 void libvirt_client_died(void); /* the agent was killed */
+/* The guest may reboot while nobody is there to hear of it. */
+void libvirt_is_not_heard(void);
 void libvirtd_start(void);
 void libvirtd_died(void);
 bool libvirt_memory_is_whole(const char *path); /* a file beside a snapshot */

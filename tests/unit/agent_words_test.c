@@ -154,6 +154,78 @@ test_reboot(Host *host, gconstpointer data)
     g_assert_true(shows_frozen(host));
 }
 
+/* The guest reboots while nobody is there to hear of it. */
+static void
+reboot_unheard(Host *host, bool agent_is_away)
+{
+    static const HvEvent gone = { .kind = HV_EVENT_DISCONNECTED },
+                         back = { .kind = HV_EVENT_CONNECTED };
+
+    if (agent_is_away)
+        agent_end(host);
+    else
+        host->fake.tell(&gone, host->fake.tell_data);
+    host->fake.frozen = false;
+    if (agent_is_away)
+        agent_begin(host);
+    else
+        host->fake.tell(&back, host->fake.tell_data);
+}
+
+/* A snapshot is not called one of a frozen guest on the strength of the note: it freezes it. */
+static void
+freeze_and_reboot(Host *host, bool agent_is_away)
+{
+    end(host, "vm-freeze", NULL, "done");
+    reboot_unheard(host, agent_is_away);
+    g_assert_true(shows_frozen(host));
+    take_snapshot(host, 1, true);
+    g_assert_false(host->fake.frozen);
+    wait_until_thawed(host);
+    end(host, "vm-freeze", NULL, "done");
+    reboot_unheard(host, agent_is_away);
+    end(host, "vm-freeze", NULL, "done");
+    g_assert_true(host->fake.frozen);
+    take_snapshot(host, 2, true);
+    g_assert_true(host->fake.frozen);
+    g_assert_true(shows_frozen(host));
+    end(host, "vm-thaw", NULL, "done");
+    g_assert_false(host->fake.frozen);
+}
+
+static void
+test_reboot_agent_away(Host *host, gconstpointer data)
+{
+    freeze_and_reboot(host, true);
+}
+
+static void
+test_reboot_libvirt_away(Host *host, gconstpointer data)
+{
+    freeze_and_reboot(host, false);
+}
+
+/* Nor is it if the guest does not tell; and what a user may have frozen is not thawed. */
+static void
+test_reboot_unheard_and_deaf(Host *host, gconstpointer data)
+{
+    static const char id[] = "cccccccc-0000-4000-8000-000000000001";
+
+    end(host, "vm-freeze", NULL, "done");
+    reboot_unheard(host, true);
+    host->fake.deaf = true;
+    fail(host, "snapshot-create",
+         json_pack("{s:s, s:s, s:s}", "snapshot_id", id, "name", "s", "quiesce", "require"),
+         "livemerge vm thaw");
+    host->fake.frozen = false;
+    end(host, "snapshot-create",
+        json_pack("{s:s, s:s, s:s}", "snapshot_id", id, "name", "s", "quiesce", "auto"), "done");
+    g_autoptr(Vm) vm = agent_vm_copy(host->agent, FAKE_VM);
+    g_assert_false(vm_snapshot(vm, id)->quiesced);
+    g_assert_cmpuint(host->fake.thaws, ==, 0);
+    g_assert_true(shows_frozen(host));
+}
+
 /* Nobody can say whether before or after. */
 static void
 test_reboot_while_freezing(Host *host, gconstpointer data)
@@ -195,6 +267,14 @@ static void
 test_reboot_before_the_switch(Host *host, gconstpointer data)
 {
     host->fake.reboots_in_snapshot = true;
+    take_rebooting(host, "require", "done");
+}
+
+/* libvirt is away in between: whether the guest rebooted meanwhile is not known. */
+static void
+test_gap_in_a_snapshot(Host *host, gconstpointer data)
+{
+    host->fake.gap_in_snapshot = true;
     take_rebooting(host, "require", "done");
 }
 
@@ -388,6 +468,10 @@ main(int argc, char **argv)
     TEST("/agent/freeze/reboot-while-freezing", set_up_running, test_reboot_while_freezing);
     TEST("/agent/freeze/reboot-in-a-snapshot", set_up_running, test_reboot_in_a_snapshot);
     TEST("/agent/freeze/reboot-before-the-switch", set_up_running, test_reboot_before_the_switch);
+    TEST("/agent/freeze/reboot-agent-away", set_up_running, test_reboot_agent_away);
+    TEST("/agent/freeze/reboot-libvirt-away", set_up_running, test_reboot_libvirt_away);
+    TEST("/agent/freeze/reboot-unheard-and-deaf", set_up_running, test_reboot_unheard_and_deaf);
+    TEST("/agent/freeze/gap-in-a-snapshot", set_up_running, test_gap_in_a_snapshot);
     TEST("/agent/freeze/deaf", set_up_running, test_deaf);
     TEST("/agent/freeze/no-agent", set_up_running, test_no_agent);
     TEST("/agent/freeze/killed", set_up_running, test_killed);

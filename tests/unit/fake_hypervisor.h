@@ -44,6 +44,10 @@ fake_snapshot(Hypervisor *hv, const char *vm_id, const HvSnapshotDisk *disks, un
         fake->guest_agent = false;
         fake_reboot(fake);
     }
+    if (fake->gap_in_snapshot) {
+        fake->frozen = false;
+        fake->tell(&(HvEvent){ .kind = HV_EVENT_DISCONNECTED }, fake->tell_data);
+    }
     fake->snapshots++;
     fake->was_frozen = fake->frozen;
     for (unsigned i = 0; i < n_disks; i++) {
@@ -62,7 +66,7 @@ fake_set_frozen(Fake *fake, bool frozen, GError **error)
     if (!fake->guest_agent)
         return error_set(error, ERR_HYPERVISOR, "no guest agent");
     if (frozen && fake->frozen)
-        return error_set(error, ERR_HYPERVISOR, "the command is not allowed when frozen");
+        return error_set(error, ERR_HYPERVISOR, "the agent is in frozen state");
     fake->frozen = frozen;
     if (!fake->deaf)
         return true;

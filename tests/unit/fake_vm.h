@@ -64,7 +64,7 @@ typedef struct {
     unsigned freezes, thaws;
     bool was_frozen; /* in the last snapshot */
     /* the guest reboots as it has been frozen, or before the switch, and its agent is gone */
-    bool reboots_frozen, reboots_in_snapshot;
+    bool reboots_frozen, reboots_in_snapshot, gap_in_snapshot;
     HvEventFunc tell; /* of that; NULL = nobody hears of it */
     void *tell_data;
     const char *foreign_job; /* NULL = none */
