@@ -305,6 +305,19 @@ cold_has_job(Operation *op, GError **error)
     return status != NULL ? STEP_DONE : STEP_TODO;
 }
 
+bool
+cold_has_concluded(Operation *op)
+{
+    g_autoptr(Qmp) qmp = NULL;
+    g_autofree char *status = NULL;
+    g_autofree char *problem = NULL;
+    uint64_t done = 0, total = 0;
+
+    return find_daemon(op, &qmp, NULL) && qmp != NULL &&
+           look_at_job(qmp, &status, &problem, &done, &total, NULL) &&
+           g_strcmp0(status, "concluded") == 0;
+}
+
 static bool
 limit_job(Operation *op, uint64_t limit, void *qmp, GError **error)
 {

@@ -207,7 +207,11 @@ merge_start_act(void *self, GError **error)
     g_clear_pointer(&op->job_reason, g_free);
     g_mutex_unlock(&op->agent->lock);
     make_work_map(op);
+    if (!merge_base_is_sound(op, error))
+        return merge_excuse(op, error);
     bool first = json_object_get(op->row.data, "started") == NULL;
+    op_remember(op, "unflushed", NULL);
+    op_remember(op, "base_open", image_is_written(base) ? json_true() : NULL);
     op_remember(op, "started", json_true());
     op_remember(op, "whole", NULL);
     op_remember(op, "started_in", json_string(merge_is_cold(op) ? "" : op_data(op, "instance")));

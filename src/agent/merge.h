@@ -15,7 +15,9 @@
  *   pivoting          {"suspended": bool}: a pivot has begun, and whether we suspend the VM for it
  *   switching         the definition is about to name the new leaf (VM off)
  *   pivoted           the new leaf is in the manifest, and the VM runs or is off
- *   whole             the base was compared with the run, and synced: all was flushed
+ *   whole             all of what an internal commit wrote into the base is surely durable
+ *   base_open         before it began, QEMU had the base open for writing already
+ *   unflushed         why not all of it reached the storage
  *   completed         the storage daemon has copied all; leaf_seen: the leaf as it was then
  *   bytes, began      for the result; and shared, written
  * graft and copy:
@@ -50,6 +52,7 @@ typedef struct {
     int64_t job_unseen_us; /* when signs of it were first seen without it */
     bool job_ended;        /* libvirt has said so */
     int64_t job_gone_us;   /* when the job was first found gone with the chain unchanged */
+    unsigned unflushed;    /* how often what was merged did not reach the storage */
     int64_t flushing_us;   /* when the base was first seen written without a job */
     int64_t job_began_us;  /* by this process; 0 = by an earlier one */
     uint64_t base_had;     /* bytes allocated to the base's file then */
@@ -87,6 +90,8 @@ bool merge_is_synced(const Operation *op);
  * (BEFORE).
  */
 bool merge_judge_commit(Operation *op, const HvDomain *hv, ChainState *ret_state, GError **error);
+/* Can such a base that was not flushed be committed into once more? */
+bool merge_base_is_sound(Operation *op, GError **error);
 /* The same before a start of the VM, from its hook: libvirt is not asked. quiet: nobody else is at
  * work on the VM. Called after merge_make_way(). ERR_REFUSED or another error: it must not start.
  */
@@ -256,6 +261,7 @@ bool cold_end_stray(const char *path, bool *ret_was_one, GError **error);
 bool cold_is_running(Operation *op); /* or might: it does not answer */
 /* DONE if its job was begun, TODO if not */
 StepState cold_has_job(Operation *op, GError **error);
+bool cold_has_concluded(Operation *op); /* its job, whatever became of it */
 
 /* ---- cold_switch.c: the VM is off; its definition changes to the new leaf ---- */
 

@@ -7,9 +7,9 @@
  * daemon or the host dies in between, the headers name the merged chain, and what was copied may be
  * missing in the base. The volumes of the run still hold all of it. So those headers are believed
  *
- *   - while the process that committed lives, and its image lock says that it writes the base no
- *     more (or libvirt that its job is gone);
- *   - for ever, once the base was synced after that (settle), which the result tells,
+ *   - for ever, once the base was synced while the process that committed lives, and its image lock
+ *     says that it writes the base no more; or libvirt that its job is gone, if QEMU had the base
+ *     open for writing before already: then it is asked to flush it;
  *   - or, if the VM was started since, once the base was compared with the run, all of it, and
  *     synced: nobody writes either of them.
  *
@@ -21,8 +21,14 @@
 #include "agent/verify_work.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "qcow2/build.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
 
 #define FLUSH_PATIENCE_US (2 * G_TIME_SPAN_SECOND)
+#define UNFLUSHED_MAX 3
 
 /* The volume above the run. */
 static const char *
@@ -86,28 +92,89 @@ lives(Operation *op, const HvDomain *hv)
     return merge_is_cold(op) ? cold_is_running(op) : hv->instance != NULL;
 }
 
-/* QEMU 7.2 keeps the base of an active commit that was cancelled or failed (a foreign one, too)
- * open for writing as long as it lives: the lock says nothing then, and libvirt is asked for the
- * job, which it forgets after QEMU's word that all is flushed. One that was just killed may not
- * know it yet: it is believed when it says so for a while. */
 static bool
-is_flushed(Operation *op)
+is_unflushed(const Operation *op)
+{
+    return merge_flag(op, "unflushed");
+}
+
+/* Whatever the storage says when it is asked again: what it could not write once, the kernel has
+ * forgotten by then. Always false. */
+static bool
+note_unflushed(Operation *op, const char *why, GError **error)
+{
+    op_remember(op, "unflushed", json_string(why));
+    log_vm_warn(op->row.vm_id, op->row.id,
+                "disk %s: not all of what was merged into %s has reached the storage: %s",
+                op_data(op, "target"), merge_run_base(op), why);
+    return operation_save(op, error) &&
+           error_set(error, ERR_BUSY, "disk %s: not all of what was merged has reached the storage",
+                     op_data(op, "target"));
+}
+
+/* libvirt, or the storage daemon, says that the job has ended. libvirt forgets it after QEMU's word
+ * that all is flushed; one that was just killed may not know it yet. */
+static bool
+job_has_ended(Operation *op)
+{
+    Hypervisor *hv = op->agent->hv;
+    HvJob job = { 0 };
+
+    if (merge_is_cold(op))
+        return cold_has_concluded(op);
+    return hv->ops->job_look(hv, op->row.vm_id, op_data(op, "target"), &job, NULL) &&
+           job.type == HV_JOB_NONE;
+}
+
+/* At its end a commit makes its base read-only again, for which QEMU flushes it: a failure of that
+ * is told to nobody, but the base stays open for writing. QEMU 7.2 also keeps the base of an active
+ * commit that was cancelled or failed (a foreign one, too) open for writing as long as it lives,
+ * and then nothing is flushed at the end of the next job. */
+static bool
+is_flushed(Operation *op, GError **error)
 {
     Hypervisor *hv = op->agent->hv;
     MergeScratch *scratch = merge_scratch(op);
-    HvJob job = { 0 };
+    const char *base = merge_run_base(op), *target = op_data(op, "target");
 
-    if (!image_is_written(merge_run_base(op)))
+    if (!image_is_written(base))
         return true;
-    if (merge_is_cold(op) ||
-        !hv->ops->job_look(hv, op->row.vm_id, op_data(op, "target"), &job, NULL) ||
-        job.type != HV_JOB_NONE) {
+    if (!job_has_ended(op))
         scratch->flushing_us = 0;
-        return false;
-    }
-    if (scratch->flushing_us == 0)
+    else if (scratch->flushing_us == 0)
         scratch->flushing_us = clock_mono_us();
-    return clock_mono_us() - scratch->flushing_us > FLUSH_PATIENCE_US;
+    if (scratch->flushing_us == 0 || clock_mono_us() - scratch->flushing_us <= FLUSH_PATIENCE_US)
+        return error_set(error, ERR_BUSY, "VM %s, disk %s: what was merged is being flushed",
+                         op->row.vm_id, target);
+    if (merge_is_cold(op) || !merge_flag(op, "base_open"))
+        return note_unflushed(op, "QEMU could not flush it", error);
+    return hv->ops->flush(hv, op->row.vm_id, target, base, error);
+}
+
+/* The look of a moment ago was at what is in memory. */
+static bool
+sync_base(Operation *op, GError **error)
+{
+    const char *base = merge_run_base(op);
+    autofd int fd = open(base, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+    if (fd < 0)
+        return error_set_errno(error, "opening %s", base);
+    if (fsync(fd) == 0) {
+        op_remember(op, "whole", json_true());
+        return true;
+    }
+    return note_unflushed(op, g_strerror(errno), error);
+}
+
+/* So that the disk is read, and not what never got there. */
+static void
+drop_cache(const char *path)
+{
+    autofd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+    if (fd >= 0)
+        (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 }
 
 /* That the base is not written tells nothing if who wrote it had just died, and libvirt did not
@@ -173,8 +240,23 @@ say_being_compared(Operation *op, const HvDomain *hv, uint64_t done, uint64_t to
 }
 
 static bool
+say_unflushed(Operation *op, const HvDomain *hv, GError **error)
+{
+    return error_set(
+        error, ERR_BUSY,
+        "VM '%s', disk %s: not all of what was merged into %s has reached the storage (%s), and "
+        "what the VM reads of it may be old some day. Nothing is deleted: %s holds all. See to the "
+        "storage, then power the VM off (a reboot from inside is not enough), and it is put right: "
+        "virsh shutdown %s",
+        hv->name, op_data(op, "target"), merge_run_base(op), op_data(op, "unflushed"),
+        merge_run_top(op), hv->name);
+}
+
+static bool
 say_differs(Operation *op, const HvDomain *hv, GError **error)
 {
+    if (is_unflushed(op))
+        return say_unflushed(op, hv, error);
     return error_set(
         error, ERR_BUSY,
         "VM '%s', disk %s: QEMU ended just as it had merged %s, before all of it was flushed, and "
@@ -215,10 +297,13 @@ compare(Operation *op, const HvDomain *hv, GError **error)
         return say_differs(op, hv, error);
     if (image_is_written(merge_run_base(op))) { /* somebody's job: what was read is void */
         g_clear_pointer(&scratch->whole, verify_work_free);
-        return error_set(error, ERR_BUSY, "VM '%s', disk %s: %s is being written by somebody",
-                         hv->name, op_data(op, "target"), merge_run_base(op));
+        return is_unflushed(op)
+                   ? say_unflushed(op, hv, error)
+                   : error_set(error, ERR_BUSY, "VM '%s', disk %s: %s is being written by somebody",
+                               hv->name, op_data(op, "target"), merge_run_base(op));
     }
     if (scratch->whole == NULL) {
+        drop_cache(merge_run_base(op));
         if ((scratch->whole = plan_comparison(op, error)) == NULL)
             return false;
         verify_work_start(scratch->whole);
@@ -238,6 +323,34 @@ compare(Operation *op, const HvDomain *hv, GError **error)
     return false;
 }
 
+/* What could not be flushed may have left its tables half written: what a commit takes for free
+ * space would not be. */
+bool
+merge_base_is_sound(Operation *op, GError **error)
+{
+    const char *base = merge_run_base(op), *target = op_data(op, "target");
+
+    if (!is_unflushed(op))
+        return true;
+    if (merge_scratch(op)->unflushed++ >= UNFLUSHED_MAX)
+        return error_set(error, ERR_HYPERVISOR,
+                         "disk %s: again and again the storage did not take what was merged (%s). "
+                         "No data were lost: the chain is as before. See to the storage, then "
+                         "delete the snapshot again",
+                         target, op_data(op, "unflushed"));
+    drop_cache(base);
+    if (g_strcmp0(op_data(op, "base_format"), "raw") == 0 || qcow2_check_sound(base, error))
+        return true;
+    g_prefix_error(
+        error,
+        "disk %s: the storage did not take all of what was merged, and %s may be damaged "
+        "by that. No data were lost: the chain is as before, and holds all. See to the "
+        "storage, then (with the VM off) qemu-img check -r all, or delete with "
+        "--strategy copy: ",
+        target, base);
+    return false;
+}
+
 bool
 merge_judge_commit(Operation *op, const HvDomain *hv, ChainState *ret_state, GError **error)
 {
@@ -245,11 +358,8 @@ merge_judge_commit(Operation *op, const HvDomain *hv, ChainState *ret_state, GEr
     if (!is_internal_commit(op) || is_surely_flushed(op))
         return true;
     *ret_state = CHAIN_UNKNOWN;
-    if (lives(op, hv)) {
-        if (!is_flushed(op))
-            return error_set(error, ERR_BUSY, "VM '%s', disk %s: what was merged is being flushed",
-                             hv->name, op_data(op, "target"));
-        if (!still_lives(op, error))
+    if (!is_unflushed(op) && lives(op, hv)) {
+        if (!is_flushed(op, error) || !still_lives(op, error) || !sync_base(op, error))
             return false;
         *ret_state = CHAIN_AFTER;
         return true;
@@ -261,7 +371,7 @@ merge_judge_commit(Operation *op, const HvDomain *hv, ChainState *ret_state, GEr
         return true;
     }
     forget_comparison(op);
-    if (!put_back(op, error))
+    if ((is_unflushed(op) && merge_is_cold(op) && !cold_stop(op, error)) || !put_back(op, error))
         return false;
     *ret_state = CHAIN_BEFORE;
     return true;

@@ -447,6 +447,7 @@ static const HypervisorOps libvirt_ops = {
     .job_set_bandwidth = jobs_set_bandwidth,
     .job_cancel = jobs_cancel,
     .job_pivot = jobs_pivot,
+    .flush = flush_volume,
     .suspend = domain_suspend,
     .resume = domain_resume,
     .start = power_start,

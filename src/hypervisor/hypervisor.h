@@ -231,6 +231,11 @@ typedef struct {
      * "not ready for pivot yet" (error 83). */
     bool (*job_pivot)(Hypervisor *hv, const char *vm_id, const char *disk, GError **error);
 
+    /* QEMU flushes this volume below the disk's leaf, which it has open for writing though no job
+     * writes it. What was written without an error may still be lost then: sync it, too. */
+    bool (*flush)(Hypervisor *hv, const char *vm_id, const char *disk, const char *path,
+                  GError **error);
+
     /* Both are true when the VM already is as asked. */
     bool (*suspend)(Hypervisor *hv, const char *vm_id, GError **error);
     bool (*resume)(Hypervisor *hv, const char *vm_id, GError **error);
@@ -306,6 +311,8 @@ Hypervisor *hypervisor_libvirt_new(const char *uri, HvEventFunc each, void *data
 /* Parses a domain XML into disks and, if domain is not NULL, the rest that XML tells (not state,
  * persistent, instance, has_managed_save). */
 bool hv_parse_domain(const char *xml, HvDomain *domain, GPtrArray **ret_disks, GError **error);
+/* The name of QEMU's node of a volume below the leaf, from the XML of a VM that runs; g_free(). */
+char *hv_node_of(const char *xml, const char *target, const char *path, GError **error);
 /* The XML edit behind redefine(); the caller frees it with g_free. */
 char *hv_edit_sources(const char *xml, const char *const *targets, const char *const *sources,
                       const char *const *formats, unsigned n, GError **error);

@@ -58,6 +58,7 @@ make_volume(SimDisk *disk, unsigned d, unsigned i)
         image_put(&image, c, i * 16 + c + 1);
         disk->acked[c] = i * 16 + c + 1;
     }
+    image_flush(&image);
     vfs_sync(image.node);
     g_strlcpy(disk->defined, path, sizeof disk->defined);
     g_strlcpy(disk->defined_durable, path, sizeof disk->defined_durable);

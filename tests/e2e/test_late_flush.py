@@ -7,7 +7,8 @@ import os
 
 import pytest
 
-from lm import run, wait_for
+from lm import pattern_is, run, wait_for
+from lm.crash import kill9
 from lm.late_flush import backing, died_after_commit
 
 GUARDED = True
@@ -88,3 +89,22 @@ def test_the_base_is_not_written_once_the_job_has_ended(site, vm):
     one.delete("s2", options=("--strategy", "commit"))
     assert run("qemu-img", "info", base, check=False).returncode == 0, f"{base} is still open for writing"
     one.expect_layers(4)
+
+
+def test_a_base_that_was_left_open(site, vm):
+    """After an active commit that was cancelled QEMU keeps its base open for writing, and flushes nothing at the end of
+    the next one: it is asked to, before anything is deleted."""
+    one = vm()
+    for i, name in enumerate(("s1", "s2", None)):
+        site.host.write(one.name, 0, f"{20 * i + 1}M", "10M", i + 1)
+        if name is not None:
+            one.snap(name)
+    site.host.virsh("blockcommit", one.name, "vda", "--active", "--bytes", "--bandwidth", "1")
+    site.host.virsh("blockjob", one.name, "vda", "--abort")
+    site.host.write(one.name, 0, "45M", "1M", 9)
+    one.delete("s1", options=("--strategy", "commit", "--verify", "none"))
+    kill9(site.host.qemu_pid(one.name))
+    one.wait_status("down")
+    assert one.names() == ["s2"] and len(one.chain()) == 2
+    for offset, length, pattern in ((1, 10, 1), (21, 10, 2), (41, 4, 3), (45, 1, 9)):
+        assert pattern_is(one.chain()[-1], f"{offset}M", f"{length}M", pattern), f"{offset} MiB"

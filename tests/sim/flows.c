@@ -284,6 +284,14 @@ run_remove_internal(void)
     run_job(ask_internal);
 }
 
+/* After somebody's active commit into its base, which was cancelled. */
+static void
+run_remove_open(void)
+{
+    qemu_keep_base_open(&vm.disks[0]);
+    run_job(ask_internal);
+}
+
 static void
 run_remove_all(void)
 {
@@ -325,6 +333,7 @@ const Flow flows[] = {
     { "agent-delete-named",  1,   2,    false, false, run_delete_named,  "a delete that must be refused" },
     { "delete-newest",       1,   3,    false, false, run_remove_newest,   "the newest snapshot", true },
     { "delete-internal",     1,   3,    false, false, run_remove_internal, "an internal one", true },
+    { "delete-open",         1,   3,    false, false, run_remove_open,     "one whose base QEMU has left open", true },
     { "delete-all",          2,   3,    false, false, run_remove_all,      "all, of two disks", true },
     { "delete-graft",        1,   3,    false, true,  run_remove_graft,    "by graft", true },
     { "delete-off",          1,   3,    true,  false, run_remove_newest,   "VM off", true },

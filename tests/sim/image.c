@@ -156,6 +156,7 @@ image_put(const Image *image, unsigned cluster, uint64_t value)
 {
     put(image, cluster, value);
     note(image->node, &(QemuWrite){ .cluster = cluster, .value = value });
+    image->node->in_caches = true;
 }
 
 void

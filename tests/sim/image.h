@@ -14,6 +14,7 @@ typedef struct {
     unsigned cluster; /* UINT_MAX: the header is about to name "backing" */
     uint64_t value;
     char backing[128];
+    bool synced; /* by somebody else */
 } QemuWrite;
 
 typedef struct {

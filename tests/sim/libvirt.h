@@ -75,6 +75,8 @@ bool libvirt_op_commit_start(Hypervisor *hv, const char *vm_id, const char *targ
                              const char *base, const char *top, uint64_t bandwidth, GError **error);
 bool libvirt_op_copy_start(Hypervisor *hv, const char *vm_id, const char *target, const char *dest,
                            bool shallow, uint64_t bandwidth, GError **error);
+bool libvirt_op_flush(Hypervisor *hv, const char *vm_id, const char *target, const char *path,
+                      GError **error);
 bool libvirt_op_set_bandwidth(Hypervisor *hv, const char *vm_id, const char *target,
                               uint64_t bandwidth, GError **error);
 bool libvirt_op_cancel(Hypervisor *hv, const char *vm_id, const char *target, GError **error);

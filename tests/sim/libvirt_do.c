@@ -231,6 +231,7 @@ const HypervisorOps libvirt_doing = {
     .job_set_bandwidth = libvirt_op_set_bandwidth,
     .job_cancel = libvirt_op_cancel,
     .job_pivot = libvirt_op_pivot,
+    .flush = libvirt_op_flush,
     .suspend = op_suspend,
     .resume = op_resume,
     .start = libvirt_op_start,

@@ -210,6 +210,30 @@ libvirt_op_set_bandwidth(Hypervisor *hv, const char *vm_id, const char *target, 
                       error);
 }
 
+static bool
+do_flush(Call *call, GError **error)
+{
+    fiber_point("QEMU is asked to flush a volume");
+    const Node *node = libvirt_sees_vm() ? graph_find(call->disk, call->base, NULL) : NULL;
+    if (node == NULL)
+        return error_set(error, ERR_BUSY, "QEMU has no such volume");
+    if (node->kept_open)
+        image_flush(&node->image);
+    return true;
+}
+
+bool
+libvirt_op_flush(Hypervisor *hv, const char *vm_id, const char *target, const char *path,
+                 GError **error)
+{
+    SimDisk *disk = find_disk(target, error);
+
+    (void)vm_id;
+    return disk != NULL &&
+           libvirt_do((Client *)hv, "flush",
+                      &(Call){ .func = do_flush, .disk = disk, .base = g_strdup(path) }, error);
+}
+
 /* Waits for QEMU to have ended the job, and does what follows. */
 static bool
 end_of_job(SimDisk *disk, unsigned number, unsigned life, GError **error)

@@ -33,6 +33,7 @@ other_make(unsigned n)
     memcpy(wanted[0], vm.disks[0].content[n], sizeof wanted[0]);
     wanted[0][1] = ++vm.versions;
     image_put(&image, 1, wanted[0][1]);
+    image_flush(&image);
     vfs_sync(image.node);
     g_strlcpy(second.id, "87654321-1234-4234-8234-123456789abc", sizeof second.id);
     g_strlcpy(second.name, "other", sizeof second.name);

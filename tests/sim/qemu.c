@@ -175,6 +175,15 @@ qemu_close_left(SimDisk *disk)
         qemu_relock();
 }
 
+void
+qemu_keep_base_open(SimDisk *disk)
+{
+    if (!vm.runs)
+        return;
+    ((Node *)disk->graph->pdata[disk->graph->len - 1])->kept_open = true;
+    qemu_relock();
+}
+
 /* ---- the guest ---- */
 
 #define BUSY_WRITES 60

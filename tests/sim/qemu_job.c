@@ -141,7 +141,8 @@ internal_commit(void *data)
     image_set_backing(&above->image, last_part(disk->job.base), bottom->image.raw);
     image_at(above->image.node, above->path, false, &above->image);
     fiber_point("commit has rewritten the header");
-    image_flush(&bottom->image); /* H13: as it is made read-only again */
+    if (!bottom->kept_open)
+        image_flush(&bottom->image); /* H13: as it is made read-only again */
     g_ptr_array_remove_range(disk->graph, top, base - top);
     job_end(disk, HV_JOB_COMPLETED);
 }

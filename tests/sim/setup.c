@@ -46,6 +46,7 @@ make_disk(unsigned d, Vm *model, GPtrArray *snapshots)
         }
         g_strlcpy(disk->volumes[i], path, sizeof disk->volumes[i]);
         memcpy(disk->content[i], disk->acked, sizeof disk->acked);
+        image_flush(&image);
         vfs_sync(image.node);
         g_ptr_array_add(known->volumes, volume_new(id, path, "qcow2", vm.clusters * CLUSTER_BYTES));
         if (i + 1 < plan.flow->depth)

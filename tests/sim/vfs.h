@@ -54,6 +54,7 @@ struct VfsNode {
     uint64_t changed;  /* vfs_generation when its content last changed */
     bool dirty;        /* now differs from durable */
     GArray *writes;    /* of QemuWrite (image.h): by QEMU since the last fsync; NULL = none */
+    bool in_caches;    /* who made them lives: some may be in its memory, which only it flushes */
     GArray *locks;     /* of VfsLock */
     GPtrArray *names;  /* directories: of VfsName, sorted */
     GPtrArray *stable; /* the same, durable */

@@ -51,11 +51,25 @@ settle_incoming(VfsNode *dir)
     }
 }
 
+/* QEMU, which lives, may have the tables that lead to its data in its own memory; a header never.
+ */
+static void
+sync_headers(VfsNode *node)
+{
+    for (guint i = 0; node->writes != NULL && i < node->writes->len; i++) {
+        QemuWrite *write = &g_array_index(node->writes, QemuWrite, i);
+        write->synced = write->synced || write->cluster == UINT_MAX;
+    }
+}
+
 void
 vfs_sync(VfsNode *node)
 {
     if (!node->is_dir) {
-        vfs_sync_data(node);
+        if (!node->in_caches)
+            vfs_sync_data(node);
+        else
+            sync_headers(node);
         node->durable_mtime_ns = node->mtime_ns;
         return;
     }
@@ -70,6 +84,7 @@ vfs_sync_data(VfsNode *node)
 {
     if (node->writes != NULL)
         g_array_set_size(node->writes, 0);
+    node->in_caches = false;
     if (!node->dirty)
         return;
     vfs_content_copy(&node->durable, &node->now);
@@ -103,9 +118,10 @@ lose_writes(VfsNode *node, bool power)
 
     vfs_content_copy(&node->now, &node->durable);
     node->writes = g_array_new(FALSE, FALSE, sizeof(QemuWrite));
+    node->in_caches = false;
     for (guint i = 0; i < writes->len; i++) {
         const QemuWrite *write = &g_array_index(writes, QemuWrite, i);
-        if (!fiber_chance(50) && (power || write->cluster != UINT_MAX))
+        if (!write->synced && !fiber_chance(50) && (power || write->cluster != UINT_MAX))
             continue;
         image_write_again(node, write);
         g_array_append_val(node->writes, *write);

@@ -361,7 +361,8 @@ void qemu_freeze(bool on);    /* what the guest's agent does */
 bool qemu_wake_limited(void); /* as a suspend and a transaction do; is there a commit? */
 void qemu_resume(void);
 void qemu_dismiss(SimDisk *disk);
-void qemu_close_left(SimDisk *disk); /* libvirt knows of the pivot */
+void qemu_keep_base_open(SimDisk *disk); /* as after an active commit that was cancelled */
+void qemu_close_left(SimDisk *disk);     /* libvirt knows of the pivot */
 /* A node more for each file below this one: none of them is written by another. */
 bool qemu_can_open_below(const char *path);
 SimDisk *qemu_disk(const char *target);

@@ -276,6 +276,14 @@ fake_undefine(Hypervisor *hv, const char *vm_id, bool all, GError **error)
     return fake_defined(fake, error);
 }
 
+static inline bool
+fake_flush(Hypervisor *hv, const char *vm_id, const char *disk, const char *path, GError **error)
+{
+    FAKE_ENTER(false)
+
+    return fake->running || error_set(error, ERR_HYPERVISOR, "domain is not running");
+}
+
 static const HypervisorOps fake_ops = {
     .free = fake_free,
     .is_connected = fake_is_connected,
@@ -294,6 +302,7 @@ static const HypervisorOps fake_ops = {
     .job_set_bandwidth = fake_job_set_bandwidth,
     .job_cancel = fake_job_cancel,
     .job_pivot = fake_job_pivot,
+    .flush = fake_flush,
     .suspend = fake_suspend,
     .resume = fake_resume,
     .start = fake_start,

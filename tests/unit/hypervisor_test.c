@@ -95,6 +95,27 @@ test_parse_live(void)
     g_assert_null(disk->mirror_ready);
 }
 
+static void
+test_node(void)
+{
+    static const char xml[] =
+        OPEN "<devices><disk type='file'><source file='/a2' index='7'/>"
+             "<backingStore type='file' index='6'><source file='/a1'/>"
+             "<backingStore type='file' index='2'><source file='/a0'/><backingStore/>"
+             "</backingStore></backingStore><target dev='vda'/></disk>"
+             "<disk type='file'><source file='/b1' index='1'/><backingStore type='file'>"
+             "<source file='/b0'/><backingStore/></backingStore><target dev='vdb'/></disk>"
+             "</devices></domain>";
+    g_autofree char *node = hv_node_of(xml, "vda", "/a0", NULL);
+
+    g_assert_cmpstr(node, ==, "libvirt-2-format");
+    g_assert_null(hv_node_of(xml, "vda", "/a2", NULL)); /* the leaf */
+    g_assert_null(hv_node_of(xml, "vda", "/b0", NULL));
+    g_assert_null(hv_node_of(xml, "vdb", "/b0", NULL)); /* it does not run */
+    g_assert_null(hv_node_of(xml, "vdc", "/a0", NULL));
+    g_assert_null(hv_node_of("<domain>", "vda", "/a0", NULL));
+}
+
 /* libvirt allows 200 layers, each nested in the one above. */
 static void
 test_parse_deep(void)
@@ -427,6 +448,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/hypervisor/parse/live", test_parse_live);
     g_test_add_func("/hypervisor/parse/deep", test_parse_deep);
+    g_test_add_func("/hypervisor/node", test_node);
     g_test_add_func("/hypervisor/parse/memory", test_parse_memory);
     g_test_add_func("/hypervisor/parse/bad", test_parse_bad);
     g_test_add_func("/hypervisor/edit", test_edit);
