@@ -14,6 +14,8 @@
 #define STATE(type, name)     { #name, MEMBER_STATE,  offsetof(type, name), NULL }
 #define LIST(type, name, of)  { #name, MEMBER_LIST,   offsetof(type, name), &(of) }
 #define OBJECT(type, name, of) { #name, MEMBER_OBJECT, offsetof(type, name), &(of) }
+#define PASSES(type, name, kind) { #name, kind, offsetof(type, name), NULL, MEMBER_PASSES }
+#define NOTED(type, name, kind)  { #name, kind, offsetof(type, name), NULL, MEMBER_NOTED }
 #define END                   { NULL,  MEMBER_TEXT,   0,                    NULL }
 
 static const Member volume_members[] = {
@@ -21,11 +23,11 @@ static const Member volume_members[] = {
     NEEDED(Volume, path),
     FORMAT(Volume, format),
     SIZE(Volume, virtual_size),
-    SIZE(Volume, allocated),
+    PASSES(Volume, allocated, MEMBER_SIZE),
     FLAG(Volume, read_only),
     TEXT(Volume, used_by),
     FLAG(Volume, foreign),
-    TEXT(Volume, seen),
+    NOTED(Volume, seen, MEMBER_TEXT),
     END,
 };
 
@@ -36,7 +38,7 @@ static const Member disk_members[] = {
     FLAG(Disk, read_only),
     FLAG(Disk, boot),
     TEXT(Disk, unmanaged),
-    TEXT(Disk, busy),
+    PASSES(Disk, busy, MEMBER_TEXT),
     LIST(Disk, volumes, volume_shape),
     LIST(Disk, branches, volume_shape),
     END,
@@ -98,30 +100,30 @@ static const Member preview_members[] = {
 static const Member vm_members[] = {
     NEEDED(Vm, id),
     NEEDED(Vm, name),
-    TEXT(Vm, host),
-    STATE(Vm, state),
-    TEXT(Vm, state_detail),
-    TEXT(Vm, instance),
+    PASSES(Vm, host, MEMBER_TEXT),
+    PASSES(Vm, state, MEMBER_STATE),
+    PASSES(Vm, state_detail, MEMBER_TEXT),
+    PASSES(Vm, instance, MEMBER_TEXT),
     TEXT(Vm, unmanaged),
-    TEXT(Vm, home),
-    TEXT(Vm, description),
-    TEXT(Vm, comment),
-    TEXT(Vm, firmware),
+    PASSES(Vm, home, MEMBER_TEXT),
+    PASSES(Vm, description, MEMBER_TEXT),
+    PASSES(Vm, comment, MEMBER_TEXT),
+    PASSES(Vm, firmware, MEMBER_TEXT),
     SIZE(Vm, memory),
     COUNT(Vm, vcpus),
-    FLAG(Vm, ballooning),
-    NUMBER(Vm, created),
-    NUMBER(Vm, started),
-    NUMBER(Vm, stopped),
+    PASSES(Vm, ballooning, MEMBER_FLAG),
+    PASSES(Vm, created, MEMBER_NUMBER),
+    PASSES(Vm, started, MEMBER_NUMBER),
+    PASSES(Vm, stopped, MEMBER_NUMBER),
     TEXT(Vm, frozen),
-    TEXT(Vm, foreign_job),
-    FLAG(Vm, agent_connected),
-    TEXT(Vm, fqdn),
+    PASSES(Vm, foreign_job, MEMBER_TEXT),
+    PASSES(Vm, agent_connected, MEMBER_FLAG),
+    PASSES(Vm, fqdn, MEMBER_TEXT),
     TEXT(Vm, graphics),
     TEXT(Vm, display_address),
     COUNT(Vm, display_port),
     COUNT(Vm, display_tls_port),
-    NUMBER(Vm, generation),
+    NOTED(Vm, generation, MEMBER_NUMBER),
     LIST(Vm, disks, disk_shape),
     LIST(Vm, snapshots, snapshot_shape),
     LIST(Vm, operations, operation_record_shape),
@@ -219,18 +221,18 @@ shape_copy(const Shape *shape, const void *object)
 }
 
 static bool
-lists_equal(const Shape *of, const GPtrArray *a, const GPtrArray *b)
+lists_equal(const Shape *of, ShapePart part, const GPtrArray *a, const GPtrArray *b)
 {
     guint n = a != NULL ? a->len : 0;
     bool equal = n == (b != NULL ? b->len : 0);
 
     for (guint i = 0; equal && i < n; i++)
-        equal = shape_equal(of, a->pdata[i], b->pdata[i]);
+        equal = shape_equal(of, part, a->pdata[i], b->pdata[i]);
     return equal;
 }
 
 static bool
-members_equal(const Member *m, const void *a, const void *b)
+members_equal(const Member *m, ShapePart part, const void *a, const void *b)
 {
     switch (m->kind) {
     case MEMBER_TEXT:
@@ -248,20 +250,20 @@ members_equal(const Member *m, const void *a, const void *b)
     case MEMBER_STATE:
         return *AT_CONST(VmState, a, m) == *AT_CONST(VmState, b, m);
     case MEMBER_LIST:
-        return lists_equal(m->of, *AT_CONST(GPtrArray *, a, m), *AT_CONST(GPtrArray *, b, m));
+        return lists_equal(m->of, part, *AT_CONST(GPtrArray *, a, m), *AT_CONST(GPtrArray *, b, m));
     case MEMBER_OBJECT:
-        return shape_equal(m->of, *AT_CONST(void *, a, m), *AT_CONST(void *, b, m));
+        return shape_equal(m->of, part, *AT_CONST(void *, a, m), *AT_CONST(void *, b, m));
     }
     return false;
 }
 
 bool
-shape_equal(const Shape *shape, const void *a, const void *b)
+shape_equal(const Shape *shape, ShapePart part, const void *a, const void *b)
 {
     if (a == NULL || b == NULL)
         return a == b;
     for (const Member *m = shape->members; m->name != NULL; m++)
-        if (!members_equal(m, a, b))
+        if (member_is_in(m, part) && !members_equal(m, part, a, b))
             return false;
     return true;
 }

@@ -26,6 +26,19 @@ typedef enum {
     MEMBER_OBJECT, /* pointer to one "of", NULL = absent */
 } MemberKind;
 
+typedef enum {
+    MEMBER_LASTS,  /* is in manifests */
+    MEMBER_NOTED,  /* the same, but says nothing of the VM: no reason to write one */
+    MEMBER_PASSES, /* is in none: can be seen anew at any time, or differs from host to host */
+} MemberStay;
+
+/* Which members count */
+typedef enum {
+    SHAPE_WHOLE,   /* all */
+    SHAPE_STORED,  /* what is in manifests */
+    SHAPE_LASTING, /* what is worth writing one */
+} ShapePart;
+
 typedef struct Shape Shape;
 
 typedef struct {
@@ -33,6 +46,7 @@ typedef struct {
     MemberKind kind;
     size_t offset;
     const Shape *of;
+    MemberStay stay;
 } Member;
 
 struct Shape {
@@ -46,15 +60,22 @@ struct Shape {
 #define AT(type, object, member) ((type *)((char *)(object) + (member)->offset))
 #define AT_CONST(type, object, member) ((type const *)((const char *)(object) + (member)->offset))
 
+static inline bool
+member_is_in(const Member *m, ShapePart part)
+{
+    return part == SHAPE_WHOLE || m->stay == MEMBER_LASTS ||
+           (part == SHAPE_STORED && m->stay == MEMBER_NOTED);
+}
+
 /* An object of zeros and empty lists. */
 void *shape_new(const Shape *shape);
 void shape_free(const Shape *shape, void *object);
 void *shape_copy(const Shape *shape, const void *object);
-/* In all members that the table names; none is equal to none. */
-bool shape_equal(const Shape *shape, const void *a, const void *b);
+/* In all members that the part has; none is equal to none. */
+bool shape_equal(const Shape *shape, ShapePart part, const void *a, const void *b);
 
 /* Text that is not UTF-8 (which JSON cannot hold) is written with replacement characters. */
-json_t *shape_to_json(const Shape *shape, const void *object);
+json_t *shape_to_json(const Shape *shape, ShapePart part, const void *object);
 /* ERR_CORRUPT names the object and the member. */
 void *shape_from_json(const Shape *shape, const json_t *json, GError **error);
 

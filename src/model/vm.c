@@ -49,7 +49,13 @@ vm_copy(const Vm *vm)
 bool
 vm_equal(const Vm *a, const Vm *b)
 {
-    return shape_equal(&vm_shape, a, b);
+    return shape_equal(&vm_shape, SHAPE_WHOLE, a, b);
+}
+
+bool
+vm_lasting_equal(const Vm *a, const Vm *b)
+{
+    return shape_equal(&vm_shape, SHAPE_LASTING, a, b);
 }
 
 Disk *

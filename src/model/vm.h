@@ -171,6 +171,8 @@ Vm *vm_new(const char *id, const char *name);
 void vm_free(Vm *vm);
 Vm *vm_copy(const Vm *vm);
 bool vm_equal(const Vm *a, const Vm *b); /* their JSON is; none is equal to none */
+/* Is what a manifest tells of them the same, but for its generation and what files look like? */
+bool vm_lasting_equal(const Vm *a, const Vm *b);
 Disk *disk_new(const char *id, const char *target);
 void disk_free(Disk *disk);
 Volume *volume_new(const char *id, const char *path, const char *format, uint64_t virtual_size);
@@ -252,6 +254,7 @@ bool vm_commit_preview(Vm *vm, GPtrArray *left, GError **error);
  * know. Text that is not UTF-8 (a file name can be anything) is written with replacement
  * characters. The members are listed once, in shape.c. */
 json_t *vm_to_json(const Vm *vm);
+json_t *vm_to_stored_json(const Vm *vm); /* as it is in a manifest; shape.c says what is not */
 Vm *vm_from_json(const json_t *json, GError **error);
 
 /* Small readers shared by all who parse our JSON: NULL/0/false where absent. */

@@ -38,17 +38,17 @@ json_put_text(json_t *object, const char *key, const char *text)
 }
 
 static json_t *
-list_to_json(const Member *m, const GPtrArray *list)
+list_to_json(const Member *m, ShapePart part, const GPtrArray *list)
 {
     json_t *array = json_array();
 
     for (guint i = 0; list != NULL && i < list->len; i++)
-        json_array_append_new(array, shape_to_json(m->of, list->pdata[i]));
+        json_array_append_new(array, shape_to_json(m->of, part, list->pdata[i]));
     return array;
 }
 
 static void
-put_member(json_t *json, const Member *m, const void *object)
+put_member(json_t *json, const Member *m, ShapePart part, const void *object)
 {
     switch (m->kind) {
     case MEMBER_TEXT:
@@ -73,22 +73,25 @@ put_member(json_t *json, const Member *m, const void *object)
         json_put_text(json, m->name, vm_state_word(*AT_CONST(VmState, object, m)));
         break;
     case MEMBER_LIST:
-        json_object_set_new(json, m->name, list_to_json(m, *AT_CONST(GPtrArray *, object, m)));
+        json_object_set_new(json, m->name,
+                            list_to_json(m, part, *AT_CONST(GPtrArray *, object, m)));
         break;
     case MEMBER_OBJECT:
         if (*AT_CONST(void *, object, m) != NULL)
-            json_object_set_new(json, m->name, shape_to_json(m->of, *AT_CONST(void *, object, m)));
+            json_object_set_new(json, m->name,
+                                shape_to_json(m->of, part, *AT_CONST(void *, object, m)));
         break;
     }
 }
 
 json_t *
-shape_to_json(const Shape *shape, const void *object)
+shape_to_json(const Shape *shape, ShapePart part, const void *object)
 {
     json_t *json = json_object();
 
     for (const Member *m = shape->members; m->name != NULL; m++)
-        put_member(json, m, object);
+        if (member_is_in(m, part))
+            put_member(json, m, part, object);
     return json;
 }
 
@@ -205,7 +208,13 @@ shape_from_json(const Shape *shape, const json_t *json, GError **error)
 json_t *
 vm_to_json(const Vm *vm)
 {
-    return shape_to_json(&vm_shape, vm);
+    return shape_to_json(&vm_shape, SHAPE_WHOLE, vm);
+}
+
+json_t *
+vm_to_stored_json(const Vm *vm)
+{
+    return shape_to_json(&vm_shape, SHAPE_STORED, vm);
 }
 
 Vm *

@@ -10,36 +10,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static void
-forget_sizes(json_t *volumes)
-{
-    for (size_t k = 0; k < json_array_size(volumes); k++)
-        json_object_del(json_array_get(volumes, k), "allocated");
-}
-
-/* What can be seen anew at any time, or differs from host to host, is not worth a write. */
-static json_t *
-lasting_json(const Vm *vm)
-{
-    static const char *const passing[] = { "state",    "state_detail",    "instance",
-                                           "host",     "agent_connected", "home",
-                                           "created",  "started",         "stopped",
-                                           "comment",  "description",     "foreign_job",
-                                           "firmware", "ballooning",      "fqdn" };
-    json_t *json = vm_to_json(vm);
-    json_t *disks = json_object_get(json, "disks");
-
-    for (size_t i = 0; i < G_N_ELEMENTS(passing); i++)
-        json_object_del(json, passing[i]);
-    for (size_t i = 0; i < json_array_size(disks); i++) {
-        json_t *disk = json_array_get(disks, i);
-        json_object_del(disk, "busy");
-        forget_sizes(json_object_get(disk, "volumes"));
-        forget_sizes(json_object_get(disk, "branches"));
-    }
-    return json;
-}
-
 /* ---- reading */
 
 Vm *
@@ -51,19 +21,16 @@ manifest_load(const Domain *domain, const char *vm_id, GError **error)
 
     if (file == NULL || !stored_read(domain, file, &stored, error))
         return NULL;
-    if (stored.json == NULL) {
+    if (stored.vm == NULL) {
         domain_is_there(domain, error);
         return NULL;
     }
-    vm = vm_from_json(stored.vm, error);
-    if (vm == NULL) {
-        g_prefix_error(error, "the manifest %s: ", file);
-        return NULL;
-    }
+    vm = stored_take_vm(&stored);
     if (!g_str_equal(vm->id, vm_id)) {
         error_set(error, ERR_CORRUPT, "the manifest %s is that of another VM, %s", file, vm->id);
         return NULL;
     }
+    g_free(vm->home);
     vm->home = g_strdup(domain->path);
     return g_steal_pointer(&vm);
 }
@@ -113,10 +80,9 @@ note_looks(const Vm *vm)
 /* ---- writing */
 
 static char *
-manifest_text(const Vm *vm, int64_t generation)
+manifest_text(json_t *content, int64_t generation)
 {
     g_autoptr(json_t) json = json_object();
-    g_autoptr(json_t) content = lasting_json(vm);
     g_autofree char *checksum = NULL;
 
     json_object_set_new(content, "generation", json_integer(generation));
@@ -129,33 +95,24 @@ manifest_text(const Vm *vm, int64_t generation)
     return json_dumps(json, JSON_INDENT(2));
 }
 
-static void
-take_looks(json_t *disks, const json_t *stored)
-{
-    for (size_t i = 0; i < json_array_size(disks); i++) {
-        json_t *volumes = json_object_get(json_array_get(disks, i), "volumes"),
-               *others = json_object_get(json_array_get(stored, i), "volumes");
-        for (size_t k = 0; k < json_array_size(volumes); k++) {
-            json_t *volume = json_array_get(volumes, k), *other = json_array_get(others, k);
-            json_object_del(volume, "seen");
-            json_put_text(volume, "seen", json_text(other, "seen"));
-        }
-    }
-}
-
-/* Nothing but the generation differs, and what files look like? Somebody who merges with other
- * tools writes a volume first and changes the definition then: the manifest must be older than
- * both. */
 static bool
-is_same(const Stored *stored, const Vm *vm)
+write_manifest(const Domain *domain, const char *file, Vm *vm, GError **error)
 {
-    g_autoptr(json_t) content = lasting_json(vm);
+    g_autoptr(json_t) content = NULL;
+    autolibc char *text = NULL;
+    bool renamed = false;
 
-    if (stored->json == NULL)
-        return false;
-    json_object_set_new(content, "generation", json_integer(stored->generation));
-    take_looks(json_object_get(content, "disks"), json_object_get(stored->vm, "disks"));
-    return json_equal(content, stored->vm);
+    note_looks(vm);
+    content = vm_to_stored_json(vm);
+    text = manifest_text(content, vm->generation + 1);
+    bool saved = file_replace(file, text, &renamed, error);
+    if (renamed) { /* also when it could not be made durable: it is what the next reader sees */
+        vm->generation++;
+        stored_note(domain, file, text, content);
+    }
+    if (saved)
+        stored_is_synced(domain, file);
+    return saved;
 }
 
 bool
@@ -163,32 +120,24 @@ manifest_save(const Domain *domain, Vm *vm, GError **error)
 {
     g_autofree char *file = domain_vm_file(domain, vm->id, "json", error);
     g_auto(Stored) stored = { 0 };
-    autolibc char *text = NULL;
-    bool renamed = false;
-    bool saved;
 
     if (file == NULL || !stored_read(domain, file, &stored, error))
         return false;
-    if (stored.json == NULL && !domain_is_there(domain, error))
-        return false;
-    if (is_same(&stored, vm)) {
-        vm->generation = MAX(vm->generation, stored.generation);
+    if (stored.vm == NULL)
+        return domain_is_there(domain, error) && write_manifest(domain, file, vm, error);
+    /* What files look like is no change: somebody who merges with other tools writes a volume first
+     * and changes the definition then; the manifest must be older than both. */
+    if (vm_lasting_equal(stored.vm, vm)) {
+        vm->generation = MAX(vm->generation, stored.vm->generation);
         return stored_sync(domain, file, error);
     }
-    if (stored.json != NULL && stored.generation > vm->generation)
+    if (stored.vm->generation > vm->generation)
         return error_set(error, ERR_REFUSED,
                          "the manifest %s of VM '%s' has generation %" G_GINT64_FORMAT
                          ", what should be written comes from generation %" G_GINT64_FORMAT
                          ": somebody else wrote it since; it was not changed, read it again",
-                         file, vm->name, stored.generation, vm->generation);
-    note_looks(vm);
-    text = manifest_text(vm, vm->generation + 1);
-    saved = file_replace(file, text, &renamed, error);
-    if (renamed) /* also when it could not be made durable: it is what the next reader sees */
-        vm->generation++;
-    if (saved)
-        stored_is_synced(domain, file);
-    return saved;
+                         file, vm->name, stored.vm->generation, vm->generation);
+    return write_manifest(domain, file, vm, error);
 }
 
 bool

@@ -73,8 +73,7 @@ bool domain_holds(const Domain *domain, const char *path);
 
 /* ---- manifests (manifest.c) */
 
-/* The manifest is vm_to_json() without what changes by itself (state, state_detail, instance, host,
- * agent_connected, home, allocated), wrapped as {"livemerge": 1, "generation": N, "checksum":
+/* The manifest is vm_to_stored_json(), wrapped as {"livemerge": 1, "generation": N, "checksum":
  * "sha256 hex of the compact, key-sorted vm", "written": ms, "vm": {...}}. The vm has the
  * generation in it too, so the checksum covers it. */
 /* NULL without error if there is none. A damaged one: ERR_CORRUPT that names the file. A storage

@@ -9,14 +9,15 @@
 #include <sys/stat.h>
 
 size_t stored_keep_least = (size_t)16 << 10;
-#define KEEP_MOST ((size_t)1 << 20) /* text of all together; parsed it takes four times that */
+#define KEEP_MOST ((size_t)1 << 20) /* text of all together; the VMs take about as much again */
 
 /* A text that was understood, and what it says. */
-typedef struct {
+typedef struct StoredText {
+    gatomicrefcount users;
     char *file, *text;
     size_t length;
-    json_t *json;
-} Kept;
+    Vm *vm;
+} StoredText;
 
 /* Which file it is. Whoever writes a manifest makes a new one. */
 typedef struct {
@@ -28,20 +29,62 @@ typedef struct {
 
 struct StoredMemory {
     GMutex lock;
-    GQueue kept;        /* of Kept, the one used last first */
+    GQueue kept;        /* of StoredText, the one used last first */
     size_t bytes;       /* of text */
     GHashTable *synced; /* file → Stamp */
 };
 
 static void
-kept_free(void *p)
+text_leave(void *p)
 {
-    Kept *kept = p;
+    StoredText *text = p;
 
-    g_free(kept->file);
-    g_free(kept->text);
-    json_decref(kept->json);
-    g_free(kept);
+    if (!g_atomic_ref_count_dec(&text->users))
+        return;
+    g_free(text->file);
+    g_free(text->text);
+    vm_free(text->vm);
+    g_free(text);
+}
+
+static StoredText *
+text_use(StoredText *text)
+{
+    g_atomic_ref_count_inc(&text->users);
+    return text;
+}
+
+/* One user: the caller. */
+static StoredText *
+text_new(const char *file, char *take_text, size_t length, Vm *take_vm)
+{
+    StoredText *text = g_new0(StoredText, 1);
+
+    g_atomic_ref_count_init(&text->users);
+    text->file = g_strdup(file);
+    text->text = take_text;
+    text->length = length;
+    text->vm = take_vm;
+    return text;
+}
+
+void
+stored_clear(Stored *stored)
+{
+    g_clear_pointer(&stored->text, text_leave);
+    stored->vm = NULL;
+}
+
+/* What nobody else has is handed over. */
+Vm *
+stored_take_vm(Stored *stored)
+{
+    StoredText *text = stored->text;
+    bool alone = g_atomic_ref_count_compare(&text->users, 1);
+    Vm *vm = alone ? g_steal_pointer(&text->vm) : vm_copy(text->vm);
+
+    stored_clear(stored);
+    return vm;
 }
 
 StoredMemory *
@@ -60,7 +103,7 @@ stored_memory_free(StoredMemory *memory)
 {
     if (memory == NULL)
         return;
-    g_queue_clear_full(&memory->kept, kept_free);
+    g_queue_clear_full(&memory->kept, text_leave);
     g_hash_table_unref(memory->synced);
     g_mutex_clear(&memory->lock);
     g_free(memory);
@@ -71,61 +114,65 @@ stored_memory_free(StoredMemory *memory)
 static void
 drop(StoredMemory *memory, GList *link)
 {
-    Kept *kept = link->data;
+    StoredText *text = link->data;
 
-    memory->bytes -= kept->length;
+    memory->bytes -= text->length;
     g_queue_delete_link(&memory->kept, link);
-    kept_free(kept);
+    text_leave(text);
 }
 
 static GList *
 find(StoredMemory *memory, const char *file)
 {
     for (GList *link = memory->kept.head; link != NULL; link = link->next)
-        if (g_str_equal(((const Kept *)link->data)->file, file))
+        if (g_str_equal(((const StoredText *)link->data)->file, file))
             return link;
     return NULL;
 }
 
 /* ---- the same, for the reader */
 
+static bool
+is_kept(const Domain *domain, size_t length)
+{
+    return domain->memory != NULL && length >= stored_keep_least && length <= KEEP_MOST;
+}
+
 /* What exactly this text says; NULL = not known. */
-static json_t *
+static StoredText *
 recall(const Domain *domain, const char *file, const char *text, size_t length)
 {
-    if (domain->memory == NULL || length < stored_keep_least)
+    if (!is_kept(domain, length))
         return NULL;
     WITH_LOCK(&domain->memory->lock);
     GList *link = find(domain->memory, file);
-    Kept *kept = link != NULL ? link->data : NULL;
+    StoredText *known = link != NULL ? link->data : NULL;
 
-    if (kept == NULL)
+    if (known == NULL)
         return NULL;
-    if (kept->length != length || memcmp(kept->text, text, length) != 0) {
+    if (known->length != length || memcmp(known->text, text, length) != 0) {
         drop(domain->memory, link);
         return NULL;
     }
     g_queue_unlink(&domain->memory->kept, link);
     g_queue_push_head_link(&domain->memory->kept, link);
-    return json_incref(kept->json); /* jansson counts atomically */
+    return text_use(known);
 }
 
 static void
-keep(const Domain *domain, const char *file, char **take_text, size_t length, json_t *json)
+keep(const Domain *domain, StoredText *text)
 {
     StoredMemory *memory = domain->memory;
 
-    if (memory == NULL || length < stored_keep_least || length > KEEP_MOST)
+    if (!is_kept(domain, text->length))
         return;
     WITH_LOCK(&memory->lock);
-    GList *old = find(memory, file); /* another thread was as quick */
-    Kept *kept = g_new0(Kept, 1);
+    GList *old = find(memory, text->file); /* or another thread was as quick */
 
     if (old != NULL)
         drop(memory, old);
-    *kept = (Kept){ g_strdup(file), g_steal_pointer(take_text), length, json_incref(json) };
-    g_queue_push_head(&memory->kept, kept);
-    memory->bytes += length;
+    g_queue_push_head(&memory->kept, text_use(text));
+    memory->bytes += text->length;
     while (memory->bytes > KEEP_MOST)
         drop(memory, memory->kept.tail);
 }
@@ -146,10 +193,11 @@ stored_checksum(const json_t *vm)
     "anew from the volumes (livemerge doctor VM --fix --class bad-manifest)"
 
 static bool
-check(const char *file, const Stored *stored, GError **error)
+check(const char *file, const json_t *json, GError **error)
 {
-    const char *wanted = json_text(stored->json, "checksum");
-    int64_t format = json_number(stored->json, "livemerge");
+    const json_t *vm = json_object_get(json, "vm");
+    const char *wanted = json_text(json, "checksum");
+    int64_t format = json_number(json, "livemerge");
     g_autofree char *found = NULL;
 
     if (format > MANIFEST_FORMAT)
@@ -157,12 +205,12 @@ check(const char *file, const Stored *stored, GError **error)
                          "the manifest %s has format %" G_GINT64_FORMAT
                          ", this version knows formats up to %d; use the version that wrote it",
                          file, format, MANIFEST_FORMAT);
-    if (format != MANIFEST_FORMAT || wanted == NULL || !json_is_object(stored->vm))
+    if (format != MANIFEST_FORMAT || wanted == NULL || !json_is_object(vm))
         return error_set(error, ERR_CORRUPT,
                          "the manifest %s is damaged (parts of it are missing): " HELP, file);
-    found = stored_checksum(stored->vm);
+    found = stored_checksum(vm);
     if (!g_str_equal(found, wanted) ||
-        json_number(stored->json, "generation") != stored->generation)
+        json_number(json, "generation") != json_number(vm, "generation"))
         return error_set(
             error, ERR_CORRUPT,
             "the manifest %s is damaged (its checksum is %s, its content has %s): " HELP, file,
@@ -170,41 +218,58 @@ check(const char *file, const Stored *stored, GError **error)
     return true;
 }
 
-static void
-stored_set(Stored *stored, json_t *take_json)
+static Vm *
+parse(const char *file, const char *text, size_t length, GError **error)
 {
-    stored->json = take_json;
-    stored->vm = json_object_get(take_json, "vm");
-    stored->generation = json_number(stored->vm, "generation");
+    json_error_t why;
+    g_autoptr(json_t) json = json_loadb(text, length, JSON_REJECT_DUPLICATES, &why);
+
+    if (json == NULL) {
+        error_set(error, ERR_CORRUPT, "the manifest %s is damaged (line %d: %s): " HELP, file,
+                  why.line, why.text);
+        return NULL;
+    }
+    if (!check(file, json, error))
+        return NULL;
+    Vm *vm = vm_from_json(json_object_get(json, "vm"), error);
+    if (vm == NULL)
+        g_prefix_error(error, "the manifest %s: ", file);
+    return vm;
 }
 
 bool
 stored_read(const Domain *domain, const char *file, Stored *ret_stored, GError **error)
 {
-    g_auto(Stored) stored = { 0 };
     g_autofree char *text = NULL;
     size_t length = 0;
-    json_error_t why;
 
     if (!file_read(file, &text, &length, error))
         return false;
     if (text == NULL)
         return true;
-    json_t *known = recall(domain, file, text, length);
-    if (known != NULL) {
-        stored_set(ret_stored, known);
-        return true;
+    StoredText *known = recall(domain, file, text, length);
+    if (known == NULL) {
+        Vm *vm = parse(file, text, length, error);
+        if (vm == NULL)
+            return false;
+        known = text_new(file, g_steal_pointer(&text), length, vm);
+        keep(domain, known);
     }
-    stored_set(&stored, json_loadb(text, length, JSON_REJECT_DUPLICATES, &why));
-    if (stored.json == NULL)
-        return error_set(error, ERR_CORRUPT, "the manifest %s is damaged (line %d: %s): " HELP,
-                         file, why.line, why.text);
-    if (!check(file, &stored, error))
-        return false;
-    keep(domain, file, &text, length, stored.json);
-    *ret_stored = stored;
-    stored.json = NULL; /* handed over */
+    *ret_stored = (Stored){ known->vm, known };
     return true;
+}
+
+void
+stored_note(const Domain *domain, const char *file, const char *text, const json_t *vm)
+{
+    size_t length = strlen(text);
+    Vm *says = is_kept(domain, length) ? vm_from_json(vm, NULL) : NULL;
+
+    if (says == NULL)
+        return;
+    StoredText *known = text_new(file, g_strdup(text), length, says);
+    keep(domain, known);
+    text_leave(known);
 }
 
 /* ---- on disk */

@@ -13,21 +13,20 @@
 
 #define MANIFEST_FORMAT 1
 
-/* What is in a file. All of it is only to be read: another thread may have the same. */
+/* What a file says. Never changed: another thread may have the same one. */
 typedef struct {
-    json_t *json;     /* NULL = there is no file */
-    const json_t *vm; /* belongs to json */
-    int64_t generation;
+    const Vm *vm; /* NULL = there is no file */
+    struct StoredText *text;
 } Stored;
 
-static inline void
-stored_clear(Stored *stored)
-{
-    json_decref(stored->json);
-}
+void stored_clear(Stored *stored);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Stored, stored_clear)
 
 bool stored_read(const Domain *domain, const char *file, Stored *ret_stored, GError **error);
+/* For whoever is to change it; stored->vm is NULL then. */
+Vm *stored_take_vm(Stored *stored);
+/* The caller has just put this text there, whose "vm" says this. */
+void stored_note(const Domain *domain, const char *file, const char *text, const json_t *vm);
 
 /* Of the compact, key-sorted text. */
 char *stored_checksum(const json_t *vm);

@@ -267,6 +267,36 @@ test_equal(void)
     g_assert_false(vm_equal(NULL, vm));
 }
 
+/* What passes by itself is in no manifest, and no reason to write one. */
+static void
+test_lasting(void)
+{
+    g_autoptr(Vm) vm = make_full_vm();
+    g_autoptr(Vm) other = vm_copy(vm);
+    Volume *volume = disk_volume(vm_disk(other, "d1"), "v0");
+
+    other->state = VM_PAUSED;
+    g_clear_pointer(&other->instance, g_free);
+    volume->allocated++;
+    g_assert_true(vm_lasting_equal(vm, other));
+    g_autoptr(json_t) one = vm_to_stored_json(vm);
+    g_autoptr(json_t) same = vm_to_stored_json(other);
+    g_assert_true(json_equal(one, same));
+    g_assert_null(json_object_get(one, "state"));
+    g_assert_null(json_object_get(one, "home"));
+
+    /* in the manifest, but nothing of the VM */
+    other->generation++;
+    g_free(volume->seen);
+    volume->seen = g_strdup("otherwise");
+    g_assert_true(vm_lasting_equal(vm, other));
+    g_autoptr(json_t) later = vm_to_stored_json(other);
+    g_assert_false(json_equal(one, later));
+
+    volume->read_only ^= true;
+    g_assert_false(vm_lasting_equal(vm, other));
+}
+
 static void
 test_look_ups(void)
 {
@@ -398,6 +428,7 @@ main(int argc, char **argv)
     g_test_add_func("/vm/json/not-utf8", test_json_not_utf8);
     g_test_add_func("/vm/copy", test_copy);
     g_test_add_func("/vm/equal", test_equal);
+    g_test_add_func("/vm/lasting", test_lasting);
     g_test_add_func("/vm/look-ups", test_look_ups);
     g_test_add_func("/vm/state-words", test_state_words);
     g_test_add_func("/vm/apply-merge", test_apply_merge);

@@ -4,6 +4,8 @@
  */
 #include "storage_manifest.h"
 
+#include "storage/stored.h"
+
 #include <utime.h>
 
 static char *
@@ -326,6 +328,31 @@ test_manifest_list_and_remove(void)
     g_assert_cmpstr(left[0], ==, VM_ID2);
 }
 
+/* What was read or written before is not parsed again: the file alone says what is stored. */
+static void
+test_manifest_remembered(void)
+{
+    g_auto(Place) place = place_make();
+    g_autoptr(Vm) vm = make_vm("one");
+    size_t usual = stored_keep_least;
+
+    stored_keep_least = 0;
+    save(&place, vm);
+    g_autoptr(Vm) first = load(&place);
+    rename_snapshot(first, "only here");
+    g_autoptr(Vm) second = load(&place);
+    g_assert_cmpstr(stored_name(second), ==, "one");
+
+    test_manifest_round_trip();
+    test_manifest_unchanged_is_not_written();
+    test_manifest_generation_goes_back();
+    test_manifest_torn();
+    test_manifest_flipped();
+    test_manifest_of_another();
+    test_manifest_stopped_anywhere();
+    stored_keep_least = usual;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -339,6 +366,7 @@ main(int argc, char **argv)
     g_test_add_func("/manifest/stopped-anywhere", test_manifest_stopped_anywhere);
     g_test_add_func("/manifest/goes-on-after-stop", test_manifest_goes_on_after_stop);
     g_test_add_func("/manifest/killed", test_manifest_killed);
+    g_test_add_func("/manifest/remembered", test_manifest_remembered);
     g_test_add_func("/manifest/list-and-remove", test_manifest_list_and_remove);
     return g_test_run();
 }
