@@ -10,7 +10,6 @@
 
 typedef struct {
     Vm *vm;         /* NULL = it is gone */
-    json_t *doc;    /* as told */
     int64_t ticket; /* of the question that this answers */
 } Entry;
 
@@ -20,7 +19,6 @@ inventory_entry_free(void *entry_)
     Entry *entry = entry_;
 
     vm_free(entry->vm);
-    json_decref(entry->doc);
     g_free(entry);
 }
 
@@ -84,7 +82,7 @@ inventory_host_changed_locked(const Host *host)
 
 /* What is known here alone. A VM that we have never seen was made before its oldest snapshot. */
 static void
-put_times(const Entry *entry, Vm *vm, json_t *doc)
+put_times(const Entry *entry, Vm *vm)
 {
     const Vm *before = entry->vm;
     const Snapshot *oldest = vm->snapshots->len > 0 ? vm->snapshots->pdata[0] : NULL;
@@ -102,20 +100,15 @@ put_times(const Entry *entry, Vm *vm, json_t *doc)
         vm->stopped = now;
     else if (vm->stopped == 0 && before != NULL)
         vm->stopped = before->stopped;
-    json_object_set_new(doc, "created", json_integer(vm->created));
-    json_object_set_new(doc, "started", json_integer(vm->started));
-    json_object_set_new(doc, "stopped", json_integer(vm->stopped));
 }
 
 typedef enum { PUT_OLD, PUT_SAME, PUT_NEW } Put;
 
-/* *ret_turned: it was off and runs, or the other way round. doc is completed. */
+/* vm gets its times. *ret_turned: it was off and runs, or the other way round. */
 static Put
-put_locked(Manager *m, Vm *take_vm, json_t *doc, int64_t ticket, bool *ret_turned)
+put_locked(Manager *m, Vm *vm, int64_t ticket, bool *ret_turned)
 {
-    g_autoptr(Vm) vm = take_vm;
     Entry *entry = g_hash_table_lookup(m->vms, vm->id);
-    Put put;
 
     if (entry == NULL) {
         entry = g_new0(Entry, 1);
@@ -124,19 +117,14 @@ put_locked(Manager *m, Vm *take_vm, json_t *doc, int64_t ticket, bool *ret_turne
     if (ticket < entry->ticket || !belongs(m, entry, vm))
         return PUT_OLD;
     entry->ticket = ticket;
-    put_times(entry, vm, doc);
+    put_times(entry, vm);
+    if (vm_equal(entry->vm, vm))
+        return PUT_SAME;
     *ret_turned = entry->vm != NULL && (entry->vm->instance == NULL) != (vm->instance == NULL);
-    put = entry->vm != NULL && g_strcmp0(entry->vm->host, vm->host) == 0 &&
-                  json_equal(entry->doc, doc)
-              ? PUT_SAME
-              : PUT_NEW;
     vm_free(entry->vm);
-    entry->vm = g_steal_pointer(&vm);
-    json_decref(entry->doc);
-    entry->doc = json_incref(doc);
-    if (put == PUT_NEW)
-        news_vm_locked(m, entry->vm->id);
-    return put;
+    entry->vm = vm_copy(vm);
+    news_vm_locked(m, vm->id);
+    return PUT_NEW;
 }
 
 static void
@@ -153,25 +141,37 @@ remember(Manager *m, const char *vm_id, const char *host, const json_t *doc)
     gate_leave(m);
 }
 
+/* As it was told, with what is known here alone */
+static json_t *
+doc_of(const Vm *vm, const json_t *told)
+{
+    json_t *doc = json_deep_copy(told);
+
+    json_object_set_new(doc, "created", json_integer(vm->created));
+    json_object_set_new(doc, "started", json_integer(vm->started));
+    json_object_set_new(doc, "stopped", json_integer(vm->stopped));
+    return doc;
+}
+
 Vm *
 inventory_put(Host *host, const json_t *told, int64_t ticket, GError **error)
 {
     Manager *m = host->manager;
     g_autoptr(Vm) vm = vm_from_json(told, error);
-    g_autoptr(json_t) doc = NULL;
     bool turned = false;
     Put put;
 
     if (vm == NULL)
         return NULL;
-    doc = json_deep_copy(told);
     g_free(vm->host);
     vm->host = g_strdup(host->name);
     g_mutex_lock(&m->lock);
-    put = put_locked(m, vm_copy(vm), doc, ticket, &turned);
+    put = put_locked(m, vm, ticket, &turned);
     g_mutex_unlock(&m->lock);
-    if (put == PUT_NEW)
+    if (put == PUT_NEW) {
+        g_autoptr(json_t) doc = doc_of(vm, told);
         remember(m, vm->id, host->name, doc);
+    }
     if (turned)
         event_vm_turned(m, vm);
     return g_steal_pointer(&vm);
@@ -189,7 +189,6 @@ inventory_remove(Host *host, const char *vm_id, int64_t ticket)
     if (ours) {
         entry->ticket = ticket; /* the entry stays: an older answer must not bring the VM back */
         g_clear_pointer(&entry->vm, vm_free);
-        g_clear_pointer(&entry->doc, json_decref);
         news_vm_locked(m, vm_id);
     }
     g_mutex_unlock(&m->lock);
@@ -260,8 +259,7 @@ load_one(const char *vm_id, const char *host, const json_t *doc, void *data)
 {
     Manager *m = data;
     g_autoptr(GError) error = NULL;
-    g_autoptr(json_t) copy = json_deep_copy(doc);
-    Vm *vm = vm_from_json(doc, &error);
+    g_autoptr(Vm) vm = vm_from_json(doc, &error);
     bool turned;
 
     if (vm == NULL) {
@@ -270,7 +268,7 @@ load_one(const char *vm_id, const char *host, const json_t *doc, void *data)
     }
     g_free(vm->host);
     vm->host = g_strdup(host);
-    put_locked(m, vm, copy, 0, &turned);
+    put_locked(m, vm, 0, &turned);
 }
 
 bool
