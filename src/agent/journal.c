@@ -312,15 +312,17 @@ journal_tombstone(Journal *j, const char *id, GError **error)
     return journal_finish(j, s, "writing a tombstone", error);
 }
 
-/* The lock is held. */
+/* The lock is held. Nobody else writes it, so it is read once; each request asks. */
 static bool
 highest_epoch(Journal *j, int64_t *ret_highest, GError **error)
 {
     g_autofree char *text = NULL;
 
-    if (!journal_meta_get(j, "epoch", &text, error))
+    if (!is_sound(j, error) || (j->epoch == 0 && !journal_meta_get(j, "epoch", &text, error)))
         return false;
-    *ret_highest = text != NULL ? g_ascii_strtoll(text, NULL, 10) : 0;
+    if (text != NULL)
+        j->epoch = g_ascii_strtoll(text, NULL, 10);
+    *ret_highest = j->epoch;
     return true;
 }
 
@@ -349,7 +351,10 @@ journal_epoch(Journal *j, int64_t epoch, GError **error)
     if (epoch == highest)
         return true;
     g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, epoch);
-    return journal_meta_set(j, "epoch", text, error);
+    if (!journal_meta_set(j, "epoch", text, error))
+        return false;
+    j->epoch = epoch;
+    return true;
 }
 
 const char *

@@ -22,7 +22,8 @@ struct Journal {
     char *agent_id;
     char *set_aside; /* the damaged one in whose place this was made; NULL = none */
     unsigned salvaged;
-    char *damage; /* SQLite has found it damaged: nothing is written any more; NULL = not */
+    int64_t epoch; /* the highest one in it; 0 = not read yet, or none */
+    char *damage;  /* SQLite has found it damaged: nothing is written any more; NULL = not */
 };
 
 typedef sqlite3_stmt Statement;
