@@ -167,6 +167,8 @@ char *agent_user_of(Agent *agent, const char *vm_id, const char *path);
  * becomes one. Borrowed for ever: domains are never freed while the agent lives. */
 Domain *agent_domain(Agent *agent, const char *path, bool create, GError **error);
 Domain *agent_home(Agent *agent, const Vm *vm, GError **error);
+/* The one whose directory this is; NULL = none of ours. */
+Domain *agent_domain_at(Agent *agent, const char *path);
 /* Has a user frozen the file systems of the instance that runs (freeze.c)? */
 bool agent_is_frozen(Agent *agent, const AgentVm *entry, const HvDomain *hv);
 void freeze_note_reboot(Agent *agent, const char *vm_id);

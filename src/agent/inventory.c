@@ -61,17 +61,26 @@ agent_domain(Agent *agent, const char *path, bool create, GError **error)
 }
 
 Domain *
-agent_home(Agent *agent, const Vm *vm, GError **error)
+agent_domain_at(Agent *agent, const char *path)
 {
     WITH_LOCK(&agent->lock);
 
-    for (guint i = 0; vm->home != NULL && i < agent->domains->len; i++) {
+    for (guint i = 0; path != NULL && i < agent->domains->len; i++) {
         Domain *domain = agent->domains->pdata[i];
-        if (g_str_equal(domain->path, vm->home))
+        if (g_str_equal(domain->path, path))
             return domain;
     }
-    error_set(error, ERR_NOT_FOUND, "VM %s has no storage domain", vm->name);
     return NULL;
+}
+
+Domain *
+agent_home(Agent *agent, const Vm *vm, GError **error)
+{
+    Domain *domain = agent_domain_at(agent, vm->home);
+
+    if (domain == NULL)
+        error_set(error, ERR_NOT_FOUND, "VM %s has no storage domain", vm->name);
+    return domain;
 }
 
 bool

@@ -118,6 +118,20 @@ is_decided_elsewhere(Agent *agent, const AgentVm *entry)
 
 /* ---- the judgement ---- */
 
+/* As guard_load(), but what the agent has read before is not parsed again. */
+static bool
+load_manifest(Agent *agent, const char *vm_id, const GPtrArray *sources, GuardManifest *manifest,
+              GError **error)
+{
+    if (!guard_find(vm_id, (const char *const *)sources->pdata, manifest, error))
+        return false;
+    const Domain *domain =
+        manifest->file != NULL ? agent_domain_at(agent, manifest->domain.path) : NULL;
+    if (domain != NULL)
+        manifest->domain.memory = domain->memory;
+    return guard_read(vm_id, manifest, error);
+}
+
 static bool
 is_lost_merge(Agent *agent, const GuardManifest *manifest, const char *target)
 {
@@ -153,12 +167,12 @@ judge_disk(Agent *agent, AgentVm *entry, const GuardManifest *manifest, const js
 
 /* True without a manifest->vm: it starts unguarded. */
 static bool
-load(const char *id, const Asked *asked, GuardManifest *manifest, GError **error)
+load(Agent *agent, const char *id, const Asked *asked, GuardManifest *manifest, GError **error)
 {
     g_autoptr(GError) problem = NULL;
 
     guard_manifest_clear(manifest);
-    if (guard_load(id, (const char *const *)asked->sources->pdata, manifest, &problem))
+    if (load_manifest(agent, id, asked->sources, manifest, &problem))
         return true;
     if (g_error_matches(problem, ERR, ERR_STORAGE))
         return error_set(error, ERR_REFUSED,
@@ -177,7 +191,7 @@ judge(Agent *agent, AgentVm *entry, const char *id, const Asked *asked, GError *
     size_t i;
     json_t *disk;
 
-    if (!load(id, asked, &manifest, error))
+    if (!load(agent, id, asked, &manifest, error))
         return false;
     if (manifest.vm == NULL)
         return true;
@@ -185,7 +199,7 @@ judge(Agent *agent, AgentVm *entry, const char *id, const Asked *asked, GError *
      * in time, that look waits for this start and not this start for it */
     lock = vm_start_lock(&manifest.domain, id, START_LOCK_MS, NULL);
     /* whoever held it may have written another one */
-    if (!load(id, asked, &manifest, error))
+    if (!load(agent, id, asked, &manifest, error))
         return false;
     if (manifest.vm == NULL)
         return true;
@@ -285,7 +299,7 @@ note_disk(const GuardManifest *manifest, const HvDomain *hv, const HvDisk *disk,
 }
 
 static bool
-find_stale(AgentVm *entry, const HvDomain *hv, Edit *edit, GError **error)
+find_stale(Agent *agent, AgentVm *entry, const HvDomain *hv, Edit *edit, GError **error)
 {
     g_auto(GuardManifest) manifest = { 0 };
     g_autoptr(GPtrArray) sources = g_ptr_array_new();
@@ -295,8 +309,7 @@ find_stale(AgentVm *entry, const HvDomain *hv, Edit *edit, GError **error)
             g_ptr_array_add(sources, ((HvDisk *)hv->disks->pdata[i])->source);
     g_ptr_array_add(sources, NULL);
     /* one that cannot be read is told by who reads it for its content */
-    if (!guard_load(entry->id, (const char *const *)sources->pdata, &manifest, NULL) ||
-        manifest.vm == NULL)
+    if (!load_manifest(agent, entry->id, sources, &manifest, NULL) || manifest.vm == NULL)
         return true;
     for (guint i = 0; i < hv->disks->len; i++)
         if (is_guarded(hv->disks->pdata[i]) &&
@@ -316,7 +329,7 @@ starting_mend(Agent *agent, AgentVm *entry, HvDomain **hv, GError **error)
     bool off = (*hv)->state == VM_DOWN || (*hv)->state == VM_SUSPENDED;
     if (!off)
         return true;
-    if (!find_stale(entry, *hv, &edit, error))
+    if (!find_stale(agent, entry, *hv, &edit, error))
         return false;
     if (edit.targets->len == 0)
         return true;

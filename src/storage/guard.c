@@ -58,11 +58,9 @@ walk_up(const char *path, const char *vm_id, GuardManifest *best, GError **error
 }
 
 bool
-guard_load(const char *vm_id, const char *const *sources, GuardManifest *ret_manifest,
+guard_find(const char *vm_id, const char *const *sources, GuardManifest *ret_manifest,
            GError **error)
 {
-    g_autoptr(GError) problem = NULL;
-
     memset(ret_manifest, 0, sizeof *ret_manifest);
     for (; *sources != NULL; sources++) {
         /* a link's own directory, and that of the file it leads to: either may be the domain */
@@ -75,13 +73,29 @@ guard_load(const char *vm_id, const char *const *sources, GuardManifest *ret_man
              !walk_up(real, vm_id, ret_manifest, error)))
             return false;
     }
-    if (ret_manifest->file == NULL)
+    return true;
+}
+
+bool
+guard_read(const char *vm_id, GuardManifest *manifest, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+
+    if (manifest->file == NULL)
         return true;
-    ret_manifest->vm = manifest_load(&ret_manifest->domain, vm_id, &problem);
+    manifest->vm = manifest_load(&manifest->domain, vm_id, &problem);
     if (problem == NULL)
         return true;
     g_propagate_error(error, g_steal_pointer(&problem));
     return false;
+}
+
+bool
+guard_load(const char *vm_id, const char *const *sources, GuardManifest *ret_manifest,
+           GError **error)
+{
+    return guard_find(vm_id, sources, ret_manifest, error) &&
+           guard_read(vm_id, ret_manifest, error);
 }
 
 /* ---- which volume is it? ---- */

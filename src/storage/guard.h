@@ -23,7 +23,7 @@ typedef struct {
     Vm *vm;         /* NULL = there is no manifest */
     char *file;     /* of the manifest */
     struct stat st; /* the same */
-    Domain domain;  /* where it lies; only path is set */
+    Domain domain;  /* where it lies; only path is set, and memory by who has one */
 } GuardManifest;
 
 void guard_manifest_clear(GuardManifest *manifest);
@@ -35,6 +35,10 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(GuardManifest, guard_manifest_clear)
  * known, and nothing may start. ERR_CORRUPT ...: it is there and says nothing; file is then set. */
 bool guard_load(const char *vm_id, const char *const *sources, GuardManifest *ret_manifest,
                 GError **error);
+/* Its halves. What is found has no vm yet; between them a manifest->domain.memory can be lent. */
+bool guard_find(const char *vm_id, const char *const *sources, GuardManifest *ret_manifest,
+                GError **error);
+bool guard_read(const char *vm_id, GuardManifest *manifest, GError **error);
 
 typedef enum {
     GUARD_FINE,
