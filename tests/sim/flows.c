@@ -44,12 +44,8 @@ flow_open_manager(void)
 static json_t *
 last_job(Manager *manager, char **id, int64_t rev)
 {
-    g_autoptr(json_t) jobs = NULL;
-
-    if (*id == NULL) {
-        jobs = manager_jobs(manager, false, NULL);
-        *id = g_strdup(json_text(json_array_get(jobs, 0), "id"));
-    }
+    if (*id == NULL)
+        *id = flow_newest_job(manager);
     return *id != NULL ? manager_job_wait(manager, *id, rev, fiber_now_us() + G_TIME_SPAN_SECOND,
                                           1000, NULL)
                        : NULL;

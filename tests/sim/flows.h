@@ -47,7 +47,8 @@ typedef struct {
     bool (*is_not_all)(Manager *manager);
 } JobStep;
 #define MANAGER_DATABASE "/sim/manager/manager.db"
-Manager *flow_open_manager(void); /* NULL: the world is wrong */
+Manager *flow_open_manager(void);              /* NULL: the world is wrong */
+char *flow_newest_job(const Manager *manager); /* its id; NULL = there is none */
 char *flow_ask_delete_newest(Manager *manager, GError **error);
 /* Ends with one without ask. Never returns. */
 void run_jobs(const JobStep *steps);

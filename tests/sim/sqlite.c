@@ -139,6 +139,21 @@ typedef struct {
 static GHashTable *kept;         /* Text → GPtrArray of Kept */
 static GHashTable *by_statement; /* sqlite3_stmt → Kept; never walked */
 
+/* Most texts are the program's own constants: known by where they are, they need not be read. */
+static struct {
+    const sqlite3 *db;
+    const char *sql;
+    GPtrArray *list;
+} constants[512];
+
+static bool
+is_constant(const char *sql)
+{
+    extern const char etext[], edata[]; /* the linker's */
+
+    return sql >= etext && sql < edata;
+}
+
 static guint
 text_hash(gconstpointer p)
 {
@@ -171,26 +186,47 @@ easier(const char *sql)
     return strcmp(sql, "PRAGMA integrity_check(1)") == 0 ? "SELECT 'ok'" : sql;
 }
 
+static GPtrArray *
+kept_of(const sqlite3 *db, const char *sql)
+{
+    const Text key = { db, (char *)sql };
+
+    if (kept == NULL) {
+        kept = g_hash_table_new(text_hash, text_equal);
+        by_statement = g_hash_table_new(NULL, NULL);
+    }
+    GPtrArray *list = g_hash_table_lookup(kept, &key);
+    if (list == NULL) {
+        Text *own = g_new(Text, 1);
+        *own = (Text){ db, g_strdup(sql) };
+        list = g_ptr_array_new();
+        g_hash_table_insert(kept, own, list);
+    }
+    return list;
+}
+
+static GPtrArray *
+kept_of_constant(const sqlite3 *db, const char *sql)
+{
+    size_t slot = ((uintptr_t)sql ^ (uintptr_t)db >> 5) * UINT64_C(0x9E3779B97F4A7C15) >> 55;
+
+    if (constants[slot].db != db || constants[slot].sql != sql) {
+        constants[slot].list = kept_of(db, sql);
+        constants[slot].db = db;
+        constants[slot].sql = sql;
+    }
+    return constants[slot].list;
+}
+
 int REAL(sqlite3_prepare_v2)(sqlite3 *db, const char *sql, int length, sqlite3_stmt **s,
                              const char **tail);
 int
 WRAP(sqlite3_prepare_v2)(sqlite3 *db, const char *sql, int length, sqlite3_stmt **s,
                          const char **tail)
 {
-    const Text key = { db, (char *)easier(sql) };
-    GPtrArray *list;
+    const char *text = easier(sql);
+    GPtrArray *list = is_constant(text) ? kept_of_constant(db, text) : kept_of(db, text);
 
-    if (kept == NULL) {
-        kept = g_hash_table_new(text_hash, text_equal);
-        by_statement = g_hash_table_new(NULL, NULL);
-    }
-    list = g_hash_table_lookup(kept, &key);
-    if (list == NULL) {
-        Text *own = g_new(Text, 1);
-        *own = (Text){ db, g_strdup(key.sql) };
-        list = g_ptr_array_new();
-        g_hash_table_insert(kept, own, list);
-    }
     for (guint i = 0; i < list->len; i++) {
         Kept *one = list->pdata[i];
         if (one->used)
@@ -199,7 +235,7 @@ WRAP(sqlite3_prepare_v2)(sqlite3 *db, const char *sql, int length, sqlite3_stmt 
         *s = one->s;
         return SQLITE_OK;
     }
-    int code = REAL(sqlite3_prepare_v2)(db, key.sql, length, s, tail);
+    int code = REAL(sqlite3_prepare_v2)(db, text, length, s, tail);
     if (code != SQLITE_OK || *s == NULL)
         return code;
     Kept *fresh = g_new0(Kept, 1);
