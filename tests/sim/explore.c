@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "explore.h"
+#include "branch.h"
 
 #include "state.h"
 
@@ -12,36 +12,16 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SLICES 16     /* units of one flow, each with another part of its points */
-#define BRANCHES 32   /* of a unit by chance */
-#define VARIANTS 4    /* from the same point */
-#define REPLAYED 1000 /* one in so many schedules is run again though nothing is wrong with it */
-#define STUCK_S 120   /* one unit in real time */
-#define REPLAY_BUFFER 4096
+#define STUCK_S 120 /* one unit in real time */
 #define MAX_FLOWS 64
 /* Those from LIE_LOSES_VM on are tried alone (--lies): with all others at once they are not
  * withstood wholly yet. */
 #define LIES_BY_CHANCE (LIE_LOSES_VM - 1)
 
-typedef enum { NEAR, SINGLE, PAIRS, SWARM } Kind;
-
-typedef struct {
-    Kind kind;
-    Schedule base;
-    unsigned slice;
-    uint64_t at[BRANCHES / VARIANTS]; /* points at which schedules branch off, but for SINGLE */
-    unsigned kinds;                   /* bits: what may happen */
-    uint64_t chance;                  /* of the unit */
-    Schedule given;                   /* of NEAR: its neighbours branch off */
-    unsigned near;
-} Unit;
-
 Shared *shared;
-static const Explore *explore_how;
-static unsigned slot; /* of this worker */
-static Unit unit;
-static State *clean, *here;           /* before any unit; at a point */
-static char *replay_buffer;           /* the kernel writes into it: state_begin() */
+const Explore *explore_how;
+Unit unit;
+static State *clean;                  /* before any unit */
 static uint64_t points_of[MAX_FLOWS]; /* 0 = not run yet */
 
 static const FaultKind all_kinds[] = { FAULT_AGENT, FAULT_QEMU,    FAULT_LIBVIRTD, FAULT_SHUTDOWN,
@@ -69,8 +49,8 @@ flow_find(const char *name)
     return NULL;
 }
 
-static uint64_t
-mix(uint64_t z)
+uint64_t
+explore_mix(uint64_t z)
 {
     z += UINT64_C(0x9E3779B97F4A7C15);
     z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
@@ -78,236 +58,19 @@ mix(uint64_t z)
     return z ^ (z >> 31);
 }
 
-static uint64_t
-draw(uint64_t below)
+uint64_t
+explore_draw(uint64_t below)
 {
-    return below > 0 ? (unit.chance = mix(unit.chance)) % below : 0;
+    return below > 0 ? (unit.chance = explore_mix(unit.chance)) % below : 0;
 }
 
-/* ---- one schedule, and its failure ---- */
-
-char *
-schedule_options(const Schedule *p)
-{
-    GString *text = g_string_new(NULL);
-
-    g_string_printf(text, "--flow %s --seed %" G_GUINT64_FORMAT, p->flow->name, p->seed);
-    for (unsigned i = 0; i < p->n_faults; i++)
-        g_string_append_printf(text, " --fault %s@%" G_GUINT64_FORMAT,
-                               fault_words[p->faults[i].kind], p->faults[i].at);
-    if (p->lies != 0)
-        g_string_append_printf(text, " --lies %u", p->lies);
-    if (p->salt != 0)
-        g_string_append_printf(text, " --salt %" G_GUINT64_FORMAT, p->salt);
-    if (p->strict)
-        g_string_append(text, " --strict");
-    if (p->mutant != 0)
-        g_string_append_printf(text, " --mutant %s", mutant_words[p->mutant]);
-    return g_string_free(text, FALSE);
-}
-
-/* In a program of its own, from the begin: it must be the same history. */
-static void
-check_replay(const Schedule *p, uint64_t hash)
-{
-    g_autofree char *options = schedule_options(p);
-    g_autofree char *command = g_strdup_printf("%s %s", explore_how->program, options);
-    g_autofree char *wanted = g_strdup_printf("hash %016" G_GINT64_MODIFIER "x", hash);
-    char line[4096];
-    bool same = false;
-    FILE *out = popen(command, "r");
-
-    if (out != NULL)
-        setvbuf(out, replay_buffer, _IOFBF, REPLAY_BUFFER);
-    while (out != NULL && fgets(line, sizeof line, out) != NULL)
-        same = same || strstr(line, wanted) != NULL;
-    if (out != NULL)
-        pclose(out);
-    if (same)
-        return;
-    __atomic_add_fetch(&shared->failures, 1, __ATOMIC_RELAXED);
-    printf("WRONG: not the same history when it is run again\n    tests/sim/run %s\n", options);
-    fflush(stdout);
-}
-
-static void
-report(const Schedule *p, Outcome *outcome)
-{
-    g_autofree char *options = schedule_options(p);
-    char *end = strchr(outcome->wrong, '\n');
-
-    __atomic_add_fetch(&shared->failures, 1, __ATOMIC_RELAXED);
-    if (explore_how->quiet)
-        return;
-    if (!explore_how->verbose && end != NULL)
-        *end = '\0';
-    for (unsigned i = 0; i < 2; i++)
-        check_replay(p, outcome->hash);
-    printf("WRONG: %s\n    tests/sim/run %s --trace\n", outcome->wrong, options);
-    fflush(stdout);
-}
-
-static void
-count(const Schedule *p, Outcome *outcome)
-{
-    __atomic_add_fetch(&shared->schedules, 1, __ATOMIC_RELAXED);
-    __atomic_add_fetch(&shared->points, outcome->points, __ATOMIC_RELAXED);
-    if (!outcome->ok)
-        report(p, outcome);
-    else if (outcome->hash % REPLAYED == 0 && !explore_how->quiet)
-        check_replay(p, outcome->hash);
-}
-
-/* From one and the same world a schedule went to its end whose fault does what this one's does: all
- * that is left of their plans is the same, too. */
-static void
-count_same(void)
-{
-    __atomic_add_fetch(&shared->schedules, 1, __ATOMIC_RELAXED);
-    __atomic_add_fetch(&shared->same, 1, __ATOMIC_RELAXED);
-}
-
-/* Should it die. */
-static void
-note_current(const Schedule *p)
-{
-    g_autofree char *options = schedule_options(p);
-
-    g_strlcpy(shared->current[slot], options, sizeof shared->current[0]);
-}
-
-static bool
-is_over(void)
+bool
+explore_is_over(void)
 {
     return shared->failures >= explore_how->max_failures || real_us() > explore_how->until_us;
 }
 
-/* The world is where "here" was saved. */
-static void
-branch(const Schedule *p)
-{
-    Outcome outcome;
-    Schedule schedule = *p;
-
-    note_current(&schedule);
-    world_branch(&schedule, &outcome);
-    count(&schedule, &outcome);
-    state_restore(here);
-}
-
-/* ---- branches ---- */
-
-static void
-save_here(void)
-{
-    state_save(here);
-    shared->bytes += state_bytes(here);
-    shared->saves++;
-}
-
-static void
-branch_singles(void)
-{
-    uint64_t at = world_point();
-    unsigned done = 0; /* bits: what was done to this very world */
-
-    if (at % SLICES != unit.slice)
-        return;
-    save_here();
-    for (unsigned kind = 1; kind < FAULT_KINDS && !is_over(); kind++) {
-        Schedule p = unit.base;
-        unsigned like = 1U << fault_like((FaultKind)kind);
-        if ((unit.kinds >> kind & 1) == 0)
-            continue;
-        if ((done & like) != 0) {
-            count_same();
-            continue;
-        }
-        done |= like;
-        p.faults[p.n_faults++] = (Fault){ kind, at };
-        branch(&p);
-    }
-}
-
-static FaultKind
-draw_kind(void)
-{
-    FaultKind kind;
-
-    do
-        kind = 1 + (FaultKind)draw(FAULT_KINDS - 1);
-    while ((unit.kinds >> kind & 1) == 0);
-    return kind;
-}
-
-static void
-add_faults(Schedule *p, uint64_t at)
-{
-    unsigned n = unit.kind == PAIRS ? 2 : 1 + (unsigned)draw(4);
-
-    for (unsigned i = 0; i < n; i++) {
-        p->faults[p->n_faults++] = (Fault){ draw_kind(), at };
-        /* often while the one before is still under way */
-        at += draw(2) == 0 ? draw(20) : draw(300);
-    }
-}
-
-static void
-branch_by_chance(void)
-{
-    uint64_t at = world_point();
-    bool chosen = false;
-
-    for (size_t i = 0; i < G_N_ELEMENTS(unit.at); i++)
-        chosen = chosen || unit.at[i] == at;
-    if (!chosen)
-        return;
-    Schedule all[VARIANTS];
-    for (unsigned i = 0; i < VARIANTS; i++) {
-        all[i] = unit.base;
-        all[i].salt = draw(1 << 20);
-        add_faults(&all[i], at);
-    }
-    save_here();
-    for (unsigned i = 0; i < VARIANTS && !is_over(); i++)
-        branch(&all[i]);
-}
-
-static void
-branch_near(void)
-{
-    uint64_t at = world_point();
-    bool saved = false;
-
-    for (unsigned i = 0; i <= 2 * unit.near && !is_over(); i++) {
-        Schedule p = unit.given;
-        schedule_shift(&p, i);
-        if (p.faults[0].at != at || (i > 0 && at == 1))
-            continue;
-        if (!saved)
-            save_here();
-        saved = true;
-        branch(&p);
-    }
-}
-
 /* ---- units ---- */
-
-static void
-run_unit(void)
-{
-    Outcome outcome;
-    Schedule base = unit.base;
-
-    note_current(&base);
-    world_run(&base,
-              unit.kind == NEAR     ? branch_near
-              : unit.kind == SINGLE ? branch_singles
-                                    : branch_by_chance,
-              &outcome);
-    if (unit.kind != SINGLE || unit.slice == 0)
-        count(&base, &outcome);
-}
 
 static unsigned
 kinds_of(const Flow *flow)
@@ -370,22 +133,23 @@ make_chance_unit(uint64_t number)
     uint64_t points = points_of_flow(flow);
 
     unit.kind = number / n_flows() % 3 == 0 ? PAIRS : SWARM;
-    unit.chance = mix(explore_how->seed ^ mix(number));
+    unit.chance = explore_mix(explore_how->seed ^ explore_mix(number));
     unit.base = (Schedule){ .flow = flow,
                             .seed = explore_how->seed,
                             .mutant = explore_how->mutant,
                             .strict = explore_how->strict };
     unit.kinds = kinds_of(flow);
     if (unit.kind == SWARM) {
-        unsigned some = (unsigned)draw(1 << FAULT_KINDS) | 1U << FAULT_AGENT;
+        unsigned some = (unsigned)explore_draw(1 << FAULT_KINDS) | 1U << FAULT_AGENT;
         unit.kinds &= some;
-        unit.base.seed = mix(unit.chance) >> 16;
-        unit.base.strict = unit.base.strict || draw(2) == 0;
-        if (draw(3) != 0)
-            unit.base.lies = (unsigned)(draw(LIES_BY_CHANCE + 1) & draw(LIES_BY_CHANCE + 1));
+        unit.base.seed = explore_mix(unit.chance) >> 16;
+        unit.base.strict = unit.base.strict || explore_draw(2) == 0;
+        if (explore_draw(3) != 0)
+            unit.base.lies =
+                (unsigned)(explore_draw(LIES_BY_CHANCE + 1) & explore_draw(LIES_BY_CHANCE + 1));
     }
     for (size_t i = 0; i < G_N_ELEMENTS(unit.at); i++)
-        unit.at[i] = 1 + draw(points);
+        unit.at[i] = 1 + explore_draw(points);
 }
 
 static bool
@@ -460,13 +224,13 @@ used_us(void)
 static void
 work(void)
 {
-    while (!is_over()) {
+    while (!explore_is_over()) {
         uint64_t number = __atomic_fetch_add(&shared->next_unit, 1, __ATOMIC_RELAXED);
         int64_t before_us = used_us();
         alarm(STUCK_S);
         bool there_is_one = make_unit(number);
         if (there_is_one)
-            run_unit();
+            branch_run_unit();
         state_restore(clean);
         __atomic_add_fetch(&shared->used_us, used_us() - before_us, __ATOMIC_RELAXED);
         if (!there_is_one)
@@ -482,7 +246,7 @@ worker_start(unsigned number)
     pid_t child = fork();
 
     if (child == 0) {
-        slot = number;
+        branch_worker(number);
         state_begin();
         state_save(clean);
         work();
@@ -514,8 +278,7 @@ explore_prepare(void)
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     g_assert(shared != MAP_FAILED);
     clean = state_new();
-    here = state_new();
-    replay_buffer = explore_outside(REPLAY_BUFFER);
+    branch_prepare();
 }
 
 void
@@ -539,7 +302,7 @@ explore(const Explore *how)
             continue;
         if (WIFSIGNALED(status))
             note_death(i, WTERMSIG(status));
-        if (WIFSIGNALED(status) && !is_over())
+        if (WIFSIGNALED(status) && !explore_is_over())
             children[i] = worker_start(i);
         else
             alive--;

@@ -4,7 +4,7 @@
  * each a process of fibers; the faults that happen to them; and what must hold whatever happens.
  *
  *     sim.c      options
- *     explore.c  which schedules are run
+ *     explore.c  which schedules are run; branch.c: what branches off on their way
  *     world.c    one schedule
  *     setup.c    its begin; flows*.c: what is done in it
  *     faults.c   processes that die and come back
