@@ -88,7 +88,8 @@ count(const Schedule *p, Outcome *outcome)
 }
 
 /* From one and the same world a schedule went to its end whose fault does what this one's does: all
- * that is left of their plans is the same, too. */
+ * that is left of their plans is the same, too. Of a fault that meets nobody it is the unit's own,
+ * which has none. */
 static void
 count_same(void)
 {
@@ -105,17 +106,48 @@ note_current(const Schedule *p)
     g_strlcpy(shared->current[slot], options, sizeof shared->current[0]);
 }
 
+/* What must be the same of two schedules that are taken for one */
+typedef struct {
+    bool there, ok;
+    uint64_t hash, points;
+} End;
+
+/* Of schedules of this unit whose fault met nobody; outside, since worlds are put back */
+static End *end_of_none;
+
+static End
+end_of(const Outcome *outcome)
+{
+    return (End){ true, outcome->ok, outcome->hash, outcome->points };
+}
+
+static bool
+same_end(const End *a, const End *b)
+{
+    return a->ok == b->ok && a->hash == b->hash && a->points == b->points;
+}
+
 /* The world is where "here" was saved. */
-static void
-branch(const Schedule *p)
+static Outcome
+run_branch(const Schedule *p)
 {
     Outcome outcome;
     Schedule schedule = *p;
 
     note_current(&schedule);
     world_branch(&schedule, &outcome);
-    count(&schedule, &outcome);
+    return outcome;
+}
+
+/* The same; and it is put back there. */
+static End
+branch(const Schedule *p)
+{
+    Outcome outcome = run_branch(p);
+
+    count(p, &outcome);
     state_restore(here);
+    return end_of(&outcome);
 }
 
 /* ---- branches ---- */
@@ -129,26 +161,56 @@ save_here(void)
 }
 
 static void
+differs(const Schedule *p, const char *other)
+{
+    g_autofree char *options = schedule_options(p);
+
+    __atomic_add_fetch(&shared->failures, 1, __ATOMIC_RELAXED);
+    printf("WRONG: not the history with '%s' there, which was taken for the same\n"
+           "    tests/sim/run %s --trace\n",
+           other, options);
+    fflush(stdout);
+}
+
+/* What need not run is run all the same, one in so many. wanted: its end, or the first one's. */
+static void
+sample(const Schedule *p, End *wanted, const char *other)
+{
+    const Fault *fault = &p->faults[0];
+
+    if (explore_mix(explore_mix(p->seed ^ fault->at) ^ fault->kind) % explore_how->sample != 0)
+        return;
+    Outcome outcome = run_branch(p);
+    state_restore(here);
+    __atomic_add_fetch(&shared->sampled, 1, __ATOMIC_RELAXED);
+    End end = end_of(&outcome);
+    if (!wanted->there)
+        *wanted = end;
+    if (!same_end(&end, wanted))
+        differs(p, other);
+}
+
+static void
 branch_singles(void)
 {
     uint64_t at = world_point();
-    unsigned done = 0; /* bits: what was done to this very world */
+    End ends[FAULT_KINDS] = { 0 }; /* of what was done to this very world */
 
     if (at % SLICES != unit.slice)
         return;
     save_here();
     for (unsigned kind = 1; kind < FAULT_KINDS && !explore_is_over(); kind++) {
         Schedule p = unit.base;
-        unsigned like = 1U << fault_like((FaultKind)kind);
+        FaultKind like = fault_like((FaultKind)kind);
         if ((unit.kinds >> kind & 1) == 0)
             continue;
-        if ((done & like) != 0) {
-            count_same();
+        p.faults[p.n_faults++] = (Fault){ kind, at };
+        if (like != FAULT_NONE && !ends[like].there) {
+            ends[like] = branch(&p);
             continue;
         }
-        done |= like;
-        p.faults[p.n_faults++] = (Fault){ kind, at };
-        branch(&p);
+        count_same();
+        sample(&p, like == FAULT_NONE ? end_of_none : &ends[like], fault_words[like]);
     }
 }
 
@@ -193,7 +255,7 @@ branch_by_chance(void)
     }
     save_here();
     for (unsigned i = 0; i < VARIANTS && !explore_is_over(); i++)
-        branch(&all[i]);
+        (void)branch(&all[i]);
 }
 
 static void
@@ -210,7 +272,7 @@ branch_near(void)
         if (!saved)
             save_here();
         saved = true;
-        branch(&p);
+        (void)branch(&p);
     }
 }
 
@@ -220,6 +282,7 @@ void
 branch_prepare(void)
 {
     here = state_new();
+    end_of_none = explore_outside(sizeof *end_of_none);
     replay_buffer = explore_outside(REPLAY_BUFFER);
 }
 
@@ -236,6 +299,7 @@ branch_run_unit(void)
     Schedule base = unit.base;
 
     note_current(&base);
+    end_of_none->there = false;
     world_run(&base,
               unit.kind == NEAR     ? branch_near
               : unit.kind == SINGLE ? branch_singles
@@ -243,4 +307,7 @@ branch_run_unit(void)
               &outcome);
     if (unit.kind != SINGLE || unit.slice == 0)
         count(&base, &outcome);
+    End end = end_of(&outcome);
+    if (end_of_none->there && !same_end(&end, end_of_none))
+        differs(&base, "a fault that meets nobody");
 }

@@ -116,9 +116,10 @@ run_everything(Explore *how, int seconds)
     explore(how);
     double used = (double)MAX(shared->used_us, 1) / 1e6;
     printf("schedules %" G_GUINT64_FORMAT " (%" G_GUINT64_FORMAT
-           " of them the same as another), points %" G_GUINT64_FORMAT
-           ", failures %" G_GUINT64_FORMAT ", %.0f/s a core\n",
-           shared->schedules, shared->same, shared->points, shared->failures,
+           " of them the same as another, %" G_GUINT64_FORMAT
+           " of which were run), points %" G_GUINT64_FORMAT ", failures %" G_GUINT64_FORMAT
+           ", %.0f/s a core\n",
+           shared->schedules, shared->same, shared->sampled, shared->points, shared->failures,
            (double)shared->schedules / used);
     return shared->failures > 0;
 }
@@ -160,6 +161,7 @@ run_mutants(Explore *how)
     how->quiet = true;
     how->max_failures = 1;
     how->chance_most = 0;
+    how->sample = UINT64_MAX; /* none: a failure is to be the mutant's */
     for (size_t i = 0; i < G_N_ELEMENTS(table); i++) {
         uint64_t before = shared->schedules;
         shared->failures = 0;
@@ -197,7 +199,7 @@ main(int argc, char **argv)
     g_autofree char *flow = NULL, *mutant = NULL,
                     *program = g_file_read_link("/proc/self/exe", NULL);
     g_auto(GStrv) faults = NULL;
-    gint64 seed = 1, lies = 0, salt = 0, near = 0, failures = 5, chance = G_MAXINT64;
+    gint64 seed = 1, lies = 0, salt = 0, near = 0, failures = 5, sample = 200, chance = G_MAXINT64;
     int seconds = 0;
     gboolean only_chance = FALSE, strict = FALSE, mutants = FALSE, trace = FALSE, verbose = FALSE;
     const GOptionEntry entries[] = {
@@ -212,6 +214,8 @@ main(int argc, char **argv)
         { "chance", 0, 0, G_OPTION_ARG_INT64, &chance,
           "Of those by chance at most so many: the same ones on every machine", "N" },
         { "failures", 0, 0, G_OPTION_ARG_INT64, &failures, "Stop after so many", "N" },
+        { "sample", 0, 0, G_OPTION_ARG_INT64, &sample,
+          "Of those that are the same as another one in so many is run", "N" },
         { "near", 0, 0, G_OPTION_ARG_INT64, &near,
           "The schedule that is given, and with its faults up to so many points off", "N" },
         { "only-chance", 0, 0, G_OPTION_ARG_NONE, &only_chance, "Only those by chance", NULL },
@@ -266,6 +270,7 @@ main(int argc, char **argv)
                     .mutant = given.mutant,
                     .jobs = CLAMP((unsigned)g_get_num_processors(), 1, MAX_JOBS),
                     .chance_most = chance,
+                    .sample = (uint64_t)MAX(sample, 1),
                     .max_failures = (uint64_t)failures,
                     .verbose = verbose,
                     .strict = strict,
