@@ -3,7 +3,6 @@
 
 #include "fiber.h"
 
-#include <emmintrin.h>
 #include <link.h>
 #include <signal.h>
 #include <string.h>
@@ -12,7 +11,7 @@
 #define ROOM (UINT64_C(1) << 30) /* only what is used is ever backed by memory */
 #define MAX_PIECES 4096
 #define PAGE 4096
-#define LINE 64         /* of the processor's caches */
+#define PART 256        /* compared at once */
 #define MAX_PAGES 16384 /* of the heap that are watched */
 
 typedef struct {
@@ -198,21 +197,11 @@ state_save(State *state)
 static void
 put_back(char *to, const char *from, size_t n)
 {
-    size_t at = 0;
-
-    for (; at + LINE <= n; at += LINE) {
-        __m128i differs = _mm_setzero_si128(), line[LINE / 16];
-        for (size_t i = 0; i < LINE / 16; i++) {
-            const __m128i is = _mm_loadu_si128((const __m128i *)(const void *)(to + at) + i);
-            line[i] = _mm_loadu_si128((const __m128i *)(const void *)(from + at) + i);
-            differs = _mm_or_si128(differs, _mm_xor_si128(is, line[i]));
-        }
-        if (_mm_movemask_epi8(_mm_cmpeq_epi8(differs, _mm_setzero_si128())) == 0xffff)
-            continue;
-        for (size_t i = 0; i < LINE / 16; i++)
-            _mm_storeu_si128((__m128i *)(void *)(to + at) + i, line[i]);
+    for (size_t at = 0; at < n; at += PART) {
+        size_t part = MIN(PART, n - at);
+        if (memcmp(to + at, from + at, part) != 0)
+            memcpy(to + at, from + at, part);
     }
-    memcpy(to + at, from + at, n - at);
 }
 
 void
