@@ -62,9 +62,8 @@ branch_define(Operation *op, const json_t *disks, const char *key, const char *f
     return op_define(op, NULL, disks, key, format_key, error);
 }
 
-/* Was it libvirt's last word? */
-static bool
-is_refused(const GError *problem)
+bool
+branch_is_refused(const GError *problem)
 {
     return g_error_matches(problem, ERR, ERR_HYPERVISOR) ||
            g_error_matches(problem, ERR, ERR_CORRUPT) || g_error_matches(problem, ERR, ERR_INVALID);
@@ -77,7 +76,7 @@ branch_configure(Operation *op, const char *config, const json_t *disks, const c
     g_autoptr(GError) problem = NULL;
 
     if (!op_define(op, config, disks, key, format_key, &problem)) {
-        if (config == NULL || !is_refused(problem)) {
+        if (config == NULL || !branch_is_refused(problem)) {
             g_propagate_error(error, g_steal_pointer(&problem));
             return false;
         }
@@ -174,7 +173,8 @@ commit_act(void *self, GError **error)
         return false;
     /* one that was lost with the host's power is made once more */
     leaves = leaves_of(hold.vm, hold.vm->preview);
-    return vm_commit_preview(hold.vm, left, error) &&
+    return preview_alone_define_lost(op, hold.hv, hold.vm, error) &&
+           vm_commit_preview(hold.vm, left, error) &&
            branch_define(op, leaves, "leaf", "format", error) && decide(op, &hold, left, error) &&
            agent_look(op->agent, op->entry, error);
 }
@@ -205,15 +205,18 @@ static StepState
 define_check(void *self, GError **error)
 {
     Operation *op = self;
+    const json_t *disks = json_object_get(op->row.data, "disks");
     g_autoptr(HvDomain) hv = op_hv(op, error);
 
     if (hv == NULL)
         return STEP_UNKNOWN;
-    if (branch_is_on(hv, json_object_get(op->row.data, "disks"), "leaf") &&
-        (op_data(op, "former") == NULL || json_flag(op->row.data, "configured") ||
-         hv->state != VM_DOWN)) /* one that has been started meanwhile stays as it is */
+    /* one that has been started meanwhile stays as it is; without disks nothing but its definition
+     * tells what it was, and that goes back beside a VM that runs, too */
+    bool may_be_defined = hv->state == VM_DOWN || json_array_size(disks) == 0;
+    if (branch_is_on(hv, disks, "leaf") &&
+        (op_data(op, "former") == NULL || json_flag(op->row.data, "configured") || !may_be_defined))
         return STEP_DONE;
-    if (hv->state == VM_DOWN)
+    if (may_be_defined)
         return STEP_TODO;
     error_set(error, ERR_BUSY,
               "VM '%s' was started from the preview just when that was undone: shut it down to go "

@@ -11,6 +11,8 @@
  * makes libvirt's definition follow. Only a VM that somebody has started from its old leaf at that
  * very moment, past the start guard, makes it go back.
  *
+ * Of a snapshot of the configuration alone (preview_alone.c) there are no leaves.
+ *
  * What it remembers (row.data): disks: [{"id", "target", "leaf" (the snapshot's volume), "format"
  * (of that), "overlay" (the new leaf), "overlay_id", "overlay_format", "old", "old_format"}],
  * prepared (all leaves were made), configured (the definition is that of the snapshot's time); for
@@ -66,6 +68,11 @@ base_of(const Vm *vm, const Snapshot *snapshot, const Disk *disk, GError **error
             "snapshot '%s' of VM '%s' is unusable on disk %s: a merge has begun to change its "
             "volume; it can only be deleted",
             snapshot->name, vm->name, disk->target);
+    else if (part == NULL && snapshot_is_config_only(snapshot))
+        error_set(error, ERR_REFUSED,
+                  "snapshot '%s' of VM '%s' holds the configuration alone, and nothing of disk %s; "
+                  "name no disk: all go on from what they have. Nothing was changed",
+                  snapshot->name, vm->name, disk->target);
     else if (part == NULL)
         error_set(error, ERR_REFUSED,
                   "snapshot '%s' of VM '%s' holds nothing of disk %s, which would go on from what "
@@ -116,9 +123,10 @@ make_plan(Operation *op, const Vm *vm, GError **error)
     if (snapshot == NULL)
         return error_set(error, ERR_NOT_FOUND, "VM '%s' has no snapshot %s", vm->name,
                          op_text(op, "snapshot_id"));
+    bool no_disks = list == NULL && snapshot_is_config_only(snapshot);
     if (json_flag(op->row.params, "memory") && !has_memory(vm, snapshot, list != NULL, error))
         return false;
-    for (guint i = 0; i < vm->disks->len; i++) {
+    for (guint i = 0; !no_disks && i < vm->disks->len; i++) {
         const Disk *disk = vm->disks->pdata[i];
         if (!disk_is_managed(disk) || disk->read_only || (list != NULL && !is_listed(list, disk)))
             continue;
@@ -127,7 +135,7 @@ make_plan(Operation *op, const Vm *vm, GError **error)
             return false;
         json_array_append_new(disks, disk_plan(op, disk, base));
     }
-    if (json_array_size(disks) == 0 ||
+    if ((json_array_size(disks) == 0 && !no_disks) ||
         (list != NULL && json_array_size(list) != json_array_size(disks)))
         return error_set(error, ERR_NOT_FOUND,
                          "VM '%s' has not all of these disks, or they cannot be managed", vm->name);
@@ -185,6 +193,8 @@ is_ours(const Operation *op, const Vm *vm)
     const json_t *disk = json_array_get(json_object_get(op->row.data, "disks"), 0);
     const PreviewDisk *part = preview_disk(vm->preview, json_text(disk, "id"));
 
+    if (preview_is_alone(op))
+        return preview_alone_is_ours(op, vm);
     return part != NULL && g_strcmp0(part->leaf, json_text(disk, "overlay_id")) == 0;
 }
 
@@ -252,6 +262,7 @@ begin_preview(const Operation *op, Vm *vm, const char *former, GError **error)
     if (!vm_begin_preview(vm, op_text(op, "snapshot_id"), clock_wall_ms(), disks, leaves, error))
         return false;
     vm->preview->memory = json_flag(op->row.params, "memory");
+    vm->preview->begun_by = preview_is_alone(op) ? g_strdup(op->row.id) : NULL;
     if (vm_snapshot(vm, vm->preview->snapshot)->config != NULL)
         vm->preview->former = g_strdup(former);
     return true;
@@ -293,6 +304,9 @@ define_check(void *self, GError **error)
 
     if (vm == NULL)
         return STEP_UNKNOWN;
+    StepState alone = preview_is_alone(op) ? preview_alone_check(op, hv, vm, error) : STEP_DONE;
+    if (alone != STEP_DONE)
+        return alone;
     if (branch_is_on(hv, disks, "overlay"))
         return op_is_recorded(op, vm) || is_unconfigured(op, hv, vm) ? STEP_TODO : STEP_DONE;
     if (hv->state == VM_DOWN)
@@ -315,9 +329,11 @@ define_act(void *self, GError **error)
     if (vm == NULL)
         return false;
     const Snapshot *snapshot = vm_snapshot(vm, op_text(op, "snapshot_id"));
+    const char *config = snapshot != NULL ? snapshot->config : NULL;
     if ((!branch_is_on(hv, disks, "overlay") || is_unconfigured(op, hv, vm)) &&
-        !branch_configure(op, snapshot != NULL ? snapshot->config : NULL, disks, "overlay",
-                          "overlay_format", error))
+        !(preview_is_alone(op)
+              ? preview_alone_define(op, hv, config, error)
+              : branch_configure(op, config, disks, "overlay", "overlay_format", error)))
         return false;
     if (!fault_point("agent.preview.after-define", error))
         return false;
@@ -394,7 +410,7 @@ leave_preview(Operation *op, const HvDomain *hv, GError **error)
     if (is_ours(op, vm) && (!remember_former(op, vm, error) || !vm_undo_preview(vm, left, error) ||
                             !manifest_save(home, vm, error)))
         return false;
-    if (hv->state != VM_DOWN || json_array_size(disks) == 0)
+    if (hv->state != VM_DOWN && !preview_is_alone(op)) /* else nothing else tells what it was */
         return true;
     if (op_data(op, "former") == NULL || json_flag(op->row.data, "returned"))
         return branch_is_on(hv, disks, "old") ||

@@ -348,6 +348,7 @@ add_to_tree(Operation *op, Vm *vm, const HvDomain *hv, uint64_t memory_size)
     if (vm->snapshots->len > 0)
         snapshot->parent = g_strdup(((Snapshot *)vm->snapshots->pdata[vm->snapshots->len - 1])->id);
     snapshot->quiesced = json_flag(json_object_get(op->row.data, "result"), "quiesced");
+    snapshot->config_only = snapshot_is_of_config(op);
     snapshot->config = g_strdup(hv->inactive_xml != NULL ? hv->inactive_xml : hv->xml);
     if (memory_size > 0) {
         snapshot->memory = g_strdup(op_data(op, "memory"));

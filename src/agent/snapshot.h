@@ -20,6 +20,9 @@
 StepState snapshot_prepare_check(void *op, GError **error);
 bool snapshot_prepare_act(void *op, GError **error);
 
+/* Of the configuration alone: no disk was asked for, which is not the same as all. It has no
+ * overlays and no switch, and its instant is that of the step "settle". */
+bool snapshot_is_of_config(const Operation *op);
 /* Makes the empty overlay of one entry of "disks" on its "leaf". */
 bool snapshot_make_overlay(const json_t *disk, GError **error);
 

@@ -14,6 +14,34 @@
 #include <sys/stat.h>
 
 bool
+snapshot_is_of_config(const Operation *op)
+{
+    const json_t *disks = json_object_get(op->row.params, "disks");
+
+    return json_is_array(disks) && json_array_size(disks) == 0;
+}
+
+/* Absent: all disks. None: the configuration alone, to which neither memory belongs, which fits
+ * disks of the same instant, nor a guest whose file systems are frozen. */
+static bool
+disks_params(const json_t *params, GError **error)
+{
+    const json_t *disks = json_object_get(params, "disks");
+
+    if (disks != NULL && !json_is_array(disks))
+        return error_set(error, ERR_INVALID, "'disks' is not a list");
+    if (disks == NULL || json_array_size(disks) > 0)
+        return true;
+    if (json_flag(params, "memory"))
+        return error_set(error, ERR_INVALID,
+                         "'memory': a snapshot of the configuration alone holds none");
+    return g_strcmp0(json_text(params, "quiesce"), "require") != 0 ||
+           error_set(error, ERR_INVALID,
+                     "'quiesce' is require, but a snapshot of the configuration alone holds "
+                     "nothing of the guest's file systems");
+}
+
+bool
 snapshot_create_params(const json_t *params, GError **error)
 {
     static const char *const keys[] = { "snapshot_id", "name", NULL };
@@ -28,7 +56,7 @@ snapshot_create_params(const json_t *params, GError **error)
                          json_text(params, "snapshot_id"));
     if (quiesce != NULL && !g_strv_contains(words, quiesce))
         return error_set(error, ERR_INVALID, "quiesce '%s' is none of no, auto, require", quiesce);
-    return true;
+    return disks_params(params, error);
 }
 
 /* ---- which disks, and where their overlays go ---- */
@@ -87,7 +115,7 @@ make_plan(Operation *op, const Vm *vm, GError **error)
                          "(unknown, read-only or not managed); livemerge vm show tells why",
                          vm->name, json_array_size(list) - json_array_size(disks),
                          json_array_size(list));
-    if (json_array_size(disks) == 0)
+    if (json_array_size(disks) == 0 && !snapshot_is_of_config(op))
         return error_set(error, ERR_REFUSED, "VM '%s' has no disk that can be part of a snapshot",
                          vm->name);
     op_remember(op, "disks", g_steal_pointer(&disks));

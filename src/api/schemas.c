@@ -162,6 +162,7 @@ const SchemaRow api_answers[] = {
     { NULL,               "parent",          "ref",          "the one that it grew out of" },
     { NULL,               "size",            "integer",      "bytes" },
     { NULL,               "quiesced",        "flag",         "the guest's file systems were frozen" },
+    { NULL,               "configuration_only", "flag",      "it was taken without disks" },
     { NULL,               "unusable",        "flag",         "its deletion has begun: it can only be deleted" },
     { NULL,               "job",             "ref",          "what was begun" },
     { NULL,               "operations",      "{operation:operation}", "with operations=true" },

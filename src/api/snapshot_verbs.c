@@ -60,7 +60,8 @@ add_disk(const Vm *vm, const char *word, GPtrArray *ids, GError **error)
     return true;
 }
 
-/* NULL in *ret_ids = all disks; else a NULL-terminated array */
+/* NULL in *ret_ids = all disks; else a NULL-terminated array, an empty one = the configuration
+ * alone */
 static bool
 read_disks(const Call *call, const Vm *vm, GPtrArray **ret_ids, GError **error)
 {
@@ -82,10 +83,6 @@ read_disks(const Call *call, const Vm *vm, GPtrArray **ret_ids, GError **error)
         if (!add_disk(vm, word, ids, error))
             return false;
     }
-    if (ids->len == 0)
-        return error_set(error, ERR_INVALID,
-                         "snapshots of the configuration alone are not supported; name at least "
-                         "one disk, or leave disk_attachments out for all");
     g_ptr_array_add(ids, NULL);
     *ret_ids = g_steal_pointer(&ids);
     return true;
@@ -103,14 +100,33 @@ read_quiesce(const Call *call, char **ret_quiesce, GError **error)
     return error_set(error, ERR_INVALID, "quiesce is no, auto or require, not '%.40s'", word);
 }
 
+/* Memory fits the disks of its instant: left out, a snapshot without any has none. */
+static bool
+choose_memory(const Call *call, const GPtrArray *disks, bool *memory, GError **error)
+{
+    bool none = disks != NULL && disks->pdata[0] == NULL;
+
+    const json_t *asked = json_object_get(call->body, "persist_memorystate");
+
+    if (!none || asked == NULL || json_is_null(asked)) {
+        *memory = *memory && !none;
+        return true;
+    }
+    return !*memory ||
+           error_set(error, ERR_INVALID,
+                     "persist_memorystate is true, but disk_attachments is empty: a snapshot of "
+                     "the configuration alone holds no memory. Leave one of them out");
+}
+
 /* As GET will show it in a moment. */
 static json_t *
-taken_document(const Vm *vm, const char *id, const char *name, bool memory, const char *job_id)
+taken_document(const Vm *vm, const char *id, const SnapshotCreate *what, const char *job_id)
 {
-    g_autoptr(Snapshot) snapshot = snapshot_new(id, name, clock_wall_ms());
+    g_autoptr(Snapshot) snapshot = snapshot_new(id, what->name, clock_wall_ms());
+    snapshot->config_only = what->disks != NULL && *what->disks == NULL;
     json_t *doc = snapshot_document(vm, snapshot, true);
 
-    doc_flag(doc, "persist_memorystate", memory);
+    doc_flag(doc, "persist_memorystate", what->memory);
     doc_ref(doc, "job", job_id, "/jobs/%s", job_id);
     return doc;
 }
@@ -121,14 +137,15 @@ post_snapshots(Call *call, Reply *reply, GError **error)
     g_autoptr(Vm) vm = manager_vm(call->manager, call->id, error);
     g_autofree char *name = NULL, *quiesce = NULL, *snapshot_id = NULL;
     g_autoptr(GPtrArray) disks = NULL;
-    bool memory = true; /* as oVirt: of a VM that runs */
+    bool memory = true; /* as oVirt: of a VM that runs; see choose_memory() */
 
     if (vm == NULL)
         return false;
     call->in_body = true;
     if (!read_description(call, reply, &name, error) ||
         !body_flag(call->body, "persist_memorystate", &memory, error) ||
-        !read_quiesce(call, &quiesce, error) || !read_disks(call, vm, &disks, error))
+        !read_quiesce(call, &quiesce, error) || !read_disks(call, vm, &disks, error) ||
+        !choose_memory(call, disks, &memory, error))
         return false;
     SnapshotCreate what = { .vm_id = vm->id,
                             .name = name,
@@ -141,7 +158,7 @@ post_snapshots(Call *call, Reply *reply, GError **error)
     if (job_id == NULL)
         return false;
     reply->status = 201;
-    reply->body = taken_document(vm, snapshot_id, name, what.memory, job_id);
+    reply->body = taken_document(vm, snapshot_id, &what, job_id);
     reply->job_id = g_steal_pointer(&job_id);
     return true;
 }

@@ -63,6 +63,8 @@ snapshot_document(const Vm *vm, const Snapshot *snapshot, bool locked)
     doc_number(doc, "size", snapshot_size(vm, snapshot));
     if (snapshot->quiesced)
         doc_flag(doc, "quiesced", true);
+    if (snapshot->config_only)
+        doc_flag(doc, "configuration_only", true);
     if (snapshot_is_unusable(snapshot))
         doc_flag(doc, "unusable", true);
     return doc;
@@ -96,10 +98,14 @@ active_snapshot_id(const Vm *vm)
     return id_of_leaf(vm, disk != NULL ? disk_leaf(disk)->id : "");
 }
 
-/* What was active before the preview: the same id as then, if its first disk takes part. */
+/* What was active before the preview: the same id as then, if its first disk takes part. Without
+ * disks that is the active one's still, and this one has to have another. */
 static char *
 previewed_from_id(const Vm *vm)
 {
+    if (vm->preview->disks->len == 0)
+        return id_of_leaf(vm, vm->preview->snapshot);
+
     const Disk *disk = first_chain(vm);
     const PreviewDisk *part = disk != NULL ? preview_disk(vm->preview, disk->id) : NULL;
 
@@ -181,6 +187,13 @@ snapshot_list_clear(SnapshotList *list)
     vm_free(list->vm);
 }
 
+/* Absent: it takes all. */
+static bool
+takes_no_disk(const json_t *disks)
+{
+    return disks != NULL && json_array_size(disks) == 0;
+}
+
 static Snapshot *
 pending_snapshot(Manager *manager, const FlowRow *row)
 {
@@ -193,6 +206,7 @@ pending_snapshot(Manager *manager, const FlowRow *row)
     Snapshot *snapshot = snapshot_new(id, name != NULL ? name : row->description, row->created);
     if (json_flag(row->params, "memory"))
         snapshot->memory = g_strdup(""); /* it will have one */
+    snapshot->config_only = takes_no_disk(json_object_get(row->params, "disks"));
     return snapshot;
 }
 

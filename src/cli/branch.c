@@ -89,8 +89,11 @@ snapshot_restore(Cli *cli, GError **error)
     if (body == NULL)
         return false;
     if (!ask_first(cli,
-                   "Restore VM '{vm}' to snapshot '{snapshot}'? Its present state and all newer "
-                   "snapshots are deleted.",
+                   doc_bool(chosen, "configuration_only")
+                       ? "Give VM '{vm}' the configuration of snapshot '{snapshot}'? The present "
+                         "one is given up; disks and snapshots stay as they are."
+                       : "Restore VM '{vm}' to snapshot '{snapshot}'? Its present state and all "
+                         "newer snapshots are deleted.",
                    vm, doc_text(chosen, "description"), error)) {
         json_decref(body);
         return false;
@@ -99,13 +102,17 @@ snapshot_restore(Cli *cli, GError **error)
         json_object_set_new(body, "restore_memory", json_true());
     g_autofree char *path =
         remote_path("vms/%s/snapshots/%s/restore", doc_text(vm, "id"), doc_text(chosen, "id"));
-    g_autofree char *text = g_strdup_printf("VM '%s' is as it was at snapshot '%s'.",
+    g_autofree char *text = g_strdup_printf(doc_bool(chosen, "configuration_only")
+                                                ? "VM '%s' has the configuration of snapshot '%s'."
+                                                : "VM '%s' is as it was at snapshot '%s'.",
                                             doc_text(vm, "name"), doc_text(chosen, "description"));
     return job_carry_out(cli, "POST", path, body, text, error);
 }
 
+/* question: of disks; alone: of the configuration alone */
 static bool
-end_preview(Cli *cli, const char *verb, const char *question, const char *done, GError **error)
+end_preview(Cli *cli, const char *verb, const char *question, const char *alone, const char *done,
+            GError **error)
 {
     g_autoptr(json_t) vm = NULL;
     g_autoptr(json_t) snapshots = NULL;
@@ -114,7 +121,8 @@ end_preview(Cli *cli, const char *verb, const char *question, const char *done, 
         return false;
     const json_t *tried = previewed(snapshots);
     /* without a preview the manager says so */
-    if (tried != NULL && !ask_first(cli, question, vm, doc_text(tried, "description"), error))
+    if (tried != NULL && !ask_first(cli, doc_bool(tried, "configuration_only") ? alone : question,
+                                    vm, doc_text(tried, "description"), error))
         return false;
     g_autofree char *path = remote_path("vms/%s/%s", doc_text(vm, "id"), verb);
     g_autofree char *text = g_strdup_printf("VM '%s' %s.", doc_text(vm, "name"), done);
@@ -128,6 +136,8 @@ snapshot_commit(Cli *cli, GError **error)
         cli, "commitsnapshot",
         "Keep the preview of snapshot '{snapshot}' of VM '{vm}'? What the VM was before "
         "and all newer snapshots are deleted.",
+        "Keep the configuration of snapshot '{snapshot}' of VM '{vm}'? The one that it had before "
+        "is given up; disks and snapshots stay as they are.",
         "goes on from the preview", error);
 }
 
@@ -138,5 +148,7 @@ snapshot_undo(Cli *cli, GError **error)
         cli, "undosnapshot",
         "Take VM '{vm}' back from the preview of snapshot '{snapshot}'? What it wrote "
         "in the preview is deleted.",
+        "Give VM '{vm}' the configuration back that it had before the preview of snapshot "
+        "'{snapshot}'? Disks and snapshots stay as they are.",
         "is as it was before the preview", error);
 }

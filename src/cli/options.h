@@ -27,6 +27,7 @@ typedef enum {
     OPT_MEMORY,
     OPT_QUIESCE,
     OPT_DISK,
+    OPT_CONFIG_ONLY,
     OPT_STRATEGY,
     OPT_BANDWIDTH,
     OPT_VERIFY,

@@ -88,6 +88,8 @@ print_snapshot(Cli *cli, const json_t *snapshots, const json_t *s)
     table_row(table, "Status", doc_text(s, "snapshot_status"));
     table_row(table, "Grew out of", parent_name(snapshots, s));
     table_row(table, "Memory", doc_bool(s, "persist_memorystate") ? "saved" : "not saved");
+    if (doc_bool(s, "configuration_only"))
+        table_row(table, "Disks", "none: it holds the configuration alone");
     if (doc_at(s, "size") != NULL)
         table_row(table, "Size", size);
     if (*doc_text(s, "unusable") != '\0')
@@ -142,6 +144,8 @@ create_body(Cli *cli, const json_t *vm, const char *name, GError **error)
 
     if (option_given(o, OPT_QUIESCE))
         json_object_set_new(body, "quiesce", json_string(option_text(o, OPT_QUIESCE)));
+    if (option_given(o, OPT_CONFIG_ONLY))
+        json_object_set_new(body, "disk_attachments", json_pack("{s:[]}", "disk_attachment"));
     if (option_given(o, OPT_DISK)) {
         json_t *disks = chosen_disks(cli, vm, error);
         if (disks == NULL)
@@ -185,12 +189,28 @@ finish_snapshot(Cli *cli, const json_t *vm, const json_t *accepted, const char *
     return true;
 }
 
+/* Memory fits the disks of its instant; a guest that is frozen, too. */
+static bool
+check_config_only(const Options *o, GError **error)
+{
+    const char *other = option_given(o, OPT_DISK)     ? "--disk"
+                        : option_given(o, OPT_MEMORY) ? "--memory"
+                        : g_strcmp0(option_text(o, OPT_QUIESCE), "require") == 0
+                            ? "--quiesce=require"
+                            : NULL;
+
+    return !option_given(o, OPT_CONFIG_ONLY) || other == NULL ||
+           error_set(error, ERR_INVALID,
+                     "--config-only takes no disk, so %s cannot go with it; leave one of them out",
+                     other);
+}
+
 bool
 snapshot_create(Cli *cli, GError **error)
 {
     const char *name = option_arg(cli->options, 1);
 
-    if (!name_check("the snapshot's name", name, error))
+    if (!name_check("the snapshot's name", name, error) || !check_config_only(cli->options, error))
         return false;
     g_autoptr(json_t) vm = resolve_vm(cli, option_arg(cli->options, 0), error);
     g_autoptr(json_t) body = vm != NULL ? create_body(cli, vm, name, error) : NULL;

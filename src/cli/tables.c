@@ -40,6 +40,8 @@ const OptionRow option_rows[OPT_LAST] = {
                         "freeze the guest's file systems: no, auto (if its agent answers), require" },
     [OPT_DISK]      = { "disk",      0,   VALUE_DISK,   "DISK",    NULL,
                         "only this disk (id, name or target like vda); create: may be repeated" },
+    [OPT_CONFIG_ONLY] = { "config-only", 0, VALUE_NONE, NULL,      NULL,
+                        "no disk: the snapshot holds the VM's configuration alone" },
     [OPT_STRATEGY]  = { "strategy",  0,   VALUE_CHOICE, "WORD",    strategy_words,
                         "how to merge; the default auto takes the cheapest safe way" },
     [OPT_BANDWIDTH] = { "bandwidth", 0,   VALUE_NUMBER, "MIB",     NULL,
@@ -80,7 +82,8 @@ const OptionRow option_rows[OPT_LAST] = {
                         "all sessions and tokens but the one in use" },
 };
 
-#define CREATE_OPTIONS (OPTION(OPT_MEMORY) | OPTION(OPT_QUIESCE) | OPTION(OPT_DISK))
+#define CREATE_OPTIONS \
+    (OPTION(OPT_MEMORY) | OPTION(OPT_QUIESCE) | OPTION(OPT_DISK) | OPTION(OPT_CONFIG_ONLY))
 #define MERGE_OPTIONS (OPTION(OPT_STRATEGY) | OPTION(OPT_VERIFY) | OPTION(OPT_DISK))
 #define PLAN_OPTIONS (MERGE_OPTIONS | OPTION(OPT_ALL_OPTIONS))
 #define DELETE_OPTIONS (MERGE_OPTIONS | OPTION(OPT_BANDWIDTH) | OPTION(OPT_DRY_RUN))

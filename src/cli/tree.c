@@ -109,6 +109,8 @@ add_row(Tree *tree, const Node *node, const char *prefix)
         state = g_strdup_printf("%s, unusable: %s", status, problem);
     else if (doc_bool(s, "unusable"))
         state = g_strdup_printf("%s, unusable (can only be deleted)", status);
+    else if (doc_bool(s, "configuration_only"))
+        state = g_strdup_printf("%s, configuration only", status);
     else
         state = g_strdup(status);
     table_row(tree->table, name, id, node->active ? "" : when, size,

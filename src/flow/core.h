@@ -99,6 +99,8 @@ const FlowKind *flow_kind(const char *name);
 extern const Step one_call_steps[], remove_snapshots_steps[], merge_run_steps[], import_vm_steps[],
     power_steps[], preview_snapshot_steps[], commit_snapshot_steps[], undo_snapshot_steps[],
     restore_snapshot_steps[], clone_vm_steps[], remove_vm_steps[];
+/* Of what is asked for alone: does it fit together? */
+bool create_check(const SnapshotCreate *what, const char *quiesce, GError **error);
 extern const OneCall create_snapshot_call, rename_snapshot_call, doctor_call, import_vm_call,
     power_call, update_vm_call;
 /* The steps of one_call_steps, for tables that have more. */

@@ -1,6 +1,30 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "flow/agent_call.h"
 
+static bool
+quiesce_check(const char *word, GError **error)
+{
+    return g_str_equal(word, "no") || g_str_equal(word, "auto") || g_str_equal(word, "require") ||
+           error_set(error, ERR_INVALID, "quiesce is 'no', 'auto' or 'require', not '%s'", word);
+}
+
+/* Without disks there is nothing that memory, or a guest that stands still, would belong to. */
+bool
+create_check(const SnapshotCreate *what, const char *quiesce, GError **error)
+{
+    if (!quiesce_check(quiesce, error))
+        return false;
+    if (what->disks == NULL || *what->disks != NULL)
+        return true;
+    if (what->memory)
+        return error_set(error, ERR_INVALID,
+                         "memory: a snapshot of the configuration alone holds none");
+    return !g_str_equal(quiesce, "require") ||
+           error_set(error, ERR_INVALID,
+                     "quiesce is require, but a snapshot of the configuration alone holds nothing "
+                     "of the guest's file systems");
+}
+
 static json_t *
 body_of(const Flow *flow)
 {

@@ -104,13 +104,6 @@ door_disk_ids(const Vm *vm, const char *const *disks, json_t **ret_ids, VerbCont
     return true;
 }
 
-static bool
-quiesce_check(const char *word, GError **error)
-{
-    return g_str_equal(word, "no") || g_str_equal(word, "auto") || g_str_equal(word, "require") ||
-           error_set(error, ERR_INVALID, "quiesce is 'no', 'auto' or 'require', not '%s'", word);
-}
-
 static char *
 create(Manager *m, const SnapshotCreate *what, const Vm *vm, const char *snapshot_id,
        GError **error)
@@ -120,7 +113,7 @@ create(Manager *m, const SnapshotCreate *what, const Vm *vm, const char *snapsho
     VerbContext asked = { 0 };
     json_t *params;
 
-    if (!name_check("snapshot", what->name, error) || !quiesce_check(quiesce, error))
+    if (!name_check("snapshot", what->name, error) || !create_check(what, quiesce, error))
         return NULL;
     if (!id_is_valid(snapshot_id)) {
         error_set(error, ERR_INVALID, "'%s' is not an id for a snapshot", snapshot_id);

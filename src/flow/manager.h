@@ -69,7 +69,7 @@ json_t *manager_operations(Manager *manager, const Vm *vm, Subject subject,
 typedef struct {
     const char *vm_id;
     const char *name;
-    const char *const *disks; /* ids or targets; NULL = all */
+    const char *const *disks; /* ids or targets; NULL = all, none = the configuration alone */
     bool memory;
     const char *quiesce; /* "no", "auto", "require"; NULL = "auto" */
     const char *correlation_id;

@@ -248,14 +248,29 @@ add_disk(Plan *plan, const Vm *vm, const Disk *disk, const char *const *ids, GEr
     return true;
 }
 
+/* Without its disks it is there as before; of one that has none nothing would be done. */
+static bool
+holds_disk(const Vm *vm, const Snapshot *snapshot, const char *only_disk, GError **error)
+{
+    return only_disk == NULL || !snapshot_is_config_only(snapshot) ||
+           error_set(error, ERR_INVALID,
+                     "snapshot '%s' of VM '%s' holds the configuration alone, and nothing of disk "
+                     "%s; to delete it, name no disk",
+                     snapshot->name, vm->name, vm_disk(vm, only_disk)->target);
+}
+
 static bool
 check_request(const Vm *vm, const char *const *ids, const char *only_disk, GError **error)
 {
-    for (; *ids != NULL; ids++)
-        if (vm_snapshot(vm, *ids) == NULL)
-            return error_set(error, ERR_NOT_FOUND, "VM '%s' has no snapshot '%s'", vm->name, *ids);
     if (only_disk != NULL && vm_disk(vm, only_disk) == NULL)
         return error_set(error, ERR_NOT_FOUND, "VM '%s' has no disk '%s'", vm->name, only_disk);
+    for (; *ids != NULL; ids++) {
+        const Snapshot *snapshot = vm_snapshot(vm, *ids);
+        if (snapshot == NULL)
+            return error_set(error, ERR_NOT_FOUND, "VM '%s' has no snapshot '%s'", vm->name, *ids);
+        if (!holds_disk(vm, snapshot, only_disk, error))
+            return false;
+    }
     return verb_state_allowed(VERB_SNAPSHOT_DELETE, vm, error);
 }
 

@@ -11,6 +11,7 @@
 #define NUMBER(type, name)    { #name, MEMBER_NUMBER, offsetof(type, name), NULL }
 #define COUNT(type, name)     { #name, MEMBER_COUNT,  offsetof(type, name), NULL }
 #define FLAG(type, name)      { #name, MEMBER_FLAG,   offsetof(type, name), NULL }
+#define MARK(type, name)      { #name, MEMBER_MARK,   offsetof(type, name), NULL }
 #define STATE(type, name)     { #name, MEMBER_STATE,  offsetof(type, name), NULL }
 #define LIST(type, name, of)  { #name, MEMBER_LIST,   offsetof(type, name), &(of) }
 #define OBJECT(type, name, of) { #name, MEMBER_OBJECT, offsetof(type, name), &(of) }
@@ -60,6 +61,7 @@ static const Member snapshot_members[] = {
     TEXT(Snapshot, memory),
     SIZE(Snapshot, memory_size),
     FLAG(Snapshot, quiesced),
+    MARK(Snapshot, config_only),
     TEXT(Snapshot, config),
     TEXT(Snapshot, comment),
     TEXT(Snapshot, record),
@@ -93,6 +95,7 @@ static const Member preview_members[] = {
     NUMBER(Preview, date),
     TEXT(Preview, former),
     FLAG(Preview, memory),
+    TEXT(Preview, begun_by),
     LIST(Preview, disks, preview_disk_shape),
     END,
 };
@@ -246,6 +249,7 @@ members_equal(const Member *m, ShapePart part, const void *a, const void *b)
     case MEMBER_COUNT:
         return *AT_CONST(unsigned, a, m) == *AT_CONST(unsigned, b, m);
     case MEMBER_FLAG:
+    case MEMBER_MARK:
         return *AT_CONST(bool, a, m) == *AT_CONST(bool, b, m);
     case MEMBER_STATE:
         return *AT_CONST(VmState, a, m) == *AT_CONST(VmState, b, m);

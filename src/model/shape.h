@@ -21,6 +21,7 @@ typedef enum {
     MEMBER_NUMBER, /* int64_t */
     MEMBER_COUNT,  /* unsigned */
     MEMBER_FLAG,   /* bool */
+    MEMBER_MARK,   /* bool, left out where it is false */
     MEMBER_STATE,  /* VmState; absent = unknown */
     MEMBER_LIST,   /* GPtrArray of "of"; absent = empty */
     MEMBER_OBJECT, /* pointer to one "of", NULL = absent */

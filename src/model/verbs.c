@@ -112,6 +112,8 @@ holds(Condition condition, const Vm *vm, const VerbContext *c)
         return c->snapshot != NULL && snapshot_is_unusable(c->snapshot);
     case COND_NO_CONFIG:
         return c->snapshot != NULL && c->snapshot->config == NULL;
+    case COND_CONFIG_ONLY:
+        return c->snapshot != NULL && snapshot_is_config_only(c->snapshot);
     case COND_DISK_UNMANAGED:
         return c->bad_disk != NULL;
     case COND_DISK_BUSY:

@@ -64,6 +64,7 @@ typedef enum { SUBJECT_VM, SUBJECT_SNAPSHOT, SUBJECT_JOB } Subject;
     X(COND_NO_PREVIEW,     REF_NO_PREVIEW, "no snapshot is being previewed")                              \
     X(COND_UNUSABLE,       REF_UNUSABLE,   "the snapshot is unusable: its deletion has begun")            \
     X(COND_NO_CONFIG,      REF_NO_CONFIG,  "the snapshot has no definition of the VM")                    \
+    X(COND_CONFIG_ONLY,    REF_CONFIG_ONLY, "the snapshot holds the configuration alone")                 \
     X(COND_DISK_UNMANAGED, REF_BAD_DISK,   "a disk that is meant can have no snapshots")                  \
     X(COND_DISK_BUSY,      REF_BUSY_DISK,  "a block job that is not ours works on a disk that is meant")  \
     X(COND_FOREIGN,        REF_FOREIGN,    "something else that is not ours is under way (a backup)")     \

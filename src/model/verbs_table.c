@@ -38,6 +38,7 @@
     X(REF_NO_PREVIEW,  ERR_INVALID,     "ACTION_TYPE_FAILED_VM_SNAPSHOT_NOT_IN_PREVIEW",       "no snapshot of it is being previewed", "preview one first") \
     X(REF_UNUSABLE,    ERR_REFUSED,     "ACTION_TYPE_FAILED_DISKS_ILLEGAL",                    "it is unusable, because its deletion has begun", "finish that: livemerge snapshot delete {vm} {snapshot}") \
     X(REF_NO_CONFIG,   ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_SNAPSHOT_HAS_NO_CONFIGURATION", "no definition of the VM was kept with it", "name another one") \
+    X(REF_CONFIG_ONLY, ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_HAS_NO_DISKS",                  "it holds the configuration alone, so the new VM would have no disk", "clone another one, or the VM itself when it is off") \
     X(REF_BAD_DISK,    ERR_REFUSED,     "ACTION_TYPE_FAILED_DISK_SNAPSHOT_NOT_SUPPORTED",      "disk {disk} can have no snapshots: {disk_why}", "name the disks without it") \
     X(REF_BUSY_DISK,   ERR_REFUSED,     "ACTION_TYPE_FAILED_DISKS_LOCKED",                     "disk {disk}: {disk_busy}", "") \
     X(REF_FOREIGN,     ERR_BUSY,        "ACTION_TYPE_FAILED_VM_IS_DURING_BACKUP",              "a {foreign} that livemerge did not start is under way", "wait until it has ended") \
@@ -121,39 +122,39 @@ static const struct {
 #define x REF_LAST /* refused, as CONDITION_TABLE has it */
 
 static const unsigned char conditions[VERB_LAST][CONDITION_LAST] = {
-    /*                                  no   un-  act-             lock- tak-       del-       chan-      shut-      pow-       held       si-  state pre- no pr unus- no   bad  busy for- no    job    job   job  job
-     *                                  disk mngd ive              ed    ing        eting      ging       down       er                    lent       view eview able  conf disk disk eign agent others ended late runs */
-    [VERB_SNAPSHOT_CREATE]          = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   x,   x,   x,   o,    o,     o,    o,   o },
-    [VERB_SNAPSHOT_CREATE_MEMORY]   = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   x,   x,   x,   o,    o,     o,    o,   o },
-    [VERB_SNAPSHOT_CREATE_QUIESCED] = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   x,   x,   x,   x,    o,     o,    o,   o },
-    [VERB_SNAPSHOT_DELETE]          = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   x,   x,   o,    o,     o,    o,   o },
+    /*                                  no   un-  act-             lock- tak-       del-       chan-      shut-      pow-       held       si-  state pre- no pr unus- no   conf bad  busy for- no    job    job   job  job
+     *                                  disk mngd ive              ed    ing        eting      ging       down       er                    lent       view eview able  conf only disk disk eign agent others ended late runs */
+    [VERB_SNAPSHOT_CREATE]          = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   x,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_CREATE_MEMORY]   = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   x,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_CREATE_QUIESCED] = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   x,   x,   x,   x,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_DELETE]          = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   o,   x,   x,   o,    o,     o,    o,   o },
     /* what is in the way of the disks is told by the plan */
-    [VERB_SNAPSHOT_PLAN]            = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_PLAN]            = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
     /* a new name touches no disk */
-    [VERB_SNAPSHOT_RENAME]          = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,     o,    o,   o },
-    [VERB_SNAPSHOT_PREVIEW]         = { x,   x,   REF_ACTIVE_PREV, x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    o,   o,   x,   x,   o,    o,     o,    o,   o },
-    [VERB_SNAPSHOT_COMMIT]          = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   x,    o,    o,   o,   x,   x,   o,    o,     o,    o,   o },
-    [VERB_SNAPSHOT_UNDO]            = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   x,    o,    o,   o,   x,   x,   o,    o,     o,    o,   o },
-    [VERB_SNAPSHOT_RESTORE]         = { x,   x,   REF_ACTIVE_PREV, x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    o,   o,   x,   x,   o,    o,     o,    o,   o },
-    [VERB_SNAPSHOT_CLONE]           = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    x,   o,   o,   o,   o,    o,     o,    o,   o },
-    [VERB_VM_CLONE]                 = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_RENAME]          = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_PREVIEW]         = { x,   x,   REF_ACTIVE_PREV, x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    o,   o,   o,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_COMMIT]          = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   x,    o,    o,   o,   o,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_UNDO]            = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   x,    o,    o,   o,   o,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_RESTORE]         = { x,   x,   REF_ACTIVE_PREV, x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    o,   o,   o,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_CLONE]           = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    x,   x,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_VM_CLONE]                 = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   o,   x,   x,   o,    o,     o,    o,   o },
     /* a merge goes on with a VM that starts, or stops */
-    [VERB_VM_START]                 = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,     o,    o,   o },
-    [VERB_VM_STOP]                  = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,     o,    o,   o },
-    [VERB_VM_SHUTDOWN]              = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,     o,    o,   o },
-    [VERB_VM_REBOOT]                = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,     o,    o,   o },
-    [VERB_VM_RESET]                 = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,     o,    o,   o },
-    [VERB_VM_SUSPEND]               = { o,   o,   o,               o,    REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, x,   o,    x,   o,    o,    o,   o,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_VM_START]                 = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_VM_STOP]                  = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_VM_SHUTDOWN]              = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_VM_REBOOT]                = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_VM_RESET]                 = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_VM_SUSPEND]               = { o,   o,   o,               o,    REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, x,   o,    x,   o,    o,    o,   o,   o,   x,   x,   o,    o,     o,    o,   o },
     /* beside a merge all goes on */
-    [VERB_VM_FREEZE]                = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   REF_DEAF, o,  o,    o,   o },
-    [VERB_VM_THAW]                  = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   REF_DEAF, o,  o,    o,   o },
-    [VERB_VM_UPDATE]                = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,    o,     o,    o,   o },
-    [VERB_VM_RENAME]                = { o,   o,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   x,   o,    o,     o,    o,   o },
-    [VERB_VM_REMOVE]                = { o,   o,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   o,   x,   o,    o,     o,    o,   o },
+    [VERB_VM_FREEZE]                = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,   REF_DEAF, o,  o,    o,   o },
+    [VERB_VM_THAW]                  = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,   REF_DEAF, o,  o,    o,   o },
+    [VERB_VM_UPDATE]                = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_VM_RENAME]                = { o,   o,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   x,   o,    o,     o,    o,   o },
+    [VERB_VM_REMOVE]                = { o,   o,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   o,   o,   x,   o,    o,     o,    o,   o },
     /* also where a VM is unmanaged: that may be what is mended */
-    [VERB_DOCTOR]                   = { o,   o,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   x,   o,    o,     o,    o,   o },
-    [VERB_JOB_CANCEL]               = { o,   o,   o,               o,    o,         o,         o,         o,         o,         o,         o,   o,    o,   o,    o,    o,   o,   o,   o,   o,    x,     x,    x,   o },
-    [VERB_JOB_RESUME]               = { o,   o,   o,               o,    o,         o,         o,         o,         o,         o,         o,   o,    o,   o,    o,    o,   o,   o,   o,   o,    x,     x,    o,   x },
+    [VERB_DOCTOR]                   = { o,   o,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   x,   o,    o,     o,    o,   o },
+    [VERB_JOB_CANCEL]               = { o,   o,   o,               o,    o,         o,         o,         o,         o,         o,         o,   o,    o,   o,    o,    o,   o,   o,   o,   o,   o,    x,     x,    x,   o },
+    [VERB_JOB_RESUME]               = { o,   o,   o,               o,    o,         o,         o,         o,         o,         o,         o,   o,    o,   o,    o,    o,   o,   o,   o,   o,   o,    x,     x,    o,   x },
 };
 
 static const unsigned char condition_refusals[CONDITION_LAST] = {

@@ -187,6 +187,12 @@ snapshot_is_unusable(const Snapshot *snapshot)
 }
 
 bool
+snapshot_is_config_only(const Snapshot *snapshot)
+{
+    return snapshot->config_only && snapshot->disks->len == 0 && snapshot->config != NULL;
+}
+
+bool
 vm_snapshot_owns(const Vm *vm, const char *disk_id, const char *volume_id)
 {
     for (guint i = 0; i < vm->snapshots->len; i++) {
@@ -299,6 +305,7 @@ vm_add_snapshot_disk(Snapshot *snapshot, const char *disk_id, const char *volume
     entry->disk_id = g_strdup(disk_id);
     entry->volume_id = g_strdup(volume_id);
     g_ptr_array_add(snapshot->disks, entry);
+    snapshot->config_only = false;
 }
 
 static guint

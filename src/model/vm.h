@@ -89,6 +89,7 @@ typedef struct {
     char *memory;         /* absolute path of the memory volume; NULL = none */
     uint64_t memory_size; /* bytes */
     bool quiesced;        /* the guest's file systems were frozen */
+    bool config_only;     /* it was taken without any disk */
     char *config;         /* domain XML at that instant */
     char *comment;        /* of one that was adopted: libvirt's description; NULL = none */
     char *record;         /* its name in libvirt's own records, which go with it; NULL = none */
@@ -118,6 +119,7 @@ typedef struct {
     int64_t date;
     char *former;     /* domain XML before; NULL = the definition did not go back but for disks */
     bool memory;      /* a start goes on from the snapshot's, as long as the leaves are empty */
+    char *begun_by;   /* without disks: the operation's id; else its leaves tell */
     GPtrArray *disks; /* of PreviewDisk; other disks stay on their line */
 } Preview;
 
@@ -196,6 +198,9 @@ Snapshot *vm_snapshot(const Vm *vm, const char *snapshot_id);
 SnapshotDisk *snapshot_disk(const Snapshot *snapshot, const char *disk_id);
 /* On at least one disk: it can only be deleted. */
 bool snapshot_is_unusable(const Snapshot *snapshot);
+/* It was taken without disks and holds the configuration: it has lost nothing. One that has lost
+ * all its disks is none. */
+bool snapshot_is_config_only(const Snapshot *snapshot);
 /* Is the volume some snapshot's on that disk? */
 bool vm_snapshot_owns(const Vm *vm, const char *disk_id, const char *volume_id);
 Volume *disk_volume(const Disk *disk, const char *volume_id);

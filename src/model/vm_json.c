@@ -69,6 +69,10 @@ put_member(json_t *json, const Member *m, ShapePart part, const void *object)
     case MEMBER_FLAG:
         json_object_set_new(json, m->name, json_boolean(*AT_CONST(bool, object, m)));
         break;
+    case MEMBER_MARK:
+        if (*AT_CONST(bool, object, m))
+            json_object_set_new(json, m->name, json_true());
+        break;
     case MEMBER_STATE:
         json_put_text(json, m->name, vm_state_word(*AT_CONST(VmState, object, m)));
         break;
@@ -170,6 +174,7 @@ read_member(const Shape *shape, const Member *m, const json_t *value, void *obje
     case MEMBER_COUNT:
         return read_number(shape, m, value, object, error);
     case MEMBER_FLAG:
+    case MEMBER_MARK:
         if (value != NULL && !json_is_boolean(value))
             return error_set(error, ERR_CORRUPT, "%s: '%s' is neither true nor false", shape->what,
                              m->name);
@@ -217,8 +222,23 @@ vm_to_stored_json(const Vm *vm)
     return shape_to_json(&vm_shape, SHAPE_STORED, vm);
 }
 
+/* One that has a disk is not of the configuration alone, whoever wrote that: it would be taken for
+ * sound once all of it was merged away. */
+static void
+judge_marks(Vm *vm)
+{
+    for (guint i = 0; i < vm->snapshots->len; i++) {
+        Snapshot *snapshot = vm->snapshots->pdata[i];
+        snapshot->config_only = snapshot_is_config_only(snapshot);
+    }
+}
+
 Vm *
 vm_from_json(const json_t *json, GError **error)
 {
-    return shape_from_json(&vm_shape, json, error);
+    Vm *vm = shape_from_json(&vm_shape, json, error);
+
+    if (vm != NULL)
+        judge_marks(vm);
+    return vm;
 }

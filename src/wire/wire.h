@@ -56,7 +56,8 @@
  * progress:  {"phase", "bytes_done", "bytes_total", "rate", "eta"}   bytes, bytes/s, seconds (-1 = unknown)
  *
  * Kinds, their parameters (members of the POST body beside id, kind, vm_id) and results:
- *   snapshot-create   snapshot_id, name, disks: [disk_id...] (absent = all managed), memory: bool,
+ *   snapshot-create   snapshot_id, name, disks: [disk_id...] (absent = all managed, [] = none: the
+ *                     configuration alone), memory: bool,
  *                     quiesce: "no"|"auto"|"require"              → {quiesced, memory_size, pauses}
  *   snapshot-rename   snapshot_id, name
  *   snapshot-forget   snapshots: [id...]   entries (with no disks left) and memory volumes go

@@ -134,28 +134,6 @@ stop_after_define(Host *host, int n)
     return !g_str_equal(now, old);
 }
 
-/* As after an error of libvirt for a deed that was done. */
-static void
-let_it_be_taken_back(Host *host)
-{
-    g_autofree char *file = g_build_filename(host->state, "journal.db", NULL);
-    g_autoptr(GError) error = NULL;
-    g_autoptr(Journal) journal = journal_open(file, &error);
-    g_assert_no_error(error);
-    g_autoptr(GPtrArray) rows = journal_load(journal, &error);
-    g_assert_no_error(error);
-    g_assert_cmpuint(rows->len, ==, 1);
-    JournalRow *row = rows->pdata[0];
-
-    g_free(row->step);
-    g_free(row->error_word);
-    g_free(row->error_text);
-    row->step = g_strdup("undo");
-    row->error_word = g_strdup("hypervisor");
-    row->error_text = g_strdup("the definition was not written");
-    g_assert_true(journal_update(journal, row, &error));
-}
-
 /* What the guest has written on the new leaf is not thrown away, and nothing waits for ever. */
 static void
 test_started_before_it_is_taken_back(void)

@@ -123,3 +123,25 @@ delete_left(Host *host, const char *id, const json_t *ended)
     DO(host, id, "delete-volumes", json_pack("{s:O}", "volumes", left), "done");
     wait_for_trash(host);
 }
+
+/* As after an error of libvirt for a deed that was done. */
+static inline void
+let_it_be_taken_back(Host *host)
+{
+    g_autofree char *file = g_build_filename(host->state, "journal.db", NULL);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Journal) journal = journal_open(file, &error);
+    g_assert_no_error(error);
+    g_autoptr(GPtrArray) rows = journal_load(journal, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(rows->len, ==, 1);
+    JournalRow *row = rows->pdata[0];
+
+    g_free(row->step);
+    g_free(row->error_word);
+    g_free(row->error_text);
+    row->step = g_strdup("undo");
+    row->error_word = g_strdup("hypervisor");
+    row->error_text = g_strdup("the definition was not written");
+    g_assert_true(journal_update(journal, row, &error));
+}

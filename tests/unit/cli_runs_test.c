@@ -295,6 +295,30 @@ test_create_body(void)
     fake_stop(&fake);
 }
 
+static void
+test_create_config_only(void)
+{
+    static const char *const others[] = { "--disk vda", "--memory", "--quiesce=require" };
+    Fake fake = { 0 };
+    fake_start(&fake);
+    Run run = run_line(&fake, "snapshot create web x --config-only --quiesce=auto");
+
+    g_assert_cmpint(run.code, ==, 0);
+    g_assert_cmpstr(fake.last_body, ==,
+                    "{\"description\":\"x\",\"persist_memorystate\":false,\"quiesce\":\"auto\","
+                    "\"disk_attachments\":{\"disk_attachment\":[]}}");
+    run_clear(&run);
+    for (size_t i = 0; i < G_N_ELEMENTS(others); i++) {
+        g_autofree char *line =
+            g_strconcat("snapshot create web x --config-only ", others[i], NULL);
+        run = run_line(&fake, line);
+        g_assert_cmpint(run.code, !=, 0);
+        g_assert_nonnull(strstr(run.err, "--config-only takes no disk"));
+        run_clear(&run);
+    }
+    fake_stop(&fake);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -307,5 +331,6 @@ main(int argc, char **argv)
     g_test_add_func("/cli/delete-on-a-terminal", test_delete_on_a_terminal);
     g_test_add_func("/cli/delete-outcomes", test_delete_outcomes);
     g_test_add_func("/cli/create-body", test_create_body);
+    g_test_add_func("/cli/create-config-only", test_create_config_only);
     return g_test_run();
 }

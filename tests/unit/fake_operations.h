@@ -203,10 +203,14 @@ fake_create(FakeAgent *a, const FakeOperation *op)
 {
     Snapshot *snapshot =
         snapshot_new(json_text(op->body, "snapshot_id"), json_text(op->body, "name"), 1000);
+    const json_t *asked = json_object_get(op->body, "disks");
 
     g_assert_null(vm_snapshot(a->vm, snapshot->id));
-    g_string_append_printf(a->log, "create %s;", snapshot->name);
-    for (guint i = 0; i < a->vm->disks->len; i++) {
+    snapshot->config_only = asked != NULL && json_array_size(asked) == 0;
+    snapshot->config = g_strdup("<domain/>");
+    g_string_append_printf(a->log, "create %s%s;", snapshot->name,
+                           snapshot->config_only ? " without disks" : "");
+    for (guint i = 0; !snapshot->config_only && i < a->vm->disks->len; i++) {
         Disk *disk = a->vm->disks->pdata[i];
         g_autofree char *id = g_strdup_printf("%s-%u", disk->target, disk->volumes->len);
         g_autofree char *path = g_strdup_printf("/%s.qcow2", id);

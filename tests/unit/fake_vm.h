@@ -240,7 +240,7 @@ fake_look(Hypervisor *hv, const char *vm_id, GError **error)
     else if (fake->running)
         domain->instance = g_strdup_printf("%u.7", 1000 + fake->instance);
     domain->xml = g_strdup("<domain/>");
-    domain->inactive_xml = g_strdup("<domain/>");
+    domain->inactive_xml = g_strdup(fake->config != NULL ? fake->config : "<domain/>");
     g_clear_pointer(&domain->disks, g_ptr_array_unref);
     g_clear_pointer(&domain->inactive, g_ptr_array_unref);
     domain->disks = g_ptr_array_new_with_free_func((GDestroyNotify)hv_disk_free);

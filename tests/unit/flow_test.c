@@ -130,6 +130,54 @@ test_create(Fixture *f, gconstpointer data)
                       "Snapshot 'before the upgrade' creation for VM 'web1' has been completed.");
 }
 
+static char *
+create_alone(Fixture *f, bool memory, const char *quiesce, GError **error)
+{
+    static const char *const none[] = { NULL };
+    SnapshotCreate what = { .vm_id = FAKE_VM,
+                            .name = "alone",
+                            .user = "admin",
+                            .disks = none,
+                            .memory = memory,
+                            .quiesce = quiesce,
+                            .snapshot_id = S(9) };
+
+    return manager_snapshot_create(f->manager, &what, NULL, error);
+}
+
+/* No disk is not the same as all: so the agent is asked, and a delete of it merges nothing, but for
+ * the others that go with it. */
+static void
+test_create_config_only(Fixture *f, gconstpointer data)
+{
+    const char *ids[] = { S(9), NULL };
+    g_autoptr(GError) error = NULL;
+
+    g_assert_null(create_alone(f, true, "no", &error));
+    g_assert_error(error, ERR, ERR_INVALID);
+    g_assert_nonnull(strstr(error->message, "memory"));
+    g_clear_error(&error);
+    g_assert_null(create_alone(f, false, "require", &error));
+    g_assert_error(error, ERR, ERR_INVALID);
+    g_assert_nonnull(strstr(error->message, "quiesce"));
+    g_clear_error(&error);
+    g_autofree char *job = create_alone(f, false, NULL, &error);
+    g_assert_no_error(error);
+    g_autoptr(json_t) doc = wait_for_end(f, job);
+    g_assert_cmpstr(json_text(doc, "status"), ==, "finished");
+    assert_log_has(f, "create alone without disks;", 1);
+    g_autoptr(Vm) vm = manager_vm(f->manager, FAKE_VM, NULL);
+    g_assert_true(snapshot_is_config_only(vm_snapshot(vm, S(9))));
+
+    g_assert_null(begin_remove_of(f, ids, "vda", &error));
+    g_assert_error(error, ERR, ERR_INVALID);
+    g_assert_nonnull(strstr(error->message, "nothing of disk vda"));
+    g_autofree char *gone = begin_remove(f, S(9), S(1));
+    g_autoptr(json_t) end = wait_for_end(f, gone);
+    g_assert_cmpstr(json_text(end, "status"), ==, "finished");
+    assert_log_has(f, "forget alone;", 1);
+}
+
 static void
 test_rename(Fixture *f, gconstpointer data)
 {
@@ -413,6 +461,7 @@ main(int argc, char **argv)
     ADD("/flow/vm-goes-away", test_vm_goes_away);
     ADD("/flow/create", test_create);
     ADD("/flow/create-fails", test_create_fails);
+    ADD("/flow/create-config-only", test_create_config_only);
     ADD("/flow/rename", test_rename);
     ADD("/flow/remove", test_remove);
     ADD("/flow/remove-from-one-disk", test_remove_from_one_disk);

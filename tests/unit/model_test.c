@@ -58,6 +58,46 @@ make_full_vm(void)
     return vm;
 }
 
+/* Of the configuration alone is only what was taken so and holds one: nothing else is believed to
+ * have lost nothing. It is written where it is so, and old files stay as they are. */
+static void
+test_config_only(void)
+{
+    static const struct {
+        const char *members;
+        bool config_only;
+    } rows[] = {
+        { "'config_only':true,'config':'<domain/>'", true },
+        { "'config_only':true,'config':'<domain/>','disks':[]", true },
+        { "'config':'<domain/>','disks':[]", false },
+        { "'config_only':false,'config':'<domain/>'", false },
+        { "'config_only':true", false },
+        { "'config_only':true,'config':'<domain/>','disks':[{'disk_id':'d','volume_id':'v'}]",
+          false },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree char *text = g_strdup_printf(
+            "{'id':'v','name':'web','snapshots':[{'id':'s','name':'n',%s}]}", rows[i].members);
+        g_autoptr(GError) error = NULL;
+        g_autoptr(json_t) json = json_loads(g_strdelimit(text, "'", '"'), 0, NULL);
+        g_autoptr(Vm) vm = vm_from_json(json, &error);
+        g_assert_no_error(error);
+        Snapshot *snapshot = vm_snapshot(vm, "s");
+        g_autoptr(json_t) again = vm_to_json(vm);
+        const json_t *written = json_array_get(json_object_get(again, "snapshots"), 0);
+
+        g_test_message("%s", text);
+        g_assert_cmpint(snapshot_is_config_only(snapshot), ==, rows[i].config_only);
+        g_assert_cmpint(json_object_get(written, "config_only") != NULL, ==, rows[i].config_only);
+        g_ptr_array_set_size(snapshot->disks, 0); /* all is merged away */
+        g_assert_cmpint(snapshot_is_config_only(snapshot), ==, rows[i].config_only);
+        vm_add_snapshot_disk(snapshot, "d", "v");
+        g_ptr_array_set_size(snapshot->disks, 0);
+        g_assert_false(snapshot_is_config_only(snapshot));
+    }
+}
+
 static char *
 text_of(const Vm *vm)
 {
@@ -422,6 +462,7 @@ int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/model/config-only", test_config_only);
     g_test_add_func("/vm/json/round-trip", test_json_round_trip);
     g_test_add_func("/vm/json/names", test_json_names);
     g_test_add_func("/vm/json/refuses", test_json_refuses);

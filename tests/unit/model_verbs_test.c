@@ -28,7 +28,7 @@ static const struct {
     [VERB_SNAPSHOT_COMMIT]                   = { "down",           "no-disk unmanaged " HOLDS " no-preview busy-disk foreign" },
     [VERB_SNAPSHOT_UNDO]                     = { "down",           "no-disk unmanaged " HOLDS " no-preview busy-disk foreign" },
     [VERB_SNAPSHOT_RESTORE]                  = { "down",           "no-disk unmanaged active locked " HOLDS " preview unusable busy-disk foreign" },
-    [VERB_SNAPSHOT_CLONE]                    = { "up paused down saving_state powering_down suspended", "no-disk unmanaged active locked " HOLDS " preview unusable no-config" },
+    [VERB_SNAPSHOT_CLONE]                    = { "up paused down saving_state powering_down suspended", "no-disk unmanaged active locked " HOLDS " preview unusable no-config config-only" },
     [VERB_VM_CLONE]                 = { "down",           "no-disk unmanaged " HOLDS " preview busy-disk foreign" },
     [VERB_VM_START]                 = { "paused down suspended", "taking changing power held silent" },
     [VERB_VM_STOP]                  = { "up paused powering_down suspended", "power held silent" },
@@ -64,6 +64,7 @@ static const struct { const char *word; ErrorCode code; const char *key, *says; 
     [COND_NO_PREVIEW]     = { "no-preview", ERR_INVALID,     "ACTION_TYPE_FAILED_VM_SNAPSHOT_NOT_IN_PREVIEW", "no snapshot" },
     [COND_UNUSABLE]       = { "unusable",   ERR_REFUSED,     "ACTION_TYPE_FAILED_DISKS_ILLEGAL", "livemerge snapshot delete web1 s0" },
     [COND_NO_CONFIG]      = { "no-config",  ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_SNAPSHOT_HAS_NO_CONFIGURATION", "definition" },
+    [COND_CONFIG_ONLY]    = { "config-only", ERR_REFUSED,    "ACTION_TYPE_FAILED_VM_HAS_NO_DISKS", "holds the configuration alone" },
     [COND_DISK_UNMANAGED] = { "bad-disk",   ERR_REFUSED,     "ACTION_TYPE_FAILED_DISK_SNAPSHOT_NOT_SUPPORTED", "disk vda can have no snapshots: a cable" },
     [COND_DISK_BUSY]      = { "busy-disk",  ERR_REFUSED,     "ACTION_TYPE_FAILED_DISKS_LOCKED", "virsh blockjob web1 vda --abort" },
     [COND_FOREIGN]        = { "foreign",    ERR_BUSY,        "ACTION_TYPE_FAILED_VM_IS_DURING_BACKUP", "a backup that livemerge did not start" },
@@ -141,6 +142,13 @@ hold(Case *c, Hold kind, bool locked)
 }
 
 static void
+of_config_alone(Snapshot *snapshot)
+{
+    g_ptr_array_set_size(snapshot->disks, 0);
+    snapshot->config_only = true;
+}
+
+static void
 of_vm(Case *c, Condition condition)
 {
     Disk *disk = c->vm->disks->pdata[0];
@@ -156,6 +164,8 @@ of_vm(Case *c, Condition condition)
             true;
     else if (condition == COND_NO_CONFIG)
         g_clear_pointer(&((Snapshot *)c->vm->snapshots->pdata[0])->config, g_free);
+    else if (condition == COND_CONFIG_ONLY)
+        of_config_alone(c->vm->snapshots->pdata[0]);
     else if (condition == COND_DISK_UNMANAGED)
         disk->unmanaged = g_strdup("a cable");
     else if (condition == COND_DISK_BUSY)
@@ -276,7 +286,8 @@ static bool
 is_of_another(Verb verb, Condition condition)
 {
     bool of_snapshot = condition == COND_ACTIVE || condition == COND_LOCKED ||
-                       condition == COND_UNUSABLE || condition == COND_NO_CONFIG;
+                       condition == COND_UNUSABLE || condition == COND_NO_CONFIG ||
+                       condition == COND_CONFIG_ONLY;
     Refusal refusal;
     bool another = (of_snapshot && verb_subject(verb) != SUBJECT_SNAPSHOT) ||
                    (condition >= COND_JOB_OTHERS && verb_subject(verb) != SUBJECT_JOB) ||
