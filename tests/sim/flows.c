@@ -342,6 +342,7 @@ const Flow flows[] = {
     { "commit-shared",       1,   3,    false, false, run_keep,         "what somebody stands on stays", true, 2 },
     { "memory-try",          2,   2,    false, false, run_memory_try,     "with memory, tried, and thrown away", true },
     { "memory-keep",         1,   2,    false, false, run_memory_keep,    "the same, and kept", true },
+    { "config-only",         1,   3,    false, false, run_config_only,    "the configuration alone goes back", true },
     { "remove",              1,   3,    false, false, run_remove,         "a VM goes", true },
     { "remove-shared",       1,   3,    false, false, run_remove,         "but not its base", true, 1 },
     { "clone",               1,   3,    false, false, run_clone,          "out of a snapshot; and it goes", true },

@@ -84,6 +84,9 @@ void run_lost(void);
 void flow_lost_reset(void);
 bool flow_lost_is_kept(const char *path);
 
+/* ---- flows_config.c ---- */
+void run_config_only(void);
+
 /* ---- flows_vm.c ---- */
 void run_try(void);
 void run_keep(void);

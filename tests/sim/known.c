@@ -236,6 +236,8 @@ static const struct {
       true,
       "the storage daemon of a lost journal held its volumes for ever",
       24565 },
+    { "config-only", 1, { { FAULT_FULL, 210 } }, 0, false,
+      "a preview without disks that was taken back after the VM was started left it with the snapshot's configuration", 0 },
 };
 /* clang-format on */
 
