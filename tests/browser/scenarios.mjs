@@ -137,7 +137,10 @@ export async function life(scene) {
   }
   await name.fill(EVIL);
   for (const box of await scene.dialog().getByRole("checkbox", { name: /^vd/ }).all()) await box.uncheck();
-  await scene.seen(scene.dialog().getByText("Select at least one disk"));
+  // without disks the configuration alone is kept: no memory belongs to it, and no guest that stands still
+  await scene.seen(scene.dialog().getByText("the VM's configuration alone"));
+  if (!(await scene.dialog().getByLabel("Save the memory of the VM").isDisabled()) || !(await scene.dialog().getByLabel("Guest's file systems").isDisabled()))
+    throw new Error("without a disk, memory or a frozen guest can be asked for");
   for (const box of await scene.dialog().getByRole("checkbox", { name: /^vd/ }).all()) await box.check();
   // freezing is asked for, and this guest has no agent: refused, and the dialog says so
   scene.allow(/status of (400|409|500)/);

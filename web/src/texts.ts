@@ -65,6 +65,7 @@ export const t = {
     memoryHint: "The memory of the VM was kept: it can go on where it was",
     quiescedHint: "The file systems of the guest were frozen: nothing was half-written",
     crashHint: "Taken without freezing the guest's file systems: as after a power cut",
+    alone: "configuration only", aloneHint: "It holds no disk: when the VM goes back to it, its disks stay as they are",
     unusableHint: "A deletion has begun to change its volumes. It can only be deleted.",
     lockedHint: "An operation works on it",
     create: "Create", createFirst: "Create the first one", previewVerb: "Preview", commit: "Commit", undo: "Undo", restore: "Restore", rename: "Rename", remove: "Delete",
@@ -77,7 +78,7 @@ export const t = {
   create: {
     title: (vm: string) => `Create a snapshot of ${vm}`,
     name: "Name", nameHelp: "At most 255 characters", nameNeeded: "A name is needed", nameLong: "At most 255 characters", nameControl: "No line breaks or control characters",
-    disks: "Disks", disksNeeded: "Select at least one disk", memory: "Save the memory of the VM",
+    disks: "Disks", alone: "No disk: the snapshot holds the VM's configuration alone. Going back to it leaves all disks as they are", aloneNoMemory: "A snapshot without disks holds no memory", aloneSpace: "None", memory: "Save the memory of the VM",
     memoryOff: "The VM is not running: there is no memory to save",
     memoryHelp: (size: string) => `The VM stands still while up to ${size} are written`,
     quiesce: "Guest's file systems",
@@ -130,6 +131,13 @@ export const t = {
     commit: { title: (name: string) => `Commit the preview of ${name}?`, body: "The VM goes on from here. What it was before the preview is deleted, with the snapshots taken after this one. This cannot be undone.", ok: "Commit" },
     undo: { title: (name: string) => `Undo the preview of ${name}?`, body: "The VM goes back to what it was before the preview. What was written during the preview is deleted.", ok: "Undo" },
     restore: { title: (name: string) => `Restore ${name}?`, body: "The VM goes back to this snapshot in one step. What it wrote since, and the snapshots taken after this one, are deleted. This cannot be undone.", ok: "Restore" },
+  },
+  /** the same of a snapshot of the configuration alone */
+  confirmAlone: {
+    preview: "The VM gets the configuration of this snapshot until you commit or undo. Its disks go on as they are.",
+    commit: "The VM keeps the configuration of this snapshot. The one that it had before the preview is given up; disks and snapshots stay.",
+    undo: "The VM gets the configuration back that it had before the preview. Disks and snapshots stay; what its guest wrote meanwhile stays, too.",
+    restore: "The VM gets the configuration of this snapshot. The present one is given up; disks and snapshots stay.",
   },
   storage: {
     title: "Storage", path: "Path", status: "Status", free: "Free", used: "Used", sharing: "Shares blocks", total: "Total", holder: "Last holder", holderHint: "Who deletes and repairs there, or did so last", sharingHint: "Can files share blocks (reflink)? Then a graft moves no data", volumes: "Volumes", disks: "Disks",

@@ -117,6 +117,7 @@ export interface Snapshot {
   parent?: Ref;
   size?: number;
   quiesced?: boolean;
+  configuration_only?: boolean;
   unusable?: boolean;
   job?: Ref;
   operations?: { operation?: Operation[] };
@@ -289,5 +290,6 @@ export interface SnapshotWish {
   description: string;
   persist_memorystate: boolean;
   quiesce: string;
+  /** left out: all; none: the configuration alone */
   disks?: string[];
 }

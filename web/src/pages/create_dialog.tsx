@@ -40,13 +40,14 @@ export function CreateDialog({ vm, onClose }: { vm: Vm; onClose: () => void }) {
   const [quiesce, setQuiesce] = useState("auto");
   const usable = (disks.data ?? []).filter((a) => a.disk.unmanaged === undefined);
   const chosen = usable.filter((a) => !out.has(a.id));
-  const noMemory = whyNot(vm.operations, "create_snapshot_with_memory") ?? (vm.status === "down" ? t.create.memoryOff : undefined);
+  const alone = disks.data !== undefined && chosen.length === 0;
+  const noMemory = alone ? t.create.aloneNoMemory : whyNot(vm.operations, "create_snapshot_with_memory") ?? (vm.status === "down" ? t.create.memoryOff : undefined);
   const most = chosen.reduce((sum, a) => sum + (a.disk.provisioned_size ?? 0), 0);
   const begin = async (): Promise<void> => {
     await api.createSnapshot(vm.id, {
       description: name,
       persist_memorystate: memory && !noMemory,
-      quiesce,
+      quiesce: alone ? "no" : quiesce,
       ...(chosen.length < usable.length && { disks: chosen.map((a) => a.id) }),
     });
     changed(`vm:${vm.id}`);
@@ -55,25 +56,25 @@ export function CreateDialog({ vm, onClose }: { vm: Vm; onClose: () => void }) {
   };
   return (
     <Dialog title={t.create.title(vm.name)} ok={t.create.ok} onOk={begin} onClose={onClose}
-      blocked={nameWrong(name) !== undefined || (disks.data !== undefined && chosen.length === 0)}>
+      blocked={nameWrong(name) !== undefined || (alone && usable.length === 0)}>
       <div className="pf-v6-c-form">
         <Field id="name" label={t.create.name} value={name} onChange={setName} required first wrong={nameWrong(name)} help={t.create.nameHelp} />
         {disks.error && <Alert isInline variant="danger" title={disks.error.message} />}
         <Disks list={disks.data ?? []} out={out} onChange={setOut} />
-        {disks.data && chosen.length === 0 && (
-          <HelperText><HelperTextItem variant="error">{t.create.disksNeeded}</HelperTextItem></HelperText>
+        {alone && (
+          <HelperText aria-live="polite"><HelperTextItem variant="warning">{t.create.alone}</HelperTextItem></HelperText>
         )}
         <Checkbox id="memory" label={t.create.memory} isChecked={memory && !noMemory} isDisabled={noMemory !== undefined}
           description={noMemory ?? t.create.memoryHelp(bytes(vm.memory))} onChange={(_e, on) => setMemory(on)} />
         <FormGroup label={t.create.quiesce} fieldId="quiesce">
-          <FormSelect id="quiesce" value={quiesce} onChange={(_e, value) => setQuiesce(value)}>
+          <FormSelect id="quiesce" value={alone ? "no" : quiesce} isDisabled={alone} onChange={(_e, value) => setQuiesce(value)}>
             <FormSelectOption value="auto" label={t.create.quiesceAuto} />
             <FormSelectOption value="no" label={t.create.quiesceNo} />
             <FormSelectOption value="require" label={t.create.quiesceRequire} />
           </FormSelect>
         </FormGroup>
         <FormGroup label={t.create.space}>
-          <p>{t.create.spaceBody(bytes(chosen.length * NEW_VOLUME_BYTES + (memory && !noMemory ? (vm.memory ?? 0) : 0)), bytes(most))}</p>
+          <p>{alone ? t.create.aloneSpace : t.create.spaceBody(bytes(chosen.length * NEW_VOLUME_BYTES + (memory && !noMemory ? (vm.memory ?? 0) : 0)), bytes(most))}</p>
         </FormGroup>
       </div>
     </Dialog>

@@ -44,7 +44,7 @@ export function ConfirmDialog({ deed, vm, snapshot, onClose }: Props & { deed: D
   };
   return (
     <Dialog title={texts.title(snapshot.description)} ok={texts.ok} danger={deed !== "preview"} onOk={act} onClose={onClose}>
-      <p>{texts.body}</p>
+      <p>{snapshot.configuration_only ? t.confirmAlone[deed] : texts.body}</p>
     </Dialog>
   );
 }

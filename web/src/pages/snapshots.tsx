@@ -33,7 +33,9 @@ function Marks({ s }: { s: Snapshot }) {
       {s.snapshot_status === "locked" && <Mark status="info" text={t.snapshots.locked} hint={t.snapshots.lockedHint} />}
       {s.snapshot_status === "in_preview" && <Mark status="custom" text={t.snapshots.inPreview} hint={t.snapshots.inPreview} />}
       {s.persist_memorystate && <Mark color="purple" text={t.snapshots.memory} hint={t.snapshots.memoryHint} />}
-      {s.quiesced ? (
+      {s.configuration_only ? (
+        <Mark color="blue" text={t.snapshots.alone} hint={t.snapshots.aloneHint} />
+      ) : s.quiesced ? (
         <Mark color="green" text={t.snapshots.quiesced} hint={t.snapshots.quiescedHint} />
       ) : (
         <Mark text={t.snapshots.crash} hint={t.snapshots.crashHint} />
@@ -64,7 +66,7 @@ function Name({ row }: { row: TreeRow }) {
 /** For a phone: when it was taken, and what must not be overlooked. */
 function Short({ s }: { s: Snapshot }) {
   const phone = usePhone();
-  const marks = [s.unusable && t.snapshots.unusable, s.snapshot_status === "locked" && t.snapshots.locked, s.snapshot_status === "in_preview" && t.snapshots.inPreview, s.persist_memorystate && t.snapshots.memory];
+  const marks = [s.unusable && t.snapshots.unusable, s.snapshot_status === "locked" && t.snapshots.locked, s.snapshot_status === "in_preview" && t.snapshots.inPreview, s.persist_memorystate && t.snapshots.memory, s.configuration_only && t.snapshots.alone];
   return phone && <span className="lm-small"><When date={s.date} />{marks.filter(Boolean).map((mark) => ` · ${String(mark)}`).join("")}</span>;
 }
 
