@@ -42,7 +42,15 @@ call_wants_operations(const Call *call)
 bool
 reply_list(Call *call, Reply *reply, const char *key, json_t *members, GError **error)
 {
+    return reply_list_beside(call, reply, key, members, json_array(), error);
+}
+
+bool
+reply_list_beside(Call *call, Reply *reply, const char *key, json_t *members, json_t *beside,
+                  GError **error)
+{
     g_autoptr(json_t) owned = members;
+    g_autoptr(json_t) owned_beside = beside;
     const char *text = call_query(call, "search");
     bool exact = flag_from_text(g_hash_table_lookup(call->query, "case_sensitive"), false);
     int64_t max = -1;
@@ -52,10 +60,13 @@ reply_list(Call *call, Reply *reply, const char *key, json_t *members, GError **
     g_autoptr(Search) search = search_parse(key, text != NULL ? text : "", exact, error);
     if (search == NULL)
         return false;
-    for (size_t i = json_array_size(owned); i-- > 0;)
-        if (!access_sees(call->who, key, json_array_get(owned, i)))
-            json_array_remove(owned, i);
-    reply->body = doc_list(key, search_apply(search, owned, max));
+    for (size_t i = json_array_size(owned); i-- > 0;) {
+        if (access_sees(call->who, key, json_array_get(owned, i)))
+            continue;
+        json_array_remove(owned, i);
+        json_array_remove(owned_beside, i);
+    }
+    reply->body = doc_list(key, search_apply(search, owned, owned_beside, max));
     return true;
 }
 

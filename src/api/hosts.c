@@ -239,14 +239,11 @@ bool
 get_datacenters(Call *call, Reply *reply, GError **error)
 {
     g_autoptr(json_t) domains = storage_domain_list(call->manager, true);
-    json_t *doc = data_center_document(), *names = json_array(), *domain;
+    json_t *list = json_pack("[o]", data_center_document()), *names = json_array(), *domain;
     size_t i;
 
     json_array_foreach (domains, i, domain)
         json_array_append(names, json_object_get(domain, "name"));
-    json_object_set_new(doc, "~storage", names);
-    if (!reply_single(call, reply, "data_center", doc, error))
-        return false;
-    json_object_del(json_array_get(json_object_get(reply->body, "data_center"), 0), "~storage");
-    return true;
+    return reply_list_beside(call, reply, "data_center", list,
+                             json_pack("[{s:o}]", "storage", names), error);
 }

@@ -121,6 +121,9 @@ bool call_wants_operations(const Call *call);
 /* Members of a collection (taken) through search=, max=; the reply is {key: [...]}. The
  * kind of collection says which fields a search may name. */
 bool reply_list(Call *call, Reply *reply, const char *key, json_t *members, GError **error);
+/* beside (taken): for each member an object of what it can be searched by and does not show. */
+bool reply_list_beside(Call *call, Reply *reply, const char *key, json_t *members, json_t *beside,
+                       GError **error);
 /* The same of a collection in which nobody searches, and which one sees whole or not at all: max
  * alone counts. */
 bool reply_part(Call *call, Reply *reply, const char *key, json_t *members, GError **error);

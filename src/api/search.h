@@ -3,12 +3,13 @@
  * oVirt's search language, as far as clients use it, over documents:
  *
  *     [Prefix:] TERM {and|or TERM} [sortby FIELD [asc|desc]] [page N]
- *     TERM = FIELD OP VALUE, or a bare word that any text of the document may match
- *     OP = one of = != < > <= >=;  VALUE bare or in double quotes, "*" stands for anything
+ *     TERM = FIELD OP VALUE, or a bare word that any text of the document may match, or (TERM
+ * {and|or TERM}) OP = one of = != < > <= >=;  VALUE bare or in double quotes, "*" stands for
+ * anything
  *
- * "and" binds tighter than "or". Case is ignored unless asked. A field that documents of this
- * kind do not have is an error, never a match for all: a client that creates what it does not
- * find would else take the wrong object.
+ * "and" binds tighter than "or". A value may hold parentheses that are closed in it: name=web(old).
+ * Case is ignored unless asked. A field that documents of this kind do not have is an error, never
+ * a match for all: a client that creates what it does not find would else take the wrong object.
  */
 #pragma once
 
@@ -23,6 +24,8 @@ typedef struct Search Search;
 Search *search_parse(const char *kind, const char *text, bool case_sensitive, GError **error);
 void search_free(Search *search);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Search, search_free)
-bool search_match(const Search *search, const json_t *document);
-/* A new array of those that match, sorted as asked, at most max (< 0 = all), the page asked for. */
-json_t *search_apply(const Search *search, const json_t *documents, int64_t max);
+/* A new array of those that match, sorted as asked, at most max (< 0 = all), the page asked for.
+ * beside: for each document an object of what it can be searched by and does not show, as the
+ * fields "~NAME" in search_fields.c; NULL = nothing. */
+json_t *search_apply(const Search *search, const json_t *documents, const json_t *beside,
+                     int64_t max);

@@ -233,17 +233,10 @@ get_storagedomains(Call *call, Reply *reply, GError **error)
 {
     g_autoptr(json_t) told = manager_storage(call->manager);
     g_autoptr(json_t) attached = list_of(call->manager, told, true);
-    json_t *list = list_of(call->manager, told, false), *doc;
-    size_t i;
 
     /* one that is attached shows no status here, but is searched by it */
-    json_array_foreach (list, i, doc)
-        json_object_set(doc, "~status", json_object_get(json_array_get(attached, i), "status"));
-    if (!reply_list(call, reply, "storage_domain", list, error))
-        return false;
-    json_array_foreach (json_object_get(reply->body, "storage_domain"), i, doc)
-        json_object_del(doc, "~status");
-    return true;
+    return reply_list_beside(call, reply, "storage_domain", list_of(call->manager, told, false),
+                             g_steal_pointer(&attached), error);
 }
 
 bool

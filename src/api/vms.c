@@ -205,23 +205,18 @@ get_vms(Call *call, Reply *reply, GError **error)
     g_autoptr(GPtrArray) vms = manager_vms(call->manager);
     g_autoptr(GPtrArray) hosts = manager_hosts(call->manager);
     bool by_storage = searches_storage(call);
-    json_t *list = json_array(), *doc;
-    size_t n;
+    json_t *list = json_array(), *beside = json_array();
 
     for (guint i = 0; i < vms->len; i++) {
         const Vm *vm = vms->pdata[i];
         g_autofree char *status = manager_vm_status(call->manager, vm);
-        doc = vm_document(vm, status, host_id_of(hosts, vm->host));
+        json_t *doc = vm_document(vm, status, host_id_of(hosts, vm->host));
         put_operations(doc, call, vm);
         if (by_storage)
-            json_object_set_new(doc, "~storage", storage_names(vm));
+            json_array_append_new(beside, json_pack("{s:o}", "storage", storage_names(vm)));
         json_array_append_new(list, doc);
     }
-    if (!reply_list(call, reply, "vm", list, error))
-        return false;
-    json_array_foreach (json_object_get(reply->body, "vm"), n, doc)
-        json_object_del(doc, "~storage");
-    return true;
+    return reply_list_beside(call, reply, "vm", list, beside, error);
 }
 
 bool

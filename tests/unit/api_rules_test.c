@@ -301,6 +301,11 @@ test_searches(void)
         { "/storagedomains?search=name%3D%22*%22", 3 },
         { "/storagedomains?search=status%3Dactive", 3 },
         { "/storagedomains?search=status!%3Dactive", 0 },
+        { "/storagedomains?search=(status%3Dup+or+status%3Dactive)+and+name%3D/"
+          "images+sortby+status",
+          1 },
+        { "/vms?search=(storage%3D/images+or+tag%3Dx)+and+(web*)", 1 },
+        { "/datacenters?search=(storage%3D/images)+and+elsewhere", 0 },
         { "/vms?search=has_illegal_images%3Dfalse", 1 },
         { "/vms?search=has_illegal_images%3Dtrue", 0 },
         { "/vms?search=memory+%3E+1", 1 },

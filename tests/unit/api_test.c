@@ -311,6 +311,30 @@ test_search(void)
         { "page 9", false, 2, "" },
         { "sortby memory desc page 1", false, 1, "DB" },
         { "page 2", false, -1, "" },
+        { "(name=web1)", false, -1, "web1" },
+        { "(name=db or name=web1) and status=up", false, -1, "web1 DB" },
+        { "status=up and (name=web2 or name=db)", false, -1, "DB" },
+        { "(name=db or name=web2) and (status=up or memory<5)", false, -1, "DB" },
+        { "((name=web*) and (status=down or (memory<5 and id=1))) or id=9", false, -1,
+          "web1 web2" },
+        { "(up)(web1)", false, -1, "web1" },
+        { "Vms:(name = \"web1\" OR name = \"DB\") sortby name desc page 1", false, 1, "web1" },
+        { "name=web(1)", false, -1, "" },
+        { "(name!=web(1))and(name=web(*) or id=2)", false, -1, "web2" },
+        { "\"(web1)\"", false, -1, "" },
+        { "(name=web1", false, -1, "!" },
+        { "name=web1)", false, -1, "!" },
+        { "()", false, -1, "!" },
+        { "name=web1 and ()", false, -1, "!" },
+        { "(name=web1 and)", false, -1, "!" },
+        { "(name=web1 sortby name)", false, -1, "!" },
+        { "(name=)", false, -1, "!" },
+        { "name (= web1)", false, -1, "!" },
+        { "name=web1 and sortby name", false, -1, "!" },
+        { "name=web1 or page 2", false, -1, "!" },
+        { "page 1 name=web1", false, -1, "!" },
+        { "name=web1 or and name=web2", false, -1, "!" },
+        { "name=web1 and or name=web2", false, -1, "!" },
         { "colour=red", false, -1, "!" },
         { "name=", false, -1, "!" },
         { "name=\"web1", false, -1, "!" },
@@ -332,7 +356,7 @@ test_search(void)
         g_autoptr(GError) error = NULL;
         g_autoptr(Search) search = search_parse("vm", rows[i].text, rows[i].exact, &error);
         g_autoptr(json_t) found =
-            search != NULL ? search_apply(search, vms, rows[i].max) : json_array();
+            search != NULL ? search_apply(search, vms, NULL, rows[i].max) : json_array();
         g_autoptr(GString) names = g_string_new(search == NULL ? "!" : "");
         json_t *vm;
         size_t j;
@@ -342,6 +366,27 @@ test_search(void)
             g_string_append_printf(names, "%s%s", j > 0 ? " " : "", json_text(vm, "name"));
         if (!g_str_equal(names->str, rows[i].names))
             g_error("search '%s' finds '%s', wanted '%s'", rows[i].text, names->str, rows[i].names);
+    }
+}
+
+/* Parentheses by the thousand end in an error, not in a stack that is too small. */
+static void
+test_search_deep(void)
+{
+    static const struct {
+        int open;
+        bool good;
+    } rows[] = { { 50, true }, { 51, false }, { 200000, false } };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree char *open = g_strnfill((gsize)rows[i].open, '(');
+        g_autofree char *close = g_strnfill((gsize)rows[i].open, ')');
+        g_autofree char *text = g_strconcat(open, "name=web1", close, NULL);
+        g_autoptr(GError) error = NULL;
+        g_autoptr(Search) search = search_parse("vm", text, false, &error);
+        g_assert_true((search != NULL) == rows[i].good);
+        if (!rows[i].good)
+            g_assert_error(error, ERR, ERR_INVALID);
     }
 }
 
@@ -358,5 +403,6 @@ main(int argc, char **argv)
     g_test_add_func("/api/negotiation", test_negotiation);
     g_test_add_func("/api/body-readers", test_body_readers);
     g_test_add_func("/api/search", test_search);
+    g_test_add_func("/api/search-deep", test_search_deep);
     return g_test_run();
 }
