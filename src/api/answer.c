@@ -434,7 +434,7 @@ api_refuse(const HttpRequest *request, const GError *problem, HttpResponse *resp
 {
     g_auto(Exchange) x = { .http = request, .response = response };
 
-    if (!media_accept(http_header(request, "Accept"), &x.media))
+    if (!media_accept(http_header_list(request, "Accept"), &x.media))
         x.media = MEDIA_XML;
     exchange_fault(&x, error_http_status(problem), NULL, problem);
 }

@@ -84,23 +84,35 @@ fold_id(char *text)
             *c = g_ascii_tolower(*c);
 }
 
-/* Cut at '/' and ';' before it is decoded, since a VM's name may hold both. */
+static bool
+has_text(const char *word)
+{
+    return *word != '\0' && *word != ';';
+}
+
+/* Cut at '/' and ';' before it is decoded, since a VM's name may hold both. What holds nothing but
+ * parameters is no segment: "vms/;max=1". */
 char **
 request_segments(const HttpRequest *request, char **ret_matrix)
 {
     g_auto(GStrv) words = path_segments(request->raw_path);
     g_autofree char *matrix = NULL;
+    char **kept = words;
 
     for (char **word = words; *word != NULL; word++) {
-        char *cut = strchr(*word, ';');
+        g_autofree char *text = g_steal_pointer(word);
+        char *cut = strchr(text, ';');
+        bool named = has_text(text);
         g_free(matrix);
         matrix = cut != NULL ? g_strdup(cut + 1) : NULL;
         if (cut != NULL)
             *cut = '\0';
-        char *plain = decode(*word);
-        g_free(*word);
-        *word = plain != NULL ? plain : g_strdup("");
-        fold_id(*word);
+        if (!named)
+            continue;
+        *kept = decode(text);
+        if (*kept == NULL)
+            *kept = g_strdup("");
+        fold_id(*kept++);
     }
     if (ret_matrix != NULL)
         *ret_matrix = g_steal_pointer(&matrix);
@@ -152,7 +164,7 @@ correlation_id_clean(const char *text)
 static void
 take_accept(Exchange *x)
 {
-    const char *accept = http_header(x->http, "Accept");
+    const char *accept = http_header_list(x->http, "Accept");
 
     x->acceptable = media_accept(accept, &x->media);
     x->wants_stream = accept != NULL && strstr(accept, "text/event-stream") != NULL;

@@ -166,6 +166,23 @@ say_forbidden(HttpResponse *response, const char *why)
     response->content_type = g_strdup("application/xml;charset=UTF-8");
 }
 
+/* About the server itself; true: it has been answered. */
+static bool
+answer_asterisk(const HttpRequest *request, HttpResponse *response)
+{
+    g_autoptr(GError) problem = NULL;
+
+    if (!g_str_equal(request->path, "*"))
+        return false;
+    http_response_header(response, "Allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS");
+    response->status = 200;
+    if (!g_str_equal(request->method, "OPTIONS")) {
+        error_set(&problem, ERR_METHOD, "%s is not possible on *; OPTIONS is", request->method);
+        api_refuse(request, problem, response);
+    }
+    return true;
+}
+
 static void
 answer_known(ApiServer *server, const Who *who, const HttpRequest *request, HttpResponse *response)
 {
@@ -189,7 +206,8 @@ answer(const HttpRequest *request, HttpResponse *response, void *data)
         say_forbidden(response, "[only root and the configured group may use this socket]");
     else if (access_is_foreign(&server->api, request))
         say_forbidden(response, "[web pages of other origins may not use this API]");
-    else if (!page_answer(request, response) && !doors_answer(&server->api, request, response)) {
+    else if (!answer_asterisk(request, response) && !page_answer(request, response) &&
+             !doors_answer(&server->api, request, response)) {
         who = access_who(&server->api, request, &problem);
         if (who != NULL) {
             answer_known(server, who, request, response);

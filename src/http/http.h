@@ -28,7 +28,7 @@ typedef struct HttpServer HttpServer;
 
 typedef struct {
     const char *method;
-    const char *path;     /* decoded, no query, e.g. "/ovirt-engine/api/vms" */
+    const char *path;     /* decoded, no query, e.g. "/ovirt-engine/api/vms"; or "*" */
     const char *raw_path; /* as it came, percent-encoded */
     const char *query;    /* raw query string without "?"; "" if none */
     const char *body;     /* NUL-terminated; may hold NULs before body_size */
@@ -44,6 +44,8 @@ typedef struct {
 
 /* NULL if absent; borrowed. Header names ignore case. Of a query the first value wins, decoded. */
 const char *http_header(const HttpRequest *request, const char *name);
+/* Of one that may be there several times: all, with commas between them. */
+const char *http_header_list(const HttpRequest *request, const char *name);
 const char *http_query(const HttpRequest *request, const char *name);
 
 typedef struct HttpResponse HttpResponse;

@@ -47,14 +47,15 @@ decode_path(const char *path, size_t length)
     return g_steal_pointer(&decoded);
 }
 
-/* "GET http://host/path" is allowed to be said to a server, too. */
+/* "GET http://host/path" is allowed to be said to a server, too; without a path "/" is meant. */
 static const char *
 skip_origin(const char *uri)
 {
-    const char *host = strstr(uri, "://");
-    const char *slash = host == NULL || uri[0] == '/' ? NULL : strchr(host + 3, '/');
+    size_t scheme = strcspn(uri, ":/?");
 
-    return slash == NULL ? uri : slash;
+    if (scheme == 0 || strncmp(uri + scheme, "://", 3) != 0)
+        return uri;
+    return uri + scheme + 3 + strcspn(uri + scheme + 3, "/?");
 }
 
 Call *
@@ -63,11 +64,13 @@ call_new(HttpServer *server, struct MHD_Connection *connection, const char *uri)
     Call *call = g_new0(Call, 1);
     const char *path = skip_origin(uri);
     const char *mark = strchrnul(path, '?');
+    bool bare = mark == path && path != uri; /* "http://host" */
 
     call->server = server;
     call->connection = connection;
-    call->path = decode_path(path, (size_t)(mark - path));
-    call->raw_path = g_strndup(path, (gsize)(mark - path));
+    call->raw_path = bare ? g_strdup("/") : g_strndup(path, (gsize)(mark - path));
+    call->path =
+        g_str_equal(uri, "*") ? g_strdup(uri) : decode_path(call->raw_path, strlen(call->raw_path));
     call->query = g_strdup(*mark == '?' ? mark + 1 : "");
     call->body = g_byte_array_new();
     call->values = g_ptr_array_new_with_free_func(g_free);
@@ -178,7 +181,37 @@ http_header(const HttpRequest *request, const char *name)
 
     if (call == NULL)
         return NULL;
-    return MHD_lookup_connection_value(call->connection, MHD_HEADER_KIND, name);
+    const char *value = MHD_lookup_connection_value(call->connection, MHD_HEADER_KIND, name);
+    size_t length = value != NULL ? strlen(value) : 0;
+    if (length == 0 || (value[length - 1] != ' ' && value[length - 1] != '\t'))
+        return value;
+    g_ptr_array_add(call->values, g_strchomp(g_strdup(value))); /* no part of it (RFC 9110, 5.5) */
+    return call->values->pdata[call->values->len - 1];
+}
+
+static enum MHD_Result
+join_value(void *data, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    const char *const *wanted = ((void **)data)[0];
+    GString *all = ((void **)data)[1];
+
+    if (g_ascii_strcasecmp(name, *wanted) == 0)
+        g_string_append_printf(all, "%s%s", all->len > 0 ? ", " : "", value);
+    return MHD_YES;
+}
+
+const char *
+http_header_list(const HttpRequest *request, const char *name)
+{
+    Call *call = request->connection;
+    g_autoptr(GString) all = g_string_new(NULL);
+    void *data[] = { &name, all };
+
+    if (http_header(request, name) == NULL)
+        return NULL;
+    MHD_get_connection_values(call->connection, MHD_HEADER_KIND, join_value, data);
+    g_ptr_array_add(call->values, g_strdup(all->str));
+    return call->values->pdata[call->values->len - 1];
 }
 
 /* The first "name=value" of the query, decoded; NULL if there is none */

@@ -45,17 +45,30 @@ refuse_words(Call *call, const char *words)
 }
 
 typedef struct {
-    unsigned hosts, lengths, codings;
+    unsigned hosts, lengths, codings, credentials, types;
     bool chunked, number; /* what was sent can be understood */
+    bool bad_name;
 } Framing;
+
+/* "Content-Length : 5" is a header of another name to libmicrohttpd, and not to everybody. */
+static bool
+is_token(const char *name)
+{
+    for (const char *c = name; *c != '\0'; c++)
+        if (!g_ascii_isalnum(*c) && strchr("!#$%&'*+-.^_`|~", *c) == NULL)
+            return false;
+    return *name != '\0';
+}
 
 static enum MHD_Result
 look_at_header(void *data, enum MHD_ValueKind kind, const char *name, const char *value)
 {
     Framing *framing = data;
 
-    if (g_ascii_strcasecmp(name, "Host") == 0)
-        framing->hosts++;
+    framing->bad_name = framing->bad_name || !is_token(name);
+    framing->hosts += g_ascii_strcasecmp(name, "Host") == 0;
+    framing->credentials += g_ascii_strcasecmp(name, "Authorization") == 0;
+    framing->types += g_ascii_strcasecmp(name, "Content-Type") == 0;
     if (g_ascii_strcasecmp(name, "Content-Length") == 0) {
         framing->lengths++;
         framing->number = *value != '\0' && value[strspn(value, "0123456789")] == '\0';
@@ -67,8 +80,17 @@ look_at_header(void *data, enum MHD_ValueKind kind, const char *name, const char
     return MHD_YES;
 }
 
-/* Where a request ends must be as clear to us as to every proxy before us; libmicrohttpd takes what
- * comes. NULL: it is clear. */
+static bool
+has_space(const char *text)
+{
+    for (const char *c = text; *c != '\0'; c++)
+        if ((unsigned char)*c <= ' ' || *c == 0x7f)
+            return true;
+    return false;
+}
+
+/* Where a request ends, what it asks for and who asks must be as clear to us as to every proxy
+ * before us; libmicrohttpd takes what comes. NULL: it is clear. */
 static const char *
 unclear(const Call *call, const char *version)
 {
@@ -83,6 +105,12 @@ unclear(const Call *call, const char *version)
         return "there must be only one of Content-Length and Transfer-Encoding";
     if (framing.hosts > 1 || (framing.hosts == 0 && strcmp(version, "HTTP/1.1") == 0))
         return "there must be one header Host";
+    if (framing.credentials > 1 || framing.types > 1)
+        return "there must be only one header Authorization, and one Content-Type";
+    if (framing.bad_name)
+        return "the name of a header can only be letters, digits and !#$%&'*+-.^_`|~";
+    if (has_space(call->raw_path) || has_space(call->query))
+        return "the path and what comes behind it can have no space";
     return NULL;
 }
 

@@ -147,8 +147,11 @@ page_answer(const HttpRequest *request, HttpResponse *response)
     if (data == NULL)
         return false;
     if (!is_read(request->method)) {
-        http_response_header(response, "Allow", "GET, HEAD");
-        say(response, 405, "The page can only be read.\n");
+        http_response_header(response, "Allow", "GET, HEAD, OPTIONS");
+        if (g_str_equal(request->method, "OPTIONS"))
+            response->status = 200;
+        else
+            say(response, 405, "The page can only be read.\n");
         return true;
     }
     g_autofree char *tag = tag_of(data);

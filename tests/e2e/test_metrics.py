@@ -89,4 +89,4 @@ def test_an_open_job_and_an_absent_agent(site, vm):
 
 def test_only_reading(site):
     status, headers, _ = site.rest("POST", "//metrics", {})
-    assert status == 405 and headers["Allow"] == "GET, HEAD"
+    assert status == 405 and headers["Allow"] == "GET, HEAD, OPTIONS"

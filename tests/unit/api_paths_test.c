@@ -64,13 +64,22 @@ test_parameters(void)
         const char *query, *names; /* in the fault; NULL = it is good */
         int found;
     } rows[] = {
-        { "?search=name%3Dweb1", NULL, 1 }, { "?search=name%3Dw%2A", NULL, 1 },
-        { "?search=nosuch", NULL, 0 },      { "?search", NULL, 1 },
-        { "?search=%", "search", 0 },       { "?search=name%3D100%", "search", 0 },
-        { "?search=%zz", "search", 0 },     { "?search=%ff", "search", 0 },
-        { "?search=%00", "search", 0 },     { "?%zz=1", "%zz", 0 },
-        { "?max=0&max=%", "max", 0 },       { ";search=name%3Dnosuch", NULL, 0 },
-        { ";search=%zz", "search", 0 },     { ";max=0?max=1", NULL, 1 },
+        { "?search=name%3Dweb1", NULL, 1 },
+        { "?search=name%3Dw%2A", NULL, 1 },
+        { "?search=nosuch", NULL, 0 },
+        { "?search", NULL, 1 },
+        { "?search=%", "search", 0 },
+        { "?search=name%3D100%", "search", 0 },
+        { "?search=%zz", "search", 0 },
+        { "?search=%ff", "search", 0 },
+        { "?search=%00", "search", 0 },
+        { "?%zz=1", "%zz", 0 },
+        { "?max=0&max=%", "max", 0 },
+        { ";search=name%3Dnosuch", NULL, 0 },
+        { ";search=%zz", "search", 0 },
+        { ";max=0?max=1", NULL, 1 },
+        { "/;max=0", NULL, 0 },
+        { "/;x=y/", NULL, 1 },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -114,6 +123,25 @@ test_framing(void)
         { "GET /ovirt-engine/api HTTP/1.1\r\n\r\n", " 400 " },
         { "GET /ovirt-engine/api HTTP/1.0\r\n\r\n", " 200 " },
         { "GET http://x/ovirt-engine/api HTTP/1.1\r\nHost: x\r\n\r\n", " 200 " },
+        { "GET /ovirt-engine/api?a=http://x/y HTTP/1.1\r\nHost: x\r\n\r\n", " 200 " },
+        { "GET /ovirt-engine/api/v ms HTTP/1.1\r\nHost: x\r\n\r\n", " 400 " },
+        { "GET /ovirt-engine/api  HTTP/1.1\r\nHost: x\r\n\r\n", " 400 " },
+        { "GET /ovirt-engine/api/vms?max=1\t HTTP/1.1\r\nHost: x\r\n\r\n", " 400 " },
+        { START "Host: x\r\nContent-Length : 2\r\n\r\n{}", " 400 " },
+        { START "Host: x\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", " 400 " },
+        { START "Host: x\r\nFoo(bar: 2\r\n\r\n", " 400 " },
+        { START "Host: x\r\nX_foo.bar~1: 2\r\n\r\n", " 404 " },
+        { START "Host: x\r\nContent-Type: text/plain\r\nContent-Type: application/json\r\n"
+                "Content-Length: 2\r\n\r\n{}",
+          " 400 " },
+        { "GET /ovirt-engine/api HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\n"
+          "Authorization: Bearer y\r\n\r\n",
+          " 400 " },
+        { "GET /ovirt-engine/api HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\n"
+          "Accept: application/json\r\n\r\n",
+          " 200 " },
+        { "GET /ovirt-engine/api HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\n\r\n", " 406 " },
+        { "GET /ovirt-engine/api HTTP/1.1\r\nHost: x\r\nVersion:  4 \t\r\n\r\n", " 200 " },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -124,6 +152,35 @@ test_framing(void)
         if (strstr(said, rows[i].status) != said + strlen("HTTP/1.1"))
             g_error("wanted%sto\n%s\nand the server said\n%s", rows[i].status, bytes, said);
     }
+}
+
+/* Of the server itself, and of what is no route of the API. */
+static void
+test_options(void)
+{
+    static const struct {
+        const char *target, *allow;
+    } rows[] = {
+        { "*", "GET, HEAD, POST, PUT, DELETE, OPTIONS" },
+        { "/ovirt-engine/api", "GET, HEAD, OPTIONS" },
+        { "/ovirt-engine/sso/oauth/token", "POST, OPTIONS" },
+        { "/session", "GET, HEAD, POST, DELETE, OPTIONS" },
+        { "/ca.crt", "GET, HEAD, OPTIONS" },
+        { "/metrics", "GET, HEAD, OPTIONS" },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree char *bytes = g_strdup_printf(
+            "OPTIONS %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", rows[i].target);
+        g_autofree char *wanted = g_strdup_printf("\r\nAllow: %s\r\n", rows[i].allow);
+        g_autofree char *said = raw(&world, bytes);
+        if (!g_str_has_prefix(said, "HTTP/1.1 200 ") || strstr(said, wanted) == NULL ||
+            !g_str_has_suffix(said, "\r\n\r\n"))
+            g_error("OPTIONS %s: %s", rows[i].target, said);
+    }
+    g_autofree char *said = raw(&world, "GET * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    g_assert_true(g_str_has_prefix(said, "HTTP/1.1 405 "));
+    g_assert_nonnull(strstr(said, "<fault>"));
 }
 
 static void
@@ -170,6 +227,7 @@ main(int argc, char **argv)
     TEST("upper-case-ids", test_upper_case_ids);
     TEST("parameters", test_parameters);
     TEST("framing", test_framing);
+    TEST("options", test_options);
     TEST("packed-bodies", test_packed_bodies);
     TEST("forms", test_forms);
     int failed = g_test_run();

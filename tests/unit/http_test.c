@@ -159,6 +159,8 @@ test_headers(Fixture *fixture, gconstpointer data)
                                               "Connection: close\r\n\r\n");
     g_autofree char *origin = raw_talk(fixture, "GET http://h:1/vms?q=1 HTTP/1.1\r\nHost: x\r\n"
                                                 "Connection: close\r\n\r\n");
+    g_autofree char *bare = raw_talk(fixture, "GET http://h:1?q=/vms HTTP/1.1\r\nHost: x\r\n"
+                                              "Connection: close\r\n\r\n");
 
     assert_has(plain, "HTTP/1.1 200 ");
     assert_has(plain, "Cache-Control: no-store\r\n");
@@ -169,6 +171,7 @@ test_headers(Fixture *fixture, gconstpointer data)
     assert_has(head, "Content-Length: 19\r\n");
     g_assert_true(g_str_has_suffix(head, "\r\n\r\n"));
     assert_has(origin, "GET /vms q=1 x=-");
+    assert_has(bare, "GET / q=/vms x=-");
 }
 
 /* libgovirt: a GET with a body, one whose body never comes, and a DELETE with one. */
