@@ -202,6 +202,18 @@ exchange_answer(Exchange *x, int status, const char *root, const json_t *doc)
     response->content_type = g_strdup(media_type(x->media));
 }
 
+/* oVirt's name of the message. Whoever finds that there is no room does so in many places, most of
+ * them with the agent. */
+static const char *
+key_of(const GError *problem)
+{
+    const char *key = error_reason(problem)->key;
+
+    if (key == NULL && g_error_matches(problem, ERR, ERR_NO_SPACE))
+        return "ACTION_TYPE_FAILED_DISK_SPACE_LOW_ON_STORAGE_DOMAIN";
+    return key;
+}
+
 void
 exchange_fault(Exchange *x, int status, const char *reason, const GError *problem)
 {
@@ -212,7 +224,7 @@ exchange_fault(Exchange *x, int status, const char *reason, const GError *proble
                   reason != NULL ? reason : "Operation Failed", "code", error_word(problem));
     const ErrorReason *refusal = error_reason(problem);
 
-    doc_text(fault, "key", refusal->key);
+    doc_text(fault, "key", key_of(problem));
     doc_text(fault, "why", refusal->why);
     doc_text(fault, "help", refusal->help);
     if (refusal->job_id != NULL)

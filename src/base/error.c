@@ -69,6 +69,18 @@ error_set(GError **error, ErrorCode code, const char *format, ...)
 }
 
 bool
+error_set_key(GError **error, const char *key)
+{
+    ErrorReason *reason = error != NULL ? error_reason(*error) : NULL;
+
+    if (reason != NULL) {
+        g_free(reason->key);
+        reason->key = g_strdup(key);
+    }
+    return false;
+}
+
+bool
 error_set_errno(GError **error, const char *format, ...)
 {
     int why = errno;

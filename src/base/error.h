@@ -78,6 +78,8 @@ typedef struct {
 } ErrorReason;
 /* Of an error of our domain. Borrowed, lives as long as the error; never NULL. */
 ErrorReason *error_reason(const GError *error);
+/* Of the error that was just set; false. */
+bool error_set_key(GError **error, const char *key);
 
 /* At the top of a function: prefix whatever error it returns with what it was
  * trying to do, on every way out:

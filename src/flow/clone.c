@@ -173,8 +173,10 @@ door_check_vm_name(Manager *m, const char *name, GError **error)
         return error_set(error, ERR_INVALID,
                          "'%s' cannot be the name of a VM: it has a slash, or is an id", name);
     there = manager_vm(m, name, NULL);
-    return there == NULL ||
-           error_set(error, ERR_EXISTS, "there is a VM '%s' already; choose another name", name);
+    if (there == NULL)
+        return true;
+    error_set(error, ERR_EXISTS, "there is a VM '%s' already; choose another name", name);
+    return error_set_key(error, "ACTION_TYPE_FAILED_NAME_ALREADY_USED");
 }
 
 static char *

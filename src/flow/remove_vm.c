@@ -73,19 +73,24 @@ const Step remove_vm_steps[] = {
 static bool
 nobody_needs(const Vm *vm, bool keep_disks, GError **error)
 {
-    if (keep_disks && vm->snapshots->len > 0)
-        return error_set(error, ERR_REFUSED,
-                         "VM '%s' has %u snapshots, of which its disks alone would tell nothing: "
-                         "delete them first, or remove the VM with its disks",
-                         vm->name, vm->snapshots->len);
+    if (keep_disks && vm->snapshots->len > 0) {
+        error_set(error, ERR_REFUSED,
+                  "VM '%s' has %u snapshots, of which its disks alone would tell nothing: "
+                  "delete them first, or remove the VM with its disks",
+                  vm->name, vm->snapshots->len);
+        return error_set_key(error, "VM_CANNOT_REMOVE_WITH_DETACH_DISKS_SNAPSHOTS_EXIST");
+    }
     for (guint i = 0; !keep_disks && i < vm->disks->len; i++) {
         const Disk *disk = vm->disks->pdata[i];
         const Volume *leaf = disk_leaf(disk);
-        if (disk_is_managed(disk) && !disk->read_only && leaf->used_by != NULL)
-            return error_set(error, ERR_REFUSED,
-                             "VM '%s' was not removed: %s stands on its disk %s (%s). Remove that "
-                             "first, or keep the disks: livemerge vm remove %s --keep-disks",
-                             vm->name, leaf->used_by, disk->target, leaf->path, vm->name);
+        if (!disk_is_managed(disk) || disk->read_only || leaf->used_by == NULL)
+            continue;
+        error_set(error, ERR_REFUSED,
+                  "VM '%s' was not removed: %s stands on its disk %s (%s). Remove that "
+                  "first, or keep the disks: livemerge vm remove %s --keep-disks",
+                  vm->name, leaf->used_by, disk->target, leaf->path, vm->name);
+        return error_set_key(error,
+                             "ACTION_TYPE_FAILED_VM_DISK_SNAPSHOT_IS_ATTACHED_TO_ANOTHER_VM");
     }
     return true;
 }

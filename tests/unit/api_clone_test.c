@@ -123,6 +123,23 @@ test_wrong_places(void)
               "{\"vm\":{\"name\":\"twin\"},\"storage_domain\":{\"name\":\"/nowhere\"}}", 404);
 }
 
+/* Of refusals that are no state of the VM: oVirt's names for them, by which scripts tell them. */
+static void
+test_keys(void)
+{
+    HttpRequest nobody = { .method = "POST", .path = "/", .raw_path = "/", .query = "" };
+    HttpResponse full = { 0 };
+    g_autoptr(GError) problem = NULL;
+
+    json_call(&world, "POST", PATH("/vms/" VM_ID "/clone"), "{\"vm\":{\"name\":\"web1\"}}", 409);
+    assert_at(world.doc, "fault.key", "\"ACTION_TYPE_FAILED_NAME_ALREADY_USED\"");
+    error_set(&problem, ERR_NO_SPACE, "full");
+    api_refuse(&nobody, problem, &full);
+    g_assert_nonnull(
+        strstr(full.body, "<key>ACTION_TYPE_FAILED_DISK_SPACE_LOW_ON_STORAGE_DOMAIN</key>"));
+    http_response_clear(&full);
+}
+
 /* There is one cluster and one template: whoever names another one is not given something else. */
 static void
 test_wrong_home(void)
@@ -203,6 +220,7 @@ main(int argc, char **argv)
     g_test_add_func("/api/clone/places", test_places);
     g_test_add_func("/api/clone/wrong-places", test_wrong_places);
     g_test_add_func("/api/clone/wrong-home", test_wrong_home);
+    g_test_add_func("/api/clone/keys", test_keys);
     g_test_add_func("/api/clone/paused", test_paused);
     int failed = g_test_run();
     world_stop(&world);

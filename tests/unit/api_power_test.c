@@ -58,6 +58,8 @@ test_rule_12_status_before_the_answer(void)
 
     json_call(w, "POST", PATH("/vms/" VM_ID "/stop"), "{}", 409);
     json_call(w, "POST", PATH("/vms/" VM_ID "/shutdown"), "{}", 409);
+    json_call(w, "DELETE", PATH("/vms/" VM_ID "?detach_only=true"), NULL, 409);
+    assert_at(w->doc, "key", "\"VM_CANNOT_REMOVE_WITH_DETACH_DISKS_SNAPSHOTS_EXIST\"");
     json_call(w, "POST", PATH("/vms/" VM_ID "/start"), "{\"pause\":true}", 200);
     json_call(w, "GET", VM, NULL, 200);
     assert_at(w->doc, "status", "\"powering_up\"");
