@@ -291,6 +291,15 @@ operation_id(const Route *route)
     return g_strdup_printf("%s_%s", method, name->len > 0 ? name->str : "api");
 }
 
+/* What each route of its kind takes; NULL = nothing */
+static const char *
+everywhere(const Route *route)
+{
+    if (!g_str_equal(route->method, "GET"))
+        return "correlation_id";
+    return route->handler != get_openapi && route->handler != get_event_stream ? "follow" : NULL;
+}
+
 static json_t *
 operation_of(const Route *route, const Note *note, json_t *take_parameters)
 {
@@ -304,6 +313,7 @@ operation_of(const Route *route, const Note *note, json_t *take_parameters)
         json_object_set_new(operation, "security", json_array());
 
     add_query(note->query, take_parameters);
+    add_query(everywhere(route), take_parameters);
     if (json_array_size(take_parameters) > 0)
         json_object_set(operation, "parameters", take_parameters);
     json_decref(take_parameters);

@@ -70,6 +70,45 @@ test_every_parameter(void)
     }
 }
 
+static unsigned
+count_parameter(const json_t *operation, const char *name)
+{
+    unsigned n = 0;
+    json_t *one;
+    size_t i;
+
+    json_array_foreach (json_object_get(operation, "parameters"), i, one)
+        n += g_strcmp0(json_text(one, "name"), name) == 0;
+    return n;
+}
+
+/* What each route takes, and what is easily forgotten. */
+static void
+test_parameters_everywhere(void)
+{
+    static const struct {
+        const char *path, *method, *parameter;
+        unsigned wanted;
+    } rows[] = {
+        { "/jobs/{job_id}", "get", "follow", 1 },
+        { "/events/stream", "get", "follow", 0 },
+        { "/vms", "get", "follow", 1 },
+        { "/vms", "post", "async", 1 },
+        { "/vms", "post", "correlation_id", 1 },
+        { "/vms/{vm_id}/snapshots", "post", "async", 1 },
+        { "/vms/{vm_id}/start", "post", "correlation_id", 1 },
+        { "/storagedomains/{storagedomain_id}/disks", "get", "unregistered", 1 },
+    };
+    g_autoptr(json_t) doc = openapi_document();
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        const json_t *path = json_object_get(json_object_get(doc, "paths"), rows[i].path);
+        const json_t *operation = json_object_get(path, rows[i].method);
+        if (operation == NULL || count_parameter(operation, rows[i].parameter) != rows[i].wanted)
+            g_error("%s %s: parameter %s", rows[i].method, rows[i].path, rows[i].parameter);
+    }
+}
+
 /* Everything that is referred to is there, at any depth; returns how many references. */
 static unsigned
 check_references(const json_t *value)
@@ -149,6 +188,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/openapi/every-route", test_every_route);
     g_test_add_func("/openapi/every-parameter", test_every_parameter);
+    g_test_add_func("/openapi/parameters-everywhere", test_parameters_everywhere);
     g_test_add_func("/openapi/references", test_references);
     g_test_add_func("/openapi/operation-ids", test_operation_ids);
     g_test_add_func("/openapi/kept", test_kept);
