@@ -296,3 +296,14 @@ access_sees(const Who *who, const char *kind, const json_t *member)
         vm = json_array_get(json_object_get(json_object_get(member, "vms"), "vm"), 0);
     return who_role_on(who, json_string_value(json_object_get(vm, "id"))) >= ROLE_VIEWER;
 }
+
+GPtrArray *
+access_vms(Manager *manager, const Who *who)
+{
+    GPtrArray *vms = manager_vms(manager);
+
+    for (guint i = vms->len; i-- > 0;)
+        if (who_role_on(who, ((const Vm *)vms->pdata[i])->id) < ROLE_VIEWER)
+            g_ptr_array_remove_index(vms, i);
+    return vms;
+}

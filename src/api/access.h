@@ -36,6 +36,8 @@ bool access_check(Manager *manager, const Who *who, const Route *route, const ch
                   GError **error);
 /* Of a member of the collection of this kind ("vm", "disk", "job", "event"). */
 bool access_sees(const Who *who, const char *kind, const json_t *member);
+/* The VMs that he may see, as manager_vms() */
+GPtrArray *access_vms(Manager *manager, const Who *who);
 
 /* A sign-in that failed, as an event (oVirt's code 114). */
 void access_tell_failed(Api *api, const char *user, const HttpRequest *request,

@@ -43,9 +43,6 @@ char *disk_name(const Vm *vm, const Disk *disk); /* "web1_vda" */
 Disk *disk_find(const Vm *vm, const char *word);
 char *storage_domain_id(const Volume *volume);
 char *storage_domain_id_of(const char *directory);
-/* The directory of a storage domain (id or name; the other NULL). ERR_NOT_FOUND names it. Asks the
- * hosts. */
-char *storage_domain_directory(Manager *manager, const char *id, const char *name, GError **error);
 json_t *disk_document(const Vm *vm, const Disk *disk);
 json_t *disk_attachment_document(const Vm *vm, const Disk *disk);
 /* the disk as the snapshot has it; NULL = it has none */
@@ -67,11 +64,5 @@ json_t *plan_document(const Vm *vm, const char *const *snapshot_ids, const json_
 json_t *findings_document(const json_t *findings);
 /* events.c */
 json_t *event_document(const EventRow *row);
-/* storage_domains.c: array of documents; their status, if seen from the data center. Asks the
- * hosts.
- */
-json_t *storage_domain_list(Manager *manager, bool in_data_center);
-/* Of those that hold volumes: asks nobody. */
-unsigned storage_domain_count(Manager *manager, unsigned *ret_active);
 /* hosts.c */
 json_t *host_document(const HostInfo *host, unsigned vms, unsigned running);

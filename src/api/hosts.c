@@ -3,7 +3,7 @@
  * Hosts, and what oVirt's clients expect around VMs and we have one of: cluster, data center,
  * template.
  */
-#include "api/routes.h"
+#include "api/access.h"
 
 /* ---- documents ---- */
 
@@ -157,7 +157,7 @@ bool
 get_hosts(Call *call, Reply *reply, GError **error)
 {
     g_autoptr(GPtrArray) hosts = manager_hosts(call->manager);
-    g_autoptr(GPtrArray) vms = manager_vms(call->manager);
+    g_autoptr(GPtrArray) vms = access_vms(call->manager, call->who);
 
     if (call->id != NULL && !call_parent(call, error)) /* those of a cluster: there is one */
         return false;
@@ -171,7 +171,7 @@ bool
 get_host(Call *call, Reply *reply, GError **error)
 {
     g_autoptr(GPtrArray) hosts = manager_hosts(call->manager);
-    g_autoptr(GPtrArray) vms = manager_vms(call->manager);
+    g_autoptr(GPtrArray) vms = access_vms(call->manager, call->who);
 
     for (guint i = 0; i < hosts->len; i++) {
         const HostInfo *host = hosts->pdata[i];
@@ -238,7 +238,7 @@ get_template(Call *call, Reply *reply, GError **error)
 bool
 get_datacenters(Call *call, Reply *reply, GError **error)
 {
-    g_autoptr(json_t) domains = storage_domain_list(call->manager, true);
+    g_autoptr(json_t) domains = storage_domain_list(call, true);
     json_t *list = json_pack("[o]", data_center_document()), *names = json_array(), *domain;
     size_t i;
 

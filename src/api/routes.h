@@ -127,6 +127,14 @@ bool reply_list_beside(Call *call, Reply *reply, const char *key, json_t *member
 /* The same of a collection in which nobody searches, and which one sees whole or not at all: max
  * alone counts. */
 bool reply_part(Call *call, Reply *reply, const char *key, json_t *members, GError **error);
+/* storage_domains.c: array of documents; with their status, if seen from the data center. Asks the
+ * hosts. Who may see only some VMs is told of where those lie. */
+json_t *storage_domain_list(const Call *call, bool in_data_center);
+/* Of those that hold volumes: asks nobody. */
+unsigned storage_domain_count(const Call *call, unsigned *ret_active);
+/* The directory of a storage domain (id or name; the other NULL). ERR_NOT_FOUND names it. Asks the
+ * hosts. */
+char *storage_domain_directory(const Call *call, const char *id, const char *name, GError **error);
 /* An action or DELETE that began a job: {"job":{...},"status":"complete"}, at once, or when it has
  * ended if the caller wants to wait ("async" false in an action, or in the query); one that takes
  * too long for that is "in_progress". */

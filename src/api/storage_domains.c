@@ -3,7 +3,7 @@
  * Storage domains: directories in which volumes of VMs lie, or that a host's agent names. All are
  * attached to the one data center, where they have a status.
  */
-#include "api/routes.h"
+#include "api/access.h"
 
 #include <string.h>
 
@@ -152,10 +152,10 @@ committed(const GPtrArray *vms, const char *directory)
 
 /* told: what hosts say of theirs (manager_storage()); NULL = nobody was asked */
 static json_t *
-list_of(Manager *manager, const json_t *told, bool in_data_center)
+list_of(const Call *call, const json_t *told, bool in_data_center)
 {
-    g_autoptr(GPtrArray) vms = manager_vms(manager);
-    g_autoptr(GPtrArray) hosts = manager_hosts(manager);
+    g_autoptr(GPtrArray) vms = access_vms(call->manager, call->who);
+    g_autoptr(GPtrArray) hosts = manager_hosts(call->manager);
     g_autoptr(GHashTable) ids = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     json_t *list = json_array(), *doc;
     size_t i;
@@ -167,24 +167,25 @@ list_of(Manager *manager, const json_t *told, bool in_data_center)
         for (guint j = 0; j < vm->disks->len; j++)
             add_domains_of_disk(list, ids, vm->disks->pdata[j], &seen);
     }
-    add_empty_domains(list, ids, hosts, in_data_center, told);
+    if (call->who->role >= ROLE_VIEWER) /* a directory may be named after its VM */
+        add_empty_domains(list, ids, hosts, in_data_center, told);
     json_array_foreach (list, i, doc)
         doc_number(doc, "committed", committed(vms, json_text(doc, "name")));
     return list;
 }
 
 json_t *
-storage_domain_list(Manager *manager, bool in_data_center)
+storage_domain_list(const Call *call, bool in_data_center)
 {
-    g_autoptr(json_t) told = manager_storage(manager);
+    g_autoptr(json_t) told = manager_storage(call->manager);
 
-    return list_of(manager, told, in_data_center);
+    return list_of(call, told, in_data_center);
 }
 
 unsigned
-storage_domain_count(Manager *manager, unsigned *ret_active)
+storage_domain_count(const Call *call, unsigned *ret_active)
 {
-    g_autoptr(json_t) list = list_of(manager, NULL, true);
+    g_autoptr(json_t) list = list_of(call, NULL, true);
     json_t *doc;
     size_t i;
 
@@ -195,9 +196,9 @@ storage_domain_count(Manager *manager, unsigned *ret_active)
 }
 
 char *
-storage_domain_directory(Manager *manager, const char *id, const char *name, GError **error)
+storage_domain_directory(const Call *call, const char *id, const char *name, GError **error)
 {
-    g_autoptr(json_t) list = storage_domain_list(manager, false);
+    g_autoptr(json_t) list = storage_domain_list(call, false);
     json_t *doc;
     size_t i;
 
@@ -215,7 +216,7 @@ storage_domain_directory(Manager *manager, const char *id, const char *name, GEr
 static bool
 find_domain(Call *call, const char *id, bool in_data_center, Reply *reply, GError **error)
 {
-    g_autoptr(json_t) list = storage_domain_list(call->manager, in_data_center);
+    g_autoptr(json_t) list = storage_domain_list(call, in_data_center);
     json_t *doc;
     size_t i;
 
@@ -232,10 +233,10 @@ bool
 get_storagedomains(Call *call, Reply *reply, GError **error)
 {
     g_autoptr(json_t) told = manager_storage(call->manager);
-    g_autoptr(json_t) attached = list_of(call->manager, told, true);
+    g_autoptr(json_t) attached = list_of(call, told, true);
 
     /* one that is attached shows no status here, but is searched by it */
-    return reply_list_beside(call, reply, "storage_domain", list_of(call->manager, told, false),
+    return reply_list_beside(call, reply, "storage_domain", list_of(call, told, false),
                              g_steal_pointer(&attached), error);
 }
 
@@ -259,8 +260,7 @@ get_datacenter_storagedomains(Call *call, Reply *reply, GError **error)
 {
     if (!check_data_center(call, error))
         return false;
-    return reply_part(call, reply, "storage_domain", storage_domain_list(call->manager, true),
-                      error);
+    return reply_part(call, reply, "storage_domain", storage_domain_list(call, true), error);
 }
 
 bool

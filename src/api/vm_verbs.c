@@ -55,7 +55,7 @@ read_place(Call *call, const Vm *vm, const Disk *disk, const json_t *domain, Wor
         return false;
     if (id == NULL && name == NULL)
         return true;
-    directory = storage_domain_directory(call->manager, id, name, error);
+    directory = storage_domain_directory(call, id, name, error);
     if (directory == NULL) {
         call->in_body = false; /* 404, as oVirt answers */
         return false;

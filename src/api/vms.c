@@ -2,7 +2,7 @@
  *
  * VMs, and the document at the root of the API.
  */
-#include "api/routes.h"
+#include "api/access.h"
 #include "base/clock.h"
 
 #include <string.h>
@@ -307,10 +307,10 @@ static json_t *
 summary(const Call *call)
 {
     Manager *manager = call->manager;
-    g_autoptr(GPtrArray) vms = manager_vms(manager);
+    g_autoptr(GPtrArray) vms = access_vms(manager, call->who);
     g_autoptr(GPtrArray) hosts = manager_hosts(manager);
     g_autoptr(GPtrArray) people = people_list(call->people);
-    unsigned running = 0, up = 0, active, domains = storage_domain_count(manager, &active);
+    unsigned running = 0, up = 0, active, domains = storage_domain_count(call, &active);
 
     for (guint i = 0; i < vms->len; i++)
         running += is_running(vms->pdata[i]) ? 1 : 0;

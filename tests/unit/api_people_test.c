@@ -301,8 +301,8 @@ real_path(const Route *route)
 static void
 test_nothing_of_vms(void)
 {
-    static const char *const secrets[] = { VM_ID,  "web1",       DISK_A,
-                                           SNAP_1, "base.qcow2", "before update" };
+    static const char *const secrets[] = { VM_ID,        "web1",          DISK_A,   SNAP_1,
+                                           "base.qcow2", "before update", "/images" };
     unsigned looked = 0;
 
     add_user("eve", "none");
@@ -320,6 +320,8 @@ test_nothing_of_vms(void)
         looked += heard.status == 200;
     }
     g_assert_cmpuint(looked, >, 40);
+    g_auto(Heard) heard = ask("GET", API_ROOT, token, "Accept: application/json\r\n");
+    g_assert_nonnull(strstr(heard.body->str, "\"vms\":{\"active\":0,\"total\":0}"));
     remove_user("eve");
 }
 
