@@ -76,6 +76,14 @@ tell_unknown(const Trace *trace, const History *found, const char *path)
             found->others);
 }
 
+/* The simulator permits too much, or what was falsified can happen after all. */
+static void
+tell_possible(const Trace *trace, const History *found)
+{
+    fprintf(stderr, "sequence %s: the simulator can give these answers, for example so:\n%s\n",
+            trace->seed, found->story);
+}
+
 static bool
 explain(unsigned number, const Trace *trace, const char *path, char *story, char *others)
 {
@@ -89,6 +97,8 @@ explain(unsigned number, const Trace *trace, const char *path, char *story, char
     fflush(stdout);
     if (!known && wanted)
         tell_unknown(trace, &found, path);
+    if (known && !wanted)
+        tell_possible(trace, &found);
     return known == wanted;
 }
 

@@ -16,6 +16,8 @@
 #define AS_MUCH 4 /* again for what follows a moment, which decides where something is killed */
 #define PAUSE_US 262144
 #define MOST_POINTS 24 /* of a call and what follows it */
+#define MOST_TURNS 8   /* of what the world is like, meanwhile */
+#define LAG_TICKS 3    /* so long after a point it may still turn */
 #define TICK_US 10
 #define MOMENT_US 16384
 
@@ -32,7 +34,7 @@ typedef struct {
     History *found;
     uint64_t luck;
     int64_t pause_us, delay_us; /* of the line to be played */
-    unsigned points;            /* a moment ends with so many of them; 0 = after delay_us */
+    unsigned points, turns;     /* a moment ends with so many of them; 0 = after delay_us */
     bool stops, same;
     uint64_t told; /* as much of events as this line has seen */
     unsigned n_kept;
@@ -121,6 +123,36 @@ wait_for_points(const Search *self)
         fiber_sleep_us(TICK_US);
 }
 
+/* Others are hit only by who stops as the world has become another: just after libvirt has told of
+ * something, say, and before it saves that. */
+static void
+wait_for_turns(const Search *self)
+{
+    uint64_t kind = stage_kind_now(), points = fiber_points();
+
+    for (unsigned i = 0, turns = 0, ticks = 0; i < MOMENT_US / TICK_US; i++) {
+        fiber_sleep_us(TICK_US);
+        ticks = points == fiber_points() ? ticks + 1 : 0;
+        points = fiber_points();
+        if (ticks > LAG_TICKS || kind == stage_kind_now())
+            continue;
+        kind = stage_kind_now();
+        if (++turns == self->turns)
+            return;
+    }
+}
+
+static void
+wait_for_moment(const Search *self)
+{
+    if (self->points > 0)
+        wait_for_points(self);
+    else if (self->turns > 0)
+        wait_for_turns(self);
+    else if (self->pause_us > 0)
+        g_usleep((gulong)self->pause_us);
+}
+
 /* Each turn of it may be taken many times. */
 static void
 play(void *data)
@@ -133,11 +165,11 @@ play(void *data)
         stop(self);
         if (i > 0 && is_moment(self, i - 1))
             ; /* that was the pause */
-        else if (self->points > 0 && is_moment(self, i))
-            wait_for_points(self);
+        else if (is_moment(self, i))
+            wait_for_moment(self);
         else if (self->pause_us > 0)
             g_usleep((gulong)self->pause_us);
-        ops.delay_us = self->points == 0 ? (uint64_t)self->delay_us : 0;
+        ops.delay_us = self->points == 0 && self->turns == 0 ? (uint64_t)self->delay_us : 0;
         g_autofree char *answer = ops_do(&ops, self->lines->pdata[i]);
         self->same = strcmp(answer, self->answers->pdata[i]) == 0 && events_fit(self, &ops);
         keep_story(self, i, ops.said->str);
@@ -152,7 +184,8 @@ play_line(Search *self, const State *from, unsigned number)
     state_restore(from);
     self->pause_us = number % 4 == 0 ? 0 : number % 4 == 1 ? PAUSE_US : draw_pause(self);
     self->delay_us = draw_pause(self);
-    self->points = number % 2 == 0 ? 0 : 1 + (unsigned)(draw(self) % MOST_POINTS);
+    self->points = number % 4 == 1 ? 1 + (unsigned)(draw(self) % MOST_POINTS) : 0;
+    self->turns = number % 4 == 3 ? 1 + (unsigned)(draw(self) % MOST_TURNS) : 0;
     stage_choose(draw(self));
     self->stops = false;
     stage_go_on(&self->stops);
@@ -225,8 +258,8 @@ choose(Search *self)
 }
 
 /* From all worlds that are left; how many are now. It does not end with the first that are enough:
- * as long as there are new kinds, or kinds that are rare yet, they take the place of frequent ones.
- */
+ * as long as there are new kinds they are kept, too, and kinds that are rare yet take the place of
+ * frequent ones. */
 static unsigned
 play_all(Search *self, unsigned line, unsigned most)
 {
@@ -240,7 +273,7 @@ play_all(Search *self, unsigned line, unsigned most)
         unsigned others = alike(self, n, kind_now(self)), other = most_frequent(self, n);
         if (others == 0)
             dull = 0;
-        if (n < most)
+        if (n < most || (others == 0 && n < MOST))
             keep(self, n, n), n++;
         else if (others < RARE && self->next[other].alike > others + 1)
             keep(self, other, n);

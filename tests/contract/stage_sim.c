@@ -217,12 +217,21 @@ add_view(uint64_t *kind, const View *view)
 static void
 add_disk(uint64_t *kind, const SimDisk *disk)
 {
-    const unsigned job[] = { disk->job.type, disk->job.state, disk->job.outcome,
-                             disk->job.type != HV_JOB_NONE && disk->job.bandwidth > 0 };
-    const bool bits[] = { disk->live_is_read, disk->mirror_is_read, disk->concluding,
+    const Job *now = &disk->job;
+    const unsigned job[] = { now->type, now->state, now->outcome,
+                             now->type != HV_JOB_NONE && now->bandwidth > 0 };
+    const bool asked[] = { now->cancel, now->cancel_is_known, now->pivot, now->was_ready,
+                           now->dirty == 0 };
+    const bool bits[] = { disk->live_is_read,
+                          disk->mirror_is_read,
+                          disk->concluding,
+                          disk->noting,
+                          disk->notes.there,
+                          disk->notes.told,
                           disk->left_open != NULL && disk->left_open->len > 0 };
 
     add_bytes(kind, job, sizeof job);
+    add_bytes(kind, asked, sizeof asked);
     add_bytes(kind, bits, sizeof bits);
     for (guint i = 0; i < disk->graph->len; i++) {
         const Node *node = disk->graph->pdata[i];
@@ -252,8 +261,18 @@ add_whole(uint64_t *kind, const SimDisk *disk, char letter)
     }
 }
 
+/* The last call: one that was begun may be answered or not, as something dies. */
+static void
+add_call(uint64_t *kind)
+{
+    const Call *call = libvirt_calls->len > 0 ? libvirt_calls->pdata[libvirt_calls->len - 1] : NULL;
+    const bool bits[] = { call != NULL && call->done, call != NULL && call->ok };
+
+    add_bytes(kind, bits, sizeof bits);
+}
+
 uint64_t
-stage_kind(void)
+stage_kind_now(void)
 {
     const bool bits[] = { vm.runs, vm.paused, vm.lost, vm.libvirtd, vm.saving };
     const unsigned nodes[] = { vm.adds_nodes, vm.left_nodes, vm.passed_left, vm.n_left_below };
@@ -261,10 +280,19 @@ stage_kind(void)
 
     add_bytes(&kind, bits, sizeof bits);
     add_bytes(&kind, nodes, sizeof nodes);
-    for (unsigned d = 0; d < vm.n_disks; d++) {
+    add_call(&kind);
+    for (unsigned d = 0; d < vm.n_disks; d++)
         add_disk(&kind, &vm.disks[d]);
+    return kind;
+}
+
+uint64_t
+stage_kind(void)
+{
+    uint64_t kind = stage_kind_now();
+
+    for (unsigned d = 0; d < vm.n_disks; d++)
         add_whole(&kind, &vm.disks[d], (char)('a' + d));
-    }
     return kind;
 }
 

@@ -16,3 +16,5 @@ bool stage_go_on(const bool *stops);
 void stage_choose(uint64_t chance);
 /* What the simulator's world is like, without times: worlds of the same kind go on alike. */
 uint64_t stage_kind(void);
+/* The same without what files hold: cheap enough to be asked all the time. */
+uint64_t stage_kind_now(void);

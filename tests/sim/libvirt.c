@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define DELAY_US 1000
+#define ASK_US 50 /* a question's way: after a few, events that were sent before have come, too */
 
 typedef struct {
     HvEventKind kind;
@@ -127,6 +128,14 @@ reach(Client *self, const char *what, GError **error)
     if (!vm.libvirtd || !self->connected)
         return unreachable(error);
     return true;
+}
+
+static bool
+ask(Client *self, const char *what, GError **error)
+{
+    if (plan.no_guest)
+        fiber_sleep_us(ASK_US);
+    return reach(self, what, error);
 }
 
 static bool
@@ -316,7 +325,7 @@ look_at_definition(void)
 static HvDomain *
 op_look(Hypervisor *hv, const char *vm_id, GError **error)
 {
-    if (!reach((Client *)hv, "libvirt look", error))
+    if (!ask((Client *)hv, "libvirt look", error))
         return NULL;
     if (libvirt_is_other(vm_id))
         return libvirt_look_at_other();
@@ -374,7 +383,7 @@ op_job_look(Hypervisor *hv, const char *vm_id, const char *target, HvJob *ret_jo
     SimDisk *disk = qemu_disk(target);
 
     *ret_job = (HvJob){ .type = HV_JOB_NONE };
-    if (!reach((Client *)hv, "libvirt block job info", error))
+    if (!ask((Client *)hv, "libvirt block job info", error))
         return false;
     if (libvirt_is_other(vm_id))
         return true;

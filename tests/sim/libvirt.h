@@ -87,6 +87,10 @@ bool libvirt_op_pivot(Hypervisor *hv, const char *vm_id, const char *target, GEr
 void libvirt_conclude_job(SimDisk *disk);
 
 /* ---- libvirt_define.c ---- */
+/* Only a definition that names the leaf follows a job or a snapshot: one that is behind, since
+ * libvirtd died between the switch to a leaf and its definition, stays behind. To be asked before
+ * the views follow. */
+bool libvirt_names_leaf(const SimDisk *disk);
 /* backing: what the definition says of the files below, as far as it does (owned); NULL = nothing
  */
 void libvirt_define(SimDisk *disk, const char *source, GPtrArray *backing);

@@ -9,6 +9,12 @@
 
 /* ---- the definition of the VM ---- */
 
+bool
+libvirt_names_leaf(const SimDisk *disk)
+{
+    return strcmp(disk->defined, disk->live.source) == 0;
+}
+
 void
 libvirt_define(SimDisk *disk, const char *source, GPtrArray *backing)
 {

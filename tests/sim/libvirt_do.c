@@ -70,7 +70,7 @@ show_overlay(SimDisk *disk, const char *overlay)
     g_strlcpy(view->source, overlay, sizeof view->source);
 }
 
-/* A snapshot puts the overlay on top of what the definition said before. */
+/* On top of what the definition said before. */
 static void
 define_overlay(SimDisk *disk, const char *overlay)
 {
@@ -142,6 +142,7 @@ static bool
 switch_disks(Call *call, GError **error)
 {
     unsigned life = vm.life;
+    bool defines[MAX_DISKS];
 
     fiber_point("libvirt asks QEMU before a snapshot");
     if (!vm.runs || vm.life != life)
@@ -172,12 +173,15 @@ switch_disks(Call *call, GError **error)
     if (!vm.runs || vm.life != life)
         return error_set(error, ERR_HYPERVISOR, "domain is not running");
     for (unsigned i = 0; i < call->n; i++) {
-        show_overlay(qemu_disk(call->disks[i].target), call->disks[i].overlay);
-        libvirt_save_status(qemu_disk(call->disks[i].target));
+        SimDisk *disk = qemu_disk(call->disks[i].target);
+        defines[i] = libvirt_names_leaf(disk);
+        show_overlay(disk, call->disks[i].overlay);
+        libvirt_save_status(disk);
     }
     fiber_point("libvirt saves the definition");
     for (unsigned i = 0; i < call->n; i++)
-        define_overlay(qemu_disk(call->disks[i].target), call->disks[i].overlay);
+        if (defines[i])
+            define_overlay(qemu_disk(call->disks[i].target), call->disks[i].overlay);
     fiber_point("libvirt has taken the snapshot"); /* and can be killed before it says so */
     return true;
 }

@@ -11,21 +11,13 @@
 
 /* ---- what the chain is then ---- */
 
-/* Only a definition that names the leaf follows a job: one that is behind, since libvirtd died
- * between a snapshot and its definition, stays behind. To be asked before the views follow. */
-static bool
-names_leaf(const SimDisk *disk)
-{
-    return strcmp(disk->defined, disk->live.source) == 0;
-}
-
 /* Where the definition names the chain down to the base of an active commit it goes on to name what
  * it named below; to be asked before the views follow. *ret_names: is it so? */
 static GPtrArray *
 defined_below(const SimDisk *disk, bool *ret_names)
 {
     GPtrArray *below = NULL;
-    bool same = names_leaf(disk);
+    bool same = libvirt_names_leaf(disk);
 
     *ret_names = false;
     for (guint i = 0; same && disk->defined_backing != NULL && i < disk->defined_backing->len;
@@ -125,7 +117,7 @@ libvirt_forget_notes(void)
 static void
 take_notes(SimDisk *disk, HvJobStatus status)
 {
-    bool defines = names_leaf(disk);
+    bool defines = libvirt_names_leaf(disk);
     GPtrArray *backing = follow(disk);
 
     forget_notes(disk);
@@ -198,7 +190,7 @@ clear_definition(SimDisk *disk, unsigned life)
 {
     GPtrArray *named = disk->defined_backing;
 
-    if (!plan.no_guest || !fiber_chance(30) || named == NULL || !names_leaf(disk) ||
+    if (!plan.no_guest || !fiber_chance(30) || named == NULL || !libvirt_names_leaf(disk) ||
         g_ptr_array_find_with_equal_func(named, disk->job.base, g_str_equal, NULL))
         return true;
     libvirt_define(disk, disk->defined, NULL);
