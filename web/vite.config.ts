@@ -20,5 +20,6 @@ export default defineConfig({
   server: {
     proxy: { "/ovirt-engine": { target: manager, secure: false } },
   },
-  test: { include: ["src/**/*.test.ts"] },
+  // a test machine may be busy, and slow
+  test: { include: ["src/**/*.test.ts"], testTimeout: 60_000, hookTimeout: 60_000 },
 });
