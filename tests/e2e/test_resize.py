@@ -66,8 +66,9 @@ def test_grows_as_a_snapshot_is_taken(site, vm, point):  # pylint: disable=redef
     expect_grown(site, one)
 
 
-@pytest.mark.parametrize("strategy,point", [("graft", "agent.merge.before-record"), ("graft", "agent.graft.before-seal"),
-                                            ("graft", "agent.graft.built"), ("copy", "agent.merge.before-start")])
+@pytest.mark.parametrize("strategy,point", [
+    ("graft", "agent.merge.before-record"), ("graft", "agent.graft.before-seal"),
+    ("graft", "agent.graft.built"), ("copy", "agent.merge.before-start")])
 def test_grows_as_snapshots_are_merged(site, vm, strategy, point):  # pylint: disable=redefined-outer-name
     one = vm().layers("s1", "s2")
     site.host.write(one.name, 0, "20M", "16M", 9)  # a leaf that is worth a seal

@@ -15,8 +15,8 @@
 
 typedef struct {
     uint64_t schedules, points, failures, next_unit, bytes, saves;
-    uint64_t same;    /* of the schedules: not run, for another one did the very same */
-    uint64_t sampled; /* of these: run all the same */
+    uint64_t same;               /* of the schedules: not run, for another one did the very same */
+    uint64_t sampled;            /* of these: run all the same */
     uint64_t used_us;            /* processor time of all workers */
     char current[MAX_JOBS][512]; /* what each of them runs, should it die */
 } Shared;
