@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "agent/qmp.h"
 
+#include "base/text.h"
+#include "model/vm.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -16,6 +19,8 @@ struct Qmp {
     int fd;
     int pid;     /* of the daemon; 0 = unknown */
     int process; /* its pidfd; -1 = unknown */
+    char *id;    /* of this connection's requests */
+    unsigned requests;
 };
 
 static json_t *
@@ -35,10 +40,34 @@ read_message(Qmp *qmp, GError **error)
     return json;
 }
 
+/* What was asked by somebody who died is answered to whoever is connected by then, and half a line
+ * of theirs is told as an error without an id (seen of QEMU 7.2): only what carries our id is ours.
+ */
+static bool
+read_answer(Qmp *qmp, const char *command, const char *id, json_t **ret_return, GError **error)
+{
+    for (;;) {
+        g_autoptr(json_t) answer = read_message(qmp, error);
+        if (answer == NULL)
+            return false;
+        json_t *refusal = json_object_get(answer, "error"),
+               *result = json_object_get(answer, "return");
+        if (g_strcmp0(json_text(answer, "id"), id) != 0)
+            continue; /* an event, or another's */
+        if (refusal != NULL)
+            return error_set(error, ERR_HYPERVISOR, "qemu-storage-daemon: %s: %s", command,
+                             json_string_value(json_object_get(refusal, "desc")));
+        if (ret_return != NULL)
+            *ret_return = json_incref(result);
+        return true;
+    }
+}
+
 bool
 qmp_call(Qmp *qmp, const char *command, json_t *take_arguments, json_t **ret_return, GError **error)
 {
-    g_autoptr(json_t) request = json_pack("{s:s}", "execute", command);
+    g_autofree char *id = g_strdup_printf("%s-%u", qmp->id, ++qmp->requests);
+    g_autoptr(json_t) request = json_pack("{s:s, s:s}", "execute", command, "id", id);
     g_autofree char *line = NULL;
 
     if (take_arguments != NULL)
@@ -48,21 +77,7 @@ qmp_call(Qmp *qmp, const char *command, json_t *take_arguments, json_t **ret_ret
     if (send(qmp->fd, line, strlen(line), MSG_NOSIGNAL) != (ssize_t)strlen(line))
         return error_set(error, ERR_UNREACHABLE, "qemu-storage-daemon: %s: %s", command,
                          g_strerror(errno));
-    for (;;) {
-        g_autoptr(json_t) answer = read_message(qmp, error);
-        if (answer == NULL)
-            return false;
-        json_t *refusal = json_object_get(answer, "error"),
-               *result = json_object_get(answer, "return");
-        if (refusal != NULL)
-            return error_set(error, ERR_HYPERVISOR, "qemu-storage-daemon: %s: %s", command,
-                             json_string_value(json_object_get(refusal, "desc")));
-        if (result == NULL)
-            continue; /* an event */
-        if (ret_return != NULL)
-            *ret_return = json_incref(result);
-        return true;
-    }
+    return read_answer(qmp, command, id, ret_return, error);
 }
 
 Qmp *
@@ -74,6 +89,7 @@ qmp_open(const char *socket_path, GError **error)
     g_autoptr(json_t) greeting = NULL;
 
     qmp->process = -1;
+    qmp->id = id_new();
     qmp->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     g_strlcpy(address.sun_path, socket_path, sizeof address.sun_path);
     if (strlen(socket_path) >= sizeof address.sun_path) {
@@ -109,6 +125,7 @@ qmp_close(Qmp *qmp)
         close(qmp->fd);
     if (qmp->process >= 0)
         close(qmp->process);
+    g_free(qmp->id);
     g_free(qmp);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * A small QMP client for qemu-storage-daemon: one command, one answer; events are skipped, since
- * the jobs are asked for. Threads: a Qmp belongs to one thread.
+ * A small QMP client for qemu-storage-daemon: one command, one answer, told by its id; events are
+ * skipped, since the jobs are asked for. Threads: a Qmp belongs to one thread.
  */
 #pragma once
 
