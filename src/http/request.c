@@ -185,8 +185,10 @@ http_header(const HttpRequest *request, const char *name)
     size_t length = value != NULL ? strlen(value) : 0;
     if (length == 0 || (value[length - 1] != ' ' && value[length - 1] != '\t'))
         return value;
-    g_ptr_array_add(call->values, g_strchomp(g_strdup(value))); /* no part of it (RFC 9110, 5.5) */
-    return call->values->pdata[call->values->len - 1];
+    char *own = g_strdup(value);
+    g_strchomp(own); /* white space behind it is no part of it (RFC 9110, 5.5) */
+    g_ptr_array_add(call->values, own);
+    return own;
 }
 
 static enum MHD_Result
