@@ -116,11 +116,11 @@ def mended(crash, done):
 
 
 def undone(diagnosis, mended_by):
-    """What was wrong is wrong again, unless one of those was killed whose return lets the agent mend it."""
+    """What was wrong is wrong again, unless one of those was killed (None: nobody) after whose return the agent may mend it."""
     def ended(crash, done):
         assert done, f"the doctor gave up: {crash.client.communicate()}"
         found = items(crash.site.cli("doctor", crash.subject.name, "--json", code=None).json, "findings", "finding")
-        may_be_mended = crash.case is not None and crash.case.victim in mended_by
+        may_be_mended = (crash.case and crash.case.victim) in mended_by
         assert [f["class"] for f in found] == [diagnosis] or (may_be_mended and not found), found
         crash.site.cli("doctor", crash.subject.name, "--fix", "-y", "--class", diagnosis)
     return ended
@@ -446,9 +446,10 @@ FLOWS = [
          only="agent.power"),
     Flow("rename", rename, renamed, layers=2),
     Flow("doctor", fix, mended, spoil=old_leaf_is_defined, own=("agent.doctor",)),
-    # no VM is started from an old leaf; an agent that looks at a VM that runs puts its records right
+    # no VM is started from an old leaf; an agent that looks at a VM that runs puts its records right, and it looks when
+    # it likes, with nobody killed (None), too
     Flow("undo", undo, undone("stale-definition", ("qemu", "all")), spoil=fixed_already),
-    Flow("undo-record", undo, undone("leftover-record", VICTIMS), spoil=record_is_mended, only="agent.doctor",
+    Flow("undo-record", undo, undone("leftover-record", (None, *VICTIMS)), spoil=record_is_mended, only="agent.doctor",
          own=("agent.doctor",)),
     Flow("cancel", delete("commit-active", -1), cancelled, may_fail=True, leaf_mib=6,
          at_point=cancel, only="agent.merge agent.pivot manifest."),
