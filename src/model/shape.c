@@ -4,20 +4,20 @@
 #include "model/vm.h"
 
 /* clang-format off */
-#define TEXT(type, name)      { #name, MEMBER_TEXT,   offsetof(type, name), NULL }
-#define NEEDED(type, name)    { #name, MEMBER_NEEDED, offsetof(type, name), NULL }
-#define FORMAT(type, name)    { #name, MEMBER_FORMAT, offsetof(type, name), NULL }
-#define SIZE(type, name)      { #name, MEMBER_SIZE,   offsetof(type, name), NULL }
-#define NUMBER(type, name)    { #name, MEMBER_NUMBER, offsetof(type, name), NULL }
-#define COUNT(type, name)     { #name, MEMBER_COUNT,  offsetof(type, name), NULL }
-#define FLAG(type, name)      { #name, MEMBER_FLAG,   offsetof(type, name), NULL }
-#define MARK(type, name)      { #name, MEMBER_MARK,   offsetof(type, name), NULL }
-#define STATE(type, name)     { #name, MEMBER_STATE,  offsetof(type, name), NULL }
-#define LIST(type, name, of)  { #name, MEMBER_LIST,   offsetof(type, name), &(of) }
-#define OBJECT(type, name, of) { #name, MEMBER_OBJECT, offsetof(type, name), &(of) }
-#define PASSES(type, name, kind) { #name, kind, offsetof(type, name), NULL, MEMBER_PASSES }
-#define NOTED(type, name, kind)  { #name, kind, offsetof(type, name), NULL, MEMBER_NOTED }
-#define END                   { NULL,  MEMBER_TEXT,   0,                    NULL }
+#define TEXT(type, name)      { #name, offsetof(type, name), NULL, MEMBER_TEXT }
+#define NEEDED(type, name)    { #name, offsetof(type, name), NULL, MEMBER_NEEDED }
+#define FORMAT(type, name)    { #name, offsetof(type, name), NULL, MEMBER_FORMAT }
+#define SIZE(type, name)      { #name, offsetof(type, name), NULL, MEMBER_SIZE }
+#define NUMBER(type, name)    { #name, offsetof(type, name), NULL, MEMBER_NUMBER }
+#define COUNT(type, name)     { #name, offsetof(type, name), NULL, MEMBER_COUNT }
+#define FLAG(type, name)      { #name, offsetof(type, name), NULL, MEMBER_FLAG }
+#define MARK(type, name)      { #name, offsetof(type, name), NULL, MEMBER_MARK }
+#define STATE(type, name)     { #name, offsetof(type, name), NULL, MEMBER_STATE }
+#define LIST(type, name, of)  { #name, offsetof(type, name), &(of), MEMBER_LIST }
+#define OBJECT(type, name, of) { #name, offsetof(type, name), &(of), MEMBER_OBJECT }
+#define PASSES(type, name, kind) { #name, offsetof(type, name), NULL, kind, MEMBER_PASSES }
+#define NOTED(type, name, kind)  { #name, offsetof(type, name), NULL, kind, MEMBER_NOTED }
+#define END                   { NULL, 0, NULL, MEMBER_TEXT }
 
 static const Member volume_members[] = {
     NEEDED(Volume, id),

@@ -44,9 +44,9 @@ typedef struct Shape Shape;
 
 typedef struct {
     const char *name; /* of the struct member and in JSON; a table ends with NULL */
-    MemberKind kind;
     size_t offset;
     const Shape *of;
+    MemberKind kind;
     MemberStay stay;
 } Member;
 

@@ -189,7 +189,7 @@ def test_session_refused(front, body, kind, status):
 
 def test_other_methods(front):
     status, headers, _ = front("PUT", "/session", {})
-    assert status == 405 and headers["allow"] == "GET, HEAD, POST, DELETE"
+    assert status == 405 and headers["allow"] == "GET, HEAD, POST, DELETE, OPTIONS"
 
 
 # ---- roles

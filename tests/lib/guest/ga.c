@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
  * ga MOUNTPOINT: as much of a QEMU guest agent as quiescing needs: sync, ping, a name, and freezing
- * and thawing one file system. Says what it does on the console ("FROZEN 0", "THAWED 0"). With
- * "deaf" as a second argument it reads and never answers.
+ * and thawing one file system. Says what it does on the console ("FROZEN 0", "THAWED 0"). While
+ * that is frozen it refuses all else in the words of QEMU's (qga/main.c). With "deaf" as a second
+ * argument it reads and never answers.
  */
 #include <fcntl.h>
 #include <glob.h>
@@ -16,6 +17,7 @@
 static const char port_name[] = "org.qemu.guest_agent.0";
 static int mount_fd;
 static FILE *console;
+static int frozen;
 
 /* Opens /dev/vportNpM of the agent's channel; it takes a moment to appear. */
 static int
@@ -44,13 +46,22 @@ open_port(void)
 }
 
 static void
-freeze(unsigned long request, const char *word, char *answer, size_t size)
+freeze(int wanted, char *answer, size_t size)
 {
-    int failed = ioctl(mount_fd, request, 0);
+    int failed = ioctl(mount_fd, wanted ? FIFREEZE : FITHAW, 0);
 
-    fprintf(console, "%s %d\n", word, failed);
+    fprintf(console, "%s %d\n", wanted ? "FROZEN" : "THAWED", failed);
     fflush(console);
+    if (!failed)
+        frozen = wanted;
     snprintf(answer, size, "{\"return\": %d}\n", failed ? 0 : 1);
+}
+
+static int
+may_be_asked_while_frozen(const char *request)
+{
+    return strstr(request, "guest-sync") != NULL || strstr(request, "guest-ping") != NULL ||
+           strstr(request, "fsfreeze-thaw") != NULL || strstr(request, "fsfreeze-status") != NULL;
 }
 
 static void
@@ -58,15 +69,20 @@ answer(const char *request, char *text, size_t size)
 {
     const char *id = strstr(request, "\"id\":");
 
-    if (strstr(request, "guest-sync") != NULL && id != NULL)
+    if (frozen && !may_be_asked_while_frozen(request))
+        snprintf(text, size,
+                 "{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"Command has been "
+                 "disabled: the "
+                 "agent is in frozen state\"}}\n");
+    else if (strstr(request, "guest-sync") != NULL && id != NULL)
         snprintf(text, size, "%s{\"return\": %llu}\n",
                  strstr(request, "delimited") != NULL ? "\377" : "", strtoull(id + 5, NULL, 10));
     else if (strstr(request, "fsfreeze-freeze") != NULL)
-        freeze(FIFREEZE, "FROZEN", text, size);
+        freeze(1, text, size);
     else if (strstr(request, "fsfreeze-thaw") != NULL)
-        freeze(FITHAW, "THAWED", text, size);
+        freeze(0, text, size);
     else if (strstr(request, "fsfreeze-status") != NULL)
-        snprintf(text, size, "{\"return\": \"thawed\"}\n");
+        snprintf(text, size, "{\"return\": \"%s\"}\n", frozen ? "frozen" : "thawed");
     else if (strstr(request, "guest-get-host-name") != NULL)
         snprintf(text, size, "{\"return\": {\"host-name\": \"guest.example.org\"}}\n");
     else if (strstr(request, "guest-ping") != NULL)
