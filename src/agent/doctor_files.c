@@ -18,12 +18,14 @@ typedef struct {
     Owners owners;
     GPtrArray *findings;   /* borrowed */
     const Operation *self; /* a fix; NULL */
+    GPtrArray *unknown;    /* of Domain, borrowed: what their manifests name is not known */
 } Search;
 
 static void
 search_clear(Search *search)
 {
     owners_clear(&search->owners);
+    g_ptr_array_unref(search->unknown);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Search, search_clear)
 
@@ -267,6 +269,7 @@ typedef struct {
     const Domain *domain;
     GPtrArray *files; /* of StoredFile */
     GPtrArray *trash; /* of TrashEntry */
+    bool is_known;    /* what its manifests name */
 } Listing;
 
 static void
@@ -282,28 +285,17 @@ listing_free(void *p)
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Listing, listing_free)
 
-/* A manifest that is damaged is said of its VM; until that is mended nobody knows what is an
- * orphan.
- */
-static bool
-look_at_listing(Search *search, const Listing *listing, GError **error)
+static void
+look_at_listing(Search *search, const Listing *listing)
 {
-    g_autoptr(GError) problem = NULL;
     const Owner *owner = owner_in(search, listing->domain);
 
     for (guint i = 0; i < listing->trash->len; i++)
         look_at_trash(search, owner, listing->trash->pdata[i]);
     for (guint i = 0; i < listing->files->len; i++)
         look_at_build(search, owner, listing->files->pdata[i]);
-    if (!owners_note_manifests(&search->owners, listing->domain, &problem)) {
-        if (!g_error_matches(problem, ERR, ERR_STORAGE))
-            return true;
-        g_propagate_error(error, g_steal_pointer(&problem));
-        return false;
-    }
-    for (guint i = 0; i < listing->files->len; i++)
+    for (guint i = 0; listing->is_known && i < listing->files->len; i++)
         look_at_file(search, listing->files->pdata[i]);
-    return true;
 }
 
 static bool
@@ -365,8 +357,10 @@ may_be_unread(const Domain *domain, bool used, json_t *unread, GError *take_prob
 }
 
 static bool
-list_all(Agent *agent, const char *vm_id, GPtrArray *listings, json_t *unread, GError **error)
+list_all(Search *search, const char *vm_id, GPtrArray *listings, json_t *unread, GError **error)
 {
+    Agent *agent = search->owners.agent;
+
     for (guint i = 0;; i++) {
         GError *problem = NULL;
 
@@ -376,10 +370,38 @@ list_all(Agent *agent, const char *vm_id, GPtrArray *listings, json_t *unread, G
         if (domain == NULL)
             return true;
         bool used = is_used_by(agent, domain, vm_id);
-        if ((vm_id == NULL || used) && !list_domain(agent, domain, listings, &problem) &&
-            !may_be_unread(domain, used, unread, problem, error))
+        if ((vm_id != NULL && !used) || list_domain(agent, domain, listings, &problem))
+            continue;
+        g_ptr_array_add(search->unknown, (void *)domain);
+        if (!may_be_unread(domain, used, unread, problem, error))
             return false;
     }
+}
+
+/* Of all before any file is judged: a VM has one manifest, and files in several domains. One that
+ * is damaged is said of its VM; until that is mended nobody knows what is an orphan. */
+static bool
+note_manifests(Search *search, const char *vm_id, GPtrArray *listings, json_t *unread,
+               GError **error)
+{
+    for (guint i = 0; i < listings->len; i++) {
+        Listing *listing = listings->pdata[i];
+        const Domain *domain = listing->domain;
+        GError *problem = NULL;
+
+        listing->is_known = owners_note_manifests(&search->owners, domain, &problem);
+        if (listing->is_known)
+            continue;
+        g_ptr_array_add(search->unknown, (void *)domain);
+        if (!g_error_matches(problem, ERR, ERR_STORAGE))
+            g_error_free(problem);
+        else if (!may_be_unread(domain, is_used_by(search->owners.agent, domain, vm_id), unread,
+                                problem, error))
+            return false;
+    }
+    for (guint i = 0; i < search->unknown->len; i++)
+        owners_note_unknown(&search->owners, search->unknown->pdata[i]);
+    return true;
 }
 
 bool
@@ -387,22 +409,17 @@ doctor_look_files(Agent *agent, const char *vm_id, const Operation *self, GPtrAr
                   json_t *unread, GError **error)
 {
     g_autoptr(GPtrArray) listings = g_ptr_array_new_with_free_func(listing_free);
-    g_auto(Search) search = { .findings = findings, .self = self };
+    g_auto(Search) search = { .findings = findings, .self = self, .unknown = g_ptr_array_new() };
 
     owners_init(&search.owners, agent);
-    if (!list_all(agent, vm_id, listings, unread, error))
+    if (!list_all(&search, vm_id, listings, unread, error))
         return false;
     /* in this order: what was made since is in no list, and what is in a list has its owner by now
      */
-    if (listings->len > 0 && !owners_note_everybody(&search.owners, error))
+    if (listings->len > 0 && (!owners_note_everybody(&search.owners, error) ||
+                              !note_manifests(&search, vm_id, listings, unread, error)))
         return false;
-    for (guint i = 0; i < listings->len; i++) {
-        const Listing *listing = listings->pdata[i];
-        GError *problem = NULL;
-        if (!look_at_listing(&search, listing, &problem) &&
-            !may_be_unread(listing->domain, is_used_by(agent, listing->domain, vm_id), unread,
-                           problem, error))
-            return false;
-    }
+    for (guint i = 0; i < listings->len; i++)
+        look_at_listing(&search, listings->pdata[i]);
     return true;
 }

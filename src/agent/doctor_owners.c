@@ -254,6 +254,17 @@ owners_note_manifests(Owners *owners, const Domain *domain, GError **error)
     return ids != NULL && all_were_seen(owners, domain, error);
 }
 
+void
+owners_note_unknown(Owners *owners, const Domain *domain)
+{
+    for (guint i = 0; i < owners->list->len; i++) {
+        Owner *owner = owners->list->pdata[i];
+        g_autoptr(Vm) vm = agent_vm_copy(owners->agent, owner->vm_id);
+        if (vm != NULL && g_strcmp0(vm->home, domain->path) == 0)
+            owner->undecided = true;
+    }
+}
+
 bool
 owners_note_everybody(Owners *owners, GError **error)
 {

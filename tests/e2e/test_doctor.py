@@ -4,10 +4,18 @@ mended and taken back; a VM that is well gives nothing, also while a merge runs.
 
 import re
 import time
+from pathlib import Path
 
 import pytest
 
-from lm import items, pattern_is, wait_for
+from lm import Disk, items, pattern_is, run, wait_for
+
+GRACE_S = 31  # doctor_grace_s
+
+
+def make(path):
+    run("qemu-img", "create", "-q", "-f", "qcow2", path, "64M")
+    return path
 
 
 def findings(site, vm, code=1, classes=()):
@@ -201,3 +209,24 @@ def test_asks_first_and_refuses_nonsense(site, vm):
     site.cli("doctor", one.name, "--class", "headache", code=2)
     site.cli("doctor", one.name, "--undo", "nonsense", code=2)
     site.rest.json("POST", f"/vms/{one.id}/doctor", {"classes": {"class": [{"name": "headache"}]}}, status=400)
+
+
+def test_preview_over_two_storage_domains(site, vm):
+    """What a preview has left of the second disk is known to the manifest in the other domain alone, whichever of them
+    the agent knew first."""
+    folder = site.work / "v" / "seconds"
+    folder.mkdir(parents=True)
+    vm([Disk(path=make(folder / "other.qcow2"))])  # so that it is a domain before the VM has its own
+    one = vm([Disk(), Disk(path=make(folder / "data.qcow2"))])
+    one.snap("first")
+    site.host.virsh("destroy", one.name)
+    one.wait_status("down")
+    old = one.chain("vdb")[-1]
+    site.cli("snapshot", "preview", one.name, "first")
+    assert one.chain("vdb")[-1] != old
+    wait_for(lambda: time.time() - Path(old).stat().st_ctime > GRACE_S, GRACE_S + 10, "the files are old enough to be judged")
+    listed = items(site.cli("doctor", "--json", code=None).json, "findings", "finding")
+    assert not [f for f in listed if f.get("file") == str(old)], listed
+    healthy(site, one)
+    site.cli("snapshot", "undo", one.name, "-y")
+    assert one.chain("vdb")[-1] == old
