@@ -29,16 +29,10 @@
 
 #define DEATHS_MAX 3
 
-static char *
-socket_path(const Agent *agent, const char *op_id)
-{
-    return g_strdup_printf("%s/cold-%.8s.sock", agent->run_dir, op_id);
-}
-
 static Qmp *
 connect_daemon(const Operation *op, GError **error)
 {
-    g_autofree char *path = socket_path(op->agent, op->row.id);
+    g_autofree char *path = cold_socket_path(op->agent, op->row.id);
 
     return qmp_open(path, error);
 }
@@ -60,7 +54,7 @@ find_at(const char *path, Qmp **ret_qmp, GError **error)
 static bool
 find_daemon(const Operation *op, Qmp **ret_qmp, GError **error)
 {
-    g_autofree char *path = socket_path(op->agent, op->row.id);
+    g_autofree char *path = cold_socket_path(op->agent, op->row.id);
 
     return find_at(path, ret_qmp, error);
 }
@@ -78,7 +72,7 @@ cold_is_running(Operation *op)
 static bool
 spawn(const Operation *op, GError **error)
 {
-    g_autofree char *path = socket_path(op->agent, op->row.id);
+    g_autofree char *path = cold_socket_path(op->agent, op->row.id);
     g_autofree char *chardev = g_strdup_printf("socket,id=m,path=%s,server=on,wait=off", path);
     g_autoptr(GSubprocess) process = NULL;
     g_autoptr(GError) problem = NULL;
@@ -481,7 +475,7 @@ cold_end_stray(const char *path, bool *ret_was_one, GError **error)
 bool
 cold_end(Agent *agent, const char *op_id, int budget_ms, GError **error)
 {
-    g_autofree char *path = socket_path(agent, op_id);
+    g_autofree char *path = cold_socket_path(agent, op_id);
     g_autoptr(Qmp) qmp = NULL;
 
     return find_at(path, &qmp, error) && end_found(qmp, path, budget_ms, error);

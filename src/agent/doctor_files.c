@@ -200,9 +200,8 @@ owner_in(const Search *search, const Domain *domain)
 
     for (guint i = 0; i < search->owners.list->len; i++) {
         const Owner *owner = search->owners.list->pdata[i];
-        g_autoptr(Vm) vm = agent_vm_copy(search->owners.agent, owner->vm_id);
-        if (vm != NULL && g_strcmp0(vm->home, domain->path) == 0 &&
-            (best == NULL || strcmp(owner->vm_id, best->vm_id) < 0))
+        if ((best == NULL || strcmp(owner->vm_id, best->vm_id) < 0) &&
+            owner_is_at_home(&search->owners, owner, domain))
             best = owner;
     }
     return best;
@@ -269,7 +268,6 @@ typedef struct {
     const Domain *domain;
     GPtrArray *files; /* of StoredFile */
     GPtrArray *trash; /* of TrashEntry */
-    bool is_known;    /* what its manifests name */
 } Listing;
 
 static void
@@ -294,7 +292,9 @@ look_at_listing(Search *search, const Listing *listing)
         look_at_trash(search, owner, listing->trash->pdata[i]);
     for (guint i = 0; i < listing->files->len; i++)
         look_at_build(search, owner, listing->files->pdata[i]);
-    for (guint i = 0; listing->is_known && i < listing->files->len; i++)
+    if (g_ptr_array_find(search->unknown, listing->domain, NULL))
+        return;
+    for (guint i = 0; i < listing->files->len; i++)
         look_at_file(search, listing->files->pdata[i]);
 }
 
@@ -385,12 +385,10 @@ note_manifests(Search *search, const char *vm_id, GPtrArray *listings, json_t *u
                GError **error)
 {
     for (guint i = 0; i < listings->len; i++) {
-        Listing *listing = listings->pdata[i];
-        const Domain *domain = listing->domain;
+        const Domain *domain = ((const Listing *)listings->pdata[i])->domain;
         GError *problem = NULL;
 
-        listing->is_known = owners_note_manifests(&search->owners, domain, &problem);
-        if (listing->is_known)
+        if (owners_note_manifests(&search->owners, domain, &problem))
             continue;
         g_ptr_array_add(search->unknown, (void *)domain);
         if (!g_error_matches(problem, ERR, ERR_STORAGE))

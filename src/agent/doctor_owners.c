@@ -254,14 +254,20 @@ owners_note_manifests(Owners *owners, const Domain *domain, GError **error)
     return ids != NULL && all_were_seen(owners, domain, error);
 }
 
+bool
+owner_is_at_home(const Owners *owners, const Owner *owner, const Domain *domain)
+{
+    g_autoptr(Vm) vm = agent_vm_copy(owners->agent, owner->vm_id);
+
+    return vm != NULL && g_strcmp0(vm->home, domain->path) == 0;
+}
+
 void
 owners_note_unknown(Owners *owners, const Domain *domain)
 {
     for (guint i = 0; i < owners->list->len; i++) {
         Owner *owner = owners->list->pdata[i];
-        g_autoptr(Vm) vm = agent_vm_copy(owners->agent, owner->vm_id);
-        if (vm != NULL && g_strcmp0(vm->home, domain->path) == 0)
-            owner->undecided = true;
+        owner->undecided = owner->undecided || owner_is_at_home(owners, owner, domain);
     }
 }
 

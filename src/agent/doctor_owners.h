@@ -41,5 +41,7 @@ bool owners_note_everybody(Owners *owners, GError **error);
  * error: nobody knows what it names. So is a file of the domain that is used and cannot be seen: it
  * would not be known again. */
 bool owners_note_manifests(Owners *owners, const Domain *domain, GError **error);
+/* Is the manifest of his VM there? */
+bool owner_is_at_home(const Owners *owners, const Owner *owner, const Domain *domain);
 /* Those whose manifest is there are undecided: it may name files in other domains. */
 void owners_note_unknown(Owners *owners, const Domain *domain);

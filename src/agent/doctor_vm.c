@@ -313,7 +313,7 @@ snapshot_is_lost(const Patient *patient, const Snapshot *snapshot, const char **
             return true;
     }
     *ret_target = NULL;
-    return snapshot->disks->len == 0 && !snapshot_is_config_only(snapshot);
+    return snapshot_has_lost_all(snapshot);
 }
 
 static void

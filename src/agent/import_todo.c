@@ -138,7 +138,7 @@ merged_away(const Vm *vm)
 
     for (guint i = 0; i < vm->snapshots->len; i++) {
         const Snapshot *snapshot = vm->snapshots->pdata[i];
-        if (snapshot->disks->len == 0 && !snapshot_is_config_only(snapshot))
+        if (snapshot_has_lost_all(snapshot))
             json_array_append_new(
                 list, json_pack("{s:s, s:s}", "id", snapshot->id, "name", snapshot->name));
     }

@@ -255,6 +255,11 @@ bool cold_complete(Operation *op, GError **error);
 bool cold_stop(Operation *op, GError **error);
 /* The same without the operation, which may end meanwhile. */
 bool cold_end(Agent *agent, const char *op_id, int budget_ms, GError **error);
+/* cold_socket.c: where the operation's daemon listens; is a file, by its name, such a socket, and
+ * this operation's? */
+char *cold_socket_path(const Agent *agent, const char *op_id);
+bool cold_is_socket(const char *name);
+bool cold_is_socket_of(const char *name, const char *op_id);
 /* One that is proved to be of an agent, and belongs to no operation of this one; others are left
  * alone. The socket of a dead one goes. */
 bool cold_end_stray(const char *path, bool *ret_was_one, GError **error);

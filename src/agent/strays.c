@@ -12,15 +12,10 @@
 
 #include "base/log.h"
 
-#include <string.h>
-
 #define AGAIN_US (10 * G_TIME_SPAN_SECOND)
-#define PREFIX "cold-"
-#define SUFFIX ".sock"
-#define DIGITS 8 /* of the operation's id */
 
 static bool
-is_of_operation(Agent *agent, const char *digits)
+is_of_operation(Agent *agent, const char *name)
 {
     WITH_LOCK(&agent->lock);
     GHashTableIter it;
@@ -28,7 +23,7 @@ is_of_operation(Agent *agent, const char *digits)
 
     g_hash_table_iter_init(&it, agent->operations);
     while (g_hash_table_iter_next(&it, &id, &op))
-        if (strncmp(id, digits, DIGITS) == 0 && !operation_ended(op))
+        if (!operation_ended(op) && cold_is_socket_of(name, id))
             return true;
     return false;
 }
@@ -38,9 +33,7 @@ is_of_operation(Agent *agent, const char *digits)
 static bool
 is_stray(Agent *agent, const char *name)
 {
-    return strlen(name) == strlen(PREFIX) + DIGITS + strlen(SUFFIX) &&
-           g_str_has_prefix(name, PREFIX) && g_str_has_suffix(name, SUFFIX) &&
-           !is_of_operation(agent, name + strlen(PREFIX));
+    return cold_is_socket(name) && !is_of_operation(agent, name);
 }
 
 static GPtrArray *

@@ -31,10 +31,7 @@ find_route(Exchange *x, const char *ids[2], GError **error)
         error_set(error, ERR_NOT_FOUND, "nothing is at %s", x->http->path);
         return NULL;
     }
-    http_response_header(x->response, "Allow", allow);
-    if (g_str_equal(x->http->method, "OPTIONS"))
-        x->response->status = 200;
-    else
+    if (!http_response_allow(x->http, x->response, allow))
         error_set(error, ERR_METHOD, "%s is not possible on %s; possible: %s", x->http->method,
                   x->http->path, allow);
     return NULL;

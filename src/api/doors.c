@@ -380,9 +380,7 @@ doors_answer(Api *api, const HttpRequest *request, HttpResponse *response)
     if (allow->len == 0)
         return false;
     g_string_append(allow, ", OPTIONS");
-    http_response_header(response, "Allow", allow->str);
-    response->status = 200;
-    if (g_str_equal(method, "OPTIONS"))
+    if (http_response_allow(request, response, allow->str))
         return true;
     error_set(&problem, ERR_METHOD, "%s is not possible on %s; possible: %s", request->method,
               request->path, allow->str);

@@ -120,13 +120,10 @@ metrics_answer(const Api *api, const HttpRequest *request, HttpResponse *respons
     g_autoptr(GError) problem = NULL;
 
     response->status = 200;
-    if (g_str_equal(request->method, "OPTIONS")) {
-        http_response_header(response, "Allow", "GET, HEAD, OPTIONS");
-        return;
-    }
     if (!g_str_equal(request->method, "GET") && !g_str_equal(request->method, "HEAD")) {
+        if (http_response_allow(request, response, "GET, HEAD, OPTIONS"))
+            return;
         response->status = 405;
-        http_response_header(response, "Allow", "GET, HEAD, OPTIONS");
         g_string_append_printf(text, "%s is not possible on " METRICS_PATH "\n", request->method);
     } else if (!write_all(api, text, &problem)) {
         response->status = error_http_status(problem);

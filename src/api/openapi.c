@@ -77,11 +77,11 @@ type_schema(const char *type)
     return strchr(type, '|') != NULL ? words(type) : simple_type(type);
 }
 
+static const SchemaRow *const tables[] = { api_answers, api_answers_around, api_sent };
+
 const SchemaRow *
 schema_find(const char *name)
 {
-    const SchemaRow *const tables[] = { api_answers, api_answers_around, api_sent };
-
     for (size_t i = 0; i < G_N_ELEMENTS(tables); i++)
         for (const SchemaRow *row = tables[i]; row->member != NULL; row++)
             if (g_strcmp0(row->schema, name) == 0)
@@ -135,7 +135,6 @@ schema_of(const SchemaRow *first)
 static json_t *
 all_schemas(void)
 {
-    const SchemaRow *const tables[] = { api_answers, api_answers_around, api_sent };
     json_t *schemas = json_object();
 
     for (size_t i = 0; i < G_N_ELEMENTS(tables); i++)

@@ -174,9 +174,7 @@ answer_asterisk(const HttpRequest *request, HttpResponse *response)
 
     if (!g_str_equal(request->path, "*"))
         return false;
-    http_response_header(response, "Allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS");
-    response->status = 200;
-    if (!g_str_equal(request->method, "OPTIONS")) {
+    if (!http_response_allow(request, response, "GET, HEAD, POST, PUT, DELETE, OPTIONS")) {
         error_set(&problem, ERR_METHOD, "%s is not possible on *; OPTIONS is", request->method);
         api_refuse(request, problem, response);
     }

@@ -17,6 +17,16 @@ http_response_header(HttpResponse *response, const char *name, const char *value
     g_ptr_array_add(response->headers, g_strdup(value));
 }
 
+bool
+http_response_allow(const HttpRequest *request, HttpResponse *response, const char *methods)
+{
+    http_response_header(response, "Allow", methods);
+    if (!g_str_equal(request->method, "OPTIONS"))
+        return false;
+    response->status = 200;
+    return true;
+}
+
 void
 http_response_clear(HttpResponse *response)
 {

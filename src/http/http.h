@@ -77,6 +77,9 @@ struct HttpResponse {
     GDestroyNotify stream_free;
 };
 void http_response_header(HttpResponse *response, const char *name, const char *value);
+/* Another method than these ("GET, HEAD, OPTIONS") was asked for: says so in a header Allow. True:
+ * it was OPTIONS, which is answered by that. */
+bool http_response_allow(const HttpRequest *request, HttpResponse *response, const char *methods);
 /* Frees what it holds: for who makes up requests (tests). The server does it with its own. */
 void http_response_clear(HttpResponse *response);
 

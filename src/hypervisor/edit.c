@@ -87,16 +87,6 @@ edit_disk(xmlNode *disk, const char *target, const char *source, const char *for
     return true;
 }
 
-static xmlNode *
-find_disk(xmlNode *devices, const char *target)
-{
-    xmlNode *disk = xml_child(devices, "disk");
-
-    while (disk != NULL && !xml_attr_is(xml_child(disk, "target"), "dev", target))
-        disk = xml_next(disk, "disk");
-    return disk;
-}
-
 char *
 edit_sources(const char *xml, const char *const *targets, const char *const *sources,
              const char *const *formats, unsigned n, bool *ret_changed, GError **error)
@@ -110,7 +100,7 @@ edit_sources(const char *xml, const char *const *targets, const char *const *sou
     for (xmlNode *disk = xml_child(devices, "disk"); disk != NULL; disk = xml_next(disk, "disk"))
         changed |= edit_remove_backing(disk);
     for (unsigned i = 0; i < n; i++) {
-        xmlNode *disk = find_disk(devices, targets[i]);
+        xmlNode *disk = xml_disk(devices, targets[i]);
         if (disk == NULL) {
             error_set(error, ERR_NOT_FOUND, "the definition has no disk %s", targets[i]);
             return NULL;

@@ -11,16 +11,6 @@
 #include <libvirt/libvirt-qemu.h>
 #include <stdlib.h>
 
-static xmlNode *
-find_disk(xmlNode *root, const char *target)
-{
-    xmlNode *disk = xml_child(xml_child(root, "devices"), "disk");
-
-    while (disk != NULL && !xml_attr_is(xml_child(disk, "target"), "dev", target))
-        disk = xml_next(disk, "disk");
-    return disk;
-}
-
 /* libvirt calls the volume's node "libvirt-INDEX-format". */
 char *
 hv_node_of(const char *xml, const char *target, const char *path, GError **error)
@@ -30,7 +20,7 @@ hv_node_of(const char *xml, const char *target, const char *path, GError **error
 
     if (doc == NULL)
         return NULL;
-    layer = find_disk(xmlDocGetRootElement(doc), target);
+    layer = xml_disk(xml_child(xmlDocGetRootElement(doc), "devices"), target);
     while (layer != NULL && (layer = xml_child(layer, "backingStore")) != NULL) {
         g_autofree char *index = xml_attr(layer, "index");
         if (index != NULL && xml_attr_is(xml_child(layer, "source"), "file", path))

@@ -78,6 +78,16 @@ xml_attr_is(xmlNode *node, const char *name, const char *value)
     return g_strcmp0(now, value) == 0;
 }
 
+xmlNode *
+xml_disk(xmlNode *devices, const char *target)
+{
+    xmlNode *disk = xml_child(devices, "disk");
+
+    while (disk != NULL && !xml_attr_is(xml_child(disk, "target"), "dev", target))
+        disk = xml_next(disk, "disk");
+    return disk;
+}
+
 void
 xml_set(xmlNode *node, const char *name, const char *value)
 {

@@ -20,6 +20,8 @@ xmlNode *xml_child(xmlNode *node, const char *name);
 xmlNode *xml_next(xmlNode *node, const char *name);
 char *xml_attr(xmlNode *node, const char *name); /* NULL = not there; node may be NULL */
 bool xml_attr_is(xmlNode *node, const char *name, const char *value);
+/* The <disk> of this target; devices may be NULL. NULL: there is none. */
+xmlNode *xml_disk(xmlNode *devices, const char *target);
 void xml_set(xmlNode *node, const char *name, const char *value);
 char *xml_text(xmlNode *node); /* node may be NULL: NULL */
 char *xml_write(xmlDoc *doc);

@@ -193,6 +193,12 @@ snapshot_is_config_only(const Snapshot *snapshot)
 }
 
 bool
+snapshot_has_lost_all(const Snapshot *snapshot)
+{
+    return snapshot->disks->len == 0 && !snapshot_is_config_only(snapshot);
+}
+
+bool
 vm_snapshot_owns(const Vm *vm, const char *disk_id, const char *volume_id)
 {
     for (guint i = 0; i < vm->snapshots->len; i++) {

@@ -201,6 +201,7 @@ bool snapshot_is_unusable(const Snapshot *snapshot);
 /* It was taken without disks and holds the configuration: it has lost nothing. One that has lost
  * all its disks is none. */
 bool snapshot_is_config_only(const Snapshot *snapshot);
+bool snapshot_has_lost_all(const Snapshot *snapshot); /* nothing of any disk is left of it */
 /* Is the volume some snapshot's on that disk? */
 bool vm_snapshot_owns(const Vm *vm, const char *disk_id, const char *volume_id);
 Volume *disk_volume(const Disk *disk, const char *volume_id);

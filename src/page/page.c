@@ -147,10 +147,7 @@ page_answer(const HttpRequest *request, HttpResponse *response)
     if (data == NULL)
         return false;
     if (!is_read(request->method)) {
-        http_response_header(response, "Allow", "GET, HEAD, OPTIONS");
-        if (g_str_equal(request->method, "OPTIONS"))
-            response->status = 200;
-        else
+        if (!http_response_allow(request, response, "GET, HEAD, OPTIONS"))
             say(response, 405, "The page can only be read.\n");
         return true;
     }

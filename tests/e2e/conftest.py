@@ -22,10 +22,8 @@ def site(request):
     whole = Site()
     if getattr(request.module, "GUARDED", False):
         whole.host.guard = whole.agent
-    try:
-        yield whole.up()
-    finally:
-        whole.down()
+    with whole:
+        yield whole
 
 
 @pytest.fixture

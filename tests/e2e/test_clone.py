@@ -13,11 +13,8 @@ from lm.guest import check_image, verify_acked
 
 @pytest.fixture(scope="module")
 def site():
-    whole = Site("xfs")
-    try:
-        yield whole.up()
-    finally:
-        whole.down()
+    with Site("xfs") as whole:
+        yield whole
 
 
 def clone_of(site, name):

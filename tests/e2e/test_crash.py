@@ -17,11 +17,8 @@ from lm.qmp import Qmp
 @pytest.fixture(scope="module")
 def site():
     """With some storage that can share blocks, for graft."""
-    whole = Site(beside={"x": "xfs"})
-    try:
-        yield whole.up()
-    finally:
-        whole.down()
+    with Site(beside={"x": "xfs"}) as whole:
+        yield whole
 
 
 @pytest.fixture(autouse=True)

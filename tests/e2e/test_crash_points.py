@@ -29,10 +29,10 @@ def site():
     whole = Site("xfs")
     os.environ["LIVEMERGE_FAULT_TRACE"] = str(whole.work / "trace")
     try:
-        yield whole.up()
+        with whole:
+            yield whole
     finally:
         del os.environ["LIVEMERGE_FAULT_TRACE"]
-        whole.down()
 
 
 class Subjects:

@@ -14,11 +14,8 @@ GRAFT = ("--strategy", "graft")
 @pytest.fixture(scope="module", params=["xfs", "btrfs"])
 def site(request):
     """An installation whose volumes lie on a file system of that type, mounted before the host comes up."""
-    whole = Site(request.param)
-    try:
-        yield whole.up()
-    finally:
-        whole.down()
+    with Site(request.param) as whole:
+        yield whole
 
 
 def grafted(job, disks=1, strategy="graft"):

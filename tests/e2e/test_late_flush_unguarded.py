@@ -14,10 +14,8 @@ from lm.late_flush import died_after_commit
 def site():
     whole = Site()
     whole.host.guard = None
-    try:
-        yield whole.up()
-    finally:
-        whole.down()
+    with whole:
+        yield whole
 
 
 @pytest.fixture(name="started", params=["whole", "torn"])

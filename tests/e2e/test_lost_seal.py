@@ -16,10 +16,8 @@ def site():
     """Volumes that can share blocks, and a libvirt that asks nobody before it starts a VM."""
     whole = Site("xfs")
     whole.host.guard = None
-    try:
-        yield whole.up()
-    finally:
-        whole.down()
+    with whole:
+        yield whole
 
 
 @pytest.fixture(name="lost")

@@ -27,12 +27,9 @@ def site():
     whole.port = free_port()
     conf = whole.manager.conf.read_text().replace("127.0.0.1:0", f"127.0.0.1:{whole.port}")
     whole.manager.conf.write_text(conf)
-    try:
-        whole.up()
+    with whole:
         whole.rest.json("POST", "/users", {"user_name": USER, "role": "administrator", "password": PASSWORD}, status=201)
         yield whole
-    finally:
-        whole.down()
 
 
 @pytest.fixture(scope="module")

@@ -26,15 +26,12 @@ def site():
     whole = Site()
     conf = whole.manager.conf
     conf.write_text(conf.read_text().replace("tls=no\n", "names=people.example.org, 127.0.0.1\n"))
-    try:
-        whole.up()
+    with whole:
         for name, role in USERS.items():
             if name != "admin":
                 whole.rest.json("POST", "/users", {"user_name": f"{name}@internal", "role": role}, 201)
             whole.rest.json("PUT", f"/users/{name}", {"password": PASSWORD})
         yield whole
-    finally:
-        whole.down()
 
 
 @pytest.fixture(scope="module")

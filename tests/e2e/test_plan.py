@@ -213,11 +213,8 @@ def test_what_is_no_plan(site, vm):
 @pytest.fixture(scope="module")
 def sharing():
     """An installation whose volumes lie on an XFS with shared blocks."""
-    whole = Site("xfs")
-    try:
-        yield whole.up()
-    finally:
-        whole.down()
+    with Site("xfs") as whole:
+        yield whole
 
 
 @pytest.mark.parametrize("state", ["up", "down"])

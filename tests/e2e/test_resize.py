@@ -15,11 +15,8 @@ from lm.crash import is_stopped
 @pytest.fixture(scope="module")
 def site():
     """Its storage can share blocks."""
-    whole = Site("xfs")
-    try:
-        yield whole.up()
-    finally:
-        whole.down()
+    with Site("xfs") as whole:
+        yield whole
 
 
 @pytest.fixture(autouse=True)

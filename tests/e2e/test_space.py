@@ -21,11 +21,8 @@ RATE = 40 * MIB  # a second, where a limit is wanted
 @pytest.fixture(scope="module")
 def site():
     """An installation whose volumes lie on an ext4 of 1 GiB."""
-    whole = Site("ext4", SIZE)
-    try:
-        yield whole.up()
-    finally:
-        whole.down()
+    with Site("ext4", SIZE) as whole:
+        yield whole
 
 
 class Small:

@@ -44,11 +44,8 @@ class ThinSite(Site):
 
 @pytest.fixture(scope="module")
 def site():
-    whole = ThinSite("xfs", "1G")
-    try:
-        yield whole.up()
-    finally:
-        whole.down()
+    with ThinSite("xfs", "1G") as whole:
+        yield whole
 
 
 def ended(one, job):

@@ -16,11 +16,8 @@ IDS = [row[0] for row in STRATEGIES]
 @pytest.fixture(scope="module")
 def site():
     """An installation on XFS, so that graft can be had too."""
-    whole = Site("xfs")
-    try:
-        yield whole.up()
-    finally:
-        whole.down()
+    with Site("xfs") as whole:
+        yield whole
 
 
 @pytest.fixture

@@ -19,10 +19,8 @@ def site(request):
     """An installation whose volumes lie on a file system of that type: one can share blocks, one cannot."""
     whole = Site(request.param)
     whole.shares = request.param == "xfs"
-    try:
-        yield whole.up()
-    finally:
-        whole.down()
+    with whole:
+        yield whole
 
 
 @pytest.fixture

@@ -88,6 +88,15 @@ bool flow_lost_is_kept(const char *path);
 void run_config_only(void);
 
 /* ---- flows_vm.c ---- */
+void flow_try(const char *snapshot_id); /* the one that is meant by what is asked from now on */
+char *flow_ask_preview(Manager *manager, GError **error);
+char *flow_ask_undo(Manager *manager, GError **error);
+char *flow_ask_commit(Manager *manager, GError **error);
+char *flow_ask_restore(Manager *manager, GError **error);
+bool flow_is_not_tried(void);
+/* The definition is this one, but for a VM that has been started meanwhile, and for what libvirt
+ * has refused or lost. */
+void flow_check_config(const char *when, unsigned wanted);
 void run_try(void);
 void run_keep(void);
 void run_restore(void);

@@ -21,37 +21,6 @@ ask_create(Manager *manager, GError **error)
                                    NULL, error);
 }
 
-static char *
-branch(Manager *manager, BranchVerb verb, GError **error)
-{
-    return manager_snapshot_branch(
-        manager, verb, &(BranchDeed){ .vm_id = vm.id, .snapshot_id = CONFIG_SNAPSHOT }, error);
-}
-
-static char *
-ask_preview(Manager *manager, GError **error)
-{
-    return branch(manager, BRANCH_PREVIEW, error);
-}
-
-static char *
-ask_undo(Manager *manager, GError **error)
-{
-    return branch(manager, BRANCH_UNDO, error);
-}
-
-static char *
-ask_commit(Manager *manager, GError **error)
-{
-    return branch(manager, BRANCH_COMMIT, error);
-}
-
-static char *
-ask_restore(Manager *manager, GError **error)
-{
-    return branch(manager, BRANCH_RESTORE, error);
-}
-
 /* With one that has disks. */
 static char *
 ask_delete(Manager *manager, GError **error)
@@ -75,29 +44,6 @@ static bool
 is_deleted(void)
 {
     return !is_taken() && !lines_has_snapshot("00000002-0000-4000-9000-000000000000");
-}
-
-static bool
-is_tried(void)
-{
-    return lines_is_tried();
-}
-
-static bool
-is_not_tried(void)
-{
-    return !lines_is_tried();
-}
-
-/* But for what libvirt has refused or lost, and a VM that somebody has started meanwhile. */
-static void
-check_config(const char *when, unsigned wanted)
-{
-    const unsigned lies = LIE_DEFINITION | LIE_REFUSES | LIE_WRONG_ERROR;
-
-    if (vm.runs || vm.life != flow_life_before() || (plan.lies & lies) != 0 || vm.config == wanted)
-        return;
-    world_wrong("%s, but the VM is configured as %u, and should be as %u", when, vm.config, wanted);
 }
 
 static unsigned
@@ -135,7 +81,7 @@ previewed(bool done)
     if (!lines_is_tried())
         world_wrong("the preview is done, but the manifest says another thing");
     if (done)
-        check_config("the preview is done", config_then());
+        flow_check_config("the preview is done", config_then());
     vm.wanted = false;
 }
 
@@ -145,7 +91,7 @@ undone(bool done)
     if (lines_is_tried())
         world_wrong("the preview was undone, but the manifest has it");
     if (done)
-        check_config("the preview is undone", OTHER_CONFIG);
+        flow_check_config("the preview is undone", OTHER_CONFIG);
 }
 
 static void
@@ -154,7 +100,7 @@ committed(bool done)
     if (lines_is_tried())
         world_wrong("the preview was committed, but the manifest has it");
     if (done)
-        check_config("the preview is kept", config_then());
+        flow_check_config("the preview is kept", config_then());
     edit();
 }
 
@@ -164,7 +110,7 @@ restored(bool done)
     if (done) {
         if (lines_is_tried())
             world_wrong("the VM was restored, but the manifest has a preview");
-        check_config("the configuration is restored", config_then());
+        flow_check_config("the configuration is restored", config_then());
     }
     vm.wanted = false;
 }
@@ -190,20 +136,21 @@ run_config_only(void)
     static const JobStep steps[] = {
         { ask_create, is_taken, NULL, 0, NULL, taken },
         { flow_ask_off, flow_is_off, NULL, 0, flow_stop_begins, flow_stopped },
-        { ask_preview, is_tried, flow_is_off, 1, preview_begins, previewed },
+        { flow_ask_preview, lines_is_tried, flow_is_off, 1, preview_begins, previewed },
         { flow_ask_start, flow_runs, NULL, 0, flow_note_life, flow_started },
         { flow_ask_off, flow_is_off, NULL, 0, flow_stop_begins, flow_stopped },
-        { ask_undo, is_not_tried, flow_is_off, 4, flow_note_life, undone },
-        { ask_preview, is_tried, flow_is_off, 4, preview_begins, previewed },
+        { flow_ask_undo, flow_is_not_tried, flow_is_off, 4, flow_note_life, undone },
+        { flow_ask_preview, lines_is_tried, flow_is_off, 4, preview_begins, previewed },
         { flow_ask_off, flow_is_off, NULL, 0, flow_stop_begins, flow_stopped },
-        { ask_commit, is_not_tried, flow_is_off, 7, flow_note_life, committed },
-        { ask_restore, is_tried, flow_is_off, 7, preview_begins, restored },
+        { flow_ask_commit, flow_is_not_tried, flow_is_off, 7, flow_note_life, committed },
+        { flow_ask_restore, lines_is_tried, flow_is_off, 7, preview_begins, restored },
         { flow_ask_off, flow_is_off, NULL, 0, flow_stop_begins, flow_stopped },
-        { ask_commit, is_not_tried, flow_is_off, 10, flow_note_life, kept },
+        { flow_ask_commit, flow_is_not_tried, flow_is_off, 10, flow_note_life, kept },
         { flow_ask_start, flow_runs, NULL, 0, flow_note_life, flow_started },
         { ask_delete, is_deleted, NULL, 0, NULL, deleted },
         { NULL },
     };
 
+    flow_try(CONFIG_SNAPSHOT);
     run_jobs(steps);
 }

@@ -25,45 +25,60 @@ id_of(unsigned snapshot)
     return id;
 }
 
+static char tried_id[40];
+
+void
+flow_try(const char *snapshot_id)
+{
+    g_strlcpy(tried_id, snapshot_id, sizeof tried_id);
+}
+
+static void
+try_snapshot(unsigned snapshot)
+{
+    tried = snapshot;
+    flow_try(id_of(snapshot));
+}
+
 static char *
 branch(Manager *manager, BranchVerb verb, GError **error)
 {
     return manager_snapshot_branch(
         manager, verb,
         &(BranchDeed){ .vm_id = vm.id,
-                       .snapshot_id = id_of(tried),
-                       .memory = verb == BRANCH_PREVIEW && lines_has_memory(id_of(tried)) },
+                       .snapshot_id = tried_id,
+                       .memory = verb == BRANCH_PREVIEW && lines_has_memory(tried_id) },
         error);
 }
 
-static char *
-ask_preview(Manager *manager, GError **error)
+char *
+flow_ask_preview(Manager *manager, GError **error)
 {
     return branch(manager, BRANCH_PREVIEW, error);
 }
 
-static char *
-ask_undo(Manager *manager, GError **error)
+char *
+flow_ask_undo(Manager *manager, GError **error)
 {
     return branch(manager, BRANCH_UNDO, error);
 }
 
-static char *
-ask_commit(Manager *manager, GError **error)
+char *
+flow_ask_commit(Manager *manager, GError **error)
 {
     return branch(manager, BRANCH_COMMIT, error);
 }
 
-static char *
-ask_restore(Manager *manager, GError **error)
+char *
+flow_ask_restore(Manager *manager, GError **error)
 {
     return branch(manager, BRANCH_RESTORE, error);
 }
 
 /* The definition goes with its disks, but for one of a VM that has been started meanwhile, and for
  * what libvirt has refused or lost. */
-static void
-check_config(const char *when, unsigned wanted)
+void
+flow_check_config(const char *when, unsigned wanted)
 {
     const unsigned lies = LIE_DEFINITION | LIE_REFUSES | LIE_WRONG_ERROR;
 
@@ -78,14 +93,8 @@ config_of(unsigned snapshot)
     return snapshot == NEW_SNAPSHOT ? plan.flow->depth - 1 : snapshot;
 }
 
-static bool
-is_tried(void)
-{
-    return lines_is_tried();
-}
-
-static bool
-is_not_tried(void)
+bool
+flow_is_not_tried(void)
 {
     return !lines_is_tried();
 }
@@ -106,7 +115,7 @@ previewed(bool done)
     if (!lines_is_tried())
         world_wrong("the preview is done, but the manifest says another thing");
     if (done)
-        check_config("the preview is done", config_of(tried));
+        flow_check_config("the preview is done", config_of(tried));
     lines_allow(1U << LINE_TRIED);
     vm.wanted = false;
 }
@@ -132,7 +141,7 @@ undone(bool done)
     if (lines_is_tried())
         world_wrong("the preview was undone, but the manifest has it");
     if (done)
-        check_config("the preview is undone", plan.flow->depth - 1);
+        flow_check_config("the preview is undone", plan.flow->depth - 1);
     lines_allow(1U << LINE_OLD);
 }
 
@@ -150,10 +159,10 @@ run_branch(JobAsk last, void (*begins)(void), void (*ends)(bool))
 {
     const JobStep steps[] = {
         { flow_ask_off, flow_is_off, NULL, 0, flow_stop_begins, flow_stopped },
-        { ask_preview, NULL, flow_is_off, 0, preview_begins, previewed },
+        { flow_ask_preview, NULL, flow_is_off, 0, preview_begins, previewed },
         { flow_ask_start, flow_runs, NULL, 0, flow_note_life, tried_started },
         { flow_ask_off, flow_is_off, NULL, 0, flow_stop_begins, flow_stopped },
-        { last, is_not_tried, flow_is_off, 3, begins, ends },
+        { last, flow_is_not_tried, flow_is_off, 3, begins, ends },
         { NULL },
     };
 
@@ -163,15 +172,15 @@ run_branch(JobAsk last, void (*begins)(void), void (*ends)(bool))
 void
 run_try(void)
 {
-    tried = OLDEST;
-    run_branch(ask_undo, undo_begins, undone);
+    try_snapshot(OLDEST);
+    run_branch(flow_ask_undo, undo_begins, undone);
 }
 
 void
 run_keep(void)
 {
-    tried = OLDEST;
-    run_branch(ask_commit, NULL, committed);
+    try_snapshot(OLDEST);
+    run_branch(flow_ask_commit, NULL, committed);
 }
 
 /* One that fails half way has left the VM previewing. */
@@ -180,7 +189,7 @@ restored(bool done)
 {
     if (done) {
         committed(true);
-        check_config("the snapshot is restored", config_of(tried));
+        flow_check_config("the snapshot is restored", config_of(tried));
     }
     vm.wanted = false;
     lines_allow(1U << LINE_TRIED);
@@ -191,12 +200,12 @@ run_restore(void)
 {
     static const JobStep steps[] = {
         { flow_ask_off, flow_is_off, NULL, 0, flow_stop_begins, flow_stopped },
-        { ask_restore, is_tried, flow_is_off, 0, preview_begins, restored },
-        { ask_commit, is_not_tried, flow_is_off, 0, NULL, committed },
+        { flow_ask_restore, lines_is_tried, flow_is_off, 0, preview_begins, restored },
+        { flow_ask_commit, flow_is_not_tried, flow_is_off, 0, NULL, committed },
         { NULL },
     };
 
-    tried = OLDEST;
+    try_snapshot(OLDEST);
     run_jobs(steps);
 }
 
@@ -255,16 +264,16 @@ run_memory_try(void)
         { flow_ask_start, flow_runs, NULL, 0, flow_note_life, flow_started },
         { ask_create, is_taken, flow_runs, 0, NULL, taken },
         { flow_ask_off, flow_is_off, NULL, 0, flow_stop_begins, flow_stopped },
-        { ask_preview, is_tried, flow_is_off, 2, memory_preview_begins, previewed },
+        { flow_ask_preview, lines_is_tried, flow_is_off, 2, memory_preview_begins, previewed },
         { flow_ask_start, flow_runs, NULL, 0, flow_note_life, went_on },
         { flow_ask_off, flow_is_off, NULL, 0, flow_stop_begins, flow_stopped },
         { flow_ask_start, flow_runs, NULL, 0, flow_note_life, tried_started },
         { flow_ask_off, flow_is_off, NULL, 0, flow_stop_begins, flow_stopped },
-        { ask_undo, is_not_tried, flow_is_off, 7, undo_begins, undone },
+        { flow_ask_undo, flow_is_not_tried, flow_is_off, 7, undo_begins, undone },
         { NULL },
     };
 
-    tried = NEW_SNAPSHOT;
+    try_snapshot(NEW_SNAPSHOT);
     run_jobs(steps);
 }
 
@@ -275,15 +284,15 @@ run_memory_keep(void)
         { flow_ask_start, flow_runs, NULL, 0, flow_note_life, flow_started },
         { ask_create, is_taken, flow_runs, 0, NULL, taken },
         { flow_ask_off, flow_is_off, NULL, 0, flow_stop_begins, flow_stopped },
-        { ask_preview, is_tried, flow_is_off, 2, memory_preview_begins, previewed },
-        { ask_commit, is_not_tried, flow_is_off, 2, NULL, committed },
+        { flow_ask_preview, lines_is_tried, flow_is_off, 2, memory_preview_begins, previewed },
+        { flow_ask_commit, flow_is_not_tried, flow_is_off, 2, NULL, committed },
         { flow_ask_start, flow_runs, NULL, 0, flow_note_life, went_on },
         { flow_ask_off, flow_is_off, NULL, 0, flow_stop_begins, flow_stopped },
         { flow_ask_start, flow_runs, NULL, 0, flow_note_life, tried_started },
         { NULL },
     };
 
-    tried = NEW_SNAPSHOT;
+    try_snapshot(NEW_SNAPSHOT);
     run_jobs(steps);
 }
 

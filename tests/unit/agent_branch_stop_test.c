@@ -5,8 +5,6 @@
  */
 #include "branch_host.h"
 
-typedef enum { RESTART, CANCEL, POWER_ON, SWEEPS } Sweep;
-
 /* As libvirt would start it: from the definition, if the guard allows that. */
 static void
 try_to_start(Host *host)
@@ -27,23 +25,6 @@ try_to_start(Host *host)
         fake_power_on(&host->fake);
 }
 
-/* It has looked at the VM while that runs: the operation has ended, or says what it waits for. */
-static void
-wait_for_look(Host *host)
-{
-    int64_t until = g_get_monotonic_time() + PATIENCE_US;
-    bool waits = false;
-
-    while (!waits) {
-        g_autoptr(json_t) json = NULL;
-        waits = !operation_get(host->agent, OP, &json, NULL) ||
-                !g_str_equal(json_text(json, "state"), "running") ||
-                json_text(json, "waiting_for") != NULL;
-        g_assert_cmpint(g_get_monotonic_time(), <, until);
-        g_usleep(1000);
-    }
-}
-
 /* Where it stands must be one of the two lines, on both disks, with all its data. */
 static unsigned
 layer_now(Host *host, unsigned low)
@@ -61,34 +42,13 @@ static bool
 stop_at(const char *kind, Sweep sweep, int n)
 {
     g_auto(Host) host = { 0 };
-    g_autoptr(GError) error = NULL;
-    g_autoptr(json_t) answer = NULL;
+    g_autoptr(json_t) ended = NULL;
     bool preview = g_str_equal(kind, "snapshot-preview");
 
     host_make(&host);
     if (!preview)
         DO(&host, OP3, "snapshot-preview", of_snapshot(SNAP(2)), "done");
-    fault_arm(n);
-    operation_start(&host, OP, kind, of_snapshot(SNAP(2)), &error);
-    wait_for_fault_or_end(&host, OP);
-    bool fired = fault_fired();
-    agent_end(&host);
-    fault_arm(-1);
-    if (sweep == POWER_ON)
-        try_to_start(&host);
-    agent_begin(&host);
-    if (sweep == CANCEL)
-        operation_cancel(host.agent, OP, &answer, NULL);
-    if (sweep == POWER_ON) {
-        wait_for_look(&host);
-        g_mutex_lock(&host.fake.lock);
-        fake_power_off(&host.fake);
-        g_mutex_unlock(&host.fake.lock);
-        agent_kick(host.agent, FAKE_VM);
-    }
-    g_autoptr(json_t) ended = operation_wait(&host, OP);
-    operation_ack(host.agent, OP, NULL);
-    operation_ack(host.agent, OP3, NULL); /* again: the fault may have hit the first */
+    bool fired = stop_and_go_on(&host, kind, of_snapshot(SNAP(2)), sweep, n, try_to_start, &ended);
     const char *state = ended != NULL ? json_text(ended, "state") : "unknown";
     unsigned layer = layer_now(&host, 1);
     g_autoptr(Vm) vm = stored_vm(&host, FAKE_VM);
@@ -162,9 +122,7 @@ test_started_before_it_is_taken_back(void)
 static void
 test_stop_anywhere(gconstpointer kind)
 {
-    for (Sweep sweep = RESTART; sweep < SWEEPS; sweep++)
-        for (int n = 0; stop_at(kind, sweep, n); n++)
-            ;
+    stop_anywhere(kind, stop_at);
 }
 
 int

@@ -11,8 +11,6 @@
 #define LATER "<domain>later</domain>" /* what a user makes of the VM after it was taken */
 #define TAKEN "<domain/>"              /* what it was */
 
-typedef enum { RESTART, CANCEL, POWER_ON, SWEEPS } Sweep;
-
 static json_t *
 alone(void)
 {
@@ -364,26 +362,6 @@ prepare(Host *host, const char *kind)
         DO(host, OP3, "snapshot-preview", of_snapshot(ALONE), "done");
 }
 
-/* Somebody has a look at it while it runs, and switches it off again. */
-static void
-power_on_and_off(Host *host)
-{
-    int64_t until = g_get_monotonic_time() + PATIENCE_US;
-
-    for (bool waits = false; !waits;) {
-        g_autoptr(json_t) json = NULL;
-        waits = !operation_get(host->agent, OP, &json, NULL) ||
-                !g_str_equal(json_text(json, "state"), "running") ||
-                json_text(json, "waiting_for") != NULL;
-        g_assert_cmpint(g_get_monotonic_time(), <, until);
-        g_usleep(1000);
-    }
-    g_mutex_lock(&host->fake.lock);
-    fake_power_off(&host->fake);
-    g_mutex_unlock(&host->fake.lock);
-    agent_kick(host->agent, FAKE_VM);
-}
-
 /* What it was before, or what it was to become: never a half of it. */
 static void
 assert_wholly(Host *host, const char *kind, bool done)
@@ -409,30 +387,21 @@ assert_wholly(Host *host, const char *kind, bool done)
         g_assert_cmpstr(vm->preview->former, ==, LATER);
 }
 
+/* Nothing keeps it from starting. */
+static void
+start(Host *host)
+{
+    fake_power_on(&host->fake);
+}
+
 static bool
 stop_at(const char *kind, Sweep sweep, int n)
 {
     g_auto(Host) host = { 0 };
-    g_autoptr(GError) error = NULL;
-    g_autoptr(json_t) answer = NULL;
+    g_autoptr(json_t) ended = NULL;
 
     prepare(&host, kind);
-    fault_arm(n);
-    operation_start(&host, OP, kind, params_of(kind), &error);
-    wait_for_fault_or_end(&host, OP);
-    bool fired = fault_fired();
-    agent_end(&host);
-    fault_arm(-1);
-    if (sweep == POWER_ON)
-        fake_power_on(&host.fake);
-    agent_begin(&host);
-    if (sweep == CANCEL)
-        operation_cancel(host.agent, OP, &answer, NULL);
-    if (sweep == POWER_ON)
-        power_on_and_off(&host);
-    g_autoptr(json_t) ended = operation_wait(&host, OP);
-    operation_ack(host.agent, OP, NULL);
-    operation_ack(host.agent, OP3, NULL);
+    bool fired = stop_and_go_on(&host, kind, params_of(kind), sweep, n, start, &ended);
     const char *state = ended != NULL ? json_text(ended, "state") : "unknown";
     g_test_message("%s, stopped at point %d (%d): %s", kind, n, (int)sweep, state);
     if (sweep == RESTART && ended != NULL)
@@ -446,9 +415,7 @@ stop_at(const char *kind, Sweep sweep, int n)
 static void
 test_stop_anywhere(gconstpointer kind)
 {
-    for (Sweep sweep = RESTART; sweep < SWEEPS; sweep++)
-        for (int n = 0; stop_at(kind, sweep, n); n++)
-            ;
+    stop_anywhere(kind, stop_at);
 }
 
 int

@@ -145,3 +145,65 @@ let_it_be_taken_back(Host *host)
     row->error_text = g_strdup("the definition was not written");
     g_assert_true(journal_update(journal, row, &error));
 }
+
+/* ---- stopped at every point */
+
+typedef enum { RESTART, CANCEL, POWER_ON, SWEEPS } Sweep; /* what happens meanwhile */
+
+/* Its agent has looked at the VM while that runs: the operation has ended, or says what it waits
+ * for. Then it is switched off again. */
+static inline void
+power_off_again(Host *host)
+{
+    int64_t until = g_get_monotonic_time() + PATIENCE_US;
+    bool waits = false;
+
+    while (!waits) {
+        g_autoptr(json_t) json = NULL;
+        waits = !operation_get(host->agent, OP, &json, NULL) ||
+                !g_str_equal(json_text(json, "state"), "running") ||
+                json_text(json, "waiting_for") != NULL;
+        g_assert_cmpint(g_get_monotonic_time(), <, until);
+        g_usleep(1000);
+    }
+    g_mutex_lock(&host->fake.lock);
+    fake_power_off(&host->fake);
+    g_mutex_unlock(&host->fake.lock);
+    agent_kick(host->agent, FAKE_VM);
+}
+
+/* The agent ends at the n-th fault point of the operation, and another one goes on to its end.
+ * False when there is none any more. */
+static inline bool
+stop_and_go_on(Host *host, const char *kind, json_t *take_params, Sweep sweep, int n,
+               void (*power_on)(Host *host), json_t **ret_ended)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(json_t) answer = NULL;
+
+    fault_arm(n);
+    operation_start(host, OP, kind, take_params, &error);
+    wait_for_fault_or_end(host, OP);
+    bool fired = fault_fired();
+    agent_end(host);
+    fault_arm(-1);
+    if (sweep == POWER_ON)
+        power_on(host);
+    agent_begin(host);
+    if (sweep == CANCEL)
+        operation_cancel(host->agent, OP, &answer, NULL);
+    if (sweep == POWER_ON)
+        power_off_again(host);
+    *ret_ended = operation_wait(host, OP);
+    operation_ack(host->agent, OP, NULL);
+    operation_ack(host->agent, OP3, NULL); /* again: the fault may have hit the first */
+    return fired;
+}
+
+static inline void
+stop_anywhere(const char *kind, bool (*stop_at)(const char *kind, Sweep sweep, int n))
+{
+    for (Sweep sweep = RESTART; sweep < SWEEPS; sweep++)
+        for (int n = 0; stop_at(kind, sweep, n); n++)
+            ;
+}

@@ -67,6 +67,16 @@ class Site:
         self.work.remove()
         assert not problems, "\n".join(problems)
 
+    def __enter__(self):
+        try:
+            return self.up()
+        except BaseException:
+            self.down()
+            raise
+
+    def __exit__(self, *_why):
+        self.down()
+
     def _mount(self, name, kind):
         image, where = self.work / f"{name}.img", self.work / name
         where.mkdir()
