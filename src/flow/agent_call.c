@@ -145,23 +145,13 @@ call_result(const json_t *data, const char *key)
 /* How often an operation is sent before the flow gives up. Silence does not count. */
 #define MOST_TRIES 10
 
-/* Whose journal is it? NULL = not heard yet. */
-static char *
-agent_of(Manager *m, const char *host_name)
-{
-    Host *host = host_by_name(m, host_name);
-    WITH_LOCK(&m->lock);
-
-    return host != NULL ? g_strdup(host->agent_id) : NULL;
-}
-
 static void
 mint(Flow *flow, const char *key)
 {
     Manager *m = flow->manager;
     g_autofree char *id = id_new();
     g_autofree char *host = inventory_host_of(m, flow->row->vm_id);
-    g_autofree char *agent = agent_of(m, host != NULL ? host : flow_param(flow, "host"));
+    g_autofree char *agent = call_agent_of(m, host != NULL ? host : flow_param(flow, "host"));
     const char *old = call_operation(flow->row->data, key);
     int64_t sent = json_number(json_object_get(flow->row->data, key), "sent");
     WITH_LOCK(&m->lock);
@@ -178,18 +168,6 @@ mint(Flow *flow, const char *key)
     flow->unsent = g_steal_pointer(&id);
 }
 
-static Host *
-call_host(Flow *flow, const char *key, GError **error)
-{
-    const char *name = json_text(json_object_get(flow->row->data, key), "host");
-    Host *host = name != NULL ? host_by_name(flow->manager, name) : NULL;
-
-    if (host == NULL)
-        error_set(error, ERR_UNREACHABLE, "host '%s' is not configured any more",
-                  name != NULL ? name : "?");
-    return host;
-}
-
 static bool
 call_send(Flow *flow, const char *key, const char *method, const char *verb, json_t **ret_json,
           GError **error)
@@ -199,26 +177,6 @@ call_send(Flow *flow, const char *key, const char *method, const char *verb, jso
         g_strdup_printf("/v1/operations/%s%s", call_operation(flow->row->data, key), verb);
 
     return host != NULL && host_call(host, method, path, NULL, ret_json, error);
-}
-
-/* Taken out of the configuration: the administrator's word that the host is gone, and with it its
- * journal. (One that does not answer may be alive.) What became of the VM is told by who has it. */
-static bool
-host_is_gone(Flow *flow, const char *key)
-{
-    return call_host(flow, key, NULL) == NULL;
-}
-
-/* The agent's word that it never began an operation is worth as much as its journal: another one
- * than that which it was sent to knows nothing of it. */
-static bool
-is_another_journal(Flow *flow, const char *key)
-{
-    const json_t *call = json_object_get(flow->row->data, key);
-    g_autofree char *agent = agent_of(flow->manager, json_text(call, "host"));
-
-    return host_is_gone(flow, key) || (json_text(call, "agent") != NULL && agent != NULL &&
-                                       !g_str_equal(json_text(call, "agent"), agent));
 }
 
 typedef enum { LOOK_KNOWN, LOOK_NEVER, LOOK_UNKNOWN } Look;
@@ -234,7 +192,7 @@ look(Flow *flow, const char *key, json_t **ret_doc, GError **error)
         return LOOK_KNOWN;
     }
     if (g_error_matches(why, ERR, ERR_NOT_FOUND) || g_error_matches(why, ERR, ERR_GONE) ||
-        host_is_gone(flow, key))
+        call_host_is_gone(flow, key))
         return LOOK_NEVER;
     g_propagate_error(error, g_steal_pointer(&why));
     return LOOK_UNKNOWN;
@@ -275,7 +233,7 @@ call_begin_check(Flow *flow, const char *key, GError **error)
     case LOOK_KNOWN:
         return STEP_DONE;
     case LOOK_NEVER:
-        if (is_another_journal(flow, key))
+        if (call_is_lost(flow, key))
             return STEP_DONE; /* in doubt: call_wait() is told the same, and its flow looks */
         mint(flow, key);      /* the old id is burnt for ever */
         return not_begun(flow, key, error);
@@ -308,7 +266,11 @@ call_begin_act(Flow *flow, const char *key, json_t *take_body, GError **error)
     Host *host = call_host(flow, key, error);
     json_t *call = json_object_get(flow->row->data, key);
 
-    if (host == NULL || !fault_point("flow.before-call", error))
+    if (host == NULL) { /* nothing was sent: the next id is for where the VM is then */
+        json_object_del(call, "op");
+        return false;
+    }
+    if (!fault_point("flow.before-call", error))
         return false;
     json_object_set_new(call, "sent", json_integer(json_number(call, "sent") + 1));
     json_object_set_new(body, "id", json_string(call_operation(flow->row->data, key)));
@@ -402,7 +364,7 @@ call_wait(Flow *flow, const char *key, GError **error)
         error_set(error, ERR_GONE,
                   "%s does not know operation %s any more (its journal was lost): it may have "
                   "been done in part; see livemerge doctor",
-                  host_is_gone(flow, key) ? "nobody" : "the agent", id);
+                  call_host_is_gone(flow, key) ? "nobody" : "the agent", id);
         return STEP_FAILED;
     case LOOK_UNKNOWN:
         return STEP_UNKNOWN;

@@ -11,6 +11,8 @@
  *            failed, until the flow has looked at the world
  *   silence  not knowing: wait and ask again
  *
+ * A host is its agent, whatever the configuration calls it now (call_host.c).
+ *
  * Two steps use it: one with call_begin_check()/call_begin_act(), the next one with call_wait().
  * Neither may be cancelled by the engine, which would forget an operation that runs: both look at
  * the cancel themselves. For flows that are one operation one_call.c has both.
@@ -37,6 +39,17 @@ const json_t *call_result(const json_t *data, const char *key);  /* NULL = none 
 /* Tells the agent that it may forget them all. What it does not hear now it is told when the
  * host connects again. Only after the outcome is saved. */
 void calls_acknowledge(Flow *flow);
+
+/* ---- call_host.c ---- */
+char *call_agent_of(Manager *m, const char *host_name); /* agent id; NULL = not heard yet */
+/* Where the operation was sent to; NULL: that host is gone, or not known yet. */
+Host *call_host(Flow *flow, const char *key, GError **error);
+/* Taken out of the configuration: the administrator's word that it is gone, and its journal with
+ * it. (One that does not answer may be alive.) What became of the VM is told by who has it. */
+bool call_host_is_gone(Flow *flow, const char *key);
+/* The agent's word that it never began an operation is worth as much as its journal: another one
+ * than that which it was sent to knows nothing of it. */
+bool call_is_lost(Flow *flow, const char *key);
 
 /* ---- what was heard of operations: progress, and the way from an event to its flow ---- */
 typedef struct {

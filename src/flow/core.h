@@ -29,6 +29,7 @@ typedef struct {
     char *agent_id;
     json_t *facts; /* what its agent said of itself and its host (hello); NULL = nothing yet */
     bool up, connected;
+    bool was_asked;      /* it has answered, or failed to */
     char *problem;       /* NULL = none */
     GHashTable *look_at; /* ids of VMs that changed */
     bool look_at_all;

@@ -66,6 +66,7 @@ host_mark_down(Host *host, const char *problem)
     bool was_up = host->up;
 
     host->up = host->connected = false;
+    host->was_asked = true;
     g_free(host->problem);
     host->problem = g_strdup(problem);
     inventory_host_changed_locked(host);

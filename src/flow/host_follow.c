@@ -38,7 +38,7 @@ mark_up(Host *host)
     Manager *m = host->manager;
 
     g_mutex_lock(&m->lock);
-    host->up = true;
+    host->up = host->was_asked = true;
     g_clear_pointer(&host->problem, g_free);
     if (!host->connected)
         host->problem = g_strdup("its libvirt does not answer");

@@ -134,6 +134,31 @@ test_host_is_gone(Fixture *f, gconstpointer data)
         g_assert_nonnull(strstr(json_text(doc, "error"), "nothing was deleted"));
 }
 
+/* The configuration calls the host by another name from now on, or gives its name to another one:
+ * it is the same agent, which goes on with what it was asked for. */
+static void
+test_host_is_renamed(Fixture *f, gconstpointer another)
+{
+    g_autofree char *nobody = g_strdup_printf("unix:%s/nobody.sock", f->dir);
+    const HostConfig hosts[] = { { .name = "host2", .address = f->agent->address },
+                                 { .name = "host1", .address = nobody } };
+    g_autofree char *job = NULL;
+    g_autoptr(json_t) doc = NULL;
+    g_autoptr(GError) error = NULL;
+
+    f->agent->hold = "merge";
+    job = begin_remove(f, S(1), NULL);
+    wait_for_copying(f, job);
+    stop_manager(f);
+    f->manager = manager_new(f->store, hosts, another != NULL ? 2 : 1, &error);
+    g_assert_no_error(error);
+    wait_for_host(f, true);
+    g_assert_true(manager_job_cancel(f->manager, job, &error));
+    doc = wait_for_end(f, job);
+    g_assert_cmpuint(f->agent->cancels, >=, 2); /* it is still heard */
+    g_assert_cmpstr(json_text(doc, "status"), ==, "aborted");
+}
+
 static void
 test_taken_over(Fixture *f, gconstpointer data)
 {
@@ -283,6 +308,9 @@ main(int argc, char **argv)
     g_test_add("/flow/host-is-gone/merged", Fixture, "merged", set_up, test_host_is_gone,
                tear_down);
     ADD("/flow/host-is-gone/not-merged", test_host_is_gone);
+    ADD("/flow/host-is-renamed/alone", test_host_is_renamed);
+    g_test_add("/flow/host-is-renamed/its-name-is-another's", Fixture, "other", set_up,
+               test_host_is_renamed, tear_down);
     g_test_add_data_func("/flow/journal-is-lost/anywhere/create", "create",
                          test_journal_is_lost_anywhere);
     g_test_add_data_func("/flow/journal-is-lost/anywhere/remove", "remove",
