@@ -136,6 +136,23 @@ has_row(Journal *j, const char *sql, const char *id, bool *ret_has, GError **err
     return true;
 }
 
+/* What has ended begins nothing any more: an old copy of the manager's database, brought back, may
+ * have the job under way. What it asked for then, nobody may want now. */
+static bool
+job_goes_on(Journal *j, const JournalRow *row, GError **error)
+{
+    const char *job = json_string_value(json_object_get(row->params, "job"));
+    bool ended = false;
+
+    if (job != NULL && !has_row(j, "SELECT 1 FROM tombstones WHERE id=?", job, &ended, error))
+        return false;
+    return !ended ||
+           error_set(error, ERR_REFUSED,
+                     "job %s has ended already, and nothing was begun: was an old copy of the "
+                     "manager's database brought back? If it is still wanted, ask for it anew",
+                     job);
+}
+
 bool
 journal_begin(Journal *j, JournalRow *row, GError **error)
 {
@@ -151,6 +168,8 @@ journal_begin(Journal *j, JournalRow *row, GError **error)
                          row->id);
     if (there)
         return error_set(error, ERR_EXISTS, "operation %s is known already", row->id);
+    if (!job_goes_on(j, row, error))
+        return false;
 
     s = journal_prepare(
         j,

@@ -46,7 +46,8 @@ const char *journal_damage(Journal *journal);
 void journal_close(Journal *journal);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Journal, journal_close)
 
-/* Insert (created is set); ERR_EXISTS if the id is there, ERR_GONE if it has a tombstone. */
+/* Insert (created is set); ERR_EXISTS if the id is there, ERR_GONE if it has a tombstone,
+ * ERR_REFUSED if the "job" of its params has one. */
 bool journal_begin(Journal *journal, JournalRow *row, GError **error);
 /* Saves step, tried, error and data. */
 bool journal_update(Journal *journal, const JournalRow *row, GError **error);

@@ -336,8 +336,8 @@ operation_ack(Agent *agent, const char *id, GError **error)
     WITH_LOCK(&agent->lock);
     Operation *op = g_hash_table_lookup(agent->operations, id);
 
-    if (op == NULL) /* a repeat */
-        return true;
+    if (op == NULL) /* a repeat, or a job */
+        return journal_tombstone(agent->journal, id, error);
     if (!operation_ended(op))
         return error_set(error, ERR_BUSY, "operation %s has not ended (step '%s')", id,
                          op->row.step);

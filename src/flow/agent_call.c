@@ -257,6 +257,12 @@ is_clear_no(const GError *error)
     return false;
 }
 
+static const char *
+job_of(const Flow *flow)
+{
+    return flow->row->parent != NULL ? flow->row->parent : flow->row->id;
+}
+
 bool
 call_begin_act(Flow *flow, const char *key, json_t *take_body, GError **error)
 {
@@ -275,6 +281,7 @@ call_begin_act(Flow *flow, const char *key, json_t *take_body, GError **error)
     json_object_set_new(call, "sent", json_integer(json_number(call, "sent") + 1));
     json_object_set_new(body, "id", json_string(call_operation(flow->row->data, key)));
     json_object_set_new(body, "vm_id", json_string(flow->row->vm_id));
+    json_object_set_new(body, "job", json_string(job_of(flow)));
     json_put_text(body, "agent", json_text(call, "agent"));
     g_clear_pointer(&flow->unsent, g_free);
     unsigned heard = seen_heard(flow->manager, call_operation(flow->row->data, key));
@@ -394,6 +401,18 @@ call_wait_or(Flow *flow, const char *key, StepState (*lost)(Flow *flow, GError *
     return state;
 }
 
+/* From now on the agent refuses to begin anything for it. */
+static void
+acknowledge_job(Flow *flow)
+{
+    g_autofree char *path = g_strdup_printf("/v1/operations/%s/ack", flow->row->id);
+    g_autoptr(json_t) answer = NULL;
+    Host *host = flow_host(flow, NULL);
+
+    if (host != NULL)
+        host_call(host, "POST", path, NULL, &answer, NULL);
+}
+
 void
 calls_acknowledge(Flow *flow)
 {
@@ -407,4 +426,6 @@ calls_acknowledge(Flow *flow)
         if (json_text(call, "op") != NULL && json_text(call, "host") != NULL)
             call_send(flow, key, "POST", "/ack", &answer, &error);
     }
+    if (flow->row->parent == NULL)
+        acknowledge_job(flow);
 }

@@ -22,8 +22,8 @@
 #include "flow/core.h"
 
 StepState call_begin_check(Flow *flow, const char *key, GError **error);
-/* take_body: "kind" and parameters; id and vm_id are added. An answer that does not surely mean
- * "not begun" is turned into one that is asked about again. */
+/* take_body: "kind" and parameters; id, vm_id and job are added. An answer that does not surely
+ * mean "not begun" is turned into one that is asked about again. */
 bool call_begin_act(Flow *flow, const char *key, json_t *take_body, GError **error);
 /* Waits for the outcome; forwards a cancel. Done: the result is in data. ERR_GONE: the agent
  * has lost it, which says nothing about the deed. */
@@ -36,8 +36,8 @@ StepState call_wait_or(Flow *flow, const char *key, StepState (*lost)(Flow *flow
 void call_again(Flow *flow, const char *key);
 const char *call_operation(const json_t *data, const char *key); /* its id; NULL = none */
 const json_t *call_result(const json_t *data, const char *key);  /* NULL = none */
-/* Tells the agent that it may forget them all. What it does not hear now it is told when the
- * host connects again. Only after the outcome is saved. */
+/* Tells the agent that it may forget them all, which it is told again when the host connects if it
+ * does not hear it now, and that their job has ended. Only after the outcome is saved. */
 void calls_acknowledge(Flow *flow);
 
 /* ---- call_host.c ---- */

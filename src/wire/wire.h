@@ -30,11 +30,13 @@
  *                                    {"value", "expiry": seconds}
  *   POST   /v1/operations            begin (idempotent by id)                Operation
  *                                      "agent": 410, unless it is its journal's id
+ *                                      "job": 409, if that was acknowledged
  *   GET    /v1/operations            all that are not acknowledged           {"operations": [Operation]}
  *   GET    /v1/operations/ID         one; unknown: a tombstone is written    Operation, or 404: from then on a promise
  *   POST   /v1/operations/ID/cancel  ask for it                              Operation
  *   POST   /v1/operations/ID/resume  goes on after it paused (attention)     Operation
- *   POST   /v1/operations/ID/ack     its outcome is known: forget it         {}
+ *   POST   /v1/operations/ID/ack     its outcome is known: forget it; or of  {}
+ *                                    a job: it has ended, and begins nothing
  *   GET    /v1/events                stream of lines                         Event, Event, ...
  *   GET    /v1/storage               storage domains; absent = not known     {"domains": [{id, name, path, available,
  *                                                                            used, shares_blocks, holder}]}

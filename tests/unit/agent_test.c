@@ -44,7 +44,8 @@ test_journal(void)
     FOLDER(folder);
     g_autoptr(Journal) journal = journal_in(folder);
     g_autofree char *agent_id = g_strdup(journal_agent_id(journal));
-    JournalRow row = row_make(OP), other = row_make(OP2);
+    JournalRow row = row_make(OP), other = row_make(OP2),
+               of_ended = row_make("cccccccc-0000-4000-8000-000000000003");
     g_autoptr(GError) error = NULL;
 
     g_assert_true(journal_begin(journal, &row, &error));
@@ -61,6 +62,12 @@ test_journal(void)
     g_assert_false(journal_begin(journal, &other, &error));
     g_assert_error(error, ERR, ERR_GONE);
     g_clear_error(&error);
+
+    json_object_set_new(of_ended.params, "job", json_string(OP2));
+    g_assert_false(journal_begin(journal, &of_ended, &error));
+    g_assert_error(error, ERR, ERR_REFUSED);
+    g_clear_error(&error);
+    journal_row_clear(&of_ended);
 
     /* a cancel is kept, whatever the machine saves afterwards */
     g_assert_true(journal_cancel(journal, OP, &error));

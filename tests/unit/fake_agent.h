@@ -101,6 +101,9 @@ fake_begin(void *self, const HttpRequest *request, const char *no_id, json_t *bo
         return error_set(error, ERR_REFUSED, "the volume is used by somebody else");
     if (g_hash_table_contains(a->tombstones, id))
         return error_set(error, ERR_GONE, "operation %s was given up", id);
+    g_assert_nonnull(json_text(body, "job"));
+    if (op == NULL && g_hash_table_contains(a->ended_jobs, json_text(body, "job")))
+        return error_set(error, ERR_REFUSED, "job %s has ended", json_text(body, "job"));
     if (op == NULL) {
         op = g_new0(FakeOperation, 1);
         op->id = g_strdup(id);
@@ -202,6 +205,8 @@ fake_ack(void *self, const HttpRequest *request, const char *id, json_t *body, j
         g_assert_cmpstr(op->state, !=, "running");
         a->acknowledged++;
         g_ptr_array_remove(a->operations, op);
+    } else {
+        g_hash_table_add(a->ended_jobs, g_strdup(id));
     }
     *ret = json_object();
     return true;
@@ -416,6 +421,7 @@ fake_new(const char *dir)
     a->vm = fake_vm_new();
     a->operations = g_ptr_array_new_with_free_func(fake_operation_free);
     a->tombstones = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    a->ended_jobs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     a->lines = g_ptr_array_new_with_free_func(g_free);
     a->log = g_string_new(NULL);
     a->agent_id = "99999999-9999-4999-8999-999999999999";
@@ -430,6 +436,7 @@ fake_free(FakeAgent *a)
     vm_free(a->vm);
     g_ptr_array_unref(a->operations);
     g_hash_table_unref(a->tombstones);
+    g_hash_table_unref(a->ended_jobs);
     g_ptr_array_unref(a->lines);
     g_string_free(a->log, TRUE);
     g_mutex_clear(&a->lock);

@@ -34,7 +34,7 @@ typedef struct {
     GCond changed;
     Vm *vm;
     GPtrArray *operations; /* of FakeOperation */
-    GHashTable *tombstones;
+    GHashTable *tombstones, *ended_jobs;
     GPtrArray *lines; /* every event line since the begin */
     int64_t highest_epoch;
     const char *agent_id; /* of its journal */

@@ -290,6 +290,86 @@ test_stop_anywhere(gconstpointer what)
     sweep(what);
 }
 
+/* ---- an old database ---- */
+
+static void
+wait_for_job_told(Fixture *f, const char *job)
+{
+    int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
+    bool told = false;
+
+    while (!told) {
+        g_mutex_lock(&f->agent->lock);
+        told = g_hash_table_contains(f->agent->ended_jobs, job);
+        g_mutex_unlock(&f->agent->lock);
+        if (g_get_monotonic_time() > until)
+            g_error("the agent was not told that job %s has ended", job);
+        g_usleep(1000);
+    }
+}
+
+/* Keeps a copy of the database, or brings it back; nobody has it open. */
+static void
+copy_database(Fixture *f, bool back)
+{
+    g_autofree char *file = g_build_filename(f->dir, "manager.db", NULL);
+    g_autofree char *copy = g_build_filename(f->dir, "copy.db", NULL);
+    g_autofree char *data = NULL;
+    g_autoptr(GError) error = NULL;
+    gsize size;
+
+    g_file_get_contents(back ? copy : file, &data, &size, &error);
+    g_assert_no_error(error);
+    g_file_set_contents_full(back ? file : copy, data, (gssize)size, G_FILE_SET_CONTENTS_CONSISTENT,
+                             0600, &error);
+    g_assert_no_error(error);
+}
+
+/* Has the job not ended in it? */
+static bool
+restart_with_copy(Fixture *f, bool back, const char *job)
+{
+    g_autoptr(FlowRow) row = NULL;
+    g_autoptr(GError) error = NULL;
+
+    stop_manager(f);
+    store_close(f->store);
+    copy_database(f, back);
+    open_store(f);
+    row = store_flow_get(f->store, job, &error);
+    g_assert_no_error(error);
+    start_manager(f);
+    wait_for_host(f, true);
+    return row->ended == 0;
+}
+
+/* The database is kept at every fault point of a job in turn, and brought back when the job has
+ * ended: whatever it says, nothing is done again. */
+static void
+test_old_database(gconstpointer what_)
+{
+    const char *what = what_;
+    bool creates = g_str_equal(what, "create");
+
+    for (int n = 0;; n++) {
+        Fixture f = { 0 };
+        g_autofree char *job = NULL;
+        bool fired = stop_at(&f, n, what, &job);
+
+        if (fired && restart_with_copy(&f, false, job)) {
+            json_decref(wait_for_end(&f, job));
+            wait_for_job_told(&f, job);
+            restart_with_copy(&f, true, job);
+        }
+        g_autoptr(json_t) doc = wait_for_end(&f, job);
+        assert_log_has(&f, creates ? "create x;" : "merge vda vda-1..vda-2;", 1);
+        assert_log_has(&f, "delete", creates ? 0 : 1);
+        tear_down(&f, NULL);
+        if (!fired)
+            break;
+    }
+}
+
 #define ADD(name, function) g_test_add(name, Fixture, NULL, set_up, function, tear_down)
 
 int
@@ -318,6 +398,8 @@ main(int argc, char **argv)
     ADD("/flow/taken-over", test_taken_over);
     g_test_add("/flow/leftovers-are-acknowledged", Fixture, NULL, set_up_quiet,
                test_leftovers_are_acknowledged, tear_down);
+    g_test_add_data_func("/flow/old-database/create", "create", test_old_database);
+    g_test_add_data_func("/flow/old-database/remove", "remove", test_old_database);
     g_test_add_data_func("/flow/stop-anywhere/create", "create", test_stop_anywhere);
     g_test_add_data_func("/flow/stop-anywhere/remove", "remove", test_stop_anywhere);
     return g_test_run();
