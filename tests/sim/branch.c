@@ -81,6 +81,7 @@ count(const Schedule *p, Outcome *outcome)
 {
     __atomic_add_fetch(&shared->schedules, 1, __ATOMIC_RELAXED);
     __atomic_add_fetch(&shared->points, outcome->points, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&shared->histories, explore_mix(outcome->hash), __ATOMIC_RELAXED);
     if (!outcome->ok)
         report(p, outcome);
     else if (outcome->hash % REPLAYED == 0 && !explore_how->quiet)

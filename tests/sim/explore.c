@@ -186,7 +186,7 @@ n_near(void)
 static bool
 make_unit(uint64_t number)
 {
-    uint64_t singles = explore_how->only_chance ? 0 : (uint64_t)SLICES * n_flows();
+    uint64_t singles = explore_how->only_chance ? 0 : (uint64_t)explore_how->slices * n_flows();
     uint64_t near = explore_how->only_chance ? 0 : n_near();
 
     memset(&unit, 0, sizeof unit);

@@ -17,6 +17,7 @@ typedef struct {
     uint64_t schedules, points, failures, next_unit, bytes, saves;
     uint64_t same;               /* of the schedules: not run, for another one did the very same */
     uint64_t sampled;            /* of these: run all the same */
+    uint64_t histories;          /* a sum of them all, in whatever order they were run */
     uint64_t used_us;            /* processor time of all workers */
     char current[MAX_JOBS][512]; /* what each of them runs, should it die */
 } Shared;
@@ -30,6 +31,7 @@ typedef struct {
     int64_t chance_most, until_us; /* schedules by chance; the real clock */
     uint64_t max_failures;
     uint64_t sample; /* one in so many that are the same as another is run */
+    unsigned slices; /* of each flow's points so many sixteenths */
     bool quiet, verbose, strict, only_chance;
     const Schedule *given; /* only this one and its neighbours ... */
     unsigned near;         /* ... so many points off, to both sides */

@@ -6,7 +6,7 @@
  *     sim --mutants                       every mistake that is put in on purpose is found
  *     sim --flow F --seed S [--fault KIND@POINT]... [--lies BITS] --trace    one schedule
  */
-#include "explore.h"
+#include "branch.h"
 
 #include "json_tree.h"
 #include "state.h"
@@ -118,9 +118,9 @@ run_everything(Explore *how, int seconds)
     printf("schedules %" G_GUINT64_FORMAT " (%" G_GUINT64_FORMAT
            " of them the same as another, %" G_GUINT64_FORMAT
            " of which were run), points %" G_GUINT64_FORMAT ", failures %" G_GUINT64_FORMAT
-           ", %.0f/s a core\n",
+           ", %.0f/s a core, histories %016" G_GINT64_MODIFIER "x\n",
            shared->schedules, shared->same, shared->sampled, shared->points, shared->failures,
-           (double)shared->schedules / used);
+           (double)shared->schedules / used, shared->histories);
     return shared->failures > 0;
 }
 
@@ -199,7 +199,8 @@ main(int argc, char **argv)
     g_autofree char *flow = NULL, *mutant = NULL,
                     *program = g_file_read_link("/proc/self/exe", NULL);
     g_auto(GStrv) faults = NULL;
-    gint64 seed = 1, lies = 0, salt = 0, near = 0, failures = 5, sample = 200, chance = G_MAXINT64;
+    gint64 seed = 1, lies = 0, salt = 0, near = 0, failures = 5, sample = 200, chance = G_MAXINT64,
+           slices = SLICES;
     int seconds = 0;
     gboolean only_chance = FALSE, strict = FALSE, mutants = FALSE, trace = FALSE, verbose = FALSE;
     const GOptionEntry entries[] = {
@@ -213,6 +214,8 @@ main(int argc, char **argv)
         { "seconds", 0, 0, G_OPTION_ARG_INT, &seconds, "Many schedules, for so long", "N" },
         { "chance", 0, 0, G_OPTION_ARG_INT64, &chance,
           "Of those by chance at most so many: the same ones on every machine", "N" },
+        { "slices", 0, 0, G_OPTION_ARG_INT64, &slices,
+          "Of the others only those at one in sixteen points, or N: for measuring", "N" },
         { "failures", 0, 0, G_OPTION_ARG_INT64, &failures, "Stop after so many", "N" },
         { "sample", 0, 0, G_OPTION_ARG_INT64, &sample,
           "Of those that are the same as another one in so many is run", "N" },
@@ -271,6 +274,7 @@ main(int argc, char **argv)
                     .jobs = CLAMP((unsigned)g_get_num_processors(), 1, MAX_JOBS),
                     .chance_most = chance,
                     .sample = (uint64_t)MAX(sample, 1),
+                    .slices = (unsigned)CLAMP(slices, 1, SLICES),
                     .max_failures = (uint64_t)failures,
                     .verbose = verbose,
                     .strict = strict,
