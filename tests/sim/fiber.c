@@ -17,20 +17,27 @@ struct Fiber {
     void *data;
     char name[32];
     unsigned process;
-    bool dead;
-    const void *waits_on; /* NULL: for the clock alone, or ready */
-    int64_t until_us;     /* -1 = no limit */
-    bool ready;
+    guint number;   /* its turn is turns[number] */
     const char *at; /* the last point */
 };
+
+/* All that the scheduler looks at: close together, for it looks at all of them each time. */
+typedef struct {
+    Fiber *fiber;
+    const void *waits_on; /* NULL: for the clock alone, or ready */
+    int64_t until_us;     /* NEVER = no limit */
+    bool ready, dead;
+} Turn;
+#define NEVER INT64_MAX
 
 void (*fiber_on_point)(const char *name, void *data);
 void *fiber_on_point_data;
 
-static GPtrArray *fibers; /* of Fiber, in the order of their start */
+static Turn *turns; /* of all fibers, in the order of their start */
+static guint n_fibers, room;
+static guint n_ready;
 static GPtrArray *stacks; /* free ones */
 static unsigned n_stacks; /* ever used */
-static guint n_ready;     /* fibers */
 static Fiber *running;
 static Fiber *goes_on; /* before all others: it was paused */
 static void (*on_pause)(void);
@@ -72,7 +79,7 @@ enter(void)
     Fiber *self = running;
 
     self->func(self->data);
-    self->dead = somebody_died = true;
+    turns[self->number].dead = somebody_died = true;
     void *unused;
     switch_to(&unused, outside);
     abort();
@@ -89,10 +96,10 @@ leave(void)
 /* ---- the world ---- */
 
 static inline void
-set_ready(Fiber *fiber, bool ready)
+set_ready(Turn *turn, bool ready)
 {
-    n_ready += (guint)ready - (guint)fiber->ready;
-    fiber->ready = ready;
+    n_ready += (guint)ready - (guint)turn->ready;
+    turn->ready = ready;
 }
 
 static void
@@ -105,14 +112,11 @@ fiber_free(Fiber *fiber)
 void
 fibers_reset(uint64_t seed)
 {
-    if (fibers == NULL) {
-        fibers = g_ptr_array_new();
+    if (stacks == NULL)
         stacks = g_ptr_array_new();
-    }
-    for (guint i = 0; i < fibers->len; i++)
-        fiber_free(fibers->pdata[i]);
-    g_ptr_array_set_size(fibers, 0);
-    n_ready = 0;
+    for (guint i = 0; i < n_fibers; i++)
+        fiber_free(turns[i].fiber);
+    n_fibers = n_ready = 0;
     running = goes_on = NULL;
     broken = false;
     now_us = EPOCH_US;
@@ -141,6 +145,18 @@ stack_new(void)
     return at;
 }
 
+static void
+turn_new(Fiber *fiber)
+{
+    if (n_fibers == room) {
+        room = 2 * room + 32;
+        turns = g_renew(Turn, turns, room);
+    }
+    fiber->number = n_fibers++;
+    turns[fiber->number] = (Turn){ .fiber = fiber, .until_us = NEVER };
+    set_ready(&turns[fiber->number], true);
+}
+
 Fiber *
 fiber_start(unsigned process, const char *name, FiberFunc func, void *data)
 {
@@ -151,10 +167,8 @@ fiber_start(unsigned process, const char *name, FiberFunc func, void *data)
     fiber->func = func;
     fiber->data = data;
     fiber->process = process;
-    set_ready(fiber, true);
-    fiber->until_us = -1;
     g_strlcpy(fiber->name, name != NULL ? name : "?", sizeof fiber->name);
-    g_ptr_array_add(fibers, fiber);
+    turn_new(fiber);
     return fiber;
 }
 
@@ -184,64 +198,78 @@ fiber_hash_add(const void *bytes, size_t n)
         hash = (hash ^ p[i]) * UINT64_C(1099511628211);
 }
 
+/* The order stays. */
+static void
+turn_end(guint number)
+{
+    fiber_free(turns[number].fiber);
+    n_fibers--;
+    for (guint i = number; i < n_fibers; i++) {
+        turns[i] = turns[i + 1];
+        turns[i].fiber->number = i;
+    }
+}
+
 static void
 bury(void)
 {
     if (!somebody_died)
         return;
     somebody_died = false;
-    for (guint i = fibers->len; i > 0; i--) {
-        Fiber *fiber = fibers->pdata[i - 1];
-        if (fiber->dead && fiber == running)
+    for (guint i = n_fibers; i > 0; i--) {
+        const Turn *turn = &turns[i - 1];
+        if (turn->dead && turn->fiber == running)
             somebody_died = true; /* later */
-        else if (fiber->dead)
-            fiber_free(g_ptr_array_steal_index(fibers, i - 1)); /* the order stays */
+        else if (turn->dead)
+            turn_end(i - 1);
     }
 }
 
 /* One of those that are ready; NULL = none */
-static Fiber *
+static Turn *
 pick(void)
 {
     guint chosen = n_ready > 1 ? (guint)fiber_below(n_ready) : 0;
 
-    for (guint i = 0; n_ready > 0 && i < fibers->len; i++)
-        if (((Fiber *)fibers->pdata[i])->ready && chosen-- == 0)
-            return fibers->pdata[i];
+    for (guint i = 0; n_ready > 0 && i < n_fibers; i++)
+        if (turns[i].ready && chosen-- == 0)
+            return &turns[i];
     return NULL;
+}
+
+/* When the clock wakes somebody; NEVER */
+static int64_t
+next_us(void)
+{
+    int64_t next = NEVER;
+
+    for (guint i = 0; i < n_fibers; i++)
+        next = MIN(next, turns[i].until_us);
+    return next;
 }
 
 /* The clock goes to the next one that waits for it. */
 static bool
 advance(int64_t until_us)
 {
-    int64_t next = INT64_MAX;
+    int64_t next = next_us();
 
-    for (guint i = 0; i < fibers->len; i++) {
-        const Fiber *fiber = fibers->pdata[i];
-        if (fiber->until_us >= 0)
-            next = MIN(next, fiber->until_us);
-    }
-    if (next == INT64_MAX)
+    if (next == NEVER)
         return false;
-    if (next > until_us) {
-        now_us = MAX(now_us, until_us);
+    now_us = MAX(now_us, MIN(next, until_us));
+    if (next > until_us)
         return false;
-    }
-    now_us = MAX(now_us, next);
-    for (guint i = 0; i < fibers->len; i++) {
-        Fiber *fiber = fibers->pdata[i];
-        if (fiber->until_us >= 0 && fiber->until_us <= now_us)
-            set_ready(fiber, true);
-    }
+    for (guint i = 0; i < n_fibers; i++)
+        if (turns[i].until_us <= now_us)
+            set_ready(&turns[i], true);
     return true;
 }
 
 /* What runs next; NULL = nothing can just now */
-static Fiber *
+static Turn *
 next(void)
 {
-    return goes_on != NULL ? g_steal_pointer(&goes_on) : pick();
+    return goes_on != NULL ? &turns[g_steal_pointer(&goes_on)->number] : pick();
 }
 
 static void
@@ -274,29 +302,24 @@ fiber_break(void)
 void
 fibers_each_stack(void (*each)(char *from, char *to, void *data), void *data)
 {
-    for (guint i = 0; i < fibers->len; i++) {
-        Fiber *fiber = fibers->pdata[i];
-        each(fiber->sp, fiber->stack + STACK, data);
-    }
+    for (guint i = 0; i < n_fibers; i++)
+        each(turns[i].fiber->sp, turns[i].fiber->stack + STACK, data);
 }
 
 bool
 fibers_run(int64_t until_us)
 {
     for (;;) {
-        Fiber *fiber = next();
-        if (fiber == NULL) {
+        Turn *turn = next();
+        if (turn == NULL) {
             if (advance(until_us))
                 continue;
-            for (guint i = 0; i < fibers->len; i++)
-                if (((Fiber *)fibers->pdata[i])->until_us >= 0)
-                    return true;
-            return false;
+            return next_us() != NEVER;
         }
-        set_ready(fiber, false);
-        fiber->waits_on = NULL;
-        fiber->until_us = -1;
-        run(fiber);
+        set_ready(turn, false);
+        turn->waits_on = NULL;
+        turn->until_us = NEVER;
+        run(turn->fiber);
         if (broken) {
             broken = false;
             return true;
@@ -312,13 +335,13 @@ fibers_kill(unsigned process)
     bool suicide = running != NULL && running->process == process;
 
     fiber_forget_locks(process);
-    for (guint i = 0; i < fibers->len; i++) {
-        Fiber *fiber = fibers->pdata[i];
-        if (fiber->process == process) {
-            fiber->dead = somebody_died = true;
-            set_ready(fiber, false);
-            fiber->until_us = -1;
-            fiber->waits_on = NULL;
+    for (guint i = 0; i < n_fibers; i++) {
+        Turn *turn = &turns[i];
+        if (turn->fiber->process == process) {
+            turn->dead = somebody_died = true;
+            set_ready(turn, false);
+            turn->until_us = NEVER;
+            turn->waits_on = NULL;
         }
     }
     if (suicide) {
@@ -334,30 +357,30 @@ fibers_alive(unsigned process)
 {
     unsigned n = 0;
 
-    for (guint i = 0; i < fibers->len; i++) {
-        const Fiber *fiber = fibers->pdata[i];
-        n += fiber->process == process && !fiber->dead;
-    }
+    for (guint i = 0; i < n_fibers; i++)
+        n += turns[i].fiber->process == process && !turns[i].dead;
     return n;
 }
 
 void
 fiber_wait_on(const void *what, int64_t until_us)
 {
-    running->waits_on = what;
-    running->until_us = until_us;
-    set_ready(running, false);
+    Turn *turn = &turns[running->number];
+
+    turn->waits_on = what;
+    turn->until_us = until_us >= 0 ? until_us : NEVER;
+    set_ready(turn, false);
     leave();
 }
 
 void
 fiber_wake(const void *what, bool all)
 {
-    for (guint i = 0; i < fibers->len; i++) {
-        Fiber *fiber = fibers->pdata[i];
-        if (fiber->waits_on != what || fiber->dead || fiber->ready)
+    for (guint i = 0; i < n_fibers; i++) {
+        Turn *turn = &turns[i];
+        if (turn->waits_on != what || turn->dead || turn->ready)
             continue;
-        set_ready(fiber, true);
+        set_ready(turn, true);
         if (!all)
             return;
     }
@@ -435,13 +458,13 @@ fibers_state(void)
 {
     GString *text = g_string_new(NULL);
 
-    for (guint i = 0; i < fibers->len; i++) {
-        const Fiber *fiber = fibers->pdata[i];
+    for (guint i = 0; i < n_fibers; i++) {
+        const Fiber *fiber = turns[i].fiber;
         g_string_append_printf(text, "  process %u %-16s last at %s%s\n", fiber->process,
                                fiber->name, fiber->at != NULL ? fiber->at : "its begin",
-                               fiber->until_us >= 0 ? ", waits for the clock"
-                               : fiber->waits_on    ? ", waits to be woken"
-                                                    : "");
+                               turns[i].until_us != NEVER ? ", waits for the clock"
+                               : turns[i].waits_on        ? ", waits to be woken"
+                                                          : "");
     }
     return g_string_free(text, FALSE);
 }
