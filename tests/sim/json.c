@@ -184,7 +184,7 @@ read_member(Reader *r, json_t *object)
     json_t *value = read_value(r);
     if (value == NULL)
         return false;
-    if (json_member((const JsonObject *)object, key, length) == NULL) {
+    if (json_member((JsonObject *)object, key, length) == NULL) {
         json_append_member(object, key, length, strange == NULL, value);
         return true;
     }

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
-#define PAGE 4096
 #define HERE 192 /* bytes for members in an object; more go into rooms */
 #define MORE 1000
 
@@ -26,24 +25,6 @@ value_new(json_type type, size_t bytes)
 }
 
 /* ---- strings ---- */
-
-bool
-json_is_plain(const char *text, size_t length)
-{
-    size_t i = 0;
-
-    for (; i + 16 <= length; i += 16)
-        if (json_strange_of(text + i) != 0)
-            return false;
-    if (i == length)
-        return true;
-    if (((uintptr_t)(text + i) & (PAGE - 1)) <= PAGE - 16) /* so what follows can be read */
-        return (json_strange_of(text + i) & ((1U << (length - i)) - 1)) == 0;
-    for (; i < length; i++)
-        if (text[i] == '"' || text[i] == '\\' || (signed char)text[i] < ' ')
-            return false;
-    return true;
-}
 
 json_t *
 json_text_new(const char *text, size_t length, bool plain)
@@ -179,8 +160,9 @@ json_object(void)
     size_t bytes = json_freezes ? 0 : HERE;
     JsonObject *object = value_new(JSON_OBJECT, sizeof *object + bytes);
 
-    object->size = object->names = object->slots = 0;
-    object->first = object->last = NULL;
+    object->size = object->slots = 0;
+    memset(object->names, 0, sizeof object->names);
+    object->first = object->last = object->expected = NULL;
     object->like = NULL;
     object->own = NULL;
     object->room = object->here;
@@ -195,17 +177,26 @@ json_object_size(const json_t *json)
     return json_is_object(json) ? ((const JsonObject *)json)->size : 0;
 }
 
+static inline bool
+is_called(const JsonMember *m, const char *key, size_t length, uint32_t tag)
+{
+    return m->tag == tag && m->length == length && memcmp(m->key, key, length) == 0;
+}
+
 JsonMember *
-json_member(const JsonObject *object, const char *key, size_t length)
+json_member(JsonObject *object, const char *key, size_t length)
 {
     uint32_t tag = json_tag(key, length);
+    JsonMember *m = object->expected;
 
-    if ((object->names & json_name_bit(tag)) == 0)
+    if (!json_may_have(object, tag))
         return NULL;
-    for (JsonMember *m = object->first; m != NULL; m = m->next)
-        if (m->tag == tag && m->length == length && memcmp(m->key, key, length) == 0)
-            return m;
-    return NULL;
+    if (m == NULL || !is_called(m, key, length, tag))
+        for (m = object->first; m != NULL && !is_called(m, key, length, tag);)
+            m = m->next;
+    if (m != NULL)
+        object->expected = m->next;
+    return m;
 }
 
 /* Where a member of the frozen one is that this one is like, once somebody has asked for it */
@@ -226,7 +217,7 @@ json_object_get(const json_t *json, const char *key)
     if (!json_is_object(json) || key == NULL)
         return NULL;
     const JsonMember *member =
-        json_member(object->like != NULL ? object->like : object, key, strlen(key));
+        json_member(object->like != NULL ? (JsonObject *)object->like : object, key, strlen(key));
     if (member == NULL)
         return NULL;
     if (object->like == NULL || !json_is_compound(member->value))
@@ -288,7 +279,7 @@ json_append_member(json_t *json, const char *key, size_t length, bool plain, jso
                             .slot = object->slots,
                             .plain = plain };
     object->slots += json_is_compound(take_value);
-    object->names |= json_name_bit(member->tag);
+    json_note_name(object, member->tag);
     memcpy(member->key, key, length);
     member->key[length] = '\0';
     if (object->last != NULL)
@@ -349,6 +340,7 @@ json_object_del(json_t *json, const char *key)
     if (object->last == member)
         object->last = before;
     object->size--;
+    object->expected = NULL;
     json_decref(member->value);
     return 0;
 }

@@ -40,7 +40,8 @@ struct JsonObject {
     json_t json;
     size_t size;
     JsonMember *first, *last;
-    uint64_t names;         /* bits of tags: what is not in here is no member */
+    uint64_t names[4];    /* bits of tags: what is not in here is no member */
+    JsonMember *expected; /* the one after that which was found last: often it is asked for next */
     const JsonObject *like; /* frozen; NULL = it has members of its own */
     json_t **own;           /* objects and arrays in it that somebody has asked for; may be NULL */
     uint32_t slots;         /* how many objects and arrays it holds */
@@ -100,10 +101,20 @@ json_tag(const char *key, size_t length)
                              (uint32_t)at[length / 2] << 24;
 }
 
-static inline uint64_t
-json_name_bit(uint32_t tag)
+static inline bool
+json_may_have(const JsonObject *object, uint32_t tag)
 {
-    return UINT64_C(1) << (tag * UINT32_C(0x9E3779B1) >> 26);
+    uint32_t bit = tag * UINT32_C(0x9E3779B1) >> 24;
+
+    return (object->names[bit / 64] >> bit % 64 & 1) != 0;
+}
+
+static inline void
+json_note_name(JsonObject *object, uint32_t tag)
+{
+    uint32_t bit = tag * UINT32_C(0x9E3779B1) >> 24;
+
+    object->names[bit / 64] |= UINT64_C(1) << bit % 64;
 }
 
 /* n bytes, quicker than memcpy() if they are few: up to 15 more are read and written. */
@@ -121,7 +132,7 @@ bool json_is_plain(const char *text, size_t length);
 /* Of UTF-8, which is not checked; plain: see JsonText. */
 json_t *json_text_new(const char *text, size_t length, bool plain);
 /* Of its own ones, or of those of a frozen one. NULL = there is none */
-JsonMember *json_member(const JsonObject *object, const char *key, size_t length);
+JsonMember *json_member(JsonObject *object, const char *key, size_t length);
 /* For who only reads: the first of its own or of the one that it is like, and the values. */
 const JsonMember *json_first(const json_t *object);
 const json_t *json_value(const json_t *object, const JsonMember *member);

@@ -61,7 +61,7 @@ same_own(const json_t *a, const json_t *b)
 static bool
 same_members(const json_t *a, const json_t *b)
 {
-    const JsonObject *other = (const JsonObject *)b;
+    JsonObject *other = (JsonObject *)b;
 
     if (json_object_size(a) != json_object_size(b))
         return false;
@@ -69,7 +69,7 @@ same_members(const json_t *a, const json_t *b)
         return same_own(a, b);
     for (const JsonMember *m = json_first(a); m != NULL; m = m->next) {
         const JsonMember *its =
-            json_member(other->like != NULL ? other->like : other, m->key, m->length);
+            json_member(other->like != NULL ? (JsonObject *)other->like : other, m->key, m->length);
         if (its == NULL || !json_equal(json_value(a, m), json_value(b, its)))
             return false;
     }

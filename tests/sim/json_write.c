@@ -8,6 +8,9 @@
 
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 
+#define FEW 64
+#define PAGE 4096
+
 typedef struct {
     char *text;
     size_t length, room;
@@ -48,6 +51,24 @@ put_strange(Writer *w, const char *text, size_t n)
             put(w, text + i, 1);
         }
     }
+}
+
+bool
+json_is_plain(const char *text, size_t length)
+{
+    size_t i = 0;
+
+    for (; i + 16 <= length; i += 16)
+        if (json_strange_of(text + i) != 0)
+            return false;
+    if (i == length)
+        return true;
+    if (((uintptr_t)(text + i) & (PAGE - 1)) <= PAGE - 16) /* so what follows can be read */
+        return (json_strange_of(text + i) & ((1U << (length - i)) - 1)) == 0;
+    for (; i < length; i++)
+        if (text[i] == '"' || text[i] == '\\' || (signed char)text[i] < ' ')
+            return false;
+    return true;
 }
 
 static void
@@ -108,16 +129,41 @@ new_line(Writer *w, unsigned depth)
     put(w, blanks, MIN(indent * depth, sizeof blanks - 1));
 }
 
+/* The key's first eight bytes as a number that is as small as it comes early; what lies behind the
+ * key can be read, too. */
+static uint64_t
+rank_of(const JsonMember *m)
+{
+    uint64_t word, mask = m->length < 8 ? (UINT64_C(1) << 8 * m->length) - 1 : UINT64_MAX;
+
+    memcpy(&word, m->key, sizeof word);
+    return GUINT64_FROM_BE(word & mask);
+}
+
+static bool
+comes_later(const JsonMember *a, const JsonMember *b, uint64_t rank_a, uint64_t rank_b)
+{
+    return rank_a != rank_b ? rank_a > rank_b : strcmp(a->key, b->key) > 0;
+}
+
 static void
 sort(const JsonMember **members, size_t n)
 {
-    for (size_t i = 1; i < n; i++) {
+    uint64_t few[FEW], *ranks = n > FEW ? g_new(uint64_t, n) : few;
+
+    for (size_t i = 0; i < n; i++) {
         const JsonMember *one = members[i];
+        uint64_t rank = rank_of(one);
         size_t k = i;
-        for (; k > 0 && strcmp(members[k - 1]->key, one->key) > 0; k--)
+        for (; k > 0 && comes_later(members[k - 1], one, ranks[k - 1], rank); k--) {
             members[k] = members[k - 1];
+            ranks[k] = ranks[k - 1];
+        }
         members[k] = one;
+        ranks[k] = rank;
     }
+    if (ranks != few)
+        g_free(ranks);
 }
 
 static void
@@ -125,7 +171,7 @@ write_members(Writer *w, const json_t *object, unsigned depth)
 {
     size_t n = json_object_size(object), i = 0;
     bool compact = (w->flags & JSON_COMPACT) != 0;
-    const JsonMember *few[64];
+    const JsonMember *few[FEW];
     const JsonMember **members = n > G_N_ELEMENTS(few) ? g_new(const JsonMember *, n) : few;
 
     for (const JsonMember *m = json_first(object); m != NULL; m = m->next)
