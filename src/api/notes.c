@@ -14,6 +14,7 @@ const Parameter api_parameters[] = {
     { "case_sensitive", "flag",    "of the search; default false", "false" },
     { "follow",         "text",    "linked documents that are put in: disk_attachments.disk,snapshots", NULL },
     { "operations",     "flag",    "say what can be done now, and why not", "true" },
+    { "brief",          "flag",    "only what tells one VM from another: no links, no configuration; not beside search", "true" },
     { "strategy",       "auto|graft|commit|commit-active|copy|cold-commit", "how volumes are merged", "\"auto\"" },
     { "verify",         "extents|none|full", "how a merge is checked before old volumes go", "\"extents\"" },
     { "bandwidth",      "number",  "MiB a second for each disk; 0 = no limit", "0" },
@@ -37,7 +38,7 @@ const Note api_notes[] = {
     /* method   path                                summary                                             query               gives, takes, example */
     { "GET",    "",                                "Links to all collections, and the version" },
     { "GET",    "openapi.json",                    "This description",                                 NULL,               "object" },
-    { "GET",    "vms",                             "All VMs",                                          LISTED " operations" },
+    { "GET",    "vms",                             "All VMs",                                          LISTED " operations brief" },
     { "GET",    "vms/*",                           "A VM; its name is taken for its id, too",          "operations" },
     { "POST",   "vms",                             "Make a VM out of a snapshot of another one: begins a job", "async", NULL, "new_vm",
       "{\"name\": \"clone-of-web\", \"snapshots\": {\"snapshot\": [{\"id\": \"" EXAMPLE_SNAPSHOT "\"}]}, \"cluster\": {\"name\": \"Default\"}}", 201 },

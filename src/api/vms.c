@@ -3,6 +3,7 @@
  * VMs, and the document at the root of the API.
  */
 #include "api/access.h"
+#include "api/media.h"
 #include "base/clock.h"
 
 #include <string.h>
@@ -105,17 +106,32 @@ put_actions(json_t *doc, const char *id)
         doc_action(doc, actions[i], "/vms/%s/%s", id, actions[i]);
 }
 
-json_t *
-vm_document(const Vm *vm, const char *status, const char *host_id)
+/* What is the same for all, or nearly so. */
+static void
+put_surroundings(json_t *doc)
 {
-    json_t *doc = doc_new(vm->id, "/vms/%s", vm->id);
     g_autofree char *cluster = cluster_id();
 
-    put_actions(doc, vm->id);
+    doc_ref(doc, "cluster", cluster, "/clusters/%s", cluster);
+    doc_text(json_object_get(doc, "cluster"), "name", "Default");
+    doc_ref(doc, "template", API_NIL_ID, "/templates/" API_NIL_ID);
+    doc_text(json_object_get(doc, "template"), "name", "Blank");
+    doc_ref(doc, "original_template", API_NIL_ID, "/templates/" API_NIL_ID);
+}
+
+/* brief: what tells one VM of a list from another, a tenth of the whole. */
+static json_t *
+document_of(const Vm *vm, const char *status, const char *host_id, bool brief)
+{
+    json_t *doc = doc_new(vm->id, "/vms/%s", vm->id);
+
+    if (!brief)
+        put_actions(doc, vm->id);
     doc_text(doc, "name", vm->name);
     doc_text(doc, "description", vm->description);
     doc_text(doc, "comment", vm->comment);
-    put_links(doc, vm->id);
+    if (!brief)
+        put_links(doc, vm->id);
     doc_text(doc, "status", status != NULL ? status : vm_state_word(vm->state));
     doc_text(doc, "status_detail", vm->state_detail);
     doc_text(doc, "unmanaged", vm->unmanaged);
@@ -129,17 +145,21 @@ vm_document(const Vm *vm, const char *status, const char *host_id)
     doc_text(doc, "foreign_job", vm->foreign_job);
     if (vm->frozen != NULL)
         doc_flag(doc, "frozen", true);
-    put_configuration(doc, vm);
-    doc_ref(doc, "cluster", cluster, "/clusters/%s", cluster);
-    doc_text(json_object_get(doc, "cluster"), "name", "Default");
     if (host_id != NULL && is_running(vm)) {
         doc_ref(doc, "host", host_id, "/hosts/%s", host_id);
         doc_text(json_object_get(doc, "host"), "name", vm->host);
     }
-    doc_ref(doc, "template", API_NIL_ID, "/templates/" API_NIL_ID);
-    doc_text(json_object_get(doc, "template"), "name", "Blank");
-    doc_ref(doc, "original_template", API_NIL_ID, "/templates/" API_NIL_ID);
+    if (!brief) {
+        put_configuration(doc, vm);
+        put_surroundings(doc);
+    }
     return doc;
+}
+
+json_t *
+vm_document(const Vm *vm, const char *status, const char *host_id)
+{
+    return document_of(vm, status, host_id, false);
 }
 
 /* What can be done now, and why not, if it was asked for. */
@@ -205,12 +225,17 @@ get_vms(Call *call, Reply *reply, GError **error)
     g_autoptr(GPtrArray) vms = manager_vms(call->manager);
     g_autoptr(GPtrArray) hosts = manager_hosts(call->manager);
     bool by_storage = searches_storage(call);
+    bool brief = flag_from_text(g_hash_table_lookup(call->query, "brief"), false);
+
+    if (brief && call_query(call, "search") != NULL)
+        return error_set(error, ERR_INVALID,
+                         "'brief' leaves out what 'search' looks at: ask for one of them");
     json_t *list = json_array(), *beside = json_array();
 
     for (guint i = 0; i < vms->len; i++) {
         const Vm *vm = vms->pdata[i];
         g_autofree char *status = manager_vm_status(call->manager, vm);
-        json_t *doc = vm_document(vm, status, host_id_of(hosts, vm->host));
+        json_t *doc = document_of(vm, status, host_id_of(hosts, vm->host), brief);
         put_operations(doc, call, vm);
         if (by_storage)
             json_array_append_new(beside, json_pack("{s:o}", "storage", storage_names(vm)));

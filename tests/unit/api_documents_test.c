@@ -42,6 +42,35 @@ test_vm_document(void)
     g_assert_nonnull(strstr(xml, "<boot><devices><device>hd</device></devices></boot>"));
 }
 
+/* What the page's list of VMs shows is in it, and little else. */
+static void
+test_brief_vms(void)
+{
+    static const char *const shown[] = { "id",   "href",           "name",        "status",
+                                         "host", "snapshot_count", "chain_depth", "chain_bytes" };
+    static World w;
+
+    world_start(&w);
+    json_call(&w, "GET", PATH("/vms"), NULL, 200);
+    g_autoptr(json_t) whole = json_deep_copy(at(w.doc, "vm.0"));
+    json_call(&w, "GET", PATH("/vms?brief=true"), NULL, 200);
+    for (size_t i = 0; i < G_N_ELEMENTS(shown); i++)
+        g_assert_true(json_equal(json_object_get(at(w.doc, "vm.0"), shown[i]),
+                                 json_object_get(whole, shown[i])));
+    assert_at(w.doc, "vm.0.name", "\"web1\"");
+    assert_at(w.doc, "vm.0.host.name", "\"h1\"");
+    for (const char **none = (const char *[]){ "link", "actions", "memory", "template", NULL };
+         *none != NULL; none++)
+        g_assert_null(json_object_get(at(w.doc, "vm.0"), *none));
+    json_call(&w, "GET", PATH("/vms?brief=true&operations=true"), NULL, 200);
+    g_assert_nonnull(at(w.doc, "vm.0.operations.operation.0"));
+    json_call(&w, "GET", PATH("/vms?brief=false"), NULL, 200);
+    g_assert_true(json_equal(at(w.doc, "vm.0"), whole));
+    json_call(&w, "GET", PATH("/vms?brief=true&search=name%%3Dweb1"), NULL, 400);
+    g_assert_nonnull(strstr(w.answer.body, "ask for one of them"));
+    world_stop(&w);
+}
+
 static void
 test_disk_documents(void)
 {
@@ -211,6 +240,7 @@ main(int argc, char **argv)
     log_init("api_documents_test");
     xml_init();
     g_test_add_func("/api/vm-document", test_vm_document);
+    g_test_add_func("/api/brief-vms", test_brief_vms);
     g_test_add_func("/api/disk-documents", test_disk_documents);
     g_test_add_func("/api/snapshot-documents", test_snapshot_documents);
     g_test_add_func("/api/job-document", test_job_document);
