@@ -270,7 +270,8 @@ function lookLater(): void {
 
 function openStream(): void {
   source = new EventSource(`${ROOT}/events/stream`);
-  source.addEventListener("open", opened);
+  // the stream's own first message: the browser's "open" has the same name, and tells no more than that there is an answer
+  source.addEventListener("open", (event) => { if (event instanceof MessageEvent) opened(); });
   source.addEventListener("error", () => {
     lost();
     timer = setTimeout(() => void look(), 500);
