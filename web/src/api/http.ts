@@ -69,6 +69,17 @@ export interface Wish {
   headers?: Record<string, string>;
 }
 
+/** After that, what early.ts was answered is old: the page has hung, or the network. */
+const EARLY_MS = 30_000;
+/** What early.ts has asked for before this script was there: each is taken once. */
+function begun(method: string, url: string): Promise<Response> | undefined {
+  const early = typeof window === "undefined" ? undefined : window.livemergeEarly;
+  if (!early || method !== "GET") return undefined;
+  const answer = early.answers.get(url);
+  early.answers.delete(url);
+  return Date.now() - early.began < EARLY_MS ? answer : undefined;
+}
+
 export async function call<T>(path: string, wish: Wish = {}): Promise<T> {
   const method = wish.method ?? "GET";
   const headers: Record<string, string> = { Accept: "application/json", ...wish.headers };
@@ -76,16 +87,18 @@ export async function call<T>(path: string, wish: Wish = {}): Promise<T> {
   if (wish.body !== undefined) headers["Content-Type"] = "application/json";
   let answer: Response;
   let text: string;
+  const url = path.startsWith("/session") ? path : ROOT + path;
   try {
-    answer = await fetch(path.startsWith("/session") ? path : ROOT + path, {
+    answer = await (begun(method, url) ?? fetch(url, {
       method,
       headers,
       body: wish.body !== undefined ? JSON.stringify(wish.body) : undefined,
       signal: wish.signal ?? null,
       credentials: "same-origin",
       cache: "no-store",
-    });
+    }));
     text = await answer.text();
+    wish.signal?.throwIfAborted(); // an early one does not hear of it
   } catch (error) {
     if (wish.signal?.aborted) throw error;
     const fault = new Fault(0, "The manager does not answer.", "unreachable");
@@ -94,6 +107,7 @@ export async function call<T>(path: string, wish: Wish = {}): Promise<T> {
   }
   if (!answer.ok) {
     const fault = faultOf(answer.status, text);
+    if (fault.signedOut && typeof window !== "undefined") window.livemergeEarly = undefined; // the others were answered so, too
     tell(fault.signedOut ? fault : null);
     throw fault;
   }

@@ -5,7 +5,7 @@ import { useState } from "react";
 import { api } from "../api/api";
 import type { PowerVerb } from "../api/api";
 import type { Vm } from "../api/types";
-import { vmChanged } from "../live";
+import { useLive, vmChanged } from "../live";
 import { t } from "../texts";
 import { ActionButton, whyNotFor } from "./action";
 import { Dialog } from "./dialog";
@@ -31,6 +31,25 @@ function usePower(vm: Vm): { act: (verb: PowerVerb) => void; dialog: React.React
   };
 }
 
+/** What can be done is asked for when a menu is opened: for all VMs of a list it would be most of what the list is. */
+function Items({ listed, act }: { listed: Vm; act: (verb: PowerVerb) => void }) {
+  const view = useLive(`vm ${listed.id}`, [`vm:${listed.id}`], (signal) => api.vm(listed.id, signal));
+  const vm = view.data ?? listed;
+  const asking = view.data === undefined && view.error === undefined ? t.common.loading : undefined;
+  return (
+    <DropdownList>
+      {VERBS.map((verb) => {
+        const why = asking ?? whyNotFor(vm, vm.operations, verb);
+        return (
+          <DropdownItem key={verb} isAriaDisabled={why !== undefined} isDanger={verb === "stop"} description={why} onClick={() => act(verb)}>
+            {t.vms[verb]}
+          </DropdownItem>
+        );
+      })}
+    </DropdownList>
+  );
+}
+
 export function PowerMenu({ vm }: { vm: Vm }) {
   const [open, setOpen] = useState(false);
   const { act, dialog } = usePower(vm);
@@ -42,16 +61,7 @@ export function PowerMenu({ vm }: { vm: Vm }) {
             <span aria-hidden="true">⋮</span>
           </MenuToggle>
         )}>
-        <DropdownList>
-          {VERBS.map((verb) => {
-            const why = whyNotFor(vm, vm.operations, verb);
-            return (
-              <DropdownItem key={verb} isAriaDisabled={why !== undefined} isDanger={verb === "stop"} description={why} onClick={() => act(verb)}>
-                {t.vms[verb]}
-              </DropdownItem>
-            );
-          })}
-        </DropdownList>
+        <Items listed={vm} act={act} />
       </Dropdown>
       {dialog}
     </>
