@@ -36,5 +36,5 @@ export default defineConfig({
     proxy: { "/ovirt-engine": { target: manager, secure: false } },
   },
   // a test machine may be busy, and slow
-  test: { include: ["src/**/*.test.ts"], testTimeout: 60_000, hookTimeout: 60_000 },
+  test: { include: ["src/**/*.test.ts", "*.test.mjs"], testTimeout: 60_000, hookTimeout: 60_000 },
 });

@@ -11,6 +11,8 @@ const AXE = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const PATIENCE_MS = 60_000;
 /** The page's processor is so many times as slow: shows what a scenario takes for granted. */
 const SLOW = Number(process.env.LIVEMERGE_TEST_SLOW ?? 1);
+/** Of a selector: what is there only now and then, or is no element. */
+const PASSING = /::[\w-]+|:(hover|focus|focus-visible|focus-within|active|visited|placeholder-shown|before|after)\b(?!\()/g;
 
 export class Scene {
   constructor(browser, name, args, out, ask) {
@@ -36,6 +38,19 @@ export class Scene {
     });
   }
 
+  /** The style sheet that is served is PatternFly's without what meets nothing on this page (web/trim.mjs): is it so? */
+  async styled(where) {
+    this.dropped ??= JSON.parse(readFileSync(join(this.out, "..", "page", "dropped.json"), "utf8")).map((one) => one.replace(PASSING, ""));
+    const met = await this.page.evaluate((dropped) => dropped.filter((one) => {
+      try {
+        return document.querySelector(one) !== null;
+      } catch {
+        return false; // nothing is left of it but what passes
+      }
+    }), [...new Set(this.dropped)]);
+    if (met.length > 0) throw new Error(`${where} has what web/trim.mjs takes for never there: ${met.slice(0, 10).join("; ")}`);
+  }
+
   /** Errors that this scenario makes on purpose, such as a manager that is away. */
   allow(...patterns) {
     this.allowed.push(...patterns);
@@ -46,6 +61,7 @@ export class Scene {
   }
 
   async close() {
+    await this.styled("the end");
     await this.context.close();
     const bad = this.errors.filter((text) => !this.allowed.some((pattern) => pattern.test(text)));
     if (bad.length > 0) throw new Error(`the page complained:\n${bad.join("\n")}`);
@@ -73,6 +89,7 @@ export class Scene {
     const show = (visibility) => this.page.evaluate((how) => {
       for (const group of document.querySelectorAll(".pf-v6-c-alert-group.pf-m-toast")) group.style.visibility = how;
     }, visibility);
+    await this.styled(name);
     await show("hidden");
     await this.page.screenshot({ path: join(this.out, `${name}.png`) });
     await show("");
@@ -116,6 +133,7 @@ export class Scene {
 
   /** No serious finding of axe-core. In a world of its own: the page's policy lets no script in. */
   async accessible(where) {
+    await this.styled(where);
     const session = await this.context.newCDPSession(this.page);
     const { frameTree } = await session.send("Page.getFrameTree");
     const { executionContextId } = await session.send("Page.createIsolatedWorld", { frameId: frameTree.frame.id });
