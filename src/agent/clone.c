@@ -101,6 +101,23 @@ look_at_clone(const Operation *op, GError **error)
     return hv_of(op)->ops->look(hv_of(op), op_text(op, "clone_id"), error);
 }
 
+/* The clone is defined after it was built: it is somebody's by now. */
+bool
+clone_is_old(Operation *op, bool *ret_old, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+    g_autoptr(HvDomain) hv = NULL;
+
+    if (!g_str_equal(op->row.step, "prepare") && !g_str_equal(op->row.step, "build"))
+        return true;
+    hv = look_at_clone(op, &problem);
+    *ret_old = hv != NULL;
+    if (problem == NULL || g_error_matches(problem, ERR, ERR_NOT_FOUND))
+        return true;
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return false;
+}
+
 static StepState
 define_check(void *self, GError **error)
 {

@@ -184,6 +184,36 @@ find_run(Operation *op, const Vm *vm, Disk **ret_disk, int *ret_base, int *ret_t
     return true;
 }
 
+/* From record to settle the manifest names it. A job of ours that runs outdoes a manifest that is
+ * an old copy itself. */
+bool
+merge_is_old(Operation *op, bool *ret_old, GError **error)
+{
+    static const char *const between[] = { "seal",   "prefill", "verify-built", "start", "transfer",
+                                           "verify", NULL };
+    Domain *home = NULL;
+    g_autoptr(GError) problem = NULL;
+    g_autoptr(Vm) vm = NULL;
+    HvJob job = { 0 };
+
+    if (!g_strv_contains(between, op->row.step))
+        return true;
+    vm = op_manifest(op, &home, &problem);
+    if (g_error_matches(problem, ERR, ERR_NOT_FOUND)) /* no VM, or nothing that would tell */
+        return true;
+    if (vm == NULL) {
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return false;
+    }
+    if (op_is_recorded(op, vm))
+        return true;
+    if (!op->agent->hv->ops->job_look(op->agent->hv, op->row.vm_id, op_data(op, "target"), &job,
+                                      error))
+        return false;
+    *ret_old = job.type == HV_JOB_NONE && !cold_is_running(op);
+    return true;
+}
+
 bool
 merge_record_act(void *self, GError **error)
 {

@@ -8,19 +8,19 @@
 
 /* clang-format off */
 const OperationKind operation_kinds[] = {
-    /* kind               steps                  beside         parameters                scratch */
+    /* kind               steps                  beside         parameters                scratch              old copy */
     { "snapshot-create",  snapshot_create_steps, BESIDE_NONE,   snapshot_create_params,   NULL },
     { "snapshot-rename",  snapshot_rename_steps, BESIDE_OTHERS, snapshot_rename_params,   NULL },
     { "snapshot-forget",  snapshot_forget_steps, BESIDE_OTHERS, snapshot_forget_params,   NULL },
     { "snapshot-preview", preview_steps,         BESIDE_NONE,   preview_params,           NULL },
     { "snapshot-commit",  branch_commit_steps,   BESIDE_NONE,   branch_end_params,        NULL },
     { "snapshot-undo",    branch_undo_steps,     BESIDE_NONE,   branch_end_params,        NULL },
-    { "merge",            merge_steps,           BESIDE_OTHERS, merge_params,             merge_scratch_free },
+    { "merge",            merge_steps,           BESIDE_OTHERS, merge_params,             merge_scratch_free,  merge_is_old },
     { "delete-volumes",   delete_volumes_steps,  BESIDE_OTHERS, delete_volumes_params,    NULL },
     { "doctor-fix",       doctor_fix_steps,      BESIDE_NONE,   doctor_fix_params,        NULL },
     { "doctor-undo",      doctor_undo_steps,     BESIDE_NONE,   doctor_undo_params,       NULL },
     { "import",           import_steps,          BESIDE_NONE,   NULL,                     NULL },
-    { "clone",            clone_steps,           BESIDE_POWER,  clone_params,             clone_scratch_free },
+    { "clone",            clone_steps,           BESIDE_POWER,  clone_params,             clone_scratch_free,  clone_is_old },
     { "vm-remove",        vm_remove_steps,       BESIDE_NONE,   vm_remove_params,         NULL },
     { "vm-start",         vm_start_steps,        BESIDE_OTHERS, NULL,                     NULL },
     { "vm-stop",          vm_stop_steps,         BESIDE_OTHERS, vm_stop_params,           NULL },
@@ -258,6 +258,7 @@ operations_resume(Agent *agent, GError **error)
         if (op == NULL)
             return false;
         op->entry = entry;
+        op->loaded = kind->is_old != NULL;
         g_hash_table_insert(agent->operations, op->row.id, op);
         if (!machine_ended(&op->machine))
             g_ptr_array_add(entry->operations, op);

@@ -25,6 +25,9 @@ typedef struct {
     /* Are the parameters well formed? Looks at nothing else. NULL = no parameters. */
     bool (*check_params)(const json_t *params, GError **error);
     void (*scratch_free)(void *scratch);
+    /* One that the journal held when the agent started: did it end before, so that the journal is
+     * an old copy, brought back? Only looks. False: not known yet. NULL = it shows by itself. */
+    bool (*is_old)(Operation *op, bool *ret_old, GError **error);
 } OperationKind;
 
 struct Operation {
@@ -33,6 +36,7 @@ struct Operation {
     const OperationKind *kind;
     JournalRow row;
     Machine machine;
+    bool loaded;    /* from the journal, and not known not to be old */
     void *scratch;  /* of the kind; not saved */
     HvDomain *seen; /* the last look of this row of turns; NULL = none (op_hv_seen()) */
     unsigned seen_acts;
@@ -107,11 +111,13 @@ bool snapshot_forget_params(const json_t *params, GError **error);
 bool preview_params(const json_t *params, GError **error);
 bool branch_end_params(const json_t *params, GError **error);
 bool merge_params(const json_t *params, GError **error);
+bool merge_is_old(Operation *op, bool *ret_old, GError **error);
 bool delete_volumes_params(const json_t *params, GError **error);
 bool doctor_fix_params(const json_t *params, GError **error);
 bool doctor_undo_params(const json_t *params, GError **error);
 bool vm_stop_params(const json_t *params, GError **error);
 bool clone_params(const json_t *params, GError **error);
+bool clone_is_old(Operation *op, bool *ret_old, GError **error);
 bool vm_update_params(const json_t *params, GError **error);
 bool vm_remove_params(const json_t *params, GError **error);
 void merge_scratch_free(void *scratch);

@@ -38,6 +38,26 @@ log_end(const Operation *op)
         log_vm_info(op->row.vm_id, op->row.id, "%s of VM %s is done", op->row.kind, name);
 }
 
+/* The journal may be an old copy, brought back with the host's system: what it has under way may
+ * have ended long ago, and what was built then be in use. */
+static Turn
+turn_loaded(Operation *op)
+{
+    g_autoptr(GError) why = NULL;
+    bool old = false;
+
+    if (!op->kind->is_old(op, &old, &why))
+        return machine_wait(&op->machine, why);
+    op->loaded = old;
+    if (!old)
+        return TURN_AGAIN;
+    error_set(&why, ERR_GONE,
+              "this %s had ended before: the agent's journal is an old copy that was brought back. "
+              "Nothing was changed; livemerge doctor says if anything is left of it",
+              op->row.kind);
+    return machine_give_up(&op->machine, why);
+}
+
 /* Turns one operation as far as it goes; returns how long it can be left alone. */
 static unsigned
 turn_operation(Operation *op)
@@ -51,7 +71,7 @@ turn_operation(Operation *op)
         op->machine.cancel = op->row.cancel;
         g_mutex_unlock(&op->agent->lock);
         op->poll_ms = SLOW_POLL_MS;
-        turn = machine_turn(&op->machine);
+        turn = op->loaded ? turn_loaded(op) : machine_turn(&op->machine);
     }
     if (turn == TURN_ENDED)
         return 0;

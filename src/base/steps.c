@@ -252,6 +252,19 @@ machine_turn(Machine *m)
     g_assert_not_reached();
 }
 
+Turn
+machine_wait(Machine *m, const GError *why)
+{
+    return wait_because(m, why);
+}
+
+Turn
+machine_give_up(Machine *m, const GError *why)
+{
+    machine_note_failure(m, why);
+    return enter(m, STEP_END);
+}
+
 bool
 steps_check(const Step *steps, GError **error)
 {

@@ -87,6 +87,10 @@ typedef enum {
 bool machine_init(Machine *m, const Step *steps, const char *step_name, GError **error);
 void machine_clear(Machine *m);
 Turn machine_turn(Machine *m);
+/* Instead of a turn, from outside: it cannot be turned now, or ends where it stands, with no act.
+ */
+Turn machine_wait(Machine *m, const GError *why);
+Turn machine_give_up(Machine *m, const GError *why);
 bool machine_ended(const Machine *m);
 bool machine_failed(const Machine *m);
 /* Records the first failure; later ones are dropped. */

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from lm import items, wait_for
+from lm import items, pattern_is, wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +52,60 @@ def test_job_that_has_ended_is_not_done_again(site, vm):
     wait_for(lambda: newest_job(site)["status"] != "started", 40, "the job ends")
     assert newest_job(site)["status"] == "failed" and "has ended already" in newest_job(site)["error"], newest_job(site)
     assert site.host.state(one.name) == "running"
+
+
+def nothing_is_under_way(site, one):
+    wait_for(lambda: "Nothing wrong" in site.cli("doctor", one.name, code=None).err, 40,
+             lambda: f"the doctor looks, and finds nothing: {site.cli('doctor', one.name, code=None)}")
+
+
+@pytest.mark.parametrize("then, runs", [("cancelled", True), ("finished", False)])
+def test_merge_that_has_ended_is_not_done_again(site, vm, then, runs):
+    """The agent's journal is brought back, from while a merge was under way: it was cancelled since, and the snapshot
+    stays; or it has ended, and what was built then is the VM's disk by now. Nothing holds the VM."""
+    one = vm().layers("s1")
+    site.host.write(one.name, 0, "16M", "4M", 9)
+    one.snap("s2")
+    if not runs:
+        site.host.virsh("destroy", one.name)
+        one.wait_status("down")
+    copy = site.work / f"copy-{then}"
+    job = one.begin_delete("s2", options=["--strategy", "copy", "--bandwidth", "1"])
+    wait_for(lambda: one.job(job).get("progress", {}).get("bytes_done", 0) > 1 << 20, 30, "data move")
+    os.kill(site.agent.pid, signal.SIGSTOP)
+    shutil.copytree(site.agent.directory / "state", copy)
+    os.kill(site.agent.pid, signal.SIGCONT)
+    if then == "cancelled":
+        site.cli("job", "cancel", job)
+    one.wait_job(job, "aborted" if then == "cancelled" else "finished")
+    before = (one.names(), one.chain(), one.files())
+    bring_back(site.agent, copy)
+    site.wait_ready()
+    nothing_is_under_way(site, one)
+    assert "is an old copy" in site.agent.tail()
+    assert (one.names(), one.chain(), one.files()) == before
+    assert pattern_is(one.chain()[-1], "16M", "4M", 9, share=runs)
+    one.expect_layers(2)
+
+
+def test_clone_that_is_used_is_not_built_again(site, vm):
+    """The same, from while a VM was cloned: the clone is a VM like others since, and nobody takes its disks away."""
+    one = vm().layers("s1")
+    copy = site.work / "copy-clone"
+    site.agent.restart(faults="agent.clone.before-build=stop@1")
+    site.wait_ready()
+    one.wait_status("up")
+    with site.cli.spawn("vm", "clone", one.name, "a-clone", "--snapshot", "s1", "--copy") as asked:
+        wait_for(lambda: is_stopped(site.agent), 20, "the agent is about to build")
+        shutil.copytree(site.agent.directory / "state", copy)
+        os.kill(site.agent.pid, signal.SIGCONT)
+        assert asked.wait(60) == 0
+    clone = site.host.chain("a-clone", "vda", inactive=True)
+    files = [(path, os.stat(path).st_ino) for path in clone]
+    bring_back(site.agent, copy)
+    site.wait_ready()
+    nothing_is_under_way(site, one)
+    assert "is an old copy" in site.agent.tail()
+    assert [(path, os.stat(path).st_ino) for path in clone] == files
+    assert pattern_is(clone[-1], "0M", "1M", 1)
+    site.cli("vm", "remove", "a-clone", "-y")
