@@ -125,6 +125,25 @@ has_manifest(Operation *op, const HvDomain *hv, Domain **ret_home, Vm **ret_vm, 
     return !home || *ret_vm != NULL;
 }
 
+/* A disk that is not there may be on a storage that is not mounted, with snapshots and a manifest
+ * of which nothing is known now. */
+static bool
+disks_are_there(const HvDomain *hv, GError **error)
+{
+    for (guint i = 0; i < hv->disks->len; i++) {
+        const HvDisk *disk = hv->disks->pdata[i];
+        if (g_strcmp0(disk->type, "file") != 0 || g_strcmp0(disk->device, "disk") != 0 ||
+            disk->read_only || disk->source == NULL || file_may_be_there(disk->source))
+            continue;
+        return error_set(error, ERR_REFUSED,
+                         "VM '%s' was not removed: %s of its disk %s is not there; is its storage "
+                         "mounted? If the disk is gone for ever, remove the VM alone: livemerge vm "
+                         "remove %s --keep-disks",
+                         hv->name, disk->source, disk->target, hv->name);
+    }
+    return true;
+}
+
 static bool
 record_act(void *self, GError **error)
 {
@@ -136,6 +155,8 @@ record_act(void *self, GError **error)
     if (op->agent->hv->ops->undefine == NULL)
         return error_set(error, ERR_UNSUPPORTED, "VMs cannot be removed here");
     if (hv == NULL || !has_manifest(op, hv, &home, &vm, error))
+        return false;
+    if (vm == NULL && !keeps_disks(op) && !disks_are_there(hv, error))
         return false;
     if (vm == NULL) {
         op_remember(op, "recorded", json_true());

@@ -133,6 +133,30 @@ test_remove_refused(void)
     g_assert_false(host.fake.removed);
 }
 
+/* Its storage is not mounted: an agent that has just started sees neither disks nor snapshots. */
+static void
+test_remove_not_mounted(void)
+{
+    g_auto(Host) host = { 0 };
+
+    host_make(&host);
+    agent_end(&host);
+    MUST("/", "mv %s %s.away", host.disks, host.disks);
+    MUST("/", "mkdir %s", host.disks);
+    fake_is_away(&host.fake, false);
+    agent_begin(&host);
+    assert_fails(&host, removal(false), "vm-remove", "is its storage mounted?");
+    g_assert_false(host.fake.removed);
+    MUST("/", "rm -r %s", host.disks);
+    MUST("/", "mv %s.away %s", host.disks, host.disks);
+    assert_source(&host);
+    MUST("/", "mv %s %s.away", host.disks, host.disks);
+    DO(&host, OP, "vm-remove", removal(true), "done"); /* who knows that they are gone says so */
+    g_assert_true(host.fake.removed);
+    MUST("/", "mv %s.away %s", host.disks, host.disks);
+    g_assert_cmpuint(images_in(&host), ==, 7);
+}
+
 /* What somebody else stands on stays, with what that stands on. */
 static void
 test_remove_shared_base(void)
@@ -207,6 +231,7 @@ main(int argc, char **argv)
     g_test_add_func("/clone/is-used", test_clone_is_used);
     g_test_add_func("/remove/all", test_remove);
     g_test_add_func("/remove/refused", test_remove_refused);
+    g_test_add_func("/remove/not-mounted", test_remove_not_mounted);
     g_test_add_func("/remove/shared-base", test_remove_shared_base);
     g_test_add_func("/clone/stop-anywhere", test_stop_anywhere);
     int result = g_test_run();
