@@ -14,7 +14,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CurlList, curl_slist_free_all)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CURL, curl_easy_cleanup)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CURLM, curl_multi_cleanup)
 
-#define CONNECT_TIMEOUT_MS 2000
+/* With the TLS handshake, for which a peer that is busy may need seconds: it must not look dead. */
+#define CONNECT_TIMEOUT_MS 10000
 
 struct HttpClient {
     char *address;   /* as given, for messages */

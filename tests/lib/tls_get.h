@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-/* The client gives a connection two seconds, its handshake included: where that was not enough, it
+/* The client gives a connection ten seconds, its handshake included: where that was not enough, it
  * is tried again. Any other failure is told. */
 static inline bool
 tls_get(HttpClient *client, HttpAnswer *answer, GError **error)

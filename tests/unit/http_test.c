@@ -6,6 +6,7 @@
 #include "http_fixture.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <sys/stat.h>
 
 /* ---- raw sockets ---- */
@@ -330,6 +331,41 @@ test_peer(Fixture *fixture, gconstpointer data)
     g_assert_cmpint(about.st_mode & 07777, ==, 0600);
 }
 
+/* ---- a peer that is busy: the kernel takes the connection, the handshake comes late ---- */
+
+#define LATE_MS 2500 /* a connection was once given up after two seconds */
+
+static void *
+answer_late(void *listener)
+{
+    g_usleep(LATE_MS * 1000);
+    autofd int fd = accept(GPOINTER_TO_INT(listener), NULL, NULL);
+
+    return NULL;
+}
+
+static void
+test_late_handshake(void)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t size = sizeof address;
+    autofd int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    g_auto(HttpAnswer) answer = { 0 };
+    g_autoptr(GError) error = NULL;
+
+    g_assert_cmpint(bind(listener, (struct sockaddr *)&address, size), ==, 0);
+    g_assert_cmpint(listen(listener, 1), ==, 0);
+    g_assert_cmpint(getsockname(listener, (struct sockaddr *)&address, &size), ==, 0);
+    g_autofree char *url = g_strdup_printf("https://127.0.0.1:%u", ntohs(address.sin_port));
+    g_autoptr(HttpClient) client = http_client_new(url, NULL, true, &error);
+    g_assert_no_error(error);
+    GThread *thread = g_thread_new("late", answer_late, GINT_TO_POINTER(listener));
+    g_assert_false(http_call(client, "GET", "/", NULL, NULL, 0, 30000, &answer, &error));
+    g_thread_join(thread);
+    g_assert_nonnull(strstr(error->message, "broke")); /* by the peer: it was waited for */
+}
+
 int
 main(int argc, char **argv)
 {
@@ -349,6 +385,7 @@ main(int argc, char **argv)
     };
 
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/http/late-handshake", test_late_handshake);
     add_tests(tests, G_N_ELEMENTS(tests));
     return g_test_run();
 }
