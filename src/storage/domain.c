@@ -231,7 +231,8 @@ domain_is_there(const Domain *domain, GError **error)
     if (g_strcmp0(json_text(json, "id"), domain->id) != 0)
         return error_set(error, ERR_STORAGE,
                          "%s now holds another storage domain (%s) than the one that was opened "
-                         "(%s)",
+                         "(%s), and nothing is done there: if it was mounted after the agent was "
+                         "started, restart the agent (systemctl restart livemerge-agent)",
                          domain->path, json_text(json, "id"), domain->id);
     return true;
 }
