@@ -54,6 +54,9 @@ snapshot_list(Cli *cli, GError **error)
     g_autofree char *text =
         tree_text(doc_items(doc, NULL, "snapshot"), cli->io->out_width, cli->io->utf8);
     fputs(text, cli->io->out);
+    if (*doc_text(vm, "unmanaged") != '\0') /* its storage may be away, and its snapshots with it */
+        cli_say(cli, "VM '%s' is not managed now, and snapshots may be missing here: %s",
+                doc_text(vm, "name"), doc_text(vm, "unmanaged"));
     return true;
 }
 

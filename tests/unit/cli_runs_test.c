@@ -37,6 +37,8 @@ test_runs(void)
         { "vm show nobody", 3, NULL, "there is no VM 'nobody'" },
         { "snapshot list web", 0, "├─ nightly", "" },
         { "snapshot list web", 0, "└─ you are here", "" },
+        { "snapshot list raw", 0, "NAME",
+          "VM 'raw' is not managed now, and snapshots may be missing here: network" },
         { "snapshot show web before", 0, "before update", "" },
         { "snapshot show web never", 3, NULL, "there is no snapshot 'never'" },
         { "snapshot show web nightly", 3, NULL, "Entity not found: x\\x1b" },

@@ -85,6 +85,7 @@ answer_get(Fake *fake, const char *path, int *ret_status)
                       "\"volumes\":[{\"id\":\"vol-base\",\"path\":\"/x/base.qcow2\",\"format\":"
                       "\"qcow2\",\"virtual_size\":1073741824,\"allocated\":4096}]}" },
         { "vms/" VM_ID "/snapshots", snapshots },
+        { "vms/55/snapshots", "{\"snapshot\":[]}" },
         { "vms/" VM_ID "/snapshots/" S1,
           "{\"id\":\"" S1 "\",\"description\":\"before update\",\"snapshot_status\":\"ok\"}" },
         { "jobs", "{\"job\":[{\"id\":\"" JOB_ID "\",\"description\":\"d\",\"status\":"
