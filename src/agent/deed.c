@@ -425,14 +425,37 @@ relative_name(const char *from, const char *path)
     return g_string_free(name, FALSE);
 }
 
+/* How long what is before ".1a2b3c4d" is, if these characters end with that */
+static size_t
+without_id(const char *path, size_t length)
+{
+    size_t digits = 0;
+
+    while (digits < length && memchr("0123456789abcdef", path[length - 1 - digits], 16) != NULL)
+        digits++;
+    bool is_id = digits >= 8 && digits <= 36 && digits < length && path[length - 1 - digits] == '.';
+    return is_id ? length - 1 - digits : length;
+}
+
+/* No regular expression: a name need not be UTF-8. */
+char *
+file_stem(const char *path)
+{
+    static const char *const suffixes[] = { ".qcow2", ".img", ".raw", ".q", ".qcow" };
+    size_t length = strlen(path);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(suffixes); i++)
+        if (g_str_has_suffix(path, suffixes[i]))
+            return g_strndup(path, without_id(path, length - strlen(suffixes[i])));
+    return g_strdup(path);
+}
+
 char *
 new_file_name(const char *beside, const char *id, const char *suffix)
 {
     g_autofree char *dir = g_path_get_dirname(beside);
     g_autofree char *name = g_path_get_basename(beside);
-    g_autoptr(GRegex) tail =
-        g_regex_new("(\\.[0-9a-f]{8,36})?\\.(qcow2|img|raw|q|qcow)$", 0, 0, NULL);
-    g_autofree char *stem = g_regex_replace(tail, name, -1, 0, "", 0, NULL);
+    g_autofree char *stem = file_stem(name);
 
     /* the short form of the id reads better; the whole one cannot collide */
     for (int length = 8; length <= 36; length += 28) {

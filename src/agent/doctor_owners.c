@@ -79,22 +79,10 @@ note_used(Owners *owners, const char *path, Owner *owner)
         g_hash_table_insert(owners->used, g_steal_pointer(&key), owner);
 }
 
-static char *
-stem_of(const char *path)
-{
-    g_autofree char *dir = g_path_get_dirname(path);
-    g_autofree char *name = g_path_get_basename(path);
-    g_autoptr(GRegex) tail =
-        g_regex_new("(\\.[0-9a-f]{8,36})?\\.(qcow2|img|raw|q|qcow)$", 0, 0, NULL);
-    g_autofree char *stem = g_regex_replace(tail, name, -1, 0, "", 0, NULL);
-
-    return g_build_filename(dir, stem, NULL);
-}
-
 static void
 add_stem(Owner *owner, const char *path)
 {
-    g_autofree char *stem = stem_of(path);
+    g_autofree char *stem = file_stem(path);
 
     for (guint i = 0; i < owner->stems->len; i++)
         if (g_str_equal(owner->stems->pdata[i], stem))

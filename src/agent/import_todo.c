@@ -9,21 +9,12 @@
 
 /* ---- lost snapshots: what the names of the files tell */
 
-static char *
-stem_of(const char *path)
-{
-    g_autoptr(GRegex) tail =
-        g_regex_new("(\\.[0-9a-f]{8,36})?\\.(qcow2|img|raw|q|qcow)$", 0, 0, NULL);
-
-    return g_regex_replace(tail, path, -1, 0, "", 0, NULL);
-}
-
 /* DIR/web.1a2b3c4d.qcow2 on DIR/web.qcow2, or on another one of that row: the part in the middle
  * begins the id of the snapshot that was taken (new_file_name()). NULL: no name of ours. */
 static char *
 mark_of(const char *below, const char *overlay)
 {
-    g_autofree char *stem = stem_of(below);
+    g_autofree char *stem = file_stem(below);
     size_t length = strlen(stem);
     g_autoptr(GMatchInfo) match = NULL;
     g_autoptr(GRegex) ours = g_regex_new(
@@ -84,7 +75,7 @@ entry_new(const Vm *vm, const char *id, const char *mark, const Volume *below,
           const Volume *overlay)
 {
     const Snapshot *known = vm_snapshot(vm, id);
-    g_autofree char *stem = stem_of(overlay->path);
+    g_autofree char *stem = file_stem(overlay->path);
     g_autofree char *name = g_strdup_printf("recovered %.8s", mark);
     g_autofree char *memory = g_strdup_printf("%s.%s.memory", stem, mark);
     json_t *entry =

@@ -208,6 +208,9 @@ bool volume_is_seen_open(const char *path);
 bool file_may_be_there(const char *path);
 /* Does this overlay hold anything that its backing file does not? What cannot be read might. */
 bool volume_holds_data(const char *path);
+/* What a file's name has in common with those of ours beside it: "web.1a2b3c4d.qcow2" and
+ * "web.qcow2" → "web" */
+char *file_stem(const char *path);
 /* A path for a new file of ours beside another: "web.qcow2" → "web.1a2b3c4d.qcow2", where no file
  * is yet. Asked once, and journaled before the file is made: afterwards a file of that name is
  * ours. */

@@ -252,6 +252,10 @@ test_new_file_name(void)
         { "web", "web.aaaaaaaa.qcow2" },
         { "web.v2", "web.v2.aaaaaaaa.qcow2" },
         { "web.1234567g.raw", "web.1234567g.aaaaaaaa.qcow2" },
+        { "web.1234567.q", "web.1234567.aaaaaaaa.qcow2" },
+        { "web.ABCDEF12.qcow", "web.ABCDEF12.aaaaaaaa.qcow2" },
+        { "12345678.qcow2", "12345678.aaaaaaaa.qcow2" },
+        { "w\351b.12345678.qcow2", "w\351b.aaaaaaaa.qcow2" }, /* not UTF-8 */
     };
     FOLDER(folder);
 
