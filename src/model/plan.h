@@ -56,6 +56,9 @@ const char *strategy_word(Strategy strategy);
 bool strategy_is_forward(const char *word);
 /* Why no commit may make one volume of this run, or NULL (g_free): it leaves the base's end. */
 char *commit_size_blocker(const Volume *base, const Volume *top);
+/* Of volumes [base..top] all but the base's file go with a commit, and with them what snapshots
+ * they hold inside: why it is not done; NULL = none holds any. The caller frees it. */
+char *commit_snapshots_blocker(const Disk *disk, unsigned base, unsigned top);
 const char *verify_word(Verify verify);
 /* ERR_INVALID that lists the known words */
 bool strategy_from_word(const char *word, Strategy *ret_strategy, GError **error);

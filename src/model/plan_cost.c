@@ -159,6 +159,21 @@ commit_size_blocker(const Volume *base, const Volume *top)
                            top->path, top->virtual_size, base->path, base->virtual_size);
 }
 
+char *
+commit_snapshots_blocker(const Disk *disk, unsigned base, unsigned top)
+{
+    for (unsigned i = base + 1; i <= top; i++) {
+        const Volume *volume = disk->volumes->pdata[i];
+        if (volume->internal_snapshots)
+            return g_strdup_printf("%s holds internal snapshots, which no merge can carry over and "
+                                   "which would go with the file; list them with qemu-img snapshot "
+                                   "-U -l, and delete those that nobody needs (virsh "
+                                   "snapshot-delete, or with the VM off qemu-img snapshot -d)",
+                                   volume->path);
+    }
+    return NULL;
+}
+
 /* A commit changes base, and all that stand on it or above it, up to the leaf, read through it. */
 static char *
 commit_blocker(const Scope *scope)
@@ -182,7 +197,8 @@ commit_blocker(const Scope *scope)
         return g_strdup_printf("its base %s is read-only; it is possible once the file can be "
                                "written",
                                base->path);
-    return g_steal_pointer(&size);
+    return size != NULL ? g_steal_pointer(&size)
+                        : commit_snapshots_blocker(scope->disk, first, highest_volume(scope));
 }
 
 static char *

@@ -27,6 +27,7 @@ static const Member volume_members[] = {
     PASSES(Volume, allocated, MEMBER_SIZE),
     FLAG(Volume, read_only),
     TEXT(Volume, used_by),
+    FLAG(Volume, internal_snapshots),
     FLAG(Volume, foreign),
     NOTED(Volume, seen, MEMBER_TEXT),
     END,

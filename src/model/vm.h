@@ -38,16 +38,17 @@ const char *vm_state_word(VmState state);
 VmState vm_state_from_word(const char *word);
 
 typedef struct {
-    char *id;              /* UUID; stable as long as the file lives */
-    char *path;            /* absolute */
-    char *format;          /* "qcow2" or "raw" */
-    uint64_t virtual_size; /* bytes */
-    uint64_t allocated;    /* bytes of the file system, all data and metadata */
-    bool read_only;        /* the file cannot be written (immutable, read-only mount) */
-    char *used_by;         /* NULL, or who else stands on it: "VM web2", "file /x/y.qcow2" */
-    bool foreign;          /* somebody else put it on top of the leaf that we knew */
-    char *seen;            /* in a manifest, of one below the leaf: its file when the manifest was
-                              written (volume_look()); NULL = not known */
+    char *id;                /* UUID; stable as long as the file lives */
+    char *path;              /* absolute */
+    char *format;            /* "qcow2" or "raw" */
+    uint64_t virtual_size;   /* bytes */
+    uint64_t allocated;      /* bytes of the file system, all data and metadata */
+    bool read_only;          /* the file cannot be written (immutable, read-only mount) */
+    char *used_by;           /* NULL, or who else stands on it: "VM web2", "file /x/y.qcow2" */
+    bool internal_snapshots; /* the file holds snapshots of its own (qcow2's; virsh takes such) */
+    bool foreign;            /* somebody else put it on top of the leaf that we knew */
+    char *seen;              /* in a manifest, of one below the leaf: its file when the manifest was
+                                written (volume_look()); NULL = not known */
 } Volume;
 
 /* libvirt takes a pivot, or a cancel, for one that is still under way, and begins nothing else on

@@ -34,6 +34,8 @@ enum {
     ODD = 1 << 19,  /* the lowest group has something that new volumes cannot have */
     FULL = 1 << 20, /* verify=full */
     V1_SHRUNK = 1 << 21,
+    V0_INTERNAL = 1 << 22, /* snapshots within the file */
+    V1_INTERNAL = 1 << 23,
 };
 
 static Vm *
@@ -64,6 +66,8 @@ make_special_vm(unsigned special)
     disk_volume(disk, "v4")->read_only = special & V4_READ_ONLY;
     if (special & V1_SHRUNK)
         disk_volume(disk, "v1")->virtual_size = 1 << 29;
+    disk_volume(disk, "v0")->internal_snapshots = special & V0_INTERNAL;
+    disk_volume(disk, "v1")->internal_snapshots = special & V1_INTERNAL;
     if (special & V0_RAW) {
         g_free(disk_volume(disk, "v0")->format);
         disk_volume(disk, "v0")->format = g_strdup("raw");
@@ -215,6 +219,7 @@ test_choice(void)
         { "s0 s1 s2 s3 s4", 0, STRATEGY_AUTO, "vda[v0..v5] commit-active" },
         { "s0 s1 s2", S1_WITHOUT_DISK, STRATEGY_AUTO, "vda[v0..v1] commit; vda[v2..v3] commit" },
         { "s0",          V0_RAW, STRATEGY_AUTO, "vda[v0..v1] commit" },
+        { "s0",          V0_INTERNAL, STRATEGY_AUTO, "vda[v0..v1] commit" },
         { "s0",          PAUSED, STRATEGY_AUTO, "vda[v0..v1] commit" },
         { "s4",          PAUSED, STRATEGY_AUTO, "vda[v4..v5] commit-active" },
         { "s0",          BIG, STRATEGY_AUTO, "vda[v0..v1] commit" },
@@ -339,6 +344,8 @@ test_refusals(void)
         { "s0", V0_USED | SHARE, STRATEGY_COMMIT, "the strategy graft is possible", ERR_REFUSED },
         { "s0", V0_READ_ONLY, STRATEGY_COMMIT, "can be written", ERR_REFUSED },
         { "s0", V1_SHRUNK, STRATEGY_COMMIT, "v1.qcow2 is smaller", ERR_REFUSED },
+        { "s0", V1_INTERNAL, STRATEGY_COMMIT, "/dom/v1.qcow2 holds internal snapshots", ERR_REFUSED },
+        { "s0", V1_INTERNAL | DOWN, STRATEGY_COLD_COMMIT, "qemu-img snapshot -d", ERR_REFUSED },
         { "s0", DOWN | V0_USED, STRATEGY_COMMIT, "VM web2 stands on its base", ERR_REFUSED },
         { "s0", DOWN | V0_READ_ONLY, STRATEGY_COLD_COMMIT, "is read-only", ERR_REFUSED },
         /* a file that would vanish, or a chain above that others read through */
