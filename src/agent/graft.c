@@ -249,6 +249,18 @@ graft_remove_built(Operation *op, GError **error)
 }
 
 bool
+graft_is_in(const Operation *op, char **chain)
+{
+    json_t *group;
+    size_t i;
+
+    json_array_foreach (groups_of(op), i, group)
+        if (g_strv_contains((const char *const *)chain, json_text(group, "dest")))
+            return true;
+    return false;
+}
+
+bool
 graft_has_built(const Operation *op)
 {
     return any_is_built(groups_of(op));

@@ -210,6 +210,8 @@ void graft_turn(Operation *op);
 /* The topmost group must be built again. */
 void graft_forget_top(Operation *op);
 bool graft_has_built(const Operation *op);
+/* Is any of the new volumes in this chain? */
+bool graft_is_in(const Operation *op, char **chain);
 bool graft_remove_built(Operation *op, GError **error);
 /* The manifest after the switch. */
 bool graft_apply(const Operation *op, Vm *vm, Disk *disk, GError **error);

@@ -131,6 +131,15 @@ merge_undo_check(void *self, GError **error)
     return STEP_DONE;
 }
 
+/* Somebody else has changed the chain, but none of the new volumes is in it. */
+static bool
+is_beside(Operation *op, const HvDomain *hv)
+{
+    g_auto(GStrv) now = op_chain(op, hv, op_data(op, "target"), NULL);
+
+    return now != NULL && !graft_is_in(op, now);
+}
+
 /* What the VM stands on, or would, stays. */
 static bool
 remove_built(Operation *op, const HvDomain *hv, GError **error)
@@ -140,7 +149,12 @@ remove_built(Operation *op, const HvDomain *hv, GError **error)
 
     if (op_data(op, "dest") == NULL)
         return true;
-    if (!merge_chain_state(op, hv, &state, error) || !merge_manifest_is_new(op, &is_new, error))
+    if (!merge_chain_state(op, hv, &state, error)) {
+        if (state != CHAIN_OTHER || !is_beside(op, hv))
+            return false;
+        g_clear_error(error);
+    }
+    if (!merge_manifest_is_new(op, &is_new, error))
         return false;
     if (state == CHAIN_AFTER || is_new)
         return error_set(error, ERR_REFUSED, "VM '%s' stands on %s: it cannot be undone", hv->name,

@@ -26,6 +26,22 @@ overlay_in_use(const json_t *disks, bool *ret_open)
     return NULL;
 }
 
+bool
+overlay_is_used_by(const HvDisk *disk, const char *overlay, const char *leaf)
+{
+    g_autoptr(GPtrArray) layers = NULL;
+
+    if (disk == NULL || disk->source == NULL || g_strcmp0(disk->source, leaf) == 0)
+        return false;
+    if (g_strcmp0(disk->source, overlay) == 0)
+        return true;
+    layers = qcow2_chain_walk(disk->source, disk->format, NULL, NULL);
+    for (guint i = 0; layers != NULL && i < layers->len; i++)
+        if (g_strcmp0(((Qcow2Layer *)layers->pdata[i])->path, overlay) == 0)
+            return true;
+    return false;
+}
+
 size_t
 overlay_count(const json_t *disks, const HvDomain *hv)
 {
@@ -34,7 +50,7 @@ overlay_count(const json_t *disks, const HvDomain *hv)
 
     json_array_foreach (disks, i, disk) {
         HvDisk *now = hv_domain_disk(hv, json_text(disk, "target"));
-        n += now != NULL && g_strcmp0(now->source, json_text(disk, "overlay")) == 0;
+        n += overlay_is_used_by(now, json_text(disk, "overlay"), json_text(disk, "leaf"));
     }
     return n;
 }

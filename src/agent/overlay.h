@@ -21,7 +21,10 @@
 
 /* Some QEMU writes an overlay, or wrote it: the name of the first one, NULL = none. */
 const char *overlay_in_use(const json_t *disks, bool *ret_open);
-/* How many of the disks stand on their overlay, as libvirt tells it now? */
+/* Does the disk stand on its overlay, as libvirt tells it now? Also one that somebody else has
+ * taken a snapshot of since. */
+bool overlay_is_used_by(const HvDisk *disk, const char *overlay, const char *leaf);
+/* How many of the disks do? */
 size_t overlay_count(const json_t *disks, const HvDomain *hv);
 /* Makes the definition name the overlays: of a VM that is off, that is the switch. */
 bool overlay_define(Operation *op, const json_t *disks, GError **error);

@@ -24,7 +24,9 @@ runs_on_seal(const Operation *op, const HvDomain *hv)
 {
     HvDisk *disk = hv_domain_disk(hv, op_data(op, "target"));
 
-    return disk != NULL && g_strcmp0(disk->source, op_data(op, "seal")) == 0;
+    /* once sealed it is itself the top of what was before */
+    return overlay_is_used_by(disk, op_data(op, "seal"),
+                              merge_flag(op, "sealed") ? NULL : merge_old_leaf(op));
 }
 
 static bool
@@ -158,7 +160,7 @@ static bool
 take_snapshot(Operation *op, const HvDomain *domain, const Volume *leaf, GError **error)
 {
     Hypervisor *hv = op->agent->hv;
-    HvSnapshotDisk wanted = { op_data(op, "target"), op_data(op, "seal") };
+    HvSnapshotDisk wanted = { op_data(op, "target"), op_data(op, "seal"), merge_old_leaf(op) };
     json_t *disks = switch_of(op);
 
     json_put_text(json_array_get(disks, 0), "format", leaf->format);
@@ -219,6 +221,9 @@ seal_remove_unused(Operation *op, GError **error)
         return true;
     if ((hv = op_hv(op, error)) == NULL || lost_by_libvirt(op, hv, error))
         return false;
+    seal_note(op, hv); /* a snapshot of somebody else stands on it, say */
+    if (merge_flag(op, "sealed"))
+        return true;
     if (volume_is_open(seal))
         return error_set(error, ERR_BUSY,
                          "VM '%s', disk %s: %s is open in a QEMU; it is not removed", hv->name,
@@ -295,7 +300,8 @@ seal_begin_undo(Operation *op, const HvDomain *hv, GError **error)
     return operation_save(op, error);
 }
 
-/* A VM that is gone for good has no leaf to bring back. */
+/* A VM that is gone for good has no leaf to bring back; and what somebody else has put on T stays,
+ * with T. */
 static StepState
 unseal_step(Operation *op, StepState (*check)(void *, GError **), GError **error)
 {
@@ -305,7 +311,8 @@ unseal_step(Operation *op, StepState (*check)(void *, GError **), GError **error
     if (!merge_flag(op, "unsealing"))
         return STEP_DONE;
     state = check(op, &problem);
-    if (state == STEP_UNKNOWN && g_error_matches(problem, ERR, ERR_NOT_FOUND))
+    if (state == STEP_UNKNOWN && (g_error_matches(problem, ERR, ERR_NOT_FOUND) ||
+                                  g_error_matches(problem, ERR, ERR_REFUSED)))
         state = STEP_FAILED;
     if (problem != NULL)
         g_propagate_error(error, g_steal_pointer(&problem));

@@ -208,6 +208,7 @@ switch_running(Operation *op, const HvDomain *domain, GError **error)
     json_array_foreach (disks, i, disk) {
         list[i].target = json_text(disk, "target");
         list[i].overlay = json_text(disk, "overlay");
+        list[i].leaf = json_text(disk, "leaf");
     }
     return overlays_are_empty(op, domain, error) && save_life(op, domain, error) &&
            fault_point("agent.snapshot.before-switch", error) && overlay_refit(op, disks, error) &&

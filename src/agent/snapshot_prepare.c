@@ -177,6 +177,23 @@ overlays_are_unused(Operation *op, const HvDomain *hv, GError **error)
     return true;
 }
 
+/* It runs elsewhere, say (migrated by hand, or started past libvirt): what is written there would
+ * change the snapshot, and all that stands on it. */
+static bool
+nobody_writes_leaves(const Operation *op, const HvDomain *hv, GError **error)
+{
+    size_t i;
+    json_t *disk;
+
+    json_array_foreach (snapshot_disks(op), i, disk)
+        if (hv->instance == NULL && image_is_written(json_text(disk, "leaf")))
+            return error_set(error, ERR_REFUSED,
+                             "VM '%s' is off, but some process writes disk %s (%s); is it running "
+                             "on another host? Nothing was changed",
+                             hv->name, json_text(disk, "target"), json_text(disk, "leaf"));
+    return true;
+}
+
 bool
 snapshot_prepare_act(void *self, GError **error)
 {
@@ -202,7 +219,8 @@ snapshot_prepare_act(void *self, GError **error)
     if (snapshot_disks(op) == NULL && !make_plan(op, vm, error))
         return false;
     overlay_note_life(op, hv);
-    if (!overlays_are_unused(op, hv, error) || !operation_save(op, error))
+    if (!nobody_writes_leaves(op, hv, error) || !overlays_are_unused(op, hv, error) ||
+        !operation_save(op, error))
         return false; /* the names are durable before the files exist */
     op_record(op, vm);
     if (!manifest_save(home, vm, error) || !fault_point("agent.snapshot.before-create", error))

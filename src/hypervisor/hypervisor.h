@@ -131,6 +131,9 @@ typedef void (*HvEventFunc)(const HvEvent *event, void *data);
 typedef struct {
     const char *target;
     const char *overlay; /* NULL = this disk is not part of it (snapshot='no') */
+    /* that the overlay names below it: if the disk is not on it any more that is ERR_REFUSED, and
+     * nothing is done. NULL = it may be on any */
+    const char *leaf;
 } HvSnapshotDisk;
 
 /* libvirt's own record of a snapshot (ours leave none): "virsh snapshot-list". */

@@ -54,18 +54,33 @@ snapshot_xml(const GPtrArray *all, const HvSnapshotDisk *disks, unsigned n, cons
     return xml_write(doc);
 }
 
+static const HvDisk *
+disk_of(const GPtrArray *all, const char *target)
+{
+    for (unsigned k = 0; k < all->len; k++)
+        if (strcmp(((HvDisk *)all->pdata[k])->target, target) == 0)
+            return all->pdata[k];
+    return NULL;
+}
+
+/* libvirt puts an overlay on whatever the disk is on, also if that is another's that has come in
+ * between: the VM reads through it as long as it runs, and what the overlay names is used then. */
 static bool
 check_disks(virDomainPtr domain, const GPtrArray *all, const HvSnapshotDisk *disks, unsigned n,
             GError **error)
 {
     for (unsigned i = 0; i < n; i++) {
-        bool found = false;
-        for (unsigned k = 0; k < all->len && !found; k++)
-            found = strcmp(((HvDisk *)all->pdata[k])->target, disks[i].target) == 0;
-        if (!found)
+        const HvDisk *disk = disk_of(all, disks[i].target);
+        if (disk == NULL)
             return error_set(error, ERR_NOT_FOUND,
                              "VM '%s' has no disk %s: no snapshot was taken of any disk",
                              virDomainGetName(domain), disks[i].target);
+        if (disks[i].leaf != NULL && g_strcmp0(disk->source, disks[i].leaf) != 0)
+            return error_set(error, ERR_REFUSED,
+                             "VM '%s', disk %s: somebody else has just changed it from %s to %s; "
+                             "nothing was changed, try again",
+                             virDomainGetName(domain), disk->target, disks[i].leaf,
+                             disk->source != NULL ? disk->source : "nothing");
     }
     return true;
 }

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Somebody else's virsh at the worst moment: an internal snapshot is taken. No snapshot of anybody vanishes."""
+"""Somebody else's virsh at the worst moment: a snapshot of its own comes between livemerge's look and its deed, or an
+internal one is taken. Nothing that the guest wrote is cut off, and no snapshot of anybody vanishes."""
 
 import os
 import signal
+import subprocess
 
 import pytest
 
@@ -29,6 +31,12 @@ def goes_on(site):  # pylint: disable=redefined-outer-name
 
 def theirs(site, one, *options):
     site.host.virsh("snapshot-create-as", one.name, "theirs", *options)
+
+
+def external(site, one):
+    """And the guest writes there."""
+    theirs(site, one, "--disk-only", "--diskspec", f"vda,file={one.directory}/theirs.qcow2")
+    site.host.write(one.name, 0, "45M", "1M", 45)
 
 
 def internal(site, one):
@@ -67,6 +75,50 @@ def layers(site, vm):
     one = vm().layers("s1", "s2")
     site.host.write(one.name, 0, "20M", "16M", 9)
     return one
+
+
+@pytest.mark.parametrize("point", ["before-switch", "after-switch"])
+def test_a_snapshot_beside_ours(site, vm, point):  # pylint: disable=redefined-outer-name
+    """Before: libvirt would put our overlay on theirs, whatever its header says. After: the disk is on ours all the
+    same."""
+    one = layers(site, vm)
+    job = while_stopped(site, one, f"agent.snapshot.{point}",
+                        lambda: site.cli("snapshot", "create", one.name, "s3", "--no-wait", "--json").json,
+                        external)
+    wait_for(lambda: one.snapshots().get("s3", {}).get("snapshot_status") != "locked", 30, lambda: f"it ends: {job}")
+    assert ("s3" in one.names()) == (point == "after-switch")
+    assert f"{one.directory}/theirs.qcow2" in one.chain()
+    expect_all(site, one)
+
+
+@pytest.mark.parametrize("point", ["before-seal", "after-seal"])
+def test_a_snapshot_beside_a_seal(site, vm, point):  # pylint: disable=redefined-outer-name
+    one = layers(site, vm)
+    job = while_stopped(site, one, f"agent.graft.{point}",
+                        lambda: one.begin_delete("s1", options=("--strategy", "graft")), external)
+    site.cli("job", "cancel", job, code=None)  # it would wait until theirs is gone
+    wait_for(lambda: one.job(job)["status"] != "started", 30, lambda: f"the job ends: {one.job(job)}")
+    assert one.job(job)["status"] != "finished"
+    assert f"{one.directory}/theirs.qcow2" in one.chain()
+    expect_all(site, one)
+
+
+def test_a_snapshot_of_what_is_written_elsewhere(site, vm):  # pylint: disable=redefined-outer-name
+    """By libvirt it is off."""
+    one = vm().layers("s1")
+    site.host.virsh("destroy", one.name)
+    one.wait_status("down")
+    leaf = one.chain()[-1]
+    with subprocess.Popen(["qemu-io", "-f", "qcow2", leaf], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        writer.stdin.write(b"write -P 9 5M 1M\nflush\n")
+        writer.stdin.flush()
+        writer.stdout.readline()
+        refused = site.cli("snapshot", "create", one.name, "s2", code=None)
+        assert refused.code != 0 and leaf in refused.err, refused
+        writer.communicate(b"quit\n", timeout=60)
+    assert one.chain()[-1] == leaf
+    one.snap("s2")
+    assert pattern_is(one.chain()[-1], "5M", "1M", 9)
 
 
 @pytest.mark.parametrize("strategy,point", [("graft", "agent.graft.after-seal"), ("graft", "agent.graft.built"),

@@ -147,6 +147,10 @@ real_snapshot_refused(Real *r)
     row.target = "vdz";
     g_assert_false(r->ops->snapshot(r->hv, r->id, &row, 1, NULL, &error));
     g_assert_error(error, ERR, ERR_NOT_FOUND);
+    g_clear_error(&error);
+    row = (HvSnapshotDisk){ "vda", missing, missing };
+    g_assert_false(r->ops->snapshot(r->hv, r->id, &row, 1, NULL, &error));
+    g_assert_error(error, ERR, ERR_REFUSED);
     check_chain(r, "vda", "base-a");
 }
 
