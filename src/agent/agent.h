@@ -33,6 +33,7 @@ typedef struct {
     char *id;
     GMutex lock;           /* whoever works on this VM */
     Vm *vm;                /* as last published; guarded by agent->lock; NULL = not here */
+    GHashTable *outside;   /* outside.c: set of owners_key(); NULL = none; guarded by agent->lock */
     bool looked;           /* libvirt has answered since this agent began; guarded by agent->lock */
     GPtrArray *operations; /* of Operation, not ended; guarded by agent->lock */
     bool worker;           /* a thread turns them; guarded by agent->lock */
@@ -163,6 +164,13 @@ Vm *agent_vm_copy(Agent *agent, const char *vm_id);
 void agent_find_users(Agent *agent, Vm *vm);
 /* The name of another VM whose chain holds this file; NULL = none. */
 char *agent_user_of(Agent *agent, const char *vm_id, const char *path);
+/* outside.c: the files that disks of the VM which are not managed are made of, as a set of
+ * owners_key(); NULL = none. The caller frees it. */
+GHashTable *outside_files(const HvDomain *hv, const Vm *vm);
+/* Has another VM any? agent->lock is held. */
+bool outside_is_any(Agent *agent, const char *vm_id);
+/* The name of another VM that has this file there; NULL = none. */
+char *outside_user_of(Agent *agent, const char *vm_id, const char *path);
 /* The storage domain that holds a path (the longest one); with create, the file's own directory
  * becomes one. Borrowed for ever: domains are never freed while the agent lives. */
 Domain *agent_domain(Agent *agent, const char *path, bool create, GError **error);

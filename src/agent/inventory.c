@@ -93,14 +93,18 @@ agent_is_busy(Agent *agent, const AgentVm *entry)
 
 /* ---- the VMs ---- */
 
+/* hv NULL: it is not here. */
 static void
-publish(Agent *agent, AgentVm *entry, Vm *take_vm)
+publish(Agent *agent, AgentVm *entry, const HvDomain *hv, Vm *take_vm)
 {
+    GHashTable *outside = hv != NULL && take_vm != NULL ? outside_files(hv, take_vm) : NULL;
     WITH_LOCK(&agent->lock);
     bool changed = !vm_equal(entry->vm, take_vm);
 
     vm_free(entry->vm);
     entry->vm = take_vm;
+    g_clear_pointer(&entry->outside, g_hash_table_unref);
+    entry->outside = outside;
     entry->looked = true;
     if (changed)
         event_hub_send(agent->events, json_pack("{s:s, s:s}", "event", "vm", "vm_id", entry->id));
@@ -199,7 +203,7 @@ look(Agent *agent, AgentVm *entry, bool closely, HvDomain **ret_hv, GError **err
             g_propagate_error(error, g_steal_pointer(&problem));
             return false;
         }
-        publish(agent, entry, NULL);
+        publish(agent, entry, NULL, NULL);
         return true;
     }
     if (starting_mend(agent, entry, &hv, &problem))
@@ -208,7 +212,7 @@ look(Agent *agent, AgentVm *entry, bool closely, HvDomain **ret_hv, GError **err
                      vm == NULL || (home == NULL && !agent_disks_can_be_read(hv, NULL)));
     if (vm == NULL) {
         log_vm_warn(entry->id, NULL, "VM %s: %s", hv->name, problem->message);
-        publish(agent, entry, shown_but_unmanaged(hv, problem->message));
+        publish(agent, entry, hv, shown_but_unmanaged(hv, problem->message));
         return true;
     }
     if (ret_hv != NULL)
@@ -217,7 +221,7 @@ look(Agent *agent, AgentVm *entry, bool closely, HvDomain **ret_hv, GError **err
     if (hv->state == VM_UNKNOWN) {
         g_free(vm->unmanaged);
         vm->unmanaged = g_strdup(hv_why_unknown(hv));
-        publish(agent, entry, vm);
+        publish(agent, entry, hv, vm);
         return true;
     }
     if (!agent_is_busy(agent, entry)) {
@@ -230,7 +234,7 @@ look(Agent *agent, AgentVm *entry, bool closely, HvDomain **ret_hv, GError **err
         log_vm_warn(entry->id, NULL, "VM %s: its manifest could not be written: %s", hv->name,
                     problem->message);
     }
-    publish(agent, entry, vm);
+    publish(agent, entry, hv, vm);
     return true;
 }
 
@@ -306,13 +310,28 @@ other_user(Agent *agent, const char *vm_id, const char *path)
 char *
 agent_user_of(Agent *agent, const char *vm_id, const char *path)
 {
-    WITH_LOCK(&agent->lock);
+    g_autofree char *user = NULL;
+    bool outside;
 
-    return g_strdup(other_user(agent, vm_id, path));
+    g_mutex_lock(&agent->lock);
+    user = g_strdup(other_user(agent, vm_id, path));
+    outside = outside_is_any(agent, vm_id);
+    g_mutex_unlock(&agent->lock);
+    return user == NULL && outside ? outside_user_of(agent, vm_id, path) : g_steal_pointer(&user);
 }
 
-Vm *
-agent_vm_copy(Agent *agent, const char *vm_id)
+static void
+note_user(Volume *volume, const char *user)
+{
+    if (user == NULL)
+        return;
+    g_free(volume->used_by);
+    volume->used_by = g_strdup_printf("VM %s", user);
+}
+
+/* Sets *ret_outside if there may be users whose disks are not managed. */
+static Vm *
+copy_published(Agent *agent, const char *vm_id, bool *ret_outside)
 {
     WITH_LOCK(&agent->lock);
     AgentVm *entry = g_hash_table_lookup(agent->vms, vm_id);
@@ -325,11 +344,25 @@ agent_vm_copy(Agent *agent, const char *vm_id)
         Disk *disk = vm->disks->pdata[i];
         for (guint k = 0; k < disk->volumes->len; k++) {
             Volume *volume = disk->volumes->pdata[k];
-            const char *user = other_user(agent, vm_id, volume->path);
-            if (user != NULL) {
-                g_free(volume->used_by);
-                volume->used_by = g_strdup_printf("VM %s", user);
-            }
+            note_user(volume, other_user(agent, vm_id, volume->path));
+        }
+    }
+    *ret_outside = outside_is_any(agent, vm_id);
+    return vm;
+}
+
+Vm *
+agent_vm_copy(Agent *agent, const char *vm_id)
+{
+    bool outside = false;
+    Vm *vm = copy_published(agent, vm_id, &outside);
+
+    for (guint i = 0; outside && i < vm->disks->len; i++) {
+        Disk *disk = vm->disks->pdata[i];
+        for (guint k = 0; k < disk->volumes->len; k++) {
+            Volume *volume = disk->volumes->pdata[k];
+            g_autofree char *user = outside_user_of(agent, vm_id, volume->path);
+            note_user(volume, user);
         }
     }
     return vm;
