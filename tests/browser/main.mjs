@@ -7,6 +7,7 @@ import { mkdirSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { Scene } from "./scene.mjs";
 import * as life from "./scenarios.mjs";
+import * as hard from "./scenarios_hard.mjs";
 import * as pages from "./scenarios_pages.mjs";
 import * as whole from "./scenarios_whole.mjs";
 
@@ -42,7 +43,7 @@ async function soon(promise) {
   }
 }
 
-const scenarios = { ...life, ...pages, ...whole };
+const scenarios = { ...life, ...hard, ...pages, ...whole };
 const browser = await chromium.launch({ timeout: 120_000, executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
 for (let wish = await next(); wish !== null; wish = await next()) {
   const scene = new Scene(browser, wish.scenario, wish.args, out, ask);

@@ -145,6 +145,18 @@ export async function keyboard(scene) {
   await keys.press("Tab");
   await keys.type(args.password);
   await keys.press("Enter");
+
+  // the menu of a VM, which asks what can be done when it is opened
+  await press(scene, scene.button(`Power: ${args.vm}`));
+  const item = (name) => page.getByRole("menuitem", { name });
+  await scene.seen(item(/^Suspend .*not running/));
+  await keys.press("ArrowDown");
+  await scene.focused(item(/^Start/));
+  await keys.press("ArrowDown");
+  await scene.focused(item(/^Suspend/)); // greyed, and can be read
+  await keys.press("Escape");
+  await scene.focused(scene.button(`Power: ${args.vm}`));
+  await scene.away(item(/^Start/));
   await press(scene, page.getByRole("link", { name: args.vm, exact: true }));
 
   await possible(scene, "Create");

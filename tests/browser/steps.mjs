@@ -31,17 +31,11 @@ export async function choose(scene, ...names) {
   for (const name of names) await scene.page.getByLabel(`Select ${name}`, { exact: true }).check();
 }
 
-/** React lets a button that has just turned grey listen a moment after it is drawn so: who comes in between comes again. */
-const AGAIN_MS = 1000;
 async function saysWhy(scene, name, reason, come, go) {
   const tooltip = scene.page.getByRole("tooltip");
   await greyed(scene, name);
-  await scene.until(`${name} says why: '${reason}'`, async () => {
-    await come();
-    const said = await tooltip.filter({ hasText: reason }).first().waitFor({ state: "visible", timeout: AGAIN_MS }).then(() => true, () => false);
-    if (!said) await go();
-    return said;
-  });
+  await come();
+  await scene.seen(tooltip.filter({ hasText: reason }));
   await go();
   await scene.away(tooltip);
 }

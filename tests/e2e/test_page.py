@@ -197,6 +197,23 @@ def test_trouble(site, vm, browser):
     browser.play("trouble", about(site, one, snapshot="first", middle="middle"), deeds)
 
 
+def test_greyed_under_the_focus(site, vm, browser):
+    one = vm(1).layers("first")
+    browser.play("greyedKeeps", about(site, one), {
+        "stop agent": site.agent.stop, "start agent": lambda: site.agent.start() and site.wait_ready()})
+    assert one.names() == ["first"]
+
+
+def test_low_window(site, vm, browser):
+    browser.play("low", about(site, vm(1).layers("first")))
+
+
+def test_slow_network(site, vm, browser):
+    one = vm(1).layers("first")
+    browser.play("slow", about(site, one, snapshot="first"))
+    assert one.names() == ["first"]
+
+
 def deepen(site, one, count):
     """Snapshots up to that many, as if they had been taken one after another: that would take a minute. one is off and
     has two of them."""

@@ -25,7 +25,8 @@ interface Entry {
 export interface View<T> {
   data: T | undefined;
   error: Fault | undefined;
-  reload: () => void;
+  /** fulfilled when there is an answer, whatever it is */
+  reload: () => Promise<void>;
 }
 
 /** Changes come in bursts: a document is asked for again at most this often. */
@@ -88,14 +89,14 @@ export function changedAll(): void {
   for (const entry of entries.values()) refresh(entry);
 }
 
-const NOTHING: View<never> = { data: undefined, error: undefined, reload: () => undefined };
+const NOTHING: View<never> = { data: undefined, error: undefined, reload: () => Promise.resolve() };
 
 /** key: null = nothing to ask for. */
 export function useLive<T>(key: string | null, topics: string[], load: Load<T>): View<T> {
   let entry = key !== null ? entries.get(key) : undefined;
   if (key !== null && !entry) {
     const made: Entry = { load, topics, users: new Set(), again: false, asked: 0, view: NOTHING };
-    made.view = { data: undefined, error: undefined, reload: () => void run(made) };
+    made.view = { data: undefined, error: undefined, reload: () => run(made) };
     entries.set(key, made);
     entry = made;
   }
@@ -216,7 +217,7 @@ export type Connection =
   | { kind: "connecting" }
   | { kind: "live" }
   | { kind: "stale"; since: number }
-  | { kind: "signed-out" };
+  | { kind: "signed-out"; /** it was not the user who ended the session */ ended?: boolean };
 export const state = new Store<Connection>({ kind: "connecting" });
 
 let source: EventSource | undefined;
@@ -319,10 +320,26 @@ function forgetAll(): void {
   me.set(undefined);
 }
 
+let leaving = false;
+export async function signOut(): Promise<void> {
+  await api.signOut();
+  leaving = true;
+  await api.session().catch(() => undefined); // the answer says that nobody is signed in
+}
+
+/** Somebody has signed in: what follows may fail as at any other time. */
+export function signedIn(): void {
+  state.set({ kind: "connecting" });
+  connect();
+}
+
 watchAnswers((fault) => {
   if (fault?.signedOut) {
-    if (state.value.kind !== "signed-out") forgetAll();
-    state.set({ kind: "signed-out" });
+    if (state.value.kind === "signed-out") return;
+    const ended = me.value !== undefined && !leaving;
+    leaving = false;
+    forgetAll();
+    state.set({ kind: "signed-out", ended });
     return;
   }
   if (fault?.noAnswer && state.value.kind === "live") {

@@ -77,7 +77,7 @@ export const t = {
   },
   create: {
     title: (vm: string) => `Create a snapshot of ${vm}`,
-    name: "Name", nameHelp: "At most 255 characters", nameNeeded: "A name is needed", nameLong: "At most 255 characters", nameControl: "No line breaks or control characters",
+    name: "Name", nameHelp: "At most 255 characters", nameNeeded: "A name is needed", nothing: "It has no disk that a snapshot could hold", nameLong: "At most 255 characters", nameControl: "No line breaks or control characters",
     disks: "Disks", alone: "No disk: the snapshot holds the VM's configuration alone. Going back to it leaves all disks as they are", aloneNoMemory: "A snapshot without disks holds no memory", aloneSpace: "None", memory: "Save the memory of the VM",
     memoryOff: "The VM is not running: there is no memory to save",
     memoryHelp: (size: string) => `The VM stands still while up to ${size} are written`,
@@ -125,7 +125,7 @@ export const t = {
   tasks: { tasks: "Tasks", alerts: "Alerts", events: "Events", running: (count: number) => `${count} running`, none: "Nothing is running", noAlerts: "No alerts", dismiss: "Dismiss all", dismissHint: "They stay among the events.", open: "Show tasks and events", shut: "Hide tasks and events", bar: "Tasks and events" },
   events: { time: "Time", severity: "Severity", text: "Event", user: "User", none: "No events yet" },
   severity: { normal: "Normal", warning: "Warning", error: "Error", alert: "Alert" } as Record<string, string>,
-  rename: { title: (name: string) => `Rename ${name}`, ok: "Rename" },
+  rename: { title: (name: string) => `Rename ${name}`, ok: "Rename", same: "It has this name already" },
   confirm: {
     preview: { title: (name: string) => `Preview ${name}?`, body: "The VM stands on this snapshot until you commit or undo. What it is now stays beside it; nothing is copied or lost.", ok: "Preview" },
     commit: { title: (name: string) => `Commit the preview of ${name}?`, body: "The VM goes on from here. What it was before the preview is deleted, with the snapshots taken after this one. This cannot be undone.", ok: "Commit" },
@@ -183,7 +183,7 @@ export const t = {
     roles: { none: "None", viewer: "Viewer", operator: "Operator", administrator: "Administrator" } as Record<string, string>,
     rolesHelp: "Viewer: sees everything. Operator: and snapshots, merges, starts and stops. Administrator: and users, import, doctor. None: only the VMs of its own roles.",
     tooLow: (has: string, needed: string) => `Your role is ${has}; this needs ${needed}.`,
-    nameWrong: "Letters, digits, dot, hyphen and underscore; at most 64", passwordWrong: "8 to 255 bytes", passwordDiffers: "The two are not the same", passwordLater: "Empty: the user cannot sign in until one is set",
+    nameWrong: "Letters, digits, dot, hyphen and underscore; at most 64", passwordWrong: "8 to 255 bytes", passwordDiffers: "The two are not the same", unchanged: "Nothing was changed yet", allVms: "All VMs are in the list", passwordLater: "Empty: the user cannot sign in until one is set",
     change: "Roles", changeOf: (name: string) => `Roles of ${name}`, passwordOf: (name: string) => `Password of ${name}`, passwordNote: "All sessions and tokens of this user end.",
     remove: "Remove", removeOf: (name: string) => `Remove ${name}?`, removeBody: "All sessions and tokens of this user end. What the user began goes on.",
     addVm: "Add a VM", vm: "VM", vmRole: (vm: string) => `Role for ${vm}`, without: (vm: string) => `Take away the role for ${vm}`, actionsOf: (name: string) => `Actions: ${name}`, noVms: "No roles for single VMs",
@@ -193,12 +193,12 @@ export const t = {
   sessions: {
     of: (name: string) => `Sessions of ${name}`, kinds: { browser: "This page", program: "Command line", api: "Program" } as Record<string, string>,
     from: (address: string) => `from ${address}`, used: "Last used", current: "this one", none: "Signed in nowhere",
-    end: "End", endOf: (id: string) => `End session ${id}`, endOthers: "End all others", ended: (name: string) => `The other sessions of ${name} have ended`,
+    end: "End", endOf: (id: string) => `End session ${id}`, endOthers: "End all others", noOthers: "There are no others", ended: (name: string) => `The other sessions of ${name} have ended`,
   },
   own: {
     sessions: "Sessions",
     menu: (name: string) => `Signed in as ${name}`, password: "Change password", old: "Present password", new: "New password",
-    note: "Your other sessions and tokens end; this one goes on.", changed: "Your password was changed", same: "It is the present one",
+    note: "Your other sessions and tokens end; this one goes on.", changed: "Your password was changed", same: "It is the present one", oldNeeded: "The present password is needed",
   },
-  signIn: { title: "Sign in to livemerge", user: "User", password: "Password", ok: "Sign in", out: "Sign out" },
+  signIn: { title: "Sign in to livemerge", user: "User", password: "Password", ok: "Sign in", out: "Sign out", needed: "User and password are needed", ended: "The session has ended; sign in again" },
 };

@@ -56,7 +56,7 @@ export function CreateDialog({ vm, onClose }: { vm: Vm; onClose: () => void }) {
   };
   return (
     <Dialog title={t.create.title(vm.name)} ok={t.create.ok} onOk={begin} onClose={onClose}
-      blocked={nameWrong(name) !== undefined || (alone && usable.length === 0)}>
+      blocked={nameWrong(name) ?? (alone && usable.length === 0 ? t.create.nothing : undefined)}>
       <div className="pf-v6-c-form">
         <Field id="name" label={t.create.name} value={name} onChange={setName} required first wrong={nameWrong(name)} help={t.create.nameHelp} />
         {disks.error && <Alert isInline variant="danger" title={disks.error.message} />}

@@ -14,6 +14,7 @@ import { bandwidthWrong } from "../model/check";
 import { keepDrawing } from "../model/drawings";
 import { bytes, milliseconds, seconds } from "../model/format";
 import { secondsUnder } from "../model/limit";
+import { ActionButton } from "../parts/action";
 import { Chains } from "../parts/chains";
 import { Field } from "../parts/field";
 import { useFocusBack } from "../parts/focus";
@@ -191,7 +192,8 @@ export function DeleteDialog({ vm, snapshots, onClose }: Props) {
     }
   };
   if (begun) return <Doing id={begun.id} drawing={begun.drawing} title={title} onClose={onClose} />;
-  const wrong = !planned?.plan.possible || bandwidthWrong(choice.bandwidth) !== undefined;
+  const limit = bandwidthWrong(choice.bandwidth);
+  const why = !planned ? (fault !== undefined ? faultText(fault) : t.remove.planning) : !planned.plan.possible ? `${t.remove.blocked}. ${planned.plan.why ?? ""}` : limit && `${t.remove.bandwidth}: ${limit}`;
   return (
     <Modal isOpen onClose={onClose} variant="large" aria-labelledby="lm-delete-title">
       <ModalHeader title={title} labelId="lm-delete-title" description={snapshots.map((s) => s.description).join(", ")} />
@@ -203,10 +205,10 @@ export function DeleteDialog({ vm, snapshots, onClose }: Props) {
           <Alert isInline variant="danger" title={faultText(fault)}
             actionLinks={fault instanceof Fault && fault.gone ? undefined : <Button variant="link" onClick={again}>{t.common.retry}</Button>} />
         )}
-        {planned ? <PlanBody planned={planned} limit={bandwidthWrong(choice.bandwidth) ? 0 : Number(choice.bandwidth)} /> : fault === undefined && <Bullseye><Spinner aria-label={t.remove.planning} /></Bullseye>}
+        {planned ? <PlanBody planned={planned} limit={limit !== undefined ? 0 : Number(choice.bandwidth)} /> : fault === undefined && <Bullseye><Spinner aria-label={t.remove.planning} /></Bullseye>}
       </ModalBody>
       <ModalFooter>
-        <Button variant="danger" onClick={() => void begin()} isLoading={busy} isDisabled={busy || wrong}>{t.remove.ok}</Button>
+        <ActionButton variant="danger" onClick={() => void begin()} busy={busy} why={why}>{t.remove.ok}</ActionButton>
         <Button variant="link" onClick={onClose}>{t.common.cancel}</Button>
       </ModalFooter>
     </Modal>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // What the doctor found, by VM, and mending what can be mended without risk.
-import { Alert, Button, Label, Title, Toolbar, ToolbarContent, ToolbarItem } from "@patternfly/react-core";
+import { Alert, Label, Title, Toolbar, ToolbarContent, ToolbarItem } from "@patternfly/react-core";
 import { useState } from "react";
 import { api } from "../api/api";
 import type { Doctor as Report, Finding } from "../api/types";
@@ -12,7 +12,7 @@ import { ActionButton } from "../parts/action";
 import { Severity } from "../parts/marks";
 import { JobDialog } from "../parts/job";
 import { toastFault } from "../parts/toasts";
-import { Empty, Shown } from "../parts/view";
+import { Again, Empty, Shown } from "../parts/view";
 import { t } from "../texts";
 
 function Row({ finding: f }: { finding: Finding }) {
@@ -96,7 +96,7 @@ export function Doctor() {
       <Title headingLevel="h1">{t.doctor.title}</Title>
       <Toolbar inset={{ default: "insetNone" }}>
         <ToolbarContent>
-          <ToolbarItem><Button variant="secondary" onClick={view.reload}>{t.doctor.again}</Button></ToolbarItem>
+          <ToolbarItem><Again view={view} variant="secondary">{t.doctor.again}</Again></ToolbarItem>
         </ToolbarContent>
       </Toolbar>
       <Shown view={view}>
@@ -109,7 +109,7 @@ export function Doctor() {
           </>
         )}
       </Shown>
-      {job !== undefined && <JobDialog id={job} onClose={() => { setJob(undefined); view.reload(); }} />}
+      {job !== undefined && <JobDialog id={job} onClose={() => { setJob(undefined); void view.reload(); }} />}
     </>
   );
 }

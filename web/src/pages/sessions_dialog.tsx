@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Where a user is signed in, and ending it: for oneself, and for the administrator.
 import { Alert, Button } from "@patternfly/react-core";
-import { useState } from "react";
+import { useEffect, useState } from "react";
 import { api } from "../api/api";
 import type { UserSession } from "../api/types";
 import { changed, useLive } from "../live";
 import { Dialog } from "../parts/dialog";
+import { focusSoon } from "../parts/focus";
 import { faultText, toast } from "../parts/toasts";
 import { Shown, When } from "../parts/view";
 import { t } from "../texts";
@@ -28,6 +29,7 @@ export function SessionsDialog({ name, onClose }: { name: string; onClose: () =>
   const view = useLive(`sessions:${name}`, ["users"], (signal) => api.sessions(name, signal));
   const [fault, setFault] = useState<string>();
   const others = (view.data ?? []).filter((one) => !one.current);
+  useEffect(focusSoon, [view.data]); // who ended one was on its button
   const end = (id: string): void => {
     setFault(undefined);
     api.endSession(name, id).then(() => changed("users"), (error: unknown) => setFault(faultText(error)));
@@ -39,7 +41,7 @@ export function SessionsDialog({ name, onClose }: { name: string; onClose: () =>
     onClose();
   };
   return (
-    <Dialog title={t.sessions.of(name)} ok={t.sessions.endOthers} danger blocked={others.length === 0} onOk={endAll} onClose={onClose}>
+    <Dialog title={t.sessions.of(name)} ok={t.sessions.endOthers} danger blocked={others.length === 0 ? t.sessions.noOthers : undefined} onOk={endAll} onClose={onClose}>
       <Shown view={view}>
         {(sessions) => (sessions.length === 0 ? <p>{t.sessions.none}</p> : (
           <ul className="lm-sessions">{sessions.map((one) => <Row key={one.id} session={one} onEnd={() => end(one.id)} />)}</ul>

@@ -26,7 +26,7 @@ export function RenameDialog({ vm, snapshot, onClose }: Props) {
   };
   return (
     <Dialog title={t.rename.title(snapshot.description)} ok={t.rename.ok} onOk={rename} onClose={onClose}
-      blocked={nameWrong(name) !== undefined || name === snapshot.description}>
+      blocked={nameWrong(name) ?? (name === snapshot.description ? t.rename.same : undefined)}>
       <Field id="name" label={t.create.name} value={name} onChange={setName} required first wrong={nameWrong(name)} help={t.create.nameHelp} />
     </Dialog>
   );

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // The Snapshots tab: the tree with "you are here", and what can be done, for the selection.
-import { Checkbox, Toolbar, ToolbarContent, ToolbarGroup, ToolbarItem, Tooltip } from "@patternfly/react-core";
+import { Checkbox, Toolbar, ToolbarContent, ToolbarGroup, ToolbarItem } from "@patternfly/react-core";
 import { useMemo, useState } from "react";
 import { api } from "../api/api";
 import type { Snapshot, Vm } from "../api/types";
@@ -13,6 +13,7 @@ import { Grid } from "../parts/grid";
 import type { Column } from "../parts/grid";
 import { Mark } from "../parts/marks";
 import { usePhone } from "../parts/phone";
+import { Tip } from "../parts/tip";
 import { TreeLines } from "../parts/tree";
 import { Empty, Shown, When } from "../parts/view";
 import { t } from "../texts";
@@ -55,9 +56,9 @@ function Name({ row }: { row: TreeRow }) {
   if (s.snapshot_type === "preview") return <em>{t.snapshots.active} {t.snapshots.preview}</em>;
   return (
     <span className="lm-stacked">
-      <Tooltip content={s.comment ? `${s.description}: ${s.comment}` : s.description} entryDelay={600}>
-        <span className="lm-name">{s.description}</span>
-      </Tooltip>
+      <Tip text={s.comment ? `${s.description}: ${s.comment}` : s.description} delay={600}>
+        {(come) => <span {...come} className="lm-name">{s.description}</span>}
+      </Tip>
       <Short s={s} />
     </span>
   );

@@ -80,7 +80,7 @@ function ImportDialog({ onClose }: { onClose: () => void }) {
     onClose();
   };
   return (
-    <Dialog key={report ? "import" : "look"} title={t.storage.importTitle} ok={report ? t.storage.doImport : t.storage.look} blocked={pathWrong(path) !== undefined} onOk={act} onClose={onClose}>
+    <Dialog key={report ? "import" : "look"} title={t.storage.importTitle} ok={report ? t.storage.doImport : t.storage.look} blocked={pathWrong(path)} onOk={act} onClose={onClose}>
       <p className="lm-gap">{t.storage.importBody}</p>
       <div className="pf-v6-c-form">
         <Field id="path" label={t.storage.importPath} value={path} onChange={(value) => { setPath(value); setReport(undefined); }} wrong={pathWrong(path)} first />

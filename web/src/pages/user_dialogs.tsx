@@ -9,6 +9,7 @@ import { passwordWrong, userWrong } from "../model/check";
 import { ROLES, VM_ROLES } from "../model/rights";
 import { Dialog } from "../parts/dialog";
 import { Field } from "../parts/field";
+import { focusSoon } from "../parts/focus";
 import { toast } from "../parts/toasts";
 import { t } from "../texts";
 
@@ -28,9 +29,10 @@ interface Secret {
   again: string;
 }
 
-function secretWrong({ password, again }: Secret, mayBeEmpty: boolean): boolean {
-  if (mayBeEmpty && password === "" && again === "") return false;
-  return passwordWrong(password) !== undefined || again !== password;
+function secretWrong({ password, again }: Secret, mayBeEmpty: boolean): string | undefined {
+  if (mayBeEmpty && password === "" && again === "") return undefined;
+  const wrong = passwordWrong(password);
+  return wrong !== undefined ? `${t.users.password}: ${wrong}` : again === password ? undefined : t.users.passwordDiffers;
 }
 
 function Passwords({ secret, onChange, mayBeEmpty, first, label = t.users.password, other }: { secret: Secret; onChange: (secret: Secret) => void; mayBeEmpty: boolean; first?: boolean; label?: string; other?: string }) {
@@ -70,7 +72,7 @@ export function AddDialog({ onClose }: { onClose: () => void }) {
     done(t.users.added(name), onClose);
   };
   return (
-    <Dialog title={t.users.add} ok={t.users.add} blocked={userWrong(name) !== undefined || secretWrong(secret, true)} onOk={add} onClose={onClose}>
+    <Dialog title={t.users.add} ok={t.users.add} blocked={userWrong(name) !== undefined ? `${t.users.name}: ${userWrong(name) ?? ""}` : secretWrong(secret, true)} onOk={add} onClose={onClose}>
       <div className="pf-v6-c-form">
         <Field id="name" label={t.users.name} value={name} onChange={setName} required first wrong={userWrong(name)} help={t.users.nameWrong} />
         <GlobalRole role={role} onChange={setRole} />
@@ -104,7 +106,7 @@ export function OwnPasswordDialog({ session, onClose }: { session: Session; onCl
     done(t.own.changed, onClose);
   };
   return (
-    <Dialog title={t.own.password} ok={t.users.save} blocked={old === "" || old === secret.password || secretWrong(secret, false)} onOk={change} onClose={onClose}>
+    <Dialog title={t.own.password} ok={t.users.save} blocked={old === "" ? t.own.oldNeeded : old === secret.password ? `${t.own.new}: ${t.own.same}` : secretWrong(secret, false)} onOk={change} onClose={onClose}>
       <div className="pf-v6-c-form">
         <Alert isInline isPlain variant="info" title={t.own.note} />
         <Field id="old-password" type="password" autoComplete="current-password" label={t.own.old} value={old} onChange={setOld} required first />
@@ -133,14 +135,14 @@ function VmRoles({ roles, onChange }: { roles: VmRole[]; onChange: (roles: VmRol
           <span className="lm-name" title={name(one)}>{name(one)}</span>
           <RoleSelect id={`role-${one.vm.id}`} label={t.users.vmRole(name(one))} value={one.role} roles={VM_ROLES}
             onChange={(role) => onChange(roles.map((other) => (other === one ? { ...one, role } : other)))} />
-          <Button variant="plain" aria-label={t.users.without(name(one))} onClick={() => onChange(roles.filter((other) => other !== one))}>
+          <Button variant="plain" aria-label={t.users.without(name(one))} onClick={() => { onChange(roles.filter((other) => other !== one)); focusSoon(); }}>
             <span aria-hidden="true">✕</span>
           </Button>
         </div>
       ))}
-      <FormSelect id="add-vm" aria-label={t.users.addVm} value="" isDisabled={free.length === 0}
+      <FormSelect id="add-vm" aria-label={t.users.addVm} value=""
         onChange={(_e, id) => { if (id) onChange([...roles, { vm: { id, name: free.find((vm) => vm.id === id)?.name }, role: "viewer" }]); }}>
-        <FormSelectOption value="" label={t.users.addVm} />
+        <FormSelectOption value="" label={free.length > 0 ? t.users.addVm : t.users.allVms} />
         {free.map((vm) => <FormSelectOption key={vm.id} value={vm.id} label={vm.name} />)}
       </FormSelect>
     </FormGroup>
@@ -157,7 +159,7 @@ export function RolesDialog({ user, onClose }: Props) {
     done(t.users.saved(user.name), onClose);
   };
   return (
-    <Dialog title={t.users.changeOf(user.name)} ok={t.users.save} blocked={role === user.role && rows.length === 0} onOk={change} onClose={onClose}>
+    <Dialog title={t.users.changeOf(user.name)} ok={t.users.save} blocked={role === user.role && rows.length === 0 ? t.users.unchanged : undefined} onOk={change} onClose={onClose}>
       <div className="pf-v6-c-form">
         <GlobalRole role={role} onChange={setRole} />
         <VmRoles roles={roles} onChange={setRoles} />

@@ -63,7 +63,7 @@ export function CloneDialog({ vm, snapshot, onClose }: Props & { snapshot?: Snap
     showJob(job?.id);
   };
   return (
-    <Dialog title={t.clone.title(vm.name, snapshot?.description)} ok={t.clone.ok} blocked={nameWrong(name) !== undefined} onOk={begin} onClose={onClose}>
+    <Dialog title={t.clone.title(vm.name, snapshot?.description)} ok={t.clone.ok} blocked={nameWrong(name)} onOk={begin} onClose={onClose}>
       <div className="pf-v6-c-form">
         <p>{snapshot ? t.clone.ofSnapshot(snapshot.description, vm.name) : t.clone.ofVm(vm.name)} {t.clone.body}</p>
         <Field id="name" label={t.clone.name} value={name} onChange={setName} required first wrong={nameWrong(name)} help={t.create.nameHelp} />
@@ -128,7 +128,7 @@ function RemoveDialog({ vm, onClose }: Props) {
   };
   const wrong = typed === vm.name ? undefined : t.removeVm.typeWrong;
   return (
-    <Dialog title={t.removeVm.title(vm.name)} ok={t.removeVm.ok} danger blocked={wrong !== undefined} onOk={begin} onClose={onClose}>
+    <Dialog title={t.removeVm.title(vm.name)} ok={t.removeVm.ok} danger blocked={wrong} onOk={begin} onClose={onClose}>
       <div className="pf-v6-c-form">
         <p>{t.removeVm.body}</p>
         <Checkbox id="disks-go" label={t.removeVm.disksGo} isChecked={withDisks} isDisabled={snapshots > 0}

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // A button for one operation: greyed with the server's own reason, which hover and focus show.
-import { Button, Tooltip } from "@patternfly/react-core";
+import { Button } from "@patternfly/react-core";
+import { useId } from "react";
 import type { ReactNode } from "react";
 import type { Operation, Vm } from "../api/types";
 import { me } from "../live";
 import { roleTooLow } from "../model/rights";
+import { Tip } from "./tip";
 
 type Operations = { operation?: Operation[] } | undefined;
 
@@ -27,23 +29,34 @@ function sentence(text: string): string {
 }
 
 interface Props {
+  /** why it cannot be done now: it is greyed, keeps the focus if it has it, and says why */
   why?: string;
-  onClick: () => void;
+  onClick?: () => void;
   children: ReactNode;
   variant?: "primary" | "secondary" | "danger" | "tertiary" | "plain" | "link";
   icon?: ReactNode;
   label?: string;
   busy?: boolean;
+  /** of a form: sends it */
+  submits?: { form?: string };
+  wide?: boolean;
 }
 
-export function ActionButton({ why, onClick, children, variant = "secondary", icon, label, busy }: Props) {
-  /* always with its tooltip: without one it would be another button, and lose the focus when it turns grey */
+/** Never disabled in the browser's sense, which takes the focus away and keeps the reason from who has only the keyboard. */
+export function ActionButton({ why, onClick, children, variant = "secondary", icon, label, busy, submits, wide }: Props) {
+  const id = useId();
   return (
-    <Tooltip content={why ?? ""} entryDelay={100} trigger={why !== undefined ? "mouseenter focus" : "manual"}>
-      <Button variant={variant} icon={icon} aria-label={label} isLoading={busy} isAriaDisabled={why !== undefined || busy}
-        onClick={onClick} size={variant === "plain" ? "sm" : "default"}>
-        {children}
-      </Button>
-    </Tooltip>
+    <>
+      <Tip text={why} delay={100} describes={false}>
+        {(come) => (
+          <Button {...come} variant={variant} icon={icon} aria-label={label} isLoading={busy} isAriaDisabled={why !== undefined || busy} isBlock={wide}
+            aria-describedby={why !== undefined ? id : undefined} onClick={onClick} size={variant === "plain" ? "sm" : "default"}
+            {...(submits && { type: "submit" as const, form: submits.form })}>
+            {children}
+          </Button>
+        )}
+      </Tip>
+      {why !== undefined && <span id={id} hidden>{why}</span>}
+    </>
   );
 }

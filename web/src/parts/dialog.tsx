@@ -4,6 +4,7 @@ import { Alert, Button, Modal, ModalBody, ModalFooter, ModalHeader } from "@patt
 import { useState } from "react";
 import type { ReactNode } from "react";
 import { t } from "../texts";
+import { ActionButton } from "./action";
 import { useFocusBack } from "./focus";
 import { StaleNote } from "./stale";
 import { faultText } from "./toasts";
@@ -13,7 +14,7 @@ interface Props {
   ok: string;
   danger?: boolean;
   /** why the deed cannot be begun */
-  blocked?: boolean;
+  blocked?: string;
   onOk: () => Promise<void>;
   onClose: () => void;
   children: ReactNode;
@@ -25,7 +26,7 @@ export function Dialog({ title, ok, danger, blocked, onOk, onClose, children, wi
   const [busy, setBusy] = useState(false);
   const [fault, setFault] = useState<string>();
   const act = async (): Promise<void> => {
-    if (busy || blocked) return;
+    if (busy || blocked !== undefined) return;
     setBusy(true);
     setFault(undefined);
     try {
@@ -46,9 +47,7 @@ export function Dialog({ title, ok, danger, blocked, onOk, onClose, children, wi
         {fault && <Alert isInline variant="danger" title={fault} className="lm-gap" />}
       </ModalBody>
       <ModalFooter>
-        <Button variant={danger ? "danger" : "primary"} type="submit" form="lm-dialog-form" isLoading={busy} isDisabled={busy || blocked}>
-          {ok}
-        </Button>
+        <ActionButton variant={danger ? "danger" : "primary"} submits={{ form: "lm-dialog-form" }} busy={busy} why={blocked}>{ok}</ActionButton>
         <Button variant="link" onClick={onClose}>{t.common.cancel}</Button>
       </ModalFooter>
     </Modal>

@@ -24,6 +24,16 @@ export function focusMain(): void {
   if (isLost()) document.getElementById(MAIN)?.focus({ preventScroll: true });
 }
 
+/** What had the focus may be gone in a moment: then it is in the open dialog, or on the page. */
+export function focusSoon(): void {
+  setTimeout(() => {
+    if (!isLost()) return;
+    const open = [...document.querySelectorAll<HTMLElement>(DIALOG)].at(-1);
+    if (open) open.querySelector<HTMLElement>('button:not([aria-disabled="true"], :disabled)')?.focus();
+    else focusMain();
+  });
+}
+
 function giveBack(): void {
   if (!isLost() || document.querySelector(DIALOG)) return;
   if (opener?.isConnected) opener.focus({ preventScroll: true });

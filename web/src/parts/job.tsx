@@ -13,7 +13,7 @@ import { to } from "../nav";
 import { t } from "../texts";
 import { ActionButton } from "./action";
 import { Chains } from "./chains";
-import { useFocusBack } from "./focus";
+import { focusSoon, useFocusBack } from "./focus";
 import { JobStatus } from "./marks";
 import { StaleNote } from "./stale";
 import { toastFault } from "./toasts";
@@ -150,7 +150,9 @@ function Result({ job }: { job: Job }) {
 export function JobButtons({ job }: { job: Job }) {
   const [asks, setAsks] = useState(false);
   const refused = roleTooLow(useStore(me), "operator", job.vm?.id);
-  if (job.end_time !== undefined) return null;
+  const ended = job.end_time !== undefined;
+  useEffect(focusSoon, [asks, ended]); // these buttons come and go
+  if (ended) return null;
   const cancel = (): void => {
     setAsks(false);
     void api.cancelJob(job.id).catch(toastFault);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Small signs of state.
-import { Label, Tooltip } from "@patternfly/react-core";
+import { Label } from "@patternfly/react-core";
 import type { ComponentProps } from "react";
 import { t } from "../texts";
+import { Tip } from "./tip";
 
 type Status = ComponentProps<typeof Label>["status"];
 
@@ -26,11 +27,13 @@ export function VmStatus({ status, detail }: { status: string; detail?: string }
 
 export function Mark({ text, hint, status, color }: { text: string; hint: string; status?: Status; color?: ComponentProps<typeof Label>["color"] }) {
   return (
-    <Tooltip content={hint}>
-      <Label isCompact variant="outline" {...(status ? { status } : { color: color ?? "grey" })} tabIndex={0}>
-        {text}
-      </Label>
-    </Tooltip>
+    <Tip text={hint}>
+      {(come) => (
+        <Label isCompact variant="outline" {...(status ? { status } : { color: color ?? "grey" })} tabIndex={0} {...come}>
+          {text}
+        </Label>
+      )}
+    </Tip>
   );
 }
 

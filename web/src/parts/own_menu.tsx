@@ -2,16 +2,11 @@
 // What concerns whoever has signed in: the own password and sessions, and signing out.
 import { Dropdown, DropdownItem, DropdownList, MenuToggle } from "@patternfly/react-core";
 import { useState } from "react";
-import { api } from "../api/api";
-import { me, useStore } from "../live";
+import { me, signOut, useStore } from "../live";
 import { SessionsDialog } from "../pages/sessions_dialog";
 import { OwnPasswordDialog } from "../pages/user_dialogs";
 import { t } from "../texts";
-
-function signOut(): void {
-  /* the next answer says that nobody is signed in */
-  void api.signOut().then(() => api.session()).catch(() => undefined);
-}
+import { toastFault } from "./toasts";
 
 export function OwnMenu() {
   const session = useStore(me);
@@ -29,7 +24,7 @@ export function OwnMenu() {
         <DropdownList>
           {session?.passwords === "own" && <DropdownItem onClick={() => setOpened("password")}>{t.own.password}</DropdownItem>}
           {session?.name && <DropdownItem onClick={() => setOpened("sessions")}>{t.own.sessions}</DropdownItem>}
-          <DropdownItem onClick={signOut}>{t.signIn.out}</DropdownItem>
+          <DropdownItem onClick={() => void signOut().catch(toastFault)}>{t.signIn.out}</DropdownItem>
         </DropdownList>
       </Dropdown>
       {opened === "password" && session && <OwnPasswordDialog session={session} onClose={close} />}

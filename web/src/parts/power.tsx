@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Start, suspend and the ways to stop: in a list as a menu, on a VM's page as buttons.
 import { Dropdown, DropdownItem, DropdownList, MenuToggle } from "@patternfly/react-core";
-import { useState } from "react";
+import { useRef, useState } from "react";
 import { api } from "../api/api";
 import type { PowerVerb } from "../api/api";
 import type { Vm } from "../api/types";
@@ -52,17 +52,21 @@ function Items({ listed, act }: { listed: Vm; act: (verb: PowerVerb) => void }) 
 
 export function PowerMenu({ vm }: { vm: Vm }) {
   const [open, setOpen] = useState(false);
+  const [used, setUsed] = useState(false);
+  const toggle = useRef<HTMLButtonElement>(null);
   const { act, dialog } = usePower(vm);
   return (
     <>
-      <Dropdown isOpen={open} onOpenChange={setOpen} onSelect={() => setOpen(false)} shouldFocusToggleOnSelect popperProps={{ position: "right", appendTo: () => document.body }}
-        toggle={(ref) => (
-          <MenuToggle ref={ref} variant="plain" isExpanded={open} aria-label={`${t.vms.power}: ${vm.name}`} onClick={() => setOpen(!open)}>
-            <span aria-hidden="true">⋮</span>
-          </MenuToggle>
-        )}>
-        <Items listed={vm} act={act} />
-      </Dropdown>
+      <MenuToggle ref={toggle} variant="plain" isExpanded={open} aria-label={`${t.vms.power}: ${vm.name}`} onClick={() => { setUsed(true); setOpen(!open); }}>
+        <span aria-hidden="true">⋮</span>
+      </MenuToggle>
+      {/* only once there was need of it: it costs more than all else in a row */}
+      {used && (
+        <Dropdown isOpen={open} onOpenChange={setOpen} onSelect={() => setOpen(false)} shouldFocusToggleOnSelect popperProps={{ position: "right", appendTo: () => document.body }}
+          toggle={{ toggleNode: <></>, toggleRef: toggle }}>
+          <Items listed={vm} act={act} />
+        </Dropdown>
+      )}
       {dialog}
     </>
   );

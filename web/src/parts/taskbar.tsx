@@ -6,6 +6,7 @@ import type { Event } from "../api/types";
 import { events, jobs, useStore } from "../live";
 import { t } from "../texts";
 import { alertsOf, dismissAll, dismissed } from "./alerts";
+import { focusSoon } from "./focus";
 import { EventList, JobList } from "./lists";
 
 function Alerts({ alerts, onDismiss }: { alerts: Event[]; onDismiss: () => void }) {
@@ -45,7 +46,7 @@ export function TaskBar() {
         <div className="lm-bar-body">
           <Tabs activeKey={tab} onSelect={(_e, key) => setTab(key)} aria-label={t.tasks.bar}>
             <Tab eventKey="tasks" title={<TabTitleText>{t.tasks.tasks}</TabTitleText>}><JobList jobs={all} maxHeight="30vh" /></Tab>
-            <Tab eventKey="alerts" title={<TabTitleText>{t.tasks.alerts}</TabTitleText>}><Alerts alerts={alerts} onDismiss={() => dismissAll(told)} /></Tab>
+            <Tab eventKey="alerts" title={<TabTitleText>{t.tasks.alerts}</TabTitleText>}><Alerts alerts={alerts} onDismiss={() => { dismissAll(told); focusSoon(); }} /></Tab>
             <Tab eventKey="events" title={<TabTitleText>{t.tasks.events}</TabTitleText>}><EventList events={told} maxHeight="30vh" /></Tab>
           </Tabs>
         </div>

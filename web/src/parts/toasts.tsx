@@ -4,6 +4,7 @@ import { useEffect } from "react";
 import { Fault } from "../api/http";
 import { onEvent, sessionStore, useStore } from "../live";
 import { t } from "../texts";
+import { focusSoon } from "./focus";
 
 type Kind = "success" | "danger" | "warning" | "info";
 interface Toast {
@@ -51,7 +52,7 @@ export function Toasts() {
     <AlertGroup isToast isLiveRegion>
       {list.map((one) => (
         <Alert key={one.id} variant={one.kind} title={one.title} timeout={one.kind === "danger" ? false : LIFE_MS}
-          onTimeout={() => remove(one.id)} actionClose={<AlertActionCloseButton onClose={() => remove(one.id)} />}>
+          onTimeout={() => remove(one.id)} actionClose={<AlertActionCloseButton onClose={() => { remove(one.id); focusSoon(); }} />}>
           {one.body}
         </Alert>
       ))}

@@ -1,12 +1,26 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // What stands in the place of a document that is not there yet, or not any more.
-import { Alert, Bullseye, Button, EmptyState, EmptyStateActions, EmptyStateBody, EmptyStateFooter, Spinner } from "@patternfly/react-core";
+import { Alert, Bullseye, EmptyState, EmptyStateActions, EmptyStateBody, EmptyStateFooter, Spinner } from "@patternfly/react-core";
 import { useEffect, useState } from "react";
 import type { ReactNode } from "react";
 import type { View } from "../live";
 import { ago, exact } from "../model/format";
 import { t } from "../texts";
+import { ActionButton } from "./action";
+import { focusSoon } from "./focus";
 import { faultText } from "./toasts";
+
+/** Asks again, shows that it does, and does not take the keyboard with it when it is not needed any more. */
+export function Again<T>({ view, variant, children = t.common.retry }: { view: View<T>; variant: "primary" | "secondary" | "link"; children?: ReactNode }) {
+  const [busy, setBusy] = useState(false);
+  const again = async (): Promise<void> => {
+    setBusy(true);
+    await view.reload();
+    setBusy(false);
+    focusSoon();
+  };
+  return <ActionButton variant={variant} busy={busy} onClick={() => void again()}>{children}</ActionButton>;
+}
 
 /** Old data with a fault is still shown, with the fault above it. */
 export function Shown<T>({ view, children, heading = "h2" }: { view: View<T>; children: (data: T) => ReactNode; heading?: "h1" | "h2" }) {
@@ -16,7 +30,7 @@ export function Shown<T>({ view, children, heading = "h2" }: { view: View<T>; ch
         <EmptyStateBody>{faultText(view.error)}</EmptyStateBody>
         <EmptyStateFooter>
           <EmptyStateActions>
-            <Button variant="primary" onClick={view.reload}>{t.common.retry}</Button>
+            <Again view={view} variant="primary" />
           </EmptyStateActions>
         </EmptyStateFooter>
       </EmptyState>
@@ -29,7 +43,7 @@ export function Shown<T>({ view, children, heading = "h2" }: { view: View<T>; ch
     );
   return (
     <>
-      {view.error && !view.error.noAnswer && <Alert isInline variant="danger" title={faultText(view.error)} />}
+      {view.error && !view.error.noAnswer && <Alert isInline variant="danger" title={faultText(view.error)} actionLinks={<Again view={view} variant="link" />} />}
       {children(view.data)}
     </>
   );
