@@ -165,7 +165,7 @@ void agent_find_users(Agent *agent, Vm *vm);
 /* The name of another VM whose chain holds this file; NULL = none. */
 char *agent_user_of(Agent *agent, const char *vm_id, const char *path);
 /* outside.c: the files that disks of the VM which are not managed are made of, as a set of
- * owners_key(); NULL = none. The caller frees it. */
+ * owners_key(), of plain CD-ROMs and floppies of paths; NULL = none. The caller frees it. */
 GHashTable *outside_files(const HvDomain *hv, const Vm *vm);
 /* Has another VM any? agent->lock is held. */
 bool outside_is_any(Agent *agent, const char *vm_id);

@@ -67,9 +67,20 @@ note_file(GHashTable *files, const char *path, const char *format, unsigned dept
         note_odd_name(files, links->pdata[links->len - 1], depth);
 }
 
+/* It may lie on a server of ISO images that hangs; no look at a VM waits for that. */
+static bool
+is_plain_medium(const HvDisk *disk)
+{
+    return g_strcmp0(disk->device, "disk") != 0 && g_strcmp0(disk->format, "qcow2") != 0;
+}
+
 static void
 note_disk(GHashTable *files, const HvDisk *disk)
 {
+    if (disk->source != NULL && is_plain_medium(disk)) {
+        g_hash_table_add(files, g_strdup(disk->source));
+        return;
+    }
     note_file(files, disk->source, disk->format, 0);
     note_file(files, disk->mirror_path, disk->mirror_format, 0);
 }
@@ -132,7 +143,8 @@ outside_user_of(Agent *agent, const char *vm_id, const char *path)
 
     g_hash_table_iter_init(&all, agent->vms);
     while ((entry = next_with_outside(&all, vm_id)) != NULL)
-        if (g_hash_table_contains(entry->outside, key))
+        if (g_hash_table_contains(entry->outside, key) ||
+            g_hash_table_contains(entry->outside, path))
             return g_strdup(entry->vm->name);
     return NULL;
 }

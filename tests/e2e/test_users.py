@@ -19,6 +19,8 @@ SOURCE = "<source file='{path}'/>"
 WHOLE = {
     "cdrom": f"<disk type='file' device='cdrom'><driver name='qemu' type='qcow2'/>{SOURCE}"
              "<target dev='hda' bus='ide'/><readonly/></disk>",
+    "cdrom-raw": f"<disk type='file' device='cdrom'><driver name='qemu' type='raw'/>{SOURCE}"
+                 "<target dev='hda' bus='ide'/><readonly/></disk>",
     "definition": "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{user}'/>"
                   f"<backingStore type='file'><format type='qcow2'/>{SOURCE}<backingStore/></backingStore>"
                   "<target dev='vda' bus='virtio'/></disk>",
@@ -27,11 +29,8 @@ WHOLE = {
 
 @pytest.fixture(scope="module", params=["xfs", None], ids=["shares", "copies"])
 def site(request):
-    whole = Site(request.param)
-    try:
-        yield whole.up()
-    finally:
-        whole.down()
+    with Site(request.param) as whole:
+        yield whole
 
 
 def content(site, path):
