@@ -163,10 +163,10 @@ may_name(const HvDomain *hv, const char *target, const char *source, const json_
             now = hv->inactive->pdata[i];
     if (now == NULL || g_strcmp0(now->source, source) == 0)
         return true;
-    if (doctor_is_off(hv))
+    if (hv->instance == NULL) /* off, saved, or being started, which may fail */
         return error_set(error, ERR_REFUSED,
-                         "VM '%s' is off: with %s as disk %s again it would start from a volume "
-                         "that is not its newest",
+                         "VM '%s' does not run: with %s as disk %s again it would start from a "
+                         "volume that is not its newest",
                          hv->name, source, target);
     return (g_strcmp0(json_text(entry, "target"), target) == 0 &&
             g_strcmp0(json_text(entry, "leaf"), now->source) == 0) ||

@@ -274,6 +274,14 @@ libvirt_defined_disk(const SimDisk *disk)
     return hv;
 }
 
+HvDisk *
+libvirt_starting_disk(const SimDisk *disk, bool restored)
+{
+    if (!restored && strcmp(disk->starting, disk->defined) == 0)
+        return libvirt_defined_disk(disk);
+    return libvirt_disk(disk, disk->starting);
+}
+
 /* As domain.c does it: the next libvirtd will know the VM again. */
 static bool
 mend_lost(void)
@@ -322,6 +330,14 @@ look_at_definition(void)
     return disks;
 }
 
+static HvDisk *
+shown_disk(const SimDisk *disk)
+{
+    if (libvirt_sees_vm())
+        return live_disk(disk);
+    return vm.starting ? libvirt_starting_disk(disk, false) : libvirt_defined_disk(disk);
+}
+
 static HvDomain *
 op_look(Hypervisor *hv, const char *vm_id, GError **error)
 {
@@ -362,8 +378,7 @@ op_look(Hypervisor *hv, const char *vm_id, GError **error)
         g_ptr_array_unref(domain->inactive);
     domain->inactive = g_steal_pointer(&defined);
     for (unsigned i = 0; i < vm.n_disks && !mutant_is_blind(); i++)
-        g_ptr_array_add(domain->disks, libvirt_sees_vm() ? live_disk(&vm.disks[i])
-                                                         : libvirt_defined_disk(&vm.disks[i]));
+        g_ptr_array_add(domain->disks, shown_disk(&vm.disks[i]));
     return domain;
 }
 

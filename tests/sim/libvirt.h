@@ -52,6 +52,8 @@ void libvirt_run_call(void *call);
 GPtrArray *libvirt_copy_backing(const GPtrArray *from);
 HvDisk *libvirt_disk(const SimDisk *disk, const char *source);
 HvDisk *libvirt_defined_disk(const SimDisk *disk);
+/* Of the start that is under way */
+HvDisk *libvirt_starting_disk(const SimDisk *disk, bool restored);
 
 /* ---- libvirt_do.c ---- */
 bool libvirt_sees_vm(void); /* it runs, and libvirtd knows it */

@@ -20,7 +20,7 @@ flush_all(void)
 /* ---- starting ---- */
 
 static bool
-ask_the_hook(const char *const *sources, char *ret_why)
+ask_the_hook(bool restored, char *ret_why)
 {
     g_autoptr(GPtrArray) disks = g_ptr_array_new_with_free_func((GDestroyNotify)hv_disk_free);
     g_autofree char *path = g_strdup_printf("/v1/vms/%s/starting", vm.id);
@@ -28,8 +28,7 @@ ask_the_hook(const char *const *sources, char *ret_why)
     g_autofree char *refusal = NULL;
 
     for (unsigned i = 0; i < vm.n_disks; i++)
-        g_ptr_array_add(disks, sources != NULL ? libvirt_disk(&vm.disks[i], sources[i])
-                                               : libvirt_defined_disk(&vm.disks[i]));
+        g_ptr_array_add(disks, libvirt_starting_disk(&vm.disks[i], restored));
     g_autoptr(json_t) question = hook_question(disks);
     if (wire_ask("POST", path, "", question, 10 * G_TIME_SPAN_SECOND, NULL, &error))
         return true;
@@ -88,16 +87,17 @@ libvirt_start_on(const Call *call, const char *const *sources, GError **error)
     if (vm.lost) /* QEMU locks its images */
         return error_set(error, ERR_HYPERVISOR, "Failed to get \"write\" lock");
     vm.starting = vm.in_hook = true;
+    qemu_take_leaves(sources);
     fiber_point("libvirt asks its hook");
-    bool ok = ask_the_hook(sources, why);
+    bool ok = ask_the_hook(sources != NULL, why);
     vm.in_hook = false;
     if (!ok) {
         vm.starting = false;
         return error_set(error, ERR_HYPERVISOR, "Hook script execution failed: %s", why);
     }
-    lines_hook_passed(sources);
+    lines_hook_passed();
     fiber_point("libvirt starts QEMU");
-    ok = qemu_start(sources, why);
+    ok = qemu_start(sources != NULL, why);
     vm.starting = false;
     if (!ok)
         return error_set(error, ERR_HYPERVISOR, "%s", why);

@@ -259,7 +259,7 @@ lines_name_gone(const char *path, const VfsNode *node)
 }
 
 void
-lines_hook_passed(const char *const *sources)
+lines_hook_passed(void)
 {
     g_autoptr(json_t) manifest = lines.used ? read_manifest() : NULL;
     const json_t *disks = json_object_get(manifest, "disks");
@@ -268,9 +268,7 @@ lines_hook_passed(const char *const *sources)
         const json_t *disk = json_array_get(disks, i);
         const SimDisk *own = qemu_disk(json_text(disk, "target"));
         const char *leaf = leaf_of(disk);
-        const char *starts = own == NULL       ? leaf
-                             : sources != NULL ? sources[own - vm.disks]
-                                               : own->defined;
+        const char *starts = own == NULL ? leaf : own->starting;
         if (g_strcmp0(starts, leaf) != 0)
             world_wrong("disk %s was let start from %s, but the manifest names %s", own->target,
                         starts, leaf);

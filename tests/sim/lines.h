@@ -26,4 +26,4 @@ bool lines_has_memory(const char *id);     /* with its memory */
 void lines_name_gone(const char *path, const VfsNode *node);
 /* libvirt's hook lets the VM start (on these leaves; NULL: as it is defined): from the line that
  * the manifest names. */
-void lines_hook_passed(const char *const *sources);
+void lines_hook_passed(void);

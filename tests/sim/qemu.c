@@ -307,8 +307,16 @@ qemu_resume(void)
 
 /* ---- life and death ---- */
 
+void
+qemu_take_leaves(const char *const *sources)
+{
+    for (unsigned i = 0; i < vm.n_disks; i++)
+        g_strlcpy(vm.disks[i].starting, sources != NULL ? sources[i] : vm.disks[i].defined,
+                  sizeof vm.disks[i].starting);
+}
+
 bool
-qemu_start(const char *const *sources, char *ret_why)
+qemu_start(bool restored, char *ret_why)
 {
     if (vm.runs) {
         world_wrong("the VM was started twice");
@@ -320,8 +328,8 @@ qemu_start(const char *const *sources, char *ret_why)
     }
     for (unsigned i = 0; i < vm.n_disks; i++) {
         SimDisk *disk = &vm.disks[i];
-        if (!graph_open(disk, sources != NULL ? sources[i] : disk->defined,
-                        sources != NULL ? NULL : disk->defined_backing, ret_why))
+        bool says_backing = !restored && strcmp(disk->starting, disk->defined) == 0;
+        if (!graph_open(disk, disk->starting, says_backing ? disk->defined_backing : NULL, ret_why))
             return false;
         for (guint k = 0; k < disk->graph->len; k++) {
             Node *node = disk->graph->pdata[k];

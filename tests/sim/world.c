@@ -89,6 +89,15 @@ world_is_hit(void)
     return next_fault > 0 && next_fault >= plan.n_faults;
 }
 
+bool
+world_was_hit_by(FaultKind kind)
+{
+    for (unsigned i = 0; i < next_fault && i < plan.n_faults; i++)
+        if (plan.faults[i].kind == kind)
+            return true;
+    return false;
+}
+
 void
 world_done(void)
 {
@@ -196,7 +205,8 @@ set_up(void)
     other_reset();
     make_vm();
     make_files();
-    if (!plan.flow->off && !qemu_start(NULL, why))
+    qemu_take_leaves(NULL);
+    if (!plan.flow->off && !qemu_start(false, why))
         g_error("%s", why);
     if (vm.runs)
         libvirt_show_vm();

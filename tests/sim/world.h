@@ -201,6 +201,7 @@ typedef struct {
     char defined[256], defined_durable[256]; /* persistent definition */
     int64_t defined_us;
     GPtrArray *defined_backing; /* stale <backingStore>; NULL = it says nothing; empty: none */
+    char starting[256]; /* its leaf at the begin of a start, whatever is defined meanwhile */
     /* what the guest was promised */
     uint64_t acked[MAX_CLUSTERS];
     uint64_t pending[MAX_CLUSTERS];            /* written, not yet acknowledged; 0 = nothing */
@@ -295,9 +296,10 @@ void world_wrong(const char *format, ...) G_GNUC_PRINTF(1, 2);
 bool world_is_wrong(void);
 void world_trace(const char *format, ...) G_GNUC_PRINTF(1, 2);
 bool world_lies(unsigned lie, unsigned percent);
-bool world_is_calm(void);      /* no more faults will come, or none has come for long */
-bool world_is_untouched(void); /* nothing has happened so far that does not always happen */
-bool world_is_hit(void);       /* all faults of the schedule have come, if it has any */
+bool world_is_calm(void);              /* no more faults will come, or none has come for long */
+bool world_is_untouched(void);         /* nothing has happened so far that does not always happen */
+bool world_is_hit(void);               /* all faults of the schedule have come, if it has any */
+bool world_was_hit_by(FaultKind kind); /* one of this kind has come */
 extern int64_t world_calm_since_us;
 void world_done(void);     /* the flow has ended */
 extern Agent *world_agent; /* NULL = it does not run */
@@ -349,8 +351,11 @@ void check_reset(void);
 void check_name_gone(const char *path, VfsNode *node, const char *to);
 
 /* ---- qemu.c ---- */
-/* sources: its leaves; NULL = what the definition names. ret_why: 128 bytes */
-bool qemu_start(const char *const *sources, char *ret_why);
+/* sources: its leaves; NULL = what the definition names */
+void qemu_take_leaves(const char *const *sources);
+/* From the leaves that it took. restored: whatever the definition says of backing files.
+ * ret_why: 128 bytes */
+bool qemu_start(bool restored, char *ret_why);
 void qemu_died(void);              /* kills its fibers, too: may not return in one of them */
 void qemu_shut_down(void);         /* the same */
 bool qemu_shutdown_is_death(void); /* just now it is the same as if QEMU died */

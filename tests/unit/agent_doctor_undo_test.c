@@ -92,7 +92,7 @@ set_leaf(Host *host, const char *live, const char *stored)
 
 /* It would start from an old leaf. */
 static void
-test_definition_of_a_vm_that_is_off(void)
+test_definition_of_a_vm_that_is_off(const void *saved)
 {
     g_auto(Host) host = { 0 };
 
@@ -102,8 +102,9 @@ test_definition_of_a_vm_that_is_off(void)
     g_autofree char *id = mended(&host, DIAG_STALE_DEFINITION);
     g_mutex_lock(&host.fake.lock);
     fake_power_off(&host.fake);
+    host.fake.saved = saved != NULL;
     g_mutex_unlock(&host.fake.lock);
-    stays(&host, id, "off");
+    stays(&host, id, "does not run");
     g_autofree char *leaf = path_of(&host, LEAF);
     g_assert_cmpstr(host.fake.disks[0].stored, ==, leaf);
 }
@@ -281,8 +282,10 @@ main(int argc, char **argv)
     doctor_grace_s = 0;
     g_test_add_func("/doctor/undo/backing-is-another", test_backing_is_another);
     g_test_add_func("/doctor/undo/backing-of-a-vm-that-runs", test_backing_of_a_vm_that_runs);
-    g_test_add_func("/doctor/undo/definition-of-a-vm-that-is-off",
-                    test_definition_of_a_vm_that_is_off);
+    g_test_add_data_func("/doctor/undo/definition-of-a-vm-that-is-off", NULL,
+                         test_definition_of_a_vm_that_is_off);
+    g_test_add_data_func("/doctor/undo/definition-of-a-vm-that-is-saved", "saved",
+                         test_definition_of_a_vm_that_is_off);
     g_test_add_func("/doctor/undo/definition-is-another", test_definition_is_another);
     g_test_add_data_func("/doctor/undo/snapshot-since/record", GSIZE_TO_POINTER(0),
                          test_snapshot_since);
