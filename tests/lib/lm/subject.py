@@ -98,6 +98,9 @@ class Subject:
         if self.runs and not self.qmp.runs():
             wait_for(runs, 60, f"VM {self.name} runs again", every=0.1)
 
+    def power_off(self):
+        self.site.host.virsh("destroy", self.name)
+
     # ---- what is true
 
     def leaves(self, inactive=False):
@@ -219,6 +222,12 @@ class GuestSubject(Subject):
         if not lives and self.leaks:
             self.stream.running = False
             self.vm.guest.connect()
+
+    def power_off(self):
+        """Of what the guest writes just then some may be there, though it was not acknowledged."""
+        self.stream.running = False
+        self.leaks = True
+        super().power_off()
 
     def check_content(self, chains):
         if self.stream.running:
