@@ -21,6 +21,7 @@ entry_free(void *p)
 
     vm_free(entry->vm);
     g_clear_pointer(&entry->outside, g_hash_table_unref);
+    g_clear_pointer(&entry->keys, g_hash_table_unref);
     g_ptr_array_unref(entry->operations);
     g_mutex_clear(&entry->lock);
     g_cond_clear(&entry->wake);

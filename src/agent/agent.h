@@ -34,6 +34,7 @@ typedef struct {
     GMutex lock;           /* whoever works on this VM */
     Vm *vm;                /* as last published; guarded by agent->lock; NULL = not here */
     GHashTable *outside;   /* outside.c: set of owners_key(); NULL = none; guarded by agent->lock */
+    GHashTable *keys;      /* outside.c: of vm's volumes; guarded by agent->lock */
     bool looked;           /* libvirt has answered since this agent began; guarded by agent->lock */
     GPtrArray *operations; /* of Operation, not ended; guarded by agent->lock */
     bool worker;           /* a thread turns them; guarded by agent->lock */
@@ -167,10 +168,11 @@ char *agent_user_of(Agent *agent, const char *vm_id, const char *path);
 /* outside.c: the files that disks of the VM which are not managed are made of, as a set of
  * owners_key(), of plain CD-ROMs and floppies of paths; NULL = none. The caller frees it. */
 GHashTable *outside_files(const HvDomain *hv, const Vm *vm);
-/* Has another VM any? agent->lock is held. */
-bool outside_is_any(Agent *agent, const char *vm_id);
-/* The name of another VM that has this file there; NULL = none. */
-char *outside_user_of(Agent *agent, const char *vm_id, const char *path);
+/* owners_key() of each of its volumes, by path: asked of the storage by who looks at the VM, and
+ * not by who is told of it. The caller frees it. */
+GHashTable *outside_keys(const Vm *vm);
+/* The name of another VM that has this file there; NULL = none. agent->lock is held. */
+const char *outside_user(Agent *agent, const char *vm_id, const char *path, const char *key);
 /* The storage domain that holds a path (the longest one); with create, the file's own directory
  * becomes one. Borrowed for ever: domains are never freed while the agent lives. */
 Domain *agent_domain(Agent *agent, const char *path, bool create, GError **error);

@@ -156,11 +156,8 @@ static bool
 may_name(const HvDomain *hv, const char *target, const char *source, const json_t *entry,
          GError **error)
 {
-    const HvDisk *now = NULL;
+    const HvDisk *now = hv_disk_find(hv->inactive, target);
 
-    for (guint i = 0; hv->inactive != NULL && i < hv->inactive->len; i++)
-        if (g_strcmp0(((HvDisk *)hv->inactive->pdata[i])->target, target) == 0)
-            now = hv->inactive->pdata[i];
     if (now == NULL || g_strcmp0(now->source, source) == 0)
         return true;
     if (hv->instance == NULL) /* off, saved, or being started, which may fail */

@@ -6,6 +6,7 @@
  * the disk is not touched until they agree again.
  */
 #include "agent/inventory.h"
+#include "agent/doctor_owners.h"
 #include "agent/operation.h"
 #include "agent/starting.h"
 
@@ -98,6 +99,7 @@ static void
 publish(Agent *agent, AgentVm *entry, const HvDomain *hv, Vm *take_vm)
 {
     GHashTable *outside = hv != NULL && take_vm != NULL ? outside_files(hv, take_vm) : NULL;
+    GHashTable *keys = outside_keys(take_vm);
     WITH_LOCK(&agent->lock);
     bool changed = !vm_equal(entry->vm, take_vm);
 
@@ -105,6 +107,8 @@ publish(Agent *agent, AgentVm *entry, const HvDomain *hv, Vm *take_vm)
     entry->vm = take_vm;
     g_clear_pointer(&entry->outside, g_hash_table_unref);
     entry->outside = outside;
+    g_clear_pointer(&entry->keys, g_hash_table_unref);
+    entry->keys = keys;
     entry->looked = true;
     if (changed)
         event_hub_send(agent->events, json_pack("{s:s, s:s}", "event", "vm", "vm_id", entry->id));
@@ -310,14 +314,12 @@ other_user(Agent *agent, const char *vm_id, const char *path)
 char *
 agent_user_of(Agent *agent, const char *vm_id, const char *path)
 {
-    g_autofree char *user = NULL;
-    bool outside;
+    /* what a storage does not tell is not waited for under the lock */
+    g_autofree char *key = owners_key(path);
+    WITH_LOCK(&agent->lock);
+    const char *user = other_user(agent, vm_id, path);
 
-    g_mutex_lock(&agent->lock);
-    user = g_strdup(other_user(agent, vm_id, path));
-    outside = outside_is_any(agent, vm_id);
-    g_mutex_unlock(&agent->lock);
-    return user == NULL && outside ? outside_user_of(agent, vm_id, path) : g_steal_pointer(&user);
+    return g_strdup(user != NULL ? user : outside_user(agent, vm_id, path, key));
 }
 
 static void
@@ -329,9 +331,8 @@ note_user(Volume *volume, const char *user)
     volume->used_by = g_strdup_printf("VM %s", user);
 }
 
-/* Sets *ret_outside if there may be users whose disks are not managed. */
-static Vm *
-copy_published(Agent *agent, const char *vm_id, bool *ret_outside)
+Vm *
+agent_vm_copy(Agent *agent, const char *vm_id)
 {
     WITH_LOCK(&agent->lock);
     AgentVm *entry = g_hash_table_lookup(agent->vms, vm_id);
@@ -344,25 +345,9 @@ copy_published(Agent *agent, const char *vm_id, bool *ret_outside)
         Disk *disk = vm->disks->pdata[i];
         for (guint k = 0; k < disk->volumes->len; k++) {
             Volume *volume = disk->volumes->pdata[k];
+            const char *key = g_hash_table_lookup(entry->keys, volume->path);
             note_user(volume, other_user(agent, vm_id, volume->path));
-        }
-    }
-    *ret_outside = outside_is_any(agent, vm_id);
-    return vm;
-}
-
-Vm *
-agent_vm_copy(Agent *agent, const char *vm_id)
-{
-    bool outside = false;
-    Vm *vm = copy_published(agent, vm_id, &outside);
-
-    for (guint i = 0; outside && i < vm->disks->len; i++) {
-        Disk *disk = vm->disks->pdata[i];
-        for (guint k = 0; k < disk->volumes->len; k++) {
-            Volume *volume = disk->volumes->pdata[k];
-            g_autofree char *user = outside_user_of(agent, vm_id, volume->path);
-            note_user(volume, user);
+            note_user(volume, outside_user(agent, vm_id, volume->path, key));
         }
     }
     return vm;

@@ -109,42 +109,34 @@ outside_files(const HvDomain *hv, const Vm *vm)
     return g_hash_table_size(files) > 0 ? g_steal_pointer(&files) : NULL;
 }
 
-/* agent->lock held */
-static const AgentVm *
-next_with_outside(GHashTableIter *all, const char *vm_id)
+GHashTable *
+outside_keys(const Vm *vm)
 {
+    GHashTable *keys = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+
+    for (guint i = 0; vm != NULL && i < vm->disks->len; i++) {
+        const Disk *disk = vm->disks->pdata[i];
+        for (guint k = 0; k < disk->volumes->len; k++) {
+            const char *path = ((const Volume *)disk->volumes->pdata[k])->path;
+            g_hash_table_insert(keys, g_strdup(path), owners_key(path));
+        }
+    }
+    return keys;
+}
+
+const char *
+outside_user(Agent *agent, const char *vm_id, const char *path, const char *key)
+{
+    GHashTableIter all;
     void *value;
 
-    while (g_hash_table_iter_next(all, NULL, &value)) {
+    g_hash_table_iter_init(&all, agent->vms);
+    while (g_hash_table_iter_next(&all, NULL, &value)) {
         const AgentVm *entry = value;
-        if (entry->vm != NULL && entry->outside != NULL && !g_str_equal(entry->id, vm_id))
-            return entry;
+        if (entry->vm != NULL && entry->outside != NULL && !g_str_equal(entry->id, vm_id) &&
+            (g_hash_table_contains(entry->outside, key) ||
+             g_hash_table_contains(entry->outside, path)))
+            return entry->vm->name;
     }
-    return NULL;
-}
-
-bool
-outside_is_any(Agent *agent, const char *vm_id)
-{
-    GHashTableIter all;
-
-    g_hash_table_iter_init(&all, agent->vms);
-    return next_with_outside(&all, vm_id) != NULL;
-}
-
-char *
-outside_user_of(Agent *agent, const char *vm_id, const char *path)
-{
-    /* what a storage does not tell is not waited for under the lock */
-    g_autofree char *key = owners_key(path);
-    GHashTableIter all;
-    const AgentVm *entry;
-    WITH_LOCK(&agent->lock);
-
-    g_hash_table_iter_init(&all, agent->vms);
-    while ((entry = next_with_outside(&all, vm_id)) != NULL)
-        if (g_hash_table_contains(entry->outside, key) ||
-            g_hash_table_contains(entry->outside, path))
-            return g_strdup(entry->vm->name);
     return NULL;
 }

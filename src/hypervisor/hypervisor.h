@@ -92,6 +92,8 @@ void hv_disk_free(HvDisk *disk);
 void hv_disk_take_leaf(HvDisk *disk, char *take_path);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvDomain, hv_domain_free)
 HvDisk *hv_domain_disk(const HvDomain *domain, const char *target);
+HvDisk *hv_disk_find(const GPtrArray *disks,
+                     const char *target); /* of HvDisk; NULL = there is none */
 
 typedef enum {
     HV_JOB_NONE,

@@ -96,14 +96,20 @@ hv_why_unknown(const HvDomain *domain)
 }
 
 HvDisk *
-hv_domain_disk(const HvDomain *domain, const char *target)
+hv_disk_find(const GPtrArray *disks, const char *target)
 {
-    for (unsigned i = 0; domain->disks != NULL && i < domain->disks->len; i++) {
-        HvDisk *disk = domain->disks->pdata[i];
+    for (unsigned i = 0; disks != NULL && i < disks->len; i++) {
+        HvDisk *disk = disks->pdata[i];
         if (g_strcmp0(disk->target, target) == 0)
             return disk;
     }
     return NULL;
+}
+
+HvDisk *
+hv_domain_disk(const HvDomain *domain, const char *target)
+{
+    return hv_disk_find(domain->disks, target);
 }
 
 /* "file" and "dev" are paths; anything else has none. */

@@ -54,15 +54,6 @@ snapshot_xml(const GPtrArray *all, const HvSnapshotDisk *disks, unsigned n, cons
     return xml_write(doc);
 }
 
-static const HvDisk *
-disk_of(const GPtrArray *all, const char *target)
-{
-    for (unsigned k = 0; k < all->len; k++)
-        if (strcmp(((HvDisk *)all->pdata[k])->target, target) == 0)
-            return all->pdata[k];
-    return NULL;
-}
-
 /* libvirt puts an overlay on whatever the disk is on, also if that is another's that has come in
  * between: the VM reads through it as long as it runs, and what the overlay names is used then. */
 static bool
@@ -70,7 +61,7 @@ check_disks(virDomainPtr domain, const GPtrArray *all, const HvSnapshotDisk *dis
             GError **error)
 {
     for (unsigned i = 0; i < n; i++) {
-        const HvDisk *disk = disk_of(all, disks[i].target);
+        const HvDisk *disk = hv_disk_find(all, disks[i].target);
         if (disk == NULL)
             return error_set(error, ERR_NOT_FOUND,
                              "VM '%s' has no disk %s: no snapshot was taken of any disk",

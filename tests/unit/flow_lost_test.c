@@ -108,6 +108,17 @@ test_journal_is_lost(Fixture *f, gconstpointer data)
         g_assert_nonnull(strstr(json_text(doc, "error"), "nothing was deleted"));
 }
 
+/* Of the manager's; the agent goes on. */
+static char *
+stop_while_it_merges(Fixture *f)
+{
+    f->agent->hold = "merge";
+    char *job = begin_remove(f, S(1), NULL);
+    wait_for_copying(f, job);
+    stop_manager(f);
+    return job;
+}
+
 /* Its host is gone, and was taken out of the configuration; another one has the VM by now. */
 static void
 test_host_is_gone(Fixture *f, gconstpointer data)
@@ -118,10 +129,7 @@ test_host_is_gone(Fixture *f, gconstpointer data)
     g_autoptr(json_t) doc = NULL;
     g_autoptr(GError) error = NULL;
 
-    f->agent->hold = "merge";
-    job = begin_remove(f, S(1), NULL);
-    wait_for_copying(f, job);
-    stop_manager(f);
+    job = stop_while_it_merges(f);
     if (merged)
         fake_finish_held(f->agent);
     g_ptr_array_set_size(f->agent->operations, 0);
@@ -146,10 +154,7 @@ test_host_is_renamed(Fixture *f, gconstpointer another)
     g_autoptr(json_t) doc = NULL;
     g_autoptr(GError) error = NULL;
 
-    f->agent->hold = "merge";
-    job = begin_remove(f, S(1), NULL);
-    wait_for_copying(f, job);
-    stop_manager(f);
+    job = stop_while_it_merges(f);
     f->manager = manager_new(f->store, hosts, another != NULL ? 2 : 1, &error);
     g_assert_no_error(error);
     wait_for_host(f, true);
