@@ -7,8 +7,11 @@
  * are asked so often cost a hundredth of a processor. */
 #define PARKED_MS 10
 
-/* After so many requests what a rush has left in the heap is given back, when nobody waits. */
+/* What requests have left in the heap is given back: after so many as soon as nobody waits, and
+ * after a few once it has been calm for a while. */
 #define RUSH 20000
+#define A_FEW 200
+#define CALM_MS 1000
 
 /* How many requests of the peer are with the pool, but for those that have waited: changed by so
  * much. */
@@ -47,20 +50,25 @@ admit(HttpServer *server, const char *peer)
 static void
 leave(HttpServer *server, const char *peer)
 {
-    bool calm = false;
+    bool rush = false;
 
     g_mutex_lock(&server->lock);
     if (!server->local && peer != NULL)
         count_peer_locked(server, peer, -1);
     server->since_trim++;
     if (--server->running == 0) {
-        calm = server->since_trim >= RUSH;
-        if (calm)
+        rush = server->since_trim >= RUSH;
+        if (rush)
             server->since_trim = 0;
+        if (server->since_trim >= A_FEW) {
+            if (server->calm_at == 0)
+                g_cond_signal(&server->keeping);
+            server->calm_at = g_get_monotonic_time() + CALM_MS * G_TIME_SPAN_MILLISECOND;
+        }
         g_cond_signal(&server->idle);
     }
     g_mutex_unlock(&server->lock);
-    if (calm)
+    if (rush)
         malloc_trim(0);
 }
 
@@ -76,7 +84,7 @@ park(HttpServer *server, Call *call)
         return false;
     call->waited = true;
     g_ptr_array_add(server->parked, call);
-    g_cond_signal(&server->parking);
+    g_cond_signal(&server->keeping);
     return true;
 }
 
@@ -101,6 +109,21 @@ look_round_locked(HttpServer *server)
     }
 }
 
+/* The lock is free meanwhile. */
+static void
+trim_if_calm_locked(HttpServer *server)
+{
+    if (server->calm_at == 0 || server->calm_at > g_get_monotonic_time())
+        return;
+    server->calm_at = 0;
+    if (server->running > 0 || server->since_trim == 0) /* who leaves last sets it again */
+        return;
+    server->since_trim = 0;
+    g_mutex_unlock(&server->lock);
+    malloc_trim(0);
+    g_mutex_lock(&server->lock);
+}
+
 static gpointer
 keep(gpointer data)
 {
@@ -108,12 +131,15 @@ keep(gpointer data)
     WITH_LOCK(&server->lock);
 
     while (!server->closed) {
-        if (server->parked->len == 0)
-            g_cond_wait(&server->parking, &server->lock);
+        gint64 until = server->calm_at;
+        if (server->parked->len > 0)
+            until = g_get_monotonic_time() + PARKED_MS * G_TIME_SPAN_MILLISECOND;
+        if (until == 0)
+            g_cond_wait(&server->keeping, &server->lock);
         else
-            g_cond_wait_until(&server->parking, &server->lock,
-                              g_get_monotonic_time() + PARKED_MS * G_TIME_SPAN_MILLISECOND);
+            g_cond_wait_until(&server->keeping, &server->lock, until);
         look_round_locked(server);
+        trim_if_calm_locked(server);
     }
     return NULL;
 }
@@ -191,13 +217,13 @@ dispatch_begin(HttpServer *server)
 {
     g_mutex_init(&server->lock);
     g_cond_init(&server->idle);
-    g_cond_init(&server->parking);
+    g_cond_init(&server->keeping);
     server->peers = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     server->parked = g_ptr_array_new();
     server->handlers =
         g_thread_pool_new(run_handler, server, (int)server->max_handlers, FALSE, NULL);
     server->drainers = g_thread_pool_new(drain, server, 2, FALSE, NULL);
-    server->keeper = g_thread_new("http-later", keep, server);
+    server->keeper = g_thread_new("http-keeper", keep, server);
 }
 
 void
@@ -206,7 +232,7 @@ dispatch_end(HttpServer *server)
     WITH_LOCK(&server->lock);
 
     server->closed = true;
-    g_cond_signal(&server->parking);
+    g_cond_signal(&server->keeping);
     look_round_locked(server);
     while (server->running > 0)
         g_cond_wait(&server->idle, &server->lock);
@@ -217,14 +243,14 @@ dispatch_free(HttpServer *server)
 {
     g_mutex_lock(&server->lock); /* if it was never started */
     server->closed = true;
-    g_cond_signal(&server->parking);
+    g_cond_signal(&server->keeping);
     g_mutex_unlock(&server->lock);
     g_thread_join(server->keeper);
     g_thread_pool_free(server->handlers, FALSE, TRUE);
     g_thread_pool_free(server->drainers, FALSE, TRUE);
     g_hash_table_unref(server->peers);
     g_ptr_array_unref(server->parked);
-    g_cond_clear(&server->parking);
+    g_cond_clear(&server->keeping);
     g_cond_clear(&server->idle);
     g_mutex_clear(&server->lock);
 }

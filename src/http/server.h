@@ -42,8 +42,9 @@ struct HttpServer {
     unsigned since_trim; /* how many have left it since the heap was trimmed */
     GHashTable *peers;   /* peer → how many of them; not of a unix socket */
     GPtrArray *parked;   /* of Call: those that are answered later */
-    GCond parking;       /* there is one, or the server stops */
-    GThread *keeper;     /* asks them whether it is time */
+    gint64 calm_at;      /* if no request comes until then, the heap is trimmed; 0 = no need */
+    GCond keeping;       /* one is parked, the heap waits for calm, or the server stops */
+    GThread *keeper;     /* asks the parked whether it is time, and waits for calm */
     bool closed;         /* nothing is handed to the pool any more */
 };
 

@@ -92,10 +92,10 @@ def all_vms(stand, how):
 
 
 def at_rest_mib(pid):
-    """Resident memory, once it has given back what a rush took: that is done after the last answer."""
+    """Resident memory, once it has given back what a rush took: that is done a second after the last answer."""
     size = resident_mib(pid)
     while True:
-        time.sleep(0.5)
+        time.sleep(2)
         before, size = size, resident_mib(pid)
         if size > before - 0.1:
             return size
