@@ -61,7 +61,8 @@ snapshot_preview(Cli *cli, GError **error)
 
     if (!snapshot_load(cli, &vm, &snapshots, error))
         return false;
-    g_autoptr(json_t) chosen = resolve_snapshot(vm, snapshots, option_arg(cli->options, 1), error);
+    g_autoptr(json_t) chosen =
+        resolve_snapshot(cli, vm, snapshots, option_arg(cli->options, 1), error);
     json_t *body = chosen != NULL ? disks_body(cli, vm, error) : NULL;
     if (body == NULL)
         return false;
@@ -84,7 +85,8 @@ snapshot_restore(Cli *cli, GError **error)
 
     if (!cli_can_ask(cli, error) || !snapshot_load(cli, &vm, &snapshots, error))
         return false;
-    g_autoptr(json_t) chosen = resolve_snapshot(vm, snapshots, option_arg(cli->options, 1), error);
+    g_autoptr(json_t) chosen =
+        resolve_snapshot(cli, vm, snapshots, option_arg(cli->options, 1), error);
     json_t *body = chosen != NULL ? disks_body(cli, vm, error) : NULL;
     if (body == NULL)
         return false;

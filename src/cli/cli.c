@@ -63,7 +63,7 @@ cli_confirm(Cli *cli, const char *question, GError **error)
         return true;
     if (!cli->io->in_terminal)
         return error_set(error, ERR_INVALID,
-                         "deleting wants a yes and there is no terminal to ask on; use -y");
+                         "a yes is wanted, and there is no terminal to ask on; use -y");
     fprintf(cli->io->err, "%s [y/N] ", question);
     fflush(cli->io->err);
     ssize_t n = getline(&line, &size, cli->io->in);
@@ -147,18 +147,45 @@ show_help(const CliIo *io, const Options *options)
     return EXIT_DONE;
 }
 
+/* What was meant, as far as that can be told of words that could not be read. */
+static const char *
+noun_of(int argc, const char *const *argv)
+{
+    for (int at = 1; at < argc; at++)
+        for (const Command *c = commands; c->noun != NULL; c++)
+            if (g_str_equal(c->noun, argv[at]))
+                return c->noun;
+    return NULL;
+}
+
 static CliExit
-usage_error(const CliIo *io, const GError *error, bool no_words)
+usage_error(const CliIo *io, const GError *error, int argc, const char *const *argv)
 {
     g_autofree char *safe = escape_text(error->message, true);
+    const char *noun = noun_of(argc, argv);
 
-    if (no_words) {
+    if (argc < 2) {
         g_autofree char *text = help_noun(NULL);
         fputs(text, io->err);
     } else {
-        fprintf(io->err, "livemerge: %s\nTry 'livemerge --help'.\n", safe);
+        fprintf(io->err, "livemerge: %s\nTry 'livemerge %s%s'.\n", safe,
+                noun != NULL ? "help " : "--help", noun != NULL ? noun : "");
     }
     return EXIT_USAGE;
+}
+
+/* What was written must have arrived, or a script believes what it never got. */
+static CliExit
+finish_output(const CliIo *io, CliExit code)
+{
+    bool lost = ferror(io->out) != 0;
+
+    errno = 0;
+    if ((fflush(io->out) == 0 && !lost) || code != EXIT_DONE)
+        return code;
+    fprintf(io->err, "livemerge: could not write the output%s%s\n", errno != 0 ? ": " : "",
+            errno != 0 ? g_strerror(errno) : "");
+    return EXIT_FAILED;
 }
 
 CliExit
@@ -172,18 +199,14 @@ cli_run(int argc, const char *const *argv, const CliIo *io)
     }
     g_autoptr(Options) options = options_parse(argc, argv, &error);
     if (options == NULL)
-        return usage_error(io, error, argc < 2);
+        return usage_error(io, error, argc, argv);
     if (option_given(options, OPT_HELP) || option_given(options, OPT_VERSION))
-        return show_help(io, options);
+        return finish_output(io, show_help(io, options));
 
     Cli cli = { .io = io, .options = options, .address = cli_address(options) };
     CliExit code = run_command(&cli);
     http_client_free(cli.client);
     g_free(cli.authorization);
     g_free(cli.address);
-    if (fflush(io->out) != 0 && code == EXIT_DONE) {
-        fprintf(io->err, "livemerge: could not write the output: %s\n", g_strerror(errno));
-        return EXIT_FAILED;
-    }
-    return code;
+    return finish_output(io, code);
 }

@@ -18,7 +18,7 @@ chosen_snapshots(Cli *cli, const json_t *vm, const json_t *snapshots, GError **e
 
     for (guint i = 1; i < cli->options->args->len; i++) {
         g_autoptr(json_t) snapshot =
-            resolve_snapshot(vm, snapshots, option_arg(cli->options, i), error);
+            resolve_snapshot(cli, vm, snapshots, option_arg(cli->options, i), error);
         bool known = false;
         size_t j;
         json_t *other;

@@ -210,9 +210,11 @@ report_fix(Cli *cli, const json_t *job)
     }
     if (!option_given(cli->options, OPT_JSON))
         print_findings(cli, findings);
-    if (mended > 0)
-        cli_say(cli, "To undo it: livemerge doctor %s --undo %s", doc_text(job, "vm.name"),
-                doc_text(job, "id"));
+    if (mended > 0) {
+        g_autofree char *name = shell_word(doc_text(job, "vm.name"));
+        g_autofree char *undo = cli_command(cli, "doctor %s --undo %s", name, doc_text(job, "id"));
+        cli_say(cli, "To undo it: %s", undo);
+    }
     return mended;
 }
 

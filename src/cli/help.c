@@ -24,6 +24,8 @@ argument_word(char letter)
         return " JOB";
     case 'n':
         return " NAME";
+    case 't':
+        return " TEXT";
     case 'u':
         return " USER";
     case 'U':

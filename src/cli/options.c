@@ -240,7 +240,7 @@ check_arguments(const Options *options, GError **error)
         return error_set(error, ERR_INVALID, "one argument too many: '%s'; usage: %s",
                          option_arg(options, (unsigned)wanted), usage);
     if (options->values[OPT_DISK] != NULL && options->values[OPT_DISK]->len > 1 &&
-        command->run != snapshot_create)
+        (command->run == snapshot_delete || command->run == plan_show))
         return error_set(error, ERR_INVALID, "'%s%s%s' takes --disk once (without it: all disks)",
                          command->noun, command->verb != NULL ? " " : "",
                          command->verb != NULL ? command->verb : "");

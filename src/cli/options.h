@@ -76,10 +76,10 @@ extern const OptionRow option_rows[OPT_LAST];
 typedef struct {
     const char *noun;
     const char *verb; /* NULL: the noun is a command itself */
-    /* One letter for each argument: v VM, s snapshot, j job, n new name, S one or more snapshots, V
-     * a VM or none, d a directory or none, u user, U a user or none, i
-     * a session or none, r role, a address, w any words (none is fine).
-     * Drives counting, usage and completion. */
+    /* One letter for each argument: v VM, s snapshot, j job, n new name, t text, S one or more
+     * snapshots, V a VM or none, d a directory or none, u user, U a user or none, i a session or
+     * none, r role, a address, w any words (none is fine). Drives counting, usage and
+     * completion. */
     const char *args;
     uint64_t options; /* besides the global ones */
     bool (*run)(Cli *cli, GError **error);

@@ -73,26 +73,28 @@ resolve_word(const ResolveKind *kind, const json_t *items, const char *word, GEr
             return NULL;
         }
     }
-    error_set(error, ERR_NOT_FOUND, "there is no %s '%s'; '%s' shows what there is", kind->kind,
-              shown, kind->list_hint);
+    error_set(error, ERR_NOT_FOUND, "there is no %s '%s'; what there is: %s", kind->kind, shown,
+              kind->list);
     return NULL;
 }
 
 json_t *
 resolve_vm(Cli *cli, const char *word, GError **error)
 {
-    static const ResolveKind kind = { "VM", "name", NULL, "livemerge vm list" };
+    g_autofree char *list = cli_command(cli, "vm list");
+    ResolveKind kind = { "VM", "name", NULL, list };
     g_autoptr(json_t) doc = remote_get(cli, "vms", error);
 
     return doc != NULL ? resolve_word(&kind, doc_items(doc, NULL, "vm"), word, error) : NULL;
 }
 
 json_t *
-resolve_snapshot(const json_t *vm, const json_t *snapshots, const char *word, GError **error)
+resolve_snapshot(const Cli *cli, const json_t *vm, const json_t *snapshots, const char *word,
+                 GError **error)
 {
-    g_autofree char *name = escape_text(doc_text(vm, "name"), false);
-    g_autofree char *hint = g_strdup_printf("livemerge snapshot list %s", name);
-    ResolveKind kind = { "snapshot", "description", NULL, hint };
+    g_autofree char *name = shell_word(doc_text(vm, "name"));
+    g_autofree char *list = cli_command(cli, "snapshot list %s", name);
+    ResolveKind kind = { "snapshot", "description", NULL, list };
 
     return resolve_word(&kind, doc_items(snapshots, NULL, "snapshot"), word, error);
 }
@@ -100,7 +102,8 @@ resolve_snapshot(const json_t *vm, const json_t *snapshots, const char *word, GE
 json_t *
 resolve_job(Cli *cli, const char *word, GError **error)
 {
-    static const ResolveKind kind = { "job", "id", NULL, "livemerge job list" };
+    g_autofree char *list = cli_command(cli, "job list");
+    ResolveKind kind = { "job", "id", NULL, list };
 
     if (id_is_valid(word)) {
         g_autofree char *path = remote_path("jobs/%s", word);
@@ -139,9 +142,9 @@ json_t *
 resolve_disk(Cli *cli, const json_t *vm, const char *word, GError **error)
 {
     g_autoptr(json_t) disks = vm_disks(cli, vm, error);
-    g_autofree char *name = escape_text(doc_text(vm, "name"), false);
-    g_autofree char *hint = g_strdup_printf("livemerge vm show %s", name);
-    ResolveKind kind = { "disk", "name", "logical_name", hint };
+    g_autofree char *name = shell_word(doc_text(vm, "name"));
+    g_autofree char *list = cli_command(cli, "vm show %s", name);
+    ResolveKind kind = { "disk", "name", "logical_name", list };
 
     return disks != NULL ? resolve_word(&kind, disks, word, error) : NULL;
 }

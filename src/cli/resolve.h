@@ -13,7 +13,7 @@ typedef struct {
     const char *kind;       /* "VM", "snapshot", "disk", "job" */
     const char *name;       /* member with the name: "name", "description" */
     const char *other_name; /* a second one, "logical_name"; NULL = none */
-    const char *list_hint;  /* the command that lists them */
+    const char *list;       /* the command that lists them */
 } ResolveKind;
 
 /* Pure: an item of the array (a new reference). An active snapshot is never meant by a prefix. */
@@ -23,8 +23,8 @@ json_t *resolve_word(const ResolveKind *kind, const json_t *items, const char *w
 /* These ask the manager. */
 json_t *resolve_vm(Cli *cli, const char *word, GError **error);
 /* From a snapshots document of that VM. */
-json_t *resolve_snapshot(const json_t *vm, const json_t *snapshots, const char *word,
-                         GError **error);
+json_t *resolve_snapshot(const Cli *cli, const json_t *vm, const json_t *snapshots,
+                         const char *word, GError **error);
 json_t *resolve_job(Cli *cli, const char *word, GError **error);
 /* The disk's document. */
 json_t *resolve_disk(Cli *cli, const json_t *vm, const char *word, GError **error);

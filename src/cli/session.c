@@ -69,7 +69,8 @@ session_list(Cli *cli, GError **error)
 static bool
 end_one(Cli *cli, const char *name, const char *word, GError **error)
 {
-    static const ResolveKind kind = { "session", "id", NULL, "livemerge session list" };
+    g_autofree char *list = cli_command(cli, "session list --user %s", name);
+    ResolveKind kind = { "session", "id", NULL, list };
     g_autofree char *all = remote_path("users/%s/sessions", name);
     g_autoptr(json_t) doc = remote_get(cli, all, error);
     g_autoptr(json_t) session =
@@ -112,8 +113,8 @@ session_end(Cli *cli, GError **error)
 
     if ((word != NULL) == others)
         return error_set(error, ERR_INVALID,
-                         "name one session, or all but the one in use with --others; 'livemerge "
-                         "session list' shows what there is");
+                         "name one session, or all but the one in use with --others; what there "
+                         "is: livemerge session list");
     g_autofree char *name = whose(cli, error);
     if (name == NULL)
         return false;

@@ -111,7 +111,8 @@ snapshot_show(Cli *cli, GError **error)
 
     if (!snapshot_load(cli, &vm, &snapshots, error))
         return false;
-    g_autoptr(json_t) found = resolve_snapshot(vm, snapshots, option_arg(cli->options, 1), error);
+    g_autoptr(json_t) found =
+        resolve_snapshot(cli, vm, snapshots, option_arg(cli->options, 1), error);
     g_autoptr(json_t) doc = found != NULL ? get_snapshot(cli, vm, found, error) : NULL;
     if (doc == NULL)
         return false;
@@ -237,7 +238,8 @@ snapshot_rename(Cli *cli, GError **error)
 
     if (!name_check("the new name", name, error) || !snapshot_load(cli, &vm, &snapshots, error))
         return false;
-    g_autoptr(json_t) old = resolve_snapshot(vm, snapshots, option_arg(cli->options, 1), error);
+    g_autoptr(json_t) old =
+        resolve_snapshot(cli, vm, snapshots, option_arg(cli->options, 1), error);
     if (old == NULL)
         return false;
     g_autofree char *path =

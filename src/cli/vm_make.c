@@ -21,7 +21,7 @@ chosen_snapshot(Cli *cli, const json_t *vm, json_t **ret_snapshot, GError **erro
     g_autoptr(json_t) snapshots = remote_get(cli, path, error);
     if (snapshots == NULL)
         return false;
-    *ret_snapshot = resolve_snapshot(vm, snapshots, word, error);
+    *ret_snapshot = resolve_snapshot(cli, vm, snapshots, word, error);
     return *ret_snapshot != NULL;
 }
 

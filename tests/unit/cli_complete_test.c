@@ -29,7 +29,7 @@ test_complete(void)
         { "snapshot ", "create\nlist\nshow\ndelete\nrename\npreview\ncommit\nundo\nrestore\n" },
         { "snapshot d", "delete\n" },
         { "--json snapshot re", "rename\nrestore\n" },
-        { "vm show ", "web\nraw\n" },
+        { "vm show ", "web\nraw\na b\n" },
         { "vm show w", "web\n" },
         { "snapshot delete web ", "before update\nnightly\n" },
         { "snapshot delete web nightly ", "before update\n" },

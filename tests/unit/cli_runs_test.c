@@ -54,6 +54,9 @@ test_runs(void)
         { "snapshot create web a\nb", 2, NULL, "control character" },
         { "snapshot create web x --disk vdz", 3, NULL, "there is no disk 'vdz'" },
         { "snapshot delete web nightly", 2, NULL, "use -y" },
+        { "doctor web --fix", 2, NULL, "a yes is wanted, and there is no terminal" },
+        { "vm show my~vm", 3, NULL, "no VM 'my vm'; what there is: livemerge --connect" },
+        { "snapshot show a~b never", 3, NULL, " snapshot list 'a b'\n" },
         { "snapshot rename web nightly new", 0, S1, "is now called 'new'" },
         { "job cancel 2222", 0, NULL, "asked to stop" },
         { "job resume 2222", 0, NULL, "goes on" },
@@ -85,12 +88,43 @@ test_runs(void)
         { "snapshot --help", 0, "snapshot rename VM SNAPSHOT NAME", "" },
         { "--version", 0, "livemerge ", "" },
         { "vm list --unknown", 2, NULL, "unknown option" },
+        { "vm list --unknown", 2, NULL, "Try 'livemerge help vm'.\n" },
+        { "snapshot --memory", 2, NULL, "Try 'livemerge help snapshot'.\n" },
+        { "--unknown", 2, NULL, "Try 'livemerge --help'.\n" },
     };
     Fake fake = { 0 };
 
     fake_start(&fake);
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         expect_run(&fake, rows[i].line, rows[i].code, rows[i].out, rows[i].err);
+    }
+    fake_stop(&fake);
+}
+
+/* A script must not take for complete what could not be written, however much was written. */
+static void
+test_full_disk(void)
+{
+    static const char *const lines[] = { "--help", "version", "vm list --json",
+                                         "event follow --from 0 --timeout 1" };
+    Fake fake = { 0 };
+
+    fake_start(&fake);
+    for (size_t i = 0; i < G_N_ELEMENTS(lines); i++) {
+        g_autofree char *line =
+            g_strdup_printf("livemerge --connect %s %s", fake.address, lines[i]);
+        g_auto(GStrv) words = g_strsplit(line, " ", -1);
+        autolibc char *told = NULL;
+        size_t size;
+        CliIo io = { .out = fopen("/dev/full", "w"), .err = open_memstream(&told, &size) };
+
+        g_assert_nonnull(io.out);
+        int code = (int)cli_run((int)g_strv_length(words), (const char *const *)words, &io);
+        fclose(io.out);
+        fclose(io.err);
+        g_test_message("%s: %s", lines[i], told);
+        g_assert_cmpint(code, ==, 1);
+        assert_contains(told, "could not write the output");
     }
     fake_stop(&fake);
 }
@@ -327,6 +361,7 @@ main(int argc, char **argv)
     g_setenv("TZ", "UTC", TRUE);
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/cli/runs", test_runs);
+    g_test_add_func("/cli/full-disk", test_full_disk);
     g_test_add_func("/cli/delete", test_delete);
     g_test_add_func("/cli/doctor", test_doctor);
     g_test_add_func("/cli/watch-a-pause", test_watch_a_pause);

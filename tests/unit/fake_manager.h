@@ -76,7 +76,8 @@ answer_get(Fake *fake, const char *path, int *ret_status)
         { "", "{\"product_info\":{\"version\":{\"full_version\":\"9.9\"}}}" },
         { "vms", "{\"vm\":[{\"id\":\"" VM_ID "\",\"name\":\"web\",\"status\":\"up\",\"memory\":"
                  "1073741824,\"snapshot_count\":2},{\"id\":\"55\",\"name\":\"raw\",\"status\":"
-                 "\"down\",\"unmanaged\":\"network disk\"}]}" },
+                 "\"down\",\"unmanaged\":\"network disk\"},{\"id\":\"56\",\"name\":"
+                 "\"a b\"}]}" },
         { "vms/" VM_ID, "{\"id\":\"" VM_ID "\",\"name\":\"web\",\"status\":\"up\"}" },
         { "vms/" VM_ID "/diskattachments",
           "{\"disk_attachment\":[{\"id\":\"d1\",\"logical_name\":\"/dev/vda\",\"disk\":{\"id\":"
@@ -86,6 +87,7 @@ answer_get(Fake *fake, const char *path, int *ret_status)
                       "\"qcow2\",\"virtual_size\":1073741824,\"allocated\":4096}]}" },
         { "vms/" VM_ID "/snapshots", snapshots },
         { "vms/55/snapshots", "{\"snapshot\":[]}" },
+        { "vms/56/snapshots", "{\"snapshot\":[]}" },
         { "vms/" VM_ID "/snapshots/" S1,
           "{\"id\":\"" S1 "\",\"description\":\"before update\",\"snapshot_status\":\"ok\"}" },
         { "jobs", "{\"job\":[{\"id\":\"" JOB_ID "\",\"description\":\"d\",\"status\":"
