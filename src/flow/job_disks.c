@@ -100,9 +100,10 @@ progress_of_run(const View *view, const json_t *run, const FlowRow *child, Progr
     ret->eta = -1;
     if (child != NULL)
         progress_read(view->manager, child, result == NULL ? "merge" : "delete", ret);
-    if (result != NULL)
+    if (result != NULL) { /* what is deleted says no phase of its own: the flow's step is it */
+        g_clear_pointer(&ret->phase, g_free);
         ret->done = ret->total = json_number(result, "bytes_copied");
-    else if (ret->total == 0)
+    } else if (ret->total == 0)
         ret->total = json_number(run, "bytes_written");
 }
 

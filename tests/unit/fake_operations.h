@@ -72,12 +72,13 @@ fake_say(FakeAgent *a, json_t *take_event)
 static json_t *
 fake_operation_json(const FakeOperation *op)
 {
+    bool merges = g_strcmp0(json_text(op->body, "kind"), "merge") == 0; /* others say no phase */
     json_t *doc =
         json_pack("{s:s, s:O, s:O, s:s, s:s, s:{s:s, s:I, s:I, s:i, s:i}}", "id", op->id, "kind",
                   json_object_get(op->body, "kind"), "vm_id", json_object_get(op->body, "vm_id"),
-                  "state", op->state, "step", "x", "progress", "phase", "copying", "bytes_done",
-                  (json_int_t)op->bytes_done, "bytes_total", (json_int_t)op->bytes_total, "rate",
-                  10, "eta", 5);
+                  "state", op->state, "step", "x", "progress", "phase",
+                  merges ? "copying" : "waiting", "bytes_done", (json_int_t)op->bytes_done,
+                  "bytes_total", (json_int_t)op->bytes_total, "rate", 10, "eta", 5);
 
     if (op->error_word != NULL)
         json_object_set_new(

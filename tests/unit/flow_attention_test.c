@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * Jobs that pause themselves and want attention.
+ * Jobs that pause themselves and want attention, and what is told of those that go on.
  */
 #include "flow_fixture.h"
 
@@ -88,6 +88,32 @@ test_restart_while_paused(Fixture *f, gconstpointer data)
     wait_for_event(f, EVENT_GOES_ON, 2);
 }
 
+/* Old volumes go after the merge: nobody is told that it begins once more. */
+static void
+test_phase_of_deletion(Fixture *f, gconstpointer data)
+{
+    g_autofree char *job = NULL;
+    g_autoptr(json_t) doc = NULL;
+    int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
+    const char *phase = NULL;
+
+    f->agent->hold = "delete-volumes";
+    job = begin_remove(f, S(1), NULL);
+    wait_for_begun(f, 4);
+    do {
+        g_assert_cmpint(g_get_monotonic_time(), <, until);
+        g_clear_pointer(&doc, json_decref);
+        doc = job_document(f, job);
+        phase = json_text(json_array_get(json_object_get(doc, "disks"), 0), "phase");
+        g_assert_cmpstr(phase, !=, "waiting");
+        g_usleep(1000);
+    } while (g_strcmp0(phase, "deleted") != 0);
+    fake_finish_held(f->agent);
+    g_clear_pointer(&doc, json_decref);
+    doc = wait_for_end(f, job);
+    g_assert_cmpstr(json_text(doc, "status"), ==, "finished");
+}
+
 #define ADD(name, function) g_test_add(name, Fixture, NULL, set_up, function, tear_down)
 
 int
@@ -97,5 +123,6 @@ main(int argc, char **argv)
     ADD("/flow/pause-and-resume", test_pause_and_resume);
     ADD("/flow/cancel-while-paused", test_cancel_while_paused);
     ADD("/flow/restart-while-paused", test_restart_while_paused);
+    ADD("/flow/phase-of-deletion", test_phase_of_deletion);
     return g_test_run();
 }

@@ -118,7 +118,7 @@ export const t = {
     verified: "Checked", moved: "Written", shared: "Shared", none: "No jobs yet", description: "Job", progress: "Progress", start: "Started", took: "Took", tookTime: (time: string) => `Took ${time}`, status: "Status",
     phases: {
       record: "preparing", seal: "sealing the leaf", prefill: "building the new volume", start: "starting", transfer: "moving data", pivot: "switching the VM",
-      settle: "settling", delete: "deleting old volumes", verify: "checking", sharing: "sharing blocks", copying: "copying", begin: "starting", wait: "merging", resolve: "looking at the result",
+      settle: "settling", delete: "deleting old volumes", deleted: "deleting old volumes", verify: "checking", sharing: "sharing blocks", copying: "copying", begin: "starting", waiting: "starting", wait: "merging", resolve: "looking at the result",
     } as Record<string, string>,
     show: "Show progress", configurationKept: "Only the disks went back; the VM's definition stays as it was", of: (a: string, b: string) => `${a} of ${b}`,
   },
