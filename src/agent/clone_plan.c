@@ -89,7 +89,7 @@ top_of_snapshot(const Vm *vm, const Snapshot *snapshot, const Disk *disk, GError
         error_set(error, ERR_REFUSED,
                   "snapshot '%s' of VM '%s': its volume of disk %s is not in the chain any more; "
                   "look what livemerge doctor %s says",
-                  snapshot->name, vm->name, disk->target, vm->name);
+                  snapshot->name, vm->name, disk->target, vm->id);
     return at;
 }
 

@@ -12,6 +12,7 @@
 #include "agent/starting.h"
 
 #include "base/fault.h"
+#include "base/text.h"
 #include "qcow2/qcow2.h"
 
 #define LOCK_BUDGET_MS 5000
@@ -191,11 +192,13 @@ manifest_does_not_name(const Vm *vm, const json_t *list, GError **error)
 
     json_array_foreach (list, i, path) {
         const Disk *disk = vm_disk_by_path(vm, json_string_value(path));
-        if (disk != NULL)
-            return error_set(error, ERR_REFUSED,
-                             "by its manifest volume %s is part of disk %s of VM '%s'; it was "
-                             "not deleted. See livemerge doctor %s",
-                             json_string_value(path), disk->target, vm->name, vm->name);
+        if (disk == NULL)
+            continue;
+        g_autofree char *name = shell_word(vm->name);
+        return error_set(error, ERR_REFUSED,
+                         "by its manifest volume %s is part of disk %s of VM '%s'; it was "
+                         "not deleted. See livemerge doctor %s",
+                         json_string_value(path), disk->target, vm->name, name);
     }
     return true;
 }

@@ -9,6 +9,7 @@
  */
 #include "agent/doctor_mend.h"
 #include "agent/merge.h"
+#include "base/text.h"
 #include "model/plan.h"
 
 #define DAEMON_MS 10000
@@ -81,12 +82,14 @@ say_lost(const Patient *patient, const LostMerge *lost, Finding *finding)
     else if (lost_merge_lives(lost, hv->instance))
         finding_can(finding, FIX_SAFE, "writes down that it is done, once its QEMU has flushed %s",
                     base);
-    else
+    else {
+        g_autofree char *name = shell_word(hv->name);
         finding_help(
             finding,
             "power the VM off (a reboot from inside is not enough): virsh shutdown %s; then "
             "livemerge doctor %s --fix --class %s",
-            hv->name, hv->name, diagnosis_word(DIAG_LEFTOVER_RECORD));
+            name, name, diagnosis_word(DIAG_LEFTOVER_RECORD));
+    }
 }
 
 void

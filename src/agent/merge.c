@@ -111,10 +111,11 @@ merge_start_check(void *self, GError **error)
         return STEP_DONE;
     }
     if (job.type != HV_JOB_NONE) {
+        g_autofree char *name = shell_word(hv->name);
         error_set(error, ERR_BUSY,
                   "VM '%s': disk %s has a block job that is not ours; wait for it, or cancel it: "
                   "virsh blockjob %s %s --abort",
-                  hv->name, op_data(op, "target"), hv->name, op_data(op, "target"));
+                  hv->name, op_data(op, "target"), name, op_data(op, "target"));
         return STEP_FAILED;
     }
     return STEP_TODO;

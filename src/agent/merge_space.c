@@ -3,6 +3,7 @@
  * The free space (space.h) while a merge copies, and a guest that has stopped for want of it.
  */
 #include "agent/merge.h"
+#include "base/text.h"
 
 static const char *
 growing(const Operation *op)
@@ -57,13 +58,13 @@ merge_watch_job(Operation *op, const HvJob *job)
 void
 merge_show_guest(Operation *op, const HvDomain *hv)
 {
-    g_autofree char *text = NULL;
+    g_autofree char *text = NULL, *name = shell_word(hv->name);
 
     if (hv->state == VM_PAUSED &&
         (g_strcmp0(hv->state_detail, "enospc") == 0 || g_strcmp0(hv->state_detail, "eio") == 0))
         text = g_strdup_printf(
             "VM '%s' is suspended: one of its writes failed (%s). The merge goes on. When the "
             "cause is gone (free space on its storage), resume it: virsh resume %s",
-            hv->name, hv->state_detail, hv->name);
+            hv->name, hv->state_detail, name);
     operation_notice(op, text);
 }

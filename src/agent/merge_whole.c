@@ -21,6 +21,7 @@
 #include "agent/verify_work.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "qcow2/build.h"
 
 #include <errno.h>
@@ -242,6 +243,8 @@ say_being_compared(Operation *op, const HvDomain *hv, uint64_t done, uint64_t to
 static bool
 say_unflushed(Operation *op, const HvDomain *hv, GError **error)
 {
+    g_autofree char *name = shell_word(hv->name);
+
     return error_set(
         error, ERR_BUSY,
         "VM '%s', disk %s: not all of what was merged into %s has reached the storage (%s), and "
@@ -249,12 +252,14 @@ say_unflushed(Operation *op, const HvDomain *hv, GError **error)
         "storage, then power the VM off (a reboot from inside is not enough), and it is put right: "
         "virsh shutdown %s",
         hv->name, op_data(op, "target"), merge_run_base(op), op_data(op, "unflushed"),
-        merge_run_top(op), hv->name);
+        merge_run_top(op), name);
 }
 
 static bool
 say_differs(Operation *op, const HvDomain *hv, GError **error)
 {
+    g_autofree char *name = shell_word(hv->name);
+
     if (is_unflushed(op))
         return say_unflushed(op, hv, error);
     return error_set(
@@ -263,7 +268,7 @@ say_differs(Operation *op, const HvDomain *hv, GError **error)
         "the VM was started since: it reads old data (%s). Nothing is deleted: %s holds all. Power "
         "the VM off (a reboot from inside is not enough), and it is put right: virsh shutdown %s",
         hv->name, op_data(op, "target"), merge_run_top(op), merge_scratch(op)->differs,
-        merge_run_top(op), hv->name);
+        merge_run_top(op), name);
 }
 
 /* What was the same, and is written by nobody, is made durable: it is the same for ever. */

@@ -83,7 +83,7 @@ base_of(const Vm *vm, const Snapshot *snapshot, const Disk *disk, GError **error
         error_set(error, ERR_REFUSED,
                   "snapshot '%s' of VM '%s': its volume of disk %s is not below the leaf any more; "
                   "look what livemerge doctor %s says",
-                  snapshot->name, vm->name, disk->target, vm->name);
+                  snapshot->name, vm->name, disk->target, vm->id);
     else
         return disk->volumes->pdata[at];
     return NULL;

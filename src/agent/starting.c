@@ -5,6 +5,7 @@
 #include "agent/merge.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "storage/guard.h"
 
 #include <errno.h>
@@ -156,11 +157,13 @@ judge_disk(Agent *agent, AgentVm *entry, const GuardManifest *manifest, const js
         help = "the operation that is under way decides it: start the VM again in a moment";
     else if (finding.leaf == NULL)
         help = "mend that file first";
-    else if (is_lost_merge(agent, manifest, json_text(disk, "target")))
+    else if (is_lost_merge(agent, manifest, json_text(disk, "target"))) {
+        g_autofree char *name = shell_word(manifest->vm->name);
         return error_set(error, ERR_REFUSED,
                          "%s, for the agent's journal was lost. Nothing is lost; what helps: "
                          "livemerge doctor %s --fix --class leftover-record",
-                         finding.reason, manifest->vm->name);
+                         finding.reason, name);
+    }
     return error_set(error, ERR_REFUSED, "%s. Nothing is lost; %s. " ON_PURPOSE, finding.reason,
                      help);
 }

@@ -17,6 +17,7 @@
 #include "agent/starting.h"
 
 #include "base/fault.h"
+#include "base/text.h"
 #include "model/verbs.h"
 
 #define START_LOCK_MS 5000
@@ -51,12 +52,13 @@ nobody_stands_on(Operation *op, const Vm *vm, const Disk *disk, GError **error)
         return false;
     if (user == NULL && file == NULL)
         return true;
+    g_autofree char *name = shell_word(vm->name);
     return error_set(
         error, ERR_REFUSED,
         "VM '%s' was not removed: %s%s%s stands on its disk %s (%s). Remove that first, "
         "or keep the disks: livemerge vm remove %s --keep-disks",
         vm->name, user != NULL ? "VM '" : "", user != NULL ? user : file, user != NULL ? "'" : "",
-        disk->target, leaf->path, vm->name);
+        disk->target, leaf->path, name);
 }
 
 static void

@@ -7,6 +7,7 @@
  * host, vm_name, user, number. data: the calls "merge" and "delete", instance, volumes_left,
  * attention.
  */
+#include "base/text.h"
 #include "flow/agent_call.h"
 
 #include <string.h>
@@ -148,11 +149,12 @@ resolve_check(void *self, GError **error)
         return STEP_FAILED;
     }
     if (left != NULL && lost && disk->busy && !flow->machine.cancel) {
+        g_autofree char *name = shell_word(vm->name);
         error_set(
             error, ERR_BUSY,
             "the agent of VM '%s' lost its journal while disk %s was being merged, and a block "
             "job is still at it: its end will tell. livemerge doctor %s says how to end it",
-            vm->name, disk->target, vm->name);
+            vm->name, disk->target, name);
         return STEP_UNKNOWN;
     }
     if (left != NULL) {

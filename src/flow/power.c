@@ -6,6 +6,7 @@
 #include "flow/agent_call.h"
 
 #include "base/clock.h"
+#include "base/text.h"
 
 #define SHUTDOWN_MS (5 * 60 * 1000) /* how long a guest may take */
 
@@ -109,10 +110,11 @@ off_check(void *self, GError **error)
         return STEP_DONE;
     if (clock_wall_ms() - flow->row->created < SHUTDOWN_MS)
         return STEP_RUNNING;
+    g_autofree char *name = shell_word(vm->name);
     error_set(error, ERR_TIMEOUT,
               "the guest of VM '%s' did not shut down within %d minutes; it runs on. To power it "
               "off: livemerge vm stop %s",
-              vm->name, SHUTDOWN_MS / 60000, vm->name);
+              vm->name, SHUTDOWN_MS / 60000, name);
     return STEP_FAILED;
 }
 

@@ -4,6 +4,7 @@
  *
  * params: keep_disks, host, vm_name, user. data: the call "remove".
  */
+#include "base/text.h"
 #include "flow/agent_call.h"
 
 #define CALL "remove"
@@ -85,10 +86,11 @@ nobody_needs(const Vm *vm, bool keep_disks, GError **error)
         const Volume *leaf = disk_leaf(disk);
         if (!disk_is_managed(disk) || disk->read_only || leaf->used_by == NULL)
             continue;
+        g_autofree char *name = shell_word(vm->name);
         error_set(error, ERR_REFUSED,
                   "VM '%s' was not removed: %s stands on its disk %s (%s). Remove that "
                   "first, or keep the disks: livemerge vm remove %s --keep-disks",
-                  vm->name, leaf->used_by, disk->target, leaf->path, vm->name);
+                  vm->name, leaf->used_by, disk->target, leaf->path, name);
         return error_set_key(error,
                              "ACTION_TYPE_FAILED_VM_DISK_SNAPSHOT_IS_ATTACHED_TO_ANOTHER_VM");
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "hook/hook.h"
 
+#include "base/text.h"
 #include "hypervisor/instance.h"
 #include "storage/guard.h"
 
@@ -36,12 +37,14 @@ hook_question(const GPtrArray *disks)
 static char *
 refusal(const GuardManifest *manifest, const GuardFinding *finding, const char *target)
 {
+    g_autofree char *name = shell_word(manifest->vm->name);
+
     if (finding->verdict == GUARD_STALE)
         return g_strdup_printf(
             "%s. Nothing is lost. livemerge-agent corrects the definition when it runs (systemctl "
             "start livemerge-agent), then start the VM again; or do it yourself: virsh edit %s, "
             "source of %s: %s",
-            finding->reason, manifest->vm->name, target, finding->leaf);
+            finding->reason, name, target, finding->leaf);
     return g_strdup_printf("%s. Nothing is lost. livemerge-agent decides it when it runs: "
                            "systemctl start livemerge-agent, then start the VM again",
                            finding->reason);

@@ -3,6 +3,7 @@
  * Branches: trying a snapshot, and what becomes of it. The volumes of a disk are a line again as
  * soon as a preview has ended; while it lasts, a second one stands beside the chain.
  */
+#include "base/text.h"
 #include "model/shape.h"
 #include "model/vm.h"
 
@@ -117,11 +118,11 @@ can_undo(const Vm *vm, const Disk *disk, const PreviewDisk *part, GError **error
     if (at >= 0 && at + 1 == (int)disk->volumes->len && old != NULL &&
         g_str_equal(old->id, part->old_leaf))
         return true;
+    g_autofree char *name = shell_word(vm->name);
     return error_set(error, ERR_REFUSED,
                      "VM '%s', disk %s stands on %s, which was put on top of the preview by "
                      "somebody else: it is not thrown away. Keep it: livemerge snapshot commit %s",
-                     vm->name, disk->target, top != NULL ? top->path : "an unknown volume",
-                     vm->name);
+                     vm->name, disk->target, top != NULL ? top->path : "an unknown volume", name);
 }
 
 static void
@@ -200,6 +201,8 @@ drop_abandoned(Vm *vm, GPtrArray *left)
 bool
 vm_commit_preview(Vm *vm, GPtrArray *left, GError **error)
 {
+    g_autofree char *name = shell_word(vm->name);
+
     if (vm->preview == NULL)
         return true;
     for (guint i = 0; i < vm->preview->disks->len; i++) {
@@ -209,7 +212,7 @@ vm_commit_preview(Vm *vm, GPtrArray *left, GError **error)
             return error_set(error, ERR_REFUSED,
                              "VM '%s' does not stand on the preview's volume of disk %s any more: "
                              "it was started from another one. Go back: livemerge snapshot undo %s",
-                             vm->name, disk->target, vm->name);
+                             vm->name, disk->target, name);
     }
     drop_abandoned(vm, left);
     for (guint i = 0; i < vm->disks->len; i++) {

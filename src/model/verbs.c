@@ -3,6 +3,7 @@
  * Asks the table of verbs_table.c, and words what it says.
  */
 #include "model/verbs.h"
+#include "base/text.h"
 
 #include <string.h>
 
@@ -106,8 +107,8 @@ holds(Condition condition, const Vm *vm, const VerbContext *c)
         return c->host_problem != NULL;
     case COND_PREVIEW:
         return c->preview != NULL;
-    case COND_NO_PREVIEW:
-        return c->preview == NULL;
+    case COND_NO_PREVIEW: /* of one that cannot be looked at that is not known */
+        return c->preview == NULL && (vm == NULL || vm->state != VM_UNKNOWN);
     case COND_UNUSABLE:
         return c->snapshot != NULL && snapshot_is_unusable(c->snapshot);
     case COND_NO_CONFIG:
@@ -171,10 +172,11 @@ disk_why(const Disk *disk)
                                               : "it is read-only");
 }
 
-/* The text with what stands for its {names}. */
+/* The text with what stands for its {names}. VMs are named only where it is a command. */
 static char *
 fill_in(const char *text, const Vm *vm, const VerbContext *c)
 {
+    g_autofree char *vm_word = vm != NULL ? shell_word(vm->name) : NULL;
     const Disk *disk = c->bad_disk != NULL ? c->bad_disk : c->busy_disk;
     g_autofree char *bad = disk_why(c->bad_disk);
     g_autofree char *busy =
@@ -182,7 +184,7 @@ fill_in(const char *text, const Vm *vm, const VerbContext *c)
     const struct {
         const char *name, *value;
     } values[] = {
-        { "{vm}", vm != NULL ? vm->name : NULL },
+        { "{vm}", vm_word },
         { "{unmanaged}", vm != NULL ? vm->unmanaged : NULL },
         { "{host}", vm != NULL ? vm->host : NULL },
         { "{problem}", c->host_problem },

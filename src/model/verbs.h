@@ -59,9 +59,9 @@ typedef enum { SUBJECT_VM, SUBJECT_SNAPSHOT, SUBJECT_JOB } Subject;
     X(COND_POWER,          REF_HELD,       "a job starts, stops, resets or suspends the VM")              \
     X(COND_HELD,           REF_HELD,       "another job holds the VM")                                    \
     X(COND_SILENT,         REF_SILENT,     "the VM's host does not answer")                               \
+    X(COND_NO_PREVIEW,     REF_NO_PREVIEW, "no snapshot is being previewed")                              \
     X(COND_STATE,          REF_NONE,       "the state of the VM (the table above)")                       \
     X(COND_PREVIEW,        REF_PREVIEW,    "a snapshot is being previewed")                               \
-    X(COND_NO_PREVIEW,     REF_NO_PREVIEW, "no snapshot is being previewed")                              \
     X(COND_UNUSABLE,       REF_UNUSABLE,   "the snapshot is unusable: its deletion has begun")            \
     X(COND_NO_CONFIG,      REF_NO_CONFIG,  "the snapshot has no definition of the VM")                    \
     X(COND_CONFIG_ONLY,    REF_CONFIG_ONLY, "the snapshot holds the configuration alone")                 \

@@ -21,8 +21,8 @@
     X(REF_PAUSED,      ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_NOT_UP",                     "it is paused, so its guest would not hear of it", "resume it first, or power it off") \
     X(REF_ALREADY,     ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_NOT_UP",                     "it is suspended already", "nothing needs to be done") \
     X(REF_RUNNING,     ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_RUNNING",                    "it is running already", "nothing needs to be done") \
-    X(REF_REMOVE_UP,   ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_RUNNING",                    "it is not off", "shut it down first: virsh shutdown {vm}") \
-    X(REF_NOT_DOWN,    ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_NOT_DOWN",                   "it is not off", "shut it down first: virsh shutdown {vm}") \
+    X(REF_REMOVE_UP,   ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_RUNNING",                    "it is not off", "shut it down first: livemerge vm shutdown {vm}") \
+    X(REF_NOT_DOWN,    ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_NOT_DOWN",                   "it is not off", "shut it down first: livemerge vm shutdown {vm}") \
     X(REF_CLONE_OFF,   ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IS_NOT_DOWN",                   "it is not off, and what it writes would change meanwhile", "take a snapshot of it and clone that: livemerge vm clone {vm} NAME --snapshot SNAPSHOT") \
     X(REF_UNMANAGED,   ERR_REFUSED,     "ACTION_TYPE_FAILED_DISK_SNAPSHOT_NOT_SUPPORTED",      "{unmanaged}", "") \
     X(REF_NO_DISK,     ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_HAS_NO_DISKS",                  "it has no disk that can have snapshots", "attach one") \
@@ -122,39 +122,39 @@ static const struct {
 #define x REF_LAST /* refused, as CONDITION_TABLE has it */
 
 static const unsigned char conditions[VERB_LAST][CONDITION_LAST] = {
-    /*                                  no   un-  act-             lock- tak-       del-       chan-      shut-      pow-       held       si-  state pre- no pr unus- no   conf bad  busy for- no    job    job   job  job
-     *                                  disk mngd ive              ed    ing        eting      ging       down       er                    lent       view eview able  conf only disk disk eign agent others ended late runs */
-    [VERB_SNAPSHOT_CREATE]          = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   x,   x,   x,   o,    o,     o,    o,   o },
-    [VERB_SNAPSHOT_CREATE_MEMORY]   = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   x,   x,   x,   o,    o,     o,    o,   o },
-    [VERB_SNAPSHOT_CREATE_QUIESCED] = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   x,   x,   x,   x,    o,     o,    o,   o },
-    [VERB_SNAPSHOT_DELETE]          = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   o,   x,   x,   o,    o,     o,    o,   o },
+    /*                                  no   un-  act-             lock- tak-       del-       chan-      shut-      pow-       held       si-  no pr state pre- unus- no   conf bad  busy for- no    job    job   job  job
+     *                                  disk mngd ive              ed    ing        eting      ging       down       er                    lent eview       view able  conf only disk disk eign agent others ended late runs */
+    [VERB_SNAPSHOT_CREATE]          = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,     x,    o,    o,   o,   x,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_CREATE_MEMORY]   = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,     x,    o,    o,   o,   x,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_CREATE_QUIESCED] = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,     x,    o,    o,   o,   x,   x,   x,   x,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_DELETE]          = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    o,     x,    o,    o,   o,   o,   x,   x,   o,    o,     o,    o,   o },
     /* what is in the way of the disks is told by the plan */
-    [VERB_SNAPSHOT_PLAN]            = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_PLAN]            = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    o,     x,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
     /* a new name touches no disk */
-    [VERB_SNAPSHOT_RENAME]          = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
-    [VERB_SNAPSHOT_PREVIEW]         = { x,   x,   REF_ACTIVE_PREV, x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    o,   o,   o,   x,   x,   o,    o,     o,    o,   o },
-    [VERB_SNAPSHOT_COMMIT]          = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   x,    o,    o,   o,   o,   x,   x,   o,    o,     o,    o,   o },
-    [VERB_SNAPSHOT_UNDO]            = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   x,    o,    o,   o,   o,   x,   x,   o,    o,     o,    o,   o },
-    [VERB_SNAPSHOT_RESTORE]         = { x,   x,   REF_ACTIVE_PREV, x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    o,   o,   o,   x,   x,   o,    o,     o,    o,   o },
-    [VERB_SNAPSHOT_CLONE]           = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    x,    x,   x,   o,   o,   o,   o,    o,     o,    o,   o },
-    [VERB_VM_CLONE]                 = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   o,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_RENAME]          = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    o,     o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_PREVIEW]         = { x,   x,   REF_ACTIVE_PREV, x,    x,         x,         x,         x,         x,         x,         x,   o,    o,     x,    x,    o,   o,   o,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_COMMIT]          = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   x,    o,     o,    o,    o,   o,   o,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_UNDO]            = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   x,    o,     o,    o,    o,   o,   o,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_RESTORE]         = { x,   x,   REF_ACTIVE_PREV, x,    x,         x,         x,         x,         x,         x,         x,   o,    o,     x,    x,    o,   o,   o,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_SNAPSHOT_CLONE]           = { x,   x,   x,               x,    x,         x,         x,         x,         x,         x,         x,   o,    o,     x,    x,    x,   x,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_VM_CLONE]                 = { x,   x,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,     x,    o,    o,   o,   o,   x,   x,   o,    o,     o,    o,   o },
     /* a merge goes on with a VM that starts, or stops */
-    [VERB_VM_START]                 = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
-    [VERB_VM_STOP]                  = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
-    [VERB_VM_SHUTDOWN]              = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
-    [VERB_VM_REBOOT]                = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
-    [VERB_VM_RESET]                 = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
-    [VERB_VM_SUSPEND]               = { o,   o,   o,               o,    REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, x,   o,    x,   o,    o,    o,   o,   o,   x,   x,   o,    o,     o,    o,   o },
+    [VERB_VM_START]                 = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,     o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_VM_STOP]                  = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,     o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_VM_SHUTDOWN]              = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,     o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_VM_REBOOT]                = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,     o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_VM_RESET]                 = { o,   o,   o,               o,    o,         o,         o,         o,         x,         x,         x,   o,    o,     o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_VM_SUSPEND]               = { o,   o,   o,               o,    REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, REF_TASKS, x,   o,    o,     x,    o,    o,   o,   o,   x,   x,   o,    o,     o,    o,   o },
     /* beside a merge all goes on */
-    [VERB_VM_FREEZE]                = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,   REF_DEAF, o,  o,    o,   o },
-    [VERB_VM_THAW]                  = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,   REF_DEAF, o,  o,    o,   o },
-    [VERB_VM_UPDATE]                = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
-    [VERB_VM_RENAME]                = { o,   o,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   x,   o,    o,     o,    o,   o },
-    [VERB_VM_REMOVE]                = { o,   o,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    x,   o,    o,    o,   o,   o,   o,   x,   o,    o,     o,    o,   o },
+    [VERB_VM_FREEZE]                = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,     o,    o,    o,   o,   o,   o,   o,   REF_DEAF, o,  o,    o,   o },
+    [VERB_VM_THAW]                  = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,     o,    o,    o,   o,   o,   o,   o,   REF_DEAF, o,  o,    o,   o },
+    [VERB_VM_UPDATE]                = { o,   o,   o,               o,    x,         o,         x,         o,         x,         x,         x,   o,    o,     o,    o,    o,   o,   o,   o,   o,   o,    o,     o,    o,   o },
+    [VERB_VM_RENAME]                = { o,   o,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,     o,    o,    o,   o,   o,   o,   x,   o,    o,     o,    o,   o },
+    [VERB_VM_REMOVE]                = { o,   o,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,     x,    o,    o,   o,   o,   o,   x,   o,    o,     o,    o,   o },
     /* also where a VM is unmanaged: that may be what is mended */
-    [VERB_DOCTOR]                   = { o,   o,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,   o,    o,    o,   o,   o,   o,   x,   o,    o,     o,    o,   o },
-    [VERB_JOB_CANCEL]               = { o,   o,   o,               o,    o,         o,         o,         o,         o,         o,         o,   o,    o,   o,    o,    o,   o,   o,   o,   o,   o,    x,     x,    x,   o },
-    [VERB_JOB_RESUME]               = { o,   o,   o,               o,    o,         o,         o,         o,         o,         o,         o,   o,    o,   o,    o,    o,   o,   o,   o,   o,   o,    x,     x,    o,   x },
+    [VERB_DOCTOR]                   = { o,   o,   o,               o,    x,         x,         x,         x,         x,         x,         x,   o,    o,     o,    o,    o,   o,   o,   o,   x,   o,    o,     o,    o,   o },
+    [VERB_JOB_CANCEL]               = { o,   o,   o,               o,    o,         o,         o,         o,         o,         o,         o,   o,    o,     o,    o,    o,   o,   o,   o,   o,   o,    x,     x,    x,   o },
+    [VERB_JOB_RESUME]               = { o,   o,   o,               o,    o,         o,         o,         o,         o,         o,         o,   o,    o,     o,    o,    o,   o,   o,   o,   o,   o,    x,     x,    o,   x },
 };
 
 static const unsigned char condition_refusals[CONDITION_LAST] = {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "model/vm.h"
 
+#include "base/text.h"
 #include "model/shape.h"
 
 static const char *const state_words[VM_STATE_LAST] = {
@@ -365,6 +366,8 @@ disk_is_managed(const Disk *disk)
 char *
 disk_busy_reason(const Vm *vm, const Disk *disk)
 {
+    g_autofree char *name = shell_word(vm->name);
+
     if (disk->busy == NULL)
         return NULL;
     if (g_str_equal(disk->busy, DISK_LOST_PIVOT))
@@ -372,19 +375,19 @@ disk_busy_reason(const Vm *vm, const Disk *disk)
             "libvirtd was killed as it ended a block job and begins no other on it; nothing "
             "is lost. Power the VM off (a reboot from inside is not enough): "
             "virsh shutdown %s",
-            vm->name);
+            name);
     if (g_str_equal(disk->busy, DISK_LOST_MERGE))
         return g_strdup_printf("the agent's journal was lost while the disk was merged, and "
                                "whether all that was merged was flushed is not known; nothing is "
                                "lost, and nothing is deleted. livemerge doctor %s says what helps",
-                               vm->name);
+                               name);
     if (g_str_equal(disk->busy, DISK_ENDING_MERGE))
         return g_strdup(
             "the agent's journal was lost while the disk was merged; that is just being "
             "put right, try again in a moment");
     return g_strdup_printf("%s works on it that livemerge did not start; wait until it has ended, "
                            "or end it: virsh blockjob %s %s --abort",
-                           disk->busy, vm->name, disk->target);
+                           disk->busy, name, disk->target);
 }
 
 /* Entries for volumes of [base..top) go, the one for top moves to the volume that remains. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "storage/guard.h"
 
+#include "base/text.h"
 #include "qcow2/qcow2.h"
 #include "storage/domain.h"
 
@@ -214,11 +215,12 @@ say_other_line(const Case *c, GuardFinding *finding)
 {
     const Vm *vm = c->manifest->vm;
     const Snapshot *tried = vm->preview != NULL ? vm_snapshot(vm, vm->preview->snapshot) : NULL;
+    g_autofree char *name = shell_word(vm->name);
 
     say(finding, GUARD_STALE, c->leaf->path, c->leaf->format,
         "VM '%s' previews snapshot '%s' on %s, but its definition names %s for disk %s, which is "
         "of the line that it has left (to go back to it: livemerge snapshot undo %s)",
-        vm->name, tried != NULL ? tried->name : "?", c->leaf->path, c->source, c->target, vm->name);
+        vm->name, tried != NULL ? tried->name : "?", c->leaf->path, c->source, c->target, name);
 }
 
 /* Does the file look other than when the manifest was written? Then somebody else wrote into it: we

@@ -347,6 +347,48 @@ test_precedence(void)
     }
 }
 
+/* Nobody shuts a VM down for an end of a preview that there is not; of one that nobody could look
+ * at that is not known. */
+static void
+test_no_preview_at_all(void)
+{
+    static const struct {
+        VmState state;
+        const char *says;
+    } rows[] = {
+        { VM_UP, "no snapshot of it is being previewed" },
+        { VM_DOWN, "no snapshot of it is being previewed" },
+        { VM_UNKNOWN, "its state is not known" },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_auto(Case) c = case_new(VERB_SNAPSHOT_UNDO);
+        g_autoptr(GError) error = NULL;
+
+        c.context.preview = NULL;
+        c.vm->state = rows[i].state;
+        g_assert_false(verb_allowed(VERB_SNAPSHOT_UNDO, c.vm, &c.context, &error));
+        if (strstr(error->message, rows[i].says) == NULL)
+            g_error("'%s' does not say '%s'", error->message, rows[i].says);
+    }
+}
+
+/* A command that helps is copied as it stands. */
+static void
+test_quoted(void)
+{
+    g_auto(Case) c = case_new(VERB_SNAPSHOT_PREVIEW);
+    g_autoptr(GError) error = NULL;
+
+    g_free(c.vm->name);
+    c.vm->name = g_strdup("two words");
+    c.vm->state = VM_UP;
+    g_assert_false(verb_allowed(VERB_SNAPSHOT_PREVIEW, c.vm, &c.context, &error));
+    g_assert_cmpstr(error->message, ==,
+                    "cannot preview snapshot 's0' of VM 'two words': it is not off; shut it down "
+                    "first: livemerge vm shutdown 'two words'");
+}
+
 /* The whole of one message: as people read it. */
 static void
 test_messages(void)
@@ -435,6 +477,8 @@ main(int argc, char **argv)
     g_test_add_func("/verbs/every-state", test_every_state);
     g_test_add_func("/verbs/every-condition", test_every_condition);
     g_test_add_func("/verbs/precedence", test_precedence);
+    g_test_add_func("/verbs/no-preview-at-all", test_no_preview_at_all);
+    g_test_add_func("/verbs/quoted", test_quoted);
     g_test_add_func("/verbs/messages", test_messages);
     g_test_add_func("/verbs/unknown-but-told", test_unknown_but_told);
     g_test_add_func("/verbs/create", test_create_verbs);
