@@ -149,9 +149,9 @@ remote_get(Cli *cli, const char *path, GError **error)
     json_t *doc = call(cli, "GET", path, NULL, CALL_TIMEOUT_MS, error);
 
     if (doc == NULL && error != NULL && no_answer(*error))
-        g_prefix_error(
-            error,
-            "livemerge-manager does not answer (is it running? --connect names another address): ");
+        g_prefix_error(error, "livemerge-manager does not answer ('systemctl status "
+                              "livemerge-manager' tells whether it "
+                              "runs; --connect names another address): ");
     return doc;
 }
 

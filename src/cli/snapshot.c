@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "cli/cli.h"
 #include "cli/doc.h"
+#include "cli/host.h"
 #include "cli/progress.h"
 #include "cli/remote.h"
 #include "cli/resolve.h"
@@ -57,6 +58,7 @@ snapshot_list(Cli *cli, GError **error)
     if (*doc_text(vm, "unmanaged") != '\0') /* its storage may be away, and its snapshots with it */
         cli_say(cli, "VM '%s' is not managed now, and snapshots may be missing here: %s",
                 doc_text(vm, "name"), doc_text(vm, "unmanaged"));
+    host_say_silent_of(cli, vm);
     return true;
 }
 

@@ -2,17 +2,25 @@
  *
  * livemerge storage list|import
  */
+#include "base/text.h"
 #include "cli/cli.h"
 #include "cli/doc.h"
 #include "cli/remote.h"
 #include "cli/table.h"
 #include "cli/wait.h"
 
+/* "" of what could not be asked */
+static char *
+bytes_or_none(const json_t *domain, const char *key)
+{
+    return doc_at(domain, key) != NULL ? size_text(doc_bytes(domain, key)) : g_strdup("");
+}
+
 bool
 storage_list(Cli *cli, GError **error)
 {
     g_autoptr(json_t) doc = remote_get(cli, "storagedomains", error);
-    g_autoptr(Table) table = table_new("ID", "PATH", NULL);
+    g_autoptr(Table) table = table_new("ID", ">FREE", ">USED", "PATH", NULL);
     size_t i;
     json_t *domain;
 
@@ -24,7 +32,9 @@ storage_list(Cli *cli, GError **error)
     }
     json_array_foreach ((json_t *)doc_items(doc, NULL, "storage_domain"), i, domain) {
         g_autofree char *id = short_id(doc_text(domain, "id"));
-        table_row(table, id, doc_text(domain, "storage.path"));
+        g_autofree char *free = bytes_or_none(domain, "available");
+        g_autofree char *used = bytes_or_none(domain, "used");
+        table_row(table, id, free, used, doc_text(domain, "storage.path"));
     }
     if (table_rows(table) == 0) {
         cli_say(cli, "There are no storage domains: no VM has a disk that is managed.");

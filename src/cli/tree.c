@@ -106,8 +106,10 @@ add_row(Tree *tree, const Node *node, const char *prefix)
     g_autofree char *state = NULL;
 
     if (*problem != '\0' && g_ascii_strcasecmp(problem, "true") != 0)
-        state = g_strdup_printf("%s, unusable: %s", status, problem);
-    else if (doc_bool(s, "unusable"))
+        state = g_strdup_printf("unusable: %s", problem);
+    else if (doc_bool(s, "unusable") && g_str_equal(status, "ok"))
+        state = g_strdup("unusable (can only be deleted)");
+    else if (doc_bool(s, "unusable")) /* locked: that just goes on */
         state = g_strdup_printf("%s, unusable (can only be deleted)", status);
     else if (doc_bool(s, "configuration_only"))
         state = g_strdup_printf("%s, configuration only", status);

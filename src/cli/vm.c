@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "cli/cli.h"
 #include "cli/doc.h"
+#include "cli/host.h"
 #include "cli/remote.h"
 #include "cli/resolve.h"
 #include "cli/table.h"
@@ -25,6 +26,7 @@ vm_list(Cli *cli, GError **error)
     g_autoptr(json_t) doc = remote_get(cli, "vms", error);
     g_autoptr(Table) table =
         table_new("NAME", "STATUS", "HOST", ">SNAPSHOTS", "ID", "NOT MANAGED BECAUSE", NULL);
+    bool all_known = true;
     size_t i;
     json_t *vm;
 
@@ -35,6 +37,7 @@ vm_list(Cli *cli, GError **error)
         return true;
     }
     json_array_foreach ((json_t *)doc_items(doc, NULL, "vm"), i, vm) {
+        all_known = all_known && !g_str_equal(doc_text(vm, "status"), "unknown");
         double count = doc_number(vm, "snapshot_count", -1);
         g_autofree char *snapshots = count >= 0 ? g_strdup_printf("%.0f", count) : g_strdup("");
         table_row(table, doc_text(vm, "name"), doc_text(vm, "status"), host_of(vm), snapshots,
@@ -46,6 +49,8 @@ vm_list(Cli *cli, GError **error)
         g_autofree char *text = table_text(table, cli->io->out_width);
         fputs(text, cli->io->out);
     }
+    if (!all_known || table_rows(table) == 0)
+        host_say_silent(cli);
     return true;
 }
 
@@ -171,5 +176,6 @@ vm_show(Cli *cli, GError **error)
     print_vm(cli, vm);
     print_disks(cli, disks);
     print_volumes(cli, disks);
+    host_say_silent_of(cli, vm);
     return true;
 }

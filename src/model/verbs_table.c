@@ -33,7 +33,7 @@
     X(REF_SNAPSHOTS,   ERR_BUSY,        "ACTION_TYPE_FAILED_VM_IS_DURING_SNAPSHOT",            "it is held by job {job_id} ({job})", "wait for it or cancel it: livemerge job cancel {job_id}") \
     X(REF_HELD,        ERR_BUSY,        "ACTION_TYPE_FAILED_OBJECT_LOCKED",                    "it is held by job {job_id} ({job})", "wait for it or cancel it: livemerge job cancel {job_id}") \
     X(REF_TASKS,       ERR_BUSY,        "VM_CANNOT_SUSPENDE_HAS_RUNNING_TASKS",                "it is held by job {job_id} ({job})", "wait for it or cancel it: livemerge job cancel {job_id}") \
-    X(REF_SILENT,      ERR_UNREACHABLE, "ACTION_TYPE_FAILED_VM_STATUS_ILLEGAL",                "its host '{host}' does not answer ({problem}), and nothing was begun", "try again when it does") \
+    X(REF_SILENT,      ERR_UNREACHABLE, "ACTION_TYPE_FAILED_VM_STATUS_ILLEGAL",                "its host '{host}' does not answer ({problem}), and nothing was begun", "see to livemerge-agent there, and try again when it answers") \
     X(REF_PREVIEW,     ERR_REFUSED,     "ACTION_TYPE_FAILED_VM_IN_PREVIEW",                    "snapshot '{preview}' is being previewed", "keep that (livemerge snapshot commit {vm}) or go back (livemerge snapshot undo {vm}) first") \
     X(REF_NO_PREVIEW,  ERR_INVALID,     "ACTION_TYPE_FAILED_VM_SNAPSHOT_NOT_IN_PREVIEW",       "no snapshot of it is being previewed", "preview one first") \
     X(REF_UNUSABLE,    ERR_REFUSED,     "ACTION_TYPE_FAILED_DISKS_ILLEGAL",                    "it is unusable, because its deletion has begun", "finish that: livemerge snapshot delete {vm} {snapshot}") \

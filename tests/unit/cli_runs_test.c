@@ -29,9 +29,18 @@ test_runs(void)
         const char *out; /* a part of it; NULL = nothing at all */
         const char *err; /* a part of it */
     } rows[] = {
-        { "vm list", 0, "web   up      -             2  " VM_ID, "" },
+        { "vm list", 0, "web   up       -             2  " VM_ID, "" },
         { "vm list", 0, "network disk", "" },
         { "vm list --json", 0, "      \"memory\": 1073741824,\n", "" },
+        { "vm list", 0, "web",
+          "Host 'h2' does not answer: nobody is listening. Its VMs are shown as last seen.\n" },
+        { "snapshot list a~b", 0, "NAME",
+          "Host 'h2' does not answer: nobody is listening. Its VMs are shown as last seen.\n" },
+        { "storage list", 0,
+          "ID           FREE     USED  PATH\n"
+          "24871534  1.0 GiB  4.0 KiB  /srv/images\n"
+          "34871534        -        -  /srv/away\n",
+          "" },
         { "vm show we", 0, "/x/base.qcow2", "" },
         { "vm show we", 0, "vda   web_disk  1.0 GiB", "" },
         { "vm show nobody", 3, NULL, "there is no VM 'nobody'" },

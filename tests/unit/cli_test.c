@@ -351,7 +351,7 @@ test_tree_columns(void)
     g_assert_cmpstr(text, ==,
                     "NAME  ID        DATE                                    SIZE  MEMORY  STATUS\n"
                     "└─ n  01234567  2026-01-31 12:34:56 (11 months ago)  2.0 MiB  yes     "
-                    "ok, unusable: file is missing\n");
+                    "unusable: file is missing\n");
 }
 
 /* ---- jobs ---- */

@@ -77,7 +77,14 @@ answer_get(Fake *fake, const char *path, int *ret_status)
         { "vms", "{\"vm\":[{\"id\":\"" VM_ID "\",\"name\":\"web\",\"status\":\"up\",\"memory\":"
                  "1073741824,\"snapshot_count\":2},{\"id\":\"55\",\"name\":\"raw\",\"status\":"
                  "\"down\",\"unmanaged\":\"network disk\"},{\"id\":\"56\",\"name\":"
-                 "\"a b\"}]}" },
+                 "\"a b\",\"status\":\"unknown\"}]}" },
+        { "hosts", "{\"host\":[{\"name\":\"h1\",\"status\":\"up\"},{\"name\":\"h2\",\"status\":"
+                   "\"non_responsive\",\"status_detail\":\"nobody is listening\"}]}" },
+        { "storagedomains",
+          "{\"storage_domain\":[{\"id\":\"24871534-e619-5d22-a10d-510c9314897f\",\"storage\":{"
+          "\"path\":"
+          "\"/srv/images\"},\"available\":1073741824,\"used\":4096},{\"id\":"
+          "\"34871534-e619-5d22-a10d-510c9314897f\",\"storage\":{\"path\":\"/srv/away\"}}]}" },
         { "vms/" VM_ID, "{\"id\":\"" VM_ID "\",\"name\":\"web\",\"status\":\"up\"}" },
         { "vms/" VM_ID "/diskattachments",
           "{\"disk_attachment\":[{\"id\":\"d1\",\"logical_name\":\"/dev/vda\",\"disk\":{\"id\":"
