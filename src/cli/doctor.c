@@ -229,12 +229,11 @@ confirm_fix(Cli *cli, unsigned n, GError **error)
 }
 
 static bool
-fix_all(Cli *cli, const json_t *findings, size_t *ret_mended, GError **error)
+fix_all(Cli *cli, const json_t *findings, json_t *jobs, size_t *ret_mended, GError **error)
 {
     unsigned n = 0;
     g_autoptr(GPtrArray) ids = vms_to_fix(cli, findings, &n);
     g_autoptr(json_t) body = fix_body(cli);
-    g_autoptr(json_t) jobs = json_array();
 
     if (json_array_size(findings) == 0) { /* of what was looked at */
         cli_say(cli, "Nothing was mended.");
@@ -254,10 +253,6 @@ fix_all(Cli *cli, const json_t *findings, size_t *ret_mended, GError **error)
         if (option_waits(cli->options))
             *ret_mended += report_fix(cli, job);
         json_array_append(jobs, job);
-    }
-    if (option_given(cli->options, OPT_JSON)) {
-        g_autoptr(json_t) doc = json_pack("{s:O}", "job", jobs);
-        cli_print_json(cli, doc);
     }
     return true;
 }
@@ -300,6 +295,7 @@ doctor_show(Cli *cli, GError **error)
     const char *word = option_arg(cli->options, 0);
     bool fix = option_given(cli->options, OPT_FIX);
     g_autoptr(json_t) vm = NULL, answer = NULL, findings = NULL;
+    g_autoptr(json_t) fixed = json_pack("{s:[]}", "job");
     g_autofree char *path = NULL;
     size_t mended = 0;
 
@@ -322,8 +318,10 @@ doctor_show(Cli *cli, GError **error)
     say_kept(cli, answer);
     if (json_array_size(findings) == 0 && all_seen)
         cli_say(cli, "Nothing wrong was found.");
-    else if (fix && !fix_all(cli, findings, &mended, error))
+    else if (fix && !fix_all(cli, findings, json_object_get(fixed, "job"), &mended, error))
         return false;
+    if (option_given(cli->options, OPT_JSON) && fix)
+        cli_print_json(cli, fixed);
     if (cli->exit_code == EXIT_DONE && (mended < json_array_size(findings) || !all_seen))
         cli->exit_code = EXIT_FAILED;
     return true;
