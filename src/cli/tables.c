@@ -29,7 +29,7 @@ const OptionRow option_rows[OPT_LAST] = {
     [OPT_TIMEOUT]   = { "timeout",   0,   VALUE_NUMBER, "SECONDS", NULL,
                         "stop waiting after this time (exit code 5); the job goes on" },
     [OPT_YES]       = { "yes",       'y', VALUE_NONE,   NULL,      NULL,
-                        "do not ask before deleting" },
+                        "do not ask: yes" },
     [OPT_HELP]      = { "help",      'h', VALUE_NONE,   NULL,      NULL,
                         "show help for the command" },
     [OPT_VERSION]   = { "version",   0,   VALUE_NONE,   NULL,      NULL,

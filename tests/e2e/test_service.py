@@ -86,6 +86,21 @@ def test_user_and_directories(work):
     assert state.st_mode & 0o7777 == 0o755 and state.st_uid == 0
 
 
+def test_documents_are_whole(work):
+    """What is installed leads to nothing that is not, and man(1) has nothing to complain of."""
+    run("meson", "install", "-C", BUILD, "--no-rebuild", "--quiet", "--destdir", work / "root")
+    documents = list((work / "root").rglob("share/doc/livemerge/**/*.md"))
+    assert "people.md" in [document.name for document in documents]
+    for document in documents:
+        for link in re.findall(r"\]\(([^)#]+)", document.read_text()):
+            assert "://" in link or (document.parent / link).exists(), f"{document}: {link}"
+    manual, = (work / "root").rglob("man1/livemerge.1")
+    if shutil.which("man"):
+        done = run("man", "--warnings", "-l", manual, env={**os.environ, "MANWIDTH": "80", "LC_ALL": "C.UTF-8"})
+        assert not done.stderr, done.stderr
+        assert "snapshot delete deletes snapshots" in done.stdout, done.stdout
+
+
 # ---- systemd itself
 
 class Machine:
