@@ -4,6 +4,7 @@
  * may be repeated.
  */
 #include "agent/doctor_mend.h"
+#include "agent/relink.h"
 
 #include "base/log.h"
 #include "qcow2/bitmaps.h"
@@ -195,6 +196,27 @@ mend_absolute(Operation *op, const Finding *finding, GError **error)
     return rewrite(op, finding->file, relative, NULL, error);
 }
 
+/* Of a VM that runs: QEMU itself does it, and knows what it reads. */
+static bool
+mend_mismatch(Operation *op, const Finding *finding, GError **error)
+{
+    g_autoptr(HvDomain) hv = op_hv(op, error);
+    const HvDisk *disk = hv != NULL ? hv_domain_disk(hv, finding->disk) : NULL;
+
+    if (hv == NULL)
+        return false;
+    if (disk == NULL || hv->instance == NULL)
+        return error_set(error, ERR_REFUSED, "VM '%s' does not run with a disk %s any more",
+                         hv->name, finding->disk);
+    if (!doctor_cannot_undo(op, "the header named another volume than QEMU read", error) ||
+        !relink(op->agent, hv, disk, disk->source, error))
+        return false;
+    for (guint i = 0; disk->backing != NULL && i < disk->backing->len; i++)
+        if (!relink(op->agent, hv, disk, disk->backing->pdata[i], error))
+            return false;
+    return true;
+}
+
 static bool
 mend_bitmaps(Operation *op, const Finding *finding, GError **error)
 {
@@ -321,6 +343,8 @@ doctor_mend(Operation *op, const Finding *finding, GError **error)
         return mend_format(op, finding, error);
     case DIAG_ABSOLUTE_PATH:
         return mend_absolute(op, finding, error);
+    case DIAG_CHAIN_MISMATCH:
+        return mend_mismatch(op, finding, error);
     case DIAG_STALE_LEAF:
         return mend_leaf(op, finding, &stale, error);
     case DIAG_STALE_DEFINITION:

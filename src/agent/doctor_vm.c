@@ -4,6 +4,7 @@
  * what the manifest says, and whether that is what the headers say.
  */
 #include "agent/doctor.h"
+#include "agent/relink.h"
 
 #include "storage/guard.h"
 
@@ -77,6 +78,18 @@ look_at_live(const Patient *patient, const ChainLook *look)
                 "headers say %u, from %s down; nothing is done to the disk until they agree",
                 patient->hv->name, look->hv->target, look->hv->backing->len + 1, look->links->len,
                 look->hv->source);
+    for (guint i = 0; i < look->links->len; i++) {
+        const char *below = NULL, *path = ((ChainLink *)look->links->pdata[i])->path;
+        if (!relink_is_needed(look->hv, path, &below))
+            continue;
+        finding_say(finding,
+                    "VM '%s', disk %s: it runs on %s and reads %s below that, but its header names "
+                    "a volume further down: after its next start what was written there would be "
+                    "missing. Do not power it off before this is corrected",
+                    patient->hv->name, look->hv->target, path, below);
+        finding_can(finding, FIX_SAFE, "has QEMU write into the header what it reads");
+        return;
+    }
     finding_help(finding,
                  "if no merge of somebody else's is just ending, power the VM off and on again: "
                  "the headers tell the truth");

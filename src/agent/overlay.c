@@ -2,6 +2,7 @@
 #include "agent/overlay.h"
 
 #include "agent/hookfile.h"
+#include "agent/relink.h"
 #include "base/text.h"
 #include "qcow2/qcow2.h"
 
@@ -53,6 +54,44 @@ overlay_count(const json_t *disks, const HvDomain *hv)
         n += overlay_is_used_by(now, json_text(disk, "overlay"), json_text(disk, "leaf"));
     }
     return n;
+}
+
+static bool
+is_skipping(const json_t *disk, const HvDisk *now)
+{
+    const char *overlay = json_text(disk, "overlay");
+    const char *below = now != NULL ? relink_below(now, overlay) : NULL;
+
+    return below != NULL && g_strcmp0(below, json_text(disk, "leaf")) != 0 &&
+           relink_is_needed(now, overlay, &below);
+}
+
+bool
+overlay_is_skipping(const json_t *disks, const HvDomain *hv)
+{
+    size_t i;
+    json_t *disk;
+
+    json_array_foreach (disks, i, disk)
+        if (hv->instance != NULL &&
+            is_skipping(disk, hv_domain_disk(hv, json_text(disk, "target"))))
+            return true;
+    return false;
+}
+
+bool
+overlay_relink(Operation *op, const json_t *disks, const HvDomain *hv, GError **error)
+{
+    size_t i;
+    json_t *disk;
+
+    json_array_foreach (disks, i, disk) {
+        const HvDisk *now = hv_domain_disk(hv, json_text(disk, "target"));
+        if (hv->instance != NULL && is_skipping(disk, now) &&
+            !relink(op->agent, hv, now, json_text(disk, "overlay"), error))
+            return false;
+    }
+    return true;
 }
 
 bool

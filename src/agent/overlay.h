@@ -26,6 +26,11 @@ const char *overlay_in_use(const json_t *disks, bool *ret_open);
 bool overlay_is_used_by(const HvDisk *disk, const char *overlay, const char *leaf);
 /* How many of the disks do? */
 size_t overlay_count(const json_t *disks, const HvDomain *hv);
+/* Has somebody else's volume come between an overlay and its leaf (relink.h)? That costs nothing
+ * where none has. */
+bool overlay_is_skipping(const json_t *disks, const HvDomain *hv);
+/* And puts that right. */
+bool overlay_relink(Operation *op, const json_t *disks, const HvDomain *hv, GError **error);
 /* Makes the definition name the overlays: of a VM that is off, that is the switch. */
 bool overlay_define(Operation *op, const json_t *disks, GError **error);
 

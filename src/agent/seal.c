@@ -119,7 +119,8 @@ seal_check(void *self, GError **error)
         return STEP_UNKNOWN;
     disk = vm_disk(vm, op_text(op, "disk_id"));
     if (runs_on_seal(op, hv)) {
-        if (disk == NULL || disk_volume(disk, op_data(op, "seal_id")) == NULL)
+        if (disk == NULL || disk_volume(disk, op_data(op, "seal_id")) == NULL ||
+            overlay_is_skipping(switch_of(op), hv))
             return STEP_TODO;
         remember_sealed(op);
         return STEP_DONE;
@@ -204,6 +205,8 @@ seal_act(void *self, GError **error)
             return do_without(op, domain, error);
         if (!take_snapshot(op, domain, disk_leaf(disk), error))
             return merge_excuse(op, error);
+    } else if (!overlay_relink(op, switch_of(op), domain, error)) {
+        return false;
     }
     add_to_chain(op, disk);
     return manifest_save(home, vm, error);
@@ -288,7 +291,7 @@ seal_begin_undo(Operation *op, const HvDomain *hv, GError **error)
     g_autoptr(Vm) vm = op_manifest(op, &home, error);
     Disk *disk = vm != NULL ? vm_disk(vm, op_text(op, "disk_id")) : NULL;
 
-    if (vm == NULL)
+    if (vm == NULL || !overlay_relink(op, switch_of(op), hv, error))
         return false;
     if (disk == NULL || disk->volumes->len == 0)
         return error_set(error, ERR_NOT_FOUND, "VM '%s' has no disk %s any more", vm->name,

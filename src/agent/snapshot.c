@@ -377,7 +377,8 @@ settle_act(void *self, GError **error)
     g_autoptr(Vm) vm = NULL;
     uint64_t memory_size = 0;
 
-    if (hv == NULL || !snapshot_thaw_if_frozen(op, error) || !op_mend_definition(op, hv, error) ||
+    if (hv == NULL || !snapshot_thaw_if_frozen(op, error) ||
+        !overlay_relink(op, snapshot_disks(op), hv, error) || !op_mend_definition(op, hv, error) ||
         (vm = op_manifest(op, &home, error)) == NULL || !secure_memory(op, hv, &memory_size, error))
         return false;
     add_to_tree(op, vm, hv, memory_size);

@@ -448,6 +448,7 @@ static const HypervisorOps libvirt_ops = {
     .job_cancel = jobs_cancel,
     .job_pivot = jobs_pivot,
     .flush = flush_volume,
+    .relink = relink_volume,
     .suspend = domain_suspend,
     .resume = domain_resume,
     .start = power_start,

@@ -135,6 +135,8 @@ bool jobs_look(Hypervisor *hv, const char *vm_id, const char *disk, HvJob *ret_j
 bool jobs_set_bandwidth(Hypervisor *hv, const char *vm_id, const char *disk, uint64_t bandwidth,
                         GError **error);
 bool jobs_cancel(Hypervisor *hv, const char *vm_id, const char *disk, GError **error);
+bool relink_volume(Hypervisor *hv, const char *vm_id, const char *disk, const char *path,
+                   const char *below, const char *name, GError **error);
 bool flush_volume(Hypervisor *hv, const char *vm_id, const char *disk, const char *path,
                   GError **error);
 bool jobs_pivot(Hypervisor *hv, const char *vm_id, const char *disk, GError **error);

@@ -11,22 +11,24 @@
 #include <libvirt/libvirt-qemu.h>
 #include <stdlib.h>
 
-/* libvirt calls the volume's node "libvirt-INDEX-format". */
+/* libvirt calls the volume's node "libvirt-INDEX-format". The index of the leaf is its source's. */
 char *
 hv_node_of(const char *xml, const char *target, const char *path, GError **error)
 {
     g_autoptr(xmlDoc) doc = xml_read(xml, "domain", error);
-    xmlNode *layer;
+    xmlNode *disk, *layer;
 
     if (doc == NULL)
         return NULL;
-    layer = xml_disk(xml_child(xmlDocGetRootElement(doc), "devices"), target);
-    while (layer != NULL && (layer = xml_child(layer, "backingStore")) != NULL) {
-        g_autofree char *index = xml_attr(layer, "index");
-        if (index != NULL && xml_attr_is(xml_child(layer, "source"), "file", path))
+    disk = xml_disk(xml_child(xmlDocGetRootElement(doc), "devices"), target);
+    for (layer = disk; layer != NULL; layer = xml_child(layer, "backingStore")) {
+        xmlNode *source = xml_child(layer, "source");
+        g_autofree char *index = xml_attr(layer == disk ? source : layer, "index");
+        if (index != NULL && (path == NULL || xml_attr_is(source, "file", path)))
             return g_strdup_printf("libvirt-%s-format", index);
     }
-    error_set(error, ERR_BUSY, "libvirt does not show %s below disk %s", path, target);
+    error_set(error, ERR_BUSY, "libvirt does not show %s in the chain of disk %s",
+              path != NULL ? path : "a leaf", target);
     return NULL;
 }
 

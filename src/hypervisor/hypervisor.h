@@ -241,6 +241,13 @@ typedef struct {
     bool (*flush)(Hypervisor *hv, const char *vm_id, const char *disk, const char *path,
                   GError **error);
 
+    /* Of a VM that runs: QEMU writes into the header of this qcow2 volume of the chain that it
+     * stands on the volume "below", as it does (if not: ERR_REFUSED); name is what is written, the
+     * format is qcow2. Not durable: sync it. May be repeated. ERR_BUSY: the
+     * disk has a block job. May be NULL: no header is corrected here. */
+    bool (*relink)(Hypervisor *hv, const char *vm_id, const char *disk, const char *path,
+                   const char *below, const char *name, GError **error);
+
     /* Both are true when the VM already is as asked. */
     bool (*suspend)(Hypervisor *hv, const char *vm_id, GError **error);
     bool (*resume)(Hypervisor *hv, const char *vm_id, GError **error);
@@ -316,7 +323,8 @@ Hypervisor *hypervisor_libvirt_new(const char *uri, HvEventFunc each, void *data
 /* Parses a domain XML into disks and, if domain is not NULL, the rest that XML tells (not state,
  * persistent, instance, has_managed_save). */
 bool hv_parse_domain(const char *xml, HvDomain *domain, GPtrArray **ret_disks, GError **error);
-/* The name of QEMU's node of a volume below the leaf, from the XML of a VM that runs; g_free(). */
+/* The name of QEMU's node of a volume of the chain (NULL: the leaf), from the XML of a VM that
+ * runs; g_free(). */
 char *hv_node_of(const char *xml, const char *target, const char *path, GError **error);
 /* The XML edit behind redefine(); the caller frees it with g_free. */
 char *hv_edit_sources(const char *xml, const char *const *targets, const char *const *sources,

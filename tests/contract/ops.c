@@ -170,6 +170,7 @@ static const struct {
     { "speed", do_speed },                     /* DISK slow|full */
     { "cancel", do_cancel },
     { "pivot", do_pivot },
+    { "relink", do_relink }, /* FILE BELOW */
     { "suspend", do_suspend },
     { "resume", do_resume },
     { "power", do_power },       /* on [paused]|off|shutdown|reboot|reset|save|forget */

@@ -93,6 +93,15 @@ do_pivot(Ops *ops, char **args)
 }
 
 char *
+do_relink(Ops *ops, char **args)
+{
+    g_autofree char *path = stage_path(args[1]), *below = stage_path(args[2]);
+    g_autofree char *name = g_path_get_basename(below);
+
+    CALL(OPS->relink(stage.hv, ID, target_of(args[1]), path, below, name, error));
+}
+
+char *
 do_suspend(Ops *ops, char **args)
 {
     (void)args;

@@ -31,9 +31,9 @@ char *word_of(Ops *ops, bool ok, const GError *error);
 typedef char *OpFunc(Ops *ops, char **args);
 
 /* ---- ops_calls.c: calls of the seam ---- */
-OpFunc do_snapshot, do_memory_snapshot, do_restore, do_commit, do_active, do_copy, do_speed,
-    do_cancel, do_pivot, do_suspend, do_resume, do_power, do_redefine, do_clone, do_look_at_clone,
-    do_undefine, do_stranger, do_list, do_foreign;
+OpFunc do_relink, do_snapshot, do_memory_snapshot, do_restore, do_commit, do_active, do_copy,
+    do_speed, do_cancel, do_pivot, do_suspend, do_resume, do_power, do_redefine, do_clone,
+    do_look_at_clone, do_undefine, do_stranger, do_list, do_foreign;
 /* ---- ops_others.c: what others do ---- */
 OpFunc do_overlay, do_remove, do_write, do_flush, do_hurry, do_start, do_destroy, do_kill_qemu,
     do_kill_libvirtd, do_qemu_cancels, do_forget_mirror, do_start_libvirtd;

@@ -148,3 +148,54 @@ def test_an_internal_snapshot_in_what_would_go(site, vm, strategy, state):  # py
     assert holds_internal(holder) and one.names() == ["s1", "s2", "s3"]
     one.delete("s3")  # the base of a commit keeps what it holds
     assert holds_internal(holder)
+
+
+
+def in_the_very_moment(site, one):
+    """What virsh does when its snapshot comes between libvirt's last answer to the agent and the agent's own call:
+    which is made here, since the agent is stopped."""
+    overlay = max(one.directory.glob("*.qcow2"), key=lambda path: path.stat().st_ctime_ns)
+    external(site, one)
+    site.host.virsh("snapshot-create-as", one.name, "ours", "--no-metadata", "--disk-only", "--reuse-external",
+                    "--atomic", "--diskspec", f"vda,file={overlay}")
+
+
+def test_a_snapshot_under_ours(site, vm):  # pylint: disable=redefined-outer-name
+    """Our overlay stands on theirs, and its header must say so before the VM is started again."""
+    one = layers(site, vm)
+    job = while_stopped(site, one, "agent.snapshot.before-switch",
+                        lambda: site.cli("snapshot", "create", one.name, "s3", "--no-wait", "--json").json,
+                        in_the_very_moment)
+    wait_for(lambda: one.snapshots().get("s3", {}).get("snapshot_status") == "ok", 30, lambda: f"it ends: {job}")
+    assert one.chain()[-2] == f"{one.directory}/theirs.qcow2"
+    assert one.names() == ["s1", "s2", "s3"]
+    expect_all(site, one)
+    one.delete("s3")
+    expect_all(site, one)
+
+
+def test_a_snapshot_under_a_seal(site, vm):  # pylint: disable=redefined-outer-name
+    one = layers(site, vm)
+    job = while_stopped(site, one, "agent.graft.before-seal",
+                        lambda: one.begin_delete("s1", options=("--strategy", "graft")), in_the_very_moment)
+    wait_for(lambda: f"{one.directory}/theirs.qcow2" in one.chain(), 30,
+             lambda: f"its header is put right: {one.job(job)}")
+    site.cli("job", "cancel", job, code=None)
+    wait_for(lambda: one.job(job)["status"] != "started", 30, lambda: f"the job ends: {one.job(job)}")
+    assert f"{one.directory}/theirs.qcow2" in one.chain()
+    expect_all(site, one)
+
+
+def test_the_doctor_finds_what_a_header_skips(site, vm):  # pylint: disable=redefined-outer-name
+    """Made without the agent: by a script that creates its overlay too early."""
+    one = layers(site, vm)
+    overlay, leaf = one.directory / "mine.qcow2", one.chain()[-1]
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", leaf, "-F", "qcow2", overlay)
+    external(site, one)
+    site.host.virsh("snapshot-create-as", one.name, "mine", "--no-metadata", "--disk-only", "--reuse-external",
+                    "--atomic", "--diskspec", f"vda,file={overlay}")
+    wait_for(lambda: "chain-mismatch" in site.cli("doctor", one.name, code=None).out, 30, "the doctor sees it")
+    said = site.cli("doctor", one.name, "--fix", "-y", code=None)
+    assert one.chain()[-2:] == [f"{one.directory}/theirs.qcow2", str(overlay)], said
+    assert "chain-mismatch" not in site.cli("doctor", one.name, code=None).out
+    expect_all(site, one)

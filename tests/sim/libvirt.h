@@ -26,6 +26,7 @@ typedef struct Call {
     bool (*func)(struct Call *call, GError **error);
     SimDisk *disk;
     const char *base, *top;
+    const char *name;   /* what a header is to say */
     const char *config; /* of a definition: all but its disks; NULL = it stays */
     uint64_t bandwidth;
     HvJobType type;
@@ -79,6 +80,8 @@ bool libvirt_op_copy_start(Hypervisor *hv, const char *vm_id, const char *target
                            bool shallow, uint64_t bandwidth, GError **error);
 bool libvirt_op_flush(Hypervisor *hv, const char *vm_id, const char *target, const char *path,
                       GError **error);
+bool libvirt_op_relink(Hypervisor *hv, const char *vm_id, const char *target, const char *path,
+                       const char *below, const char *name, GError **error);
 bool libvirt_op_set_bandwidth(Hypervisor *hv, const char *vm_id, const char *target,
                               uint64_t bandwidth, GError **error);
 bool libvirt_op_cancel(Hypervisor *hv, const char *vm_id, const char *target, GError **error);

@@ -236,6 +236,7 @@ const HypervisorOps libvirt_doing = {
     .job_cancel = libvirt_op_cancel,
     .job_pivot = libvirt_op_pivot,
     .flush = libvirt_op_flush,
+    .relink = libvirt_op_relink,
     .suspend = op_suspend,
     .resume = op_resume,
     .start = libvirt_op_start,

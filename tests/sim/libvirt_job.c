@@ -234,6 +234,38 @@ libvirt_op_flush(Hypervisor *hv, const char *vm_id, const char *target, const ch
                       &(Call){ .func = do_flush, .disk = disk, .base = g_strdup(path) }, error);
 }
 
+static bool
+do_relink(Call *call, GError **error)
+{
+    fiber_point("QEMU is asked to correct a header");
+    guint at = 0;
+    const Node *node = libvirt_sees_vm() ? graph_find(call->disk, call->top, &at) : NULL;
+    const Node *below =
+        node != NULL && at + 1 < call->disk->graph->len ? call->disk->graph->pdata[at + 1] : NULL;
+    if (below == NULL || strcmp(below->path, call->base) != 0)
+        return error_set(error, ERR_REFUSED, "QEMU does not have %s on %s", call->top, call->base);
+    if (call->disk->job.type != HV_JOB_NONE)
+        return error_set(error, ERR_BUSY, "block device is in use by block job");
+    image_set_backing(&node->image, call->name, below->image.raw);
+    return true;
+}
+
+bool
+libvirt_op_relink(Hypervisor *hv, const char *vm_id, const char *target, const char *path,
+                  const char *below, const char *name, GError **error)
+{
+    SimDisk *disk = find_disk(target, error);
+
+    (void)vm_id;
+    return disk != NULL && libvirt_do((Client *)hv, "relink",
+                                      &(Call){ .func = do_relink,
+                                               .disk = disk,
+                                               .top = g_strdup(path),
+                                               .base = g_strdup(below),
+                                               .name = g_strdup(name) },
+                                      error);
+}
+
 /* Waits for QEMU to have ended the job, and does what follows. */
 static bool
 end_of_job(SimDisk *disk, unsigned number, unsigned life, GError **error)

@@ -109,7 +109,11 @@ test_node(void)
     g_autofree char *node = hv_node_of(xml, "vda", "/a0", NULL);
 
     g_assert_cmpstr(node, ==, "libvirt-2-format");
-    g_assert_null(hv_node_of(xml, "vda", "/a2", NULL)); /* the leaf */
+    g_autofree char *leaf = hv_node_of(xml, "vda", NULL, NULL);
+    g_autofree char *same = hv_node_of(xml, "vda", "/a2", NULL);
+
+    g_assert_cmpstr(leaf, ==, "libvirt-7-format");
+    g_assert_cmpstr(same, ==, leaf);
     g_assert_null(hv_node_of(xml, "vda", "/b0", NULL));
     g_assert_null(hv_node_of(xml, "vdb", "/b0", NULL)); /* it does not run */
     g_assert_null(hv_node_of(xml, "vdc", "/a0", NULL));
@@ -296,7 +300,7 @@ test_disk_of_job(void)
         { "commit-vda-libvirt-3-format", "vda" },
         { "copy-sdaa-libvirt-12-format", "sdaa" },
         { "commit--libvirt-3-format", NULL },
-        { "libvirt-3-format", NULL },
+        { "libvirt-7-format", NULL },
         { "drive-virtio-disk0", NULL },
         { "", NULL },
     };
