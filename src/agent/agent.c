@@ -20,7 +20,8 @@ entry_free(void *p)
     AgentVm *entry = p;
 
     vm_free(entry->vm);
-    g_clear_pointer(&entry->outside, g_hash_table_unref);
+    outside_clear(&entry->now);
+    outside_clear(&entry->next);
     g_clear_pointer(&entry->keys, g_hash_table_unref);
     g_ptr_array_unref(entry->operations);
     g_mutex_clear(&entry->lock);
@@ -288,6 +289,7 @@ agent_new(const AgentOptions *options, GError **error)
     g_autofree char *file = g_build_filename(options->state_dir, "journal.db", NULL);
 
     g_mutex_init(&agent->lock);
+    g_mutex_init(&agent->next_lock);
     g_cond_init(&agent->idle);
     g_cond_init(&agent->sweep);
     agent->unswept = g_ptr_array_new();
@@ -358,6 +360,7 @@ agent_free(Agent *agent)
     journal_close(agent->journal);
     g_async_queue_unref(agent->refresh);
     g_mutex_clear(&agent->lock);
+    g_mutex_clear(&agent->next_lock);
     g_cond_clear(&agent->idle);
     g_cond_clear(&agent->sweep);
     g_ptr_array_unref(agent->unswept);

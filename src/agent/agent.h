@@ -29,11 +29,19 @@
 typedef struct Agent Agent;
 typedef struct Operation Operation;
 
+/* outside.c: the files that disks of a VM are made of which are not managed, as sets of
+ * owners_key(), of plain CD-ROMs and floppies of paths. Both NULL: nobody has looked. */
+typedef struct {
+    GHashTable *beside; /* of disks that never were managed: no disk of this VM may change them */
+    GHashTable *files;  /* of the others, and what a definition says of managed ones */
+} Outside;
+
 typedef struct {
     char *id;
     GMutex lock;           /* whoever works on this VM */
     Vm *vm;                /* as last published; guarded by agent->lock; NULL = not here */
-    GHashTable *outside;   /* outside.c: set of owners_key(); NULL = none; guarded by agent->lock */
+    Outside now;           /* as last published; guarded by agent->lock */
+    Outside next;          /* by its stored definition; guarded by agent->lock */
     GHashTable *keys;      /* outside.c: of vm's volumes; guarded by agent->lock */
     bool looked;           /* libvirt has answered since this agent began; guarded by agent->lock */
     GPtrArray *operations; /* of Operation, not ended; guarded by agent->lock */
@@ -70,6 +78,7 @@ struct Agent {
     GHashTable *vms;        /* id → AgentVm */
     GHashTable *operations; /* id → Operation, until acknowledged */
     GPtrArray *domains;     /* of Domain, configured and found */
+    GMutex next_lock;       /* outside_look_again(); before lock */
     bool loaded;            /* journal and first inventory are there: requests may be answered */
     int stopping;           /* atomic */
     unsigned workers;       /* running worker threads */
@@ -163,16 +172,22 @@ Vm *agent_vm_copy(Agent *agent, const char *vm_id);
 /* Fills in used_by for volumes that files of the storage domain stand on which no VM has. Reads the
  * headers of the whole domain: only for who is about to delete. */
 void agent_find_users(Agent *agent, Vm *vm);
-/* The name of another VM whose chain holds this file; NULL = none. */
-char *agent_user_of(Agent *agent, const char *vm_id, const char *path);
-/* outside.c: the files that disks of the VM which are not managed are made of, as a set of
- * owners_key(), of plain CD-ROMs and floppies of paths; NULL = none. The caller frees it. */
-GHashTable *outside_files(const HvDomain *hv, const Vm *vm);
+/* The name of another VM whose chain holds this file; own: or of this one, if a disk of it that is
+ * not managed holds it. NULL = none. */
+char *agent_user_of(Agent *agent, const char *vm_id, const char *path, bool own);
+/* outside.c: of these disks (of HvDisk); into one that is clear. */
+void outside_find(const GPtrArray *disks, const Vm *vm, Outside *outside);
+void outside_clear(Outside *outside);
+/* Reads the stored definitions of all VMs: libvirt tells nobody when a disk is attached to one
+ * (attach-device --config). For who is about to change or delete what somebody may use. */
+bool outside_look_again(Agent *agent, GError **error);
 /* owners_key() of each of its volumes, by path: asked of the storage by who looks at the VM, and
  * not by who is told of it. The caller frees it. */
 GHashTable *outside_keys(const Vm *vm);
-/* The name of another VM that has this file there; NULL = none. agent->lock is held. */
-const char *outside_user(Agent *agent, const char *vm_id, const char *path, const char *key);
+/* The name of another VM (own: or of this one) that has this file there; NULL = none. agent->lock
+ * is held. */
+const char *outside_user(Agent *agent, const char *vm_id, const char *path, const char *key,
+                         bool own);
 /* The storage domain that holds a path (the longest one); with create, the file's own directory
  * becomes one. Borrowed for ever: domains are never freed while the agent lives. */
 Domain *agent_domain(Agent *agent, const char *path, bool create, GError **error);

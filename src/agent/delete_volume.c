@@ -170,11 +170,12 @@ delete_check(void *self, GError **error)
     return STEP_UNKNOWN;
 }
 
-/* Another VM's disk, or a QEMU that has the file open though no definition names it. */
+/* A disk of another VM, or one of this that is not managed, or a QEMU that has the file open though
+ * no definition names it. */
 static bool
-nobody_has_it(Operation *op, const char *path, GError **error)
+nobody_has_it(Operation *op, const char *path, bool vm_is_there, GError **error)
 {
-    g_autofree char *vm = agent_user_of(op->agent, op->row.vm_id, path);
+    g_autofree char *vm = agent_user_of(op->agent, op->row.vm_id, path, vm_is_there);
 
     if (vm != NULL)
         return error_set(error, ERR_REFUSED, "volume %s belongs to VM '%s'; it was not deleted",
@@ -210,7 +211,8 @@ op_delete_volume(Operation *op, const HvDomain *hv, const char *path, GError **e
     g_auto(LeaseHold) lease = { 0 };
 
     if (domain == NULL || !op_lease(op, domain, &lease, error) ||
-        (hv != NULL && !vm_does_not_name(op, hv, path, error)) || !nobody_has_it(op, path, error) ||
+        (hv != NULL && !vm_does_not_name(op, hv, path, error)) ||
+        !nobody_has_it(op, path, hv != NULL, error) ||
         !fault_point("agent.delete.before-unlink", error))
         return false;
     return volume_delete(domain, op->row.id, path, TRASH_LATER, error) &&
@@ -244,7 +246,9 @@ op_hv_for_delete(Operation *op, GError **error)
 {
     g_autoptr(HvDomain) hv = op_hv(op, error);
 
-    return hv != NULL && definition_is_right(op, &hv, error) ? g_steal_pointer(&hv) : NULL;
+    return hv != NULL && definition_is_right(op, &hv, error) && outside_look_again(op->agent, error)
+               ? g_steal_pointer(&hv)
+               : NULL;
 }
 
 static bool

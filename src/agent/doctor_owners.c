@@ -108,17 +108,19 @@ owner_new(Owners *owners, const HvDomain *hv, const HvDisk *disk)
 static void
 note_disk(Owners *owners, const HvDomain *hv, const HvDisk *disk)
 {
-    if (disk->source == NULL)
+    const char *file = hv_disk_file(disk);
+
+    if (file == NULL)
         return;
     Owner *owner = owner_new(owners, hv, disk);
     char *away = NULL;
-    g_autoptr(GPtrArray) links = chain_links(disk->source, disk->format, &away);
+    g_autoptr(GPtrArray) links = chain_links(file, disk->format, &away);
 
-    note_used(owners, disk->source, owner);
+    note_used(owners, file, owner);
     note_used(owners, disk->mirror_path, owner);
     if (away != NULL)
         g_ptr_array_add(owners->away, away);
-    g_hash_table_insert(owners->leaves, owners_key(disk->source), owner);
+    g_hash_table_insert(owners->leaves, owners_key(file), owner);
     for (guint i = 0; i < links->len; i++) {
         note_used(owners, ((ChainLink *)links->pdata[i])->path, owner);
         add_stem(owner, ((ChainLink *)links->pdata[i])->path);

@@ -391,7 +391,7 @@ is_foreign(const Patient *patient, const Disk *disk, const ChainLook *look, guin
     const char *below = from_base(look, i)->path, *above = from_base(look, i + 1)->path;
     const Volume *volume = disk_volume_by_path(disk, below),
                  *overlay = disk_volume_by_path(disk, above);
-    g_autofree char *user = agent_user_of(patient->agent, patient->hv->id, below);
+    g_autofree char *user = agent_user_of(patient->agent, patient->hv->id, below, true);
 
     if (volume != NULL && vm_snapshot_owns(patient->stored, disk->id, volume->id))
         return false;

@@ -98,15 +98,17 @@ agent_is_busy(Agent *agent, const AgentVm *entry)
 static void
 publish(Agent *agent, AgentVm *entry, const HvDomain *hv, Vm *take_vm)
 {
-    GHashTable *outside = hv != NULL && take_vm != NULL ? outside_files(hv, take_vm) : NULL;
+    Outside outside = { 0 };
     GHashTable *keys = outside_keys(take_vm);
+    if (hv != NULL && take_vm != NULL)
+        outside_find(hv->disks, take_vm, &outside);
     WITH_LOCK(&agent->lock);
     bool changed = !vm_equal(entry->vm, take_vm);
 
     vm_free(entry->vm);
     entry->vm = take_vm;
-    g_clear_pointer(&entry->outside, g_hash_table_unref);
-    entry->outside = outside;
+    outside_clear(&entry->now);
+    entry->now = outside;
     g_clear_pointer(&entry->keys, g_hash_table_unref);
     entry->keys = keys;
     entry->looked = true;
@@ -312,14 +314,14 @@ other_user(Agent *agent, const char *vm_id, const char *path)
 }
 
 char *
-agent_user_of(Agent *agent, const char *vm_id, const char *path)
+agent_user_of(Agent *agent, const char *vm_id, const char *path, bool own)
 {
     /* what a storage does not tell is not waited for under the lock */
     g_autofree char *key = owners_key(path);
     WITH_LOCK(&agent->lock);
     const char *user = other_user(agent, vm_id, path);
 
-    return g_strdup(user != NULL ? user : outside_user(agent, vm_id, path, key));
+    return g_strdup(user != NULL ? user : outside_user(agent, vm_id, path, key, own));
 }
 
 static void
@@ -347,7 +349,7 @@ agent_vm_copy(Agent *agent, const char *vm_id)
             Volume *volume = disk->volumes->pdata[k];
             const char *key = g_hash_table_lookup(entry->keys, volume->path);
             note_user(volume, other_user(agent, vm_id, volume->path));
-            note_user(volume, outside_user(agent, vm_id, volume->path, key));
+            note_user(volume, outside_user(agent, vm_id, volume->path, key, true));
         }
     }
     return vm;

@@ -228,7 +228,8 @@ merge_record_act(void *self, GError **error)
     int base = -1, top = -1;
     ChainState state;
 
-    if ((hv = op_hv_published(op, error)) == NULL || (vm = op_manifest(op, &home, error)) == NULL ||
+    if ((hv = op_hv_published(op, error)) == NULL || !outside_look_again(op->agent, error) ||
+        (vm = op_manifest(op, &home, error)) == NULL ||
         !op_allowed(op, VERB_SNAPSHOT_DELETE, hv, vm, error) ||
         !find_run(op, vm, &disk, &base, &top, error))
         return false;

@@ -104,7 +104,7 @@ must_stay(Operation *op, const char *path, const char *const *own, bool *ret_sta
 
     if (domain == NULL || !volume_find_user(domain, path, own, &user, error))
         return false;
-    vm = agent_user_of(op->agent, op->row.vm_id, path);
+    vm = agent_user_of(op->agent, op->row.vm_id, path, true);
     *ret_stay = user != NULL || vm != NULL || access(path, W_OK) != 0;
     return true;
 }
@@ -118,6 +118,8 @@ keep_what_is_used(Operation *op, json_t *left, GError **error)
 
     if (!merge_is_forward(op))
         return true;
+    if (!outside_look_again(op->agent, error))
+        return false;
     for (size_t i = 0; i < n; i++)
         g_ptr_array_add(own, (char *)json_string_value(json_array_get(left, i)));
     g_ptr_array_add(own, NULL);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
  * What a VM's disks are made of that livemerge does not manage: a clone in another directory that
- * stands on a volume of ours, a CD-ROM, a backing file given as "json:". Such files are never
- * changed or deleted either, so they must be known before a merge of another VM.
+ * stands on a volume of ours, a CD-ROM, a backing file given as "json:", a volume of a libvirt
+ * pool, a disk that it will have from its next start on. Such files are never changed or deleted
+ * either, so they must be known before a merge: of another VM, or of another disk of the same.
  */
 #include "agent/agent.h"
 #include "agent/doctor.h"
@@ -77,11 +78,13 @@ is_plain_medium(const HvDisk *disk)
 static void
 note_disk(GHashTable *files, const HvDisk *disk)
 {
-    if (disk->source != NULL && is_plain_medium(disk)) {
-        g_hash_table_add(files, g_strdup(disk->source));
+    const char *file = hv_disk_file(disk);
+
+    if (file != NULL && is_plain_medium(disk)) {
+        g_hash_table_add(files, g_strdup(file));
         return;
     }
-    note_file(files, disk->source, disk->format, 0);
+    note_file(files, file, disk->format, 0);
     note_file(files, disk->mirror_path, disk->mirror_format, 0);
 }
 
@@ -94,19 +97,107 @@ note_definition(GHashTable *files, const HvDisk *disk, const Disk *known)
             note_file(files, disk->backing->pdata[i], NULL, 0);
 }
 
-GHashTable *
-outside_files(const HvDomain *hv, const Vm *vm)
+/* The files of one that was managed, and cannot be read just now, are its own. */
+static bool
+was_never_managed(const Vm *vm, const Disk *known)
 {
-    g_autoptr(GHashTable) files = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    return vm->unmanaged == NULL && (known == NULL || known->read_only || known->volumes->len == 0);
+}
 
-    for (guint i = 0; i < hv->disks->len; i++) {
-        const HvDisk *disk = hv->disks->pdata[i];
-        const Disk *known = vm_disk(vm, disk->target);
-        if (known == NULL || !disk_is_managed(known))
-            note_disk(files, disk);
-        note_definition(files, disk, known);
+static void
+note_one(Outside *outside, const HvDisk *disk, const Vm *vm)
+{
+    const Disk *known = vm_disk(vm, disk->target);
+    const char *file = hv_disk_file(disk);
+    GHashTable *files = was_never_managed(vm, known) ? outside->beside : outside->files;
+
+    if (known == NULL || !disk_is_managed(known) ||
+        (file != NULL && agent_known_volume(known, file) == NULL))
+        note_disk(files, disk);
+    note_definition(files, disk, known);
+}
+
+void
+outside_find(const GPtrArray *disks, const Vm *vm, Outside *outside)
+{
+    outside->files = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    outside->beside = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    for (guint i = 0; i < disks->len; i++)
+        note_one(outside, disks->pdata[i], vm);
+}
+
+void
+outside_clear(Outside *outside)
+{
+    g_clear_pointer(&outside->files, g_hash_table_unref);
+    g_clear_pointer(&outside->beside, g_hash_table_unref);
+}
+
+/* ---- from the next start on ---- */
+
+static void
+take_next(Agent *agent, const char *vm_id, Outside *take_next)
+{
+    WITH_LOCK(&agent->lock);
+    AgentVm *entry = g_hash_table_lookup(agent->vms, vm_id);
+
+    if (entry == NULL) {
+        outside_clear(take_next);
+        return;
     }
-    return g_hash_table_size(files) > 0 ? g_steal_pointer(&files) : NULL;
+    outside_clear(&entry->next);
+    entry->next = *take_next;
+}
+
+static bool
+look_at_next(Agent *agent, const char *vm_id, GError **error)
+{
+    g_autoptr(GPtrArray) disks = NULL;
+    g_autoptr(GError) problem = NULL;
+    g_autoptr(Vm) vm = agent_vm_copy(agent, vm_id);
+    Outside next = { 0 };
+
+    if (vm == NULL)
+        return true; /* there is none, or nothing is known of it yet */
+    if (!agent->hv->ops->stored_disks(agent->hv, vm_id, &disks, &problem) &&
+        !g_error_matches(problem, ERR, ERR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return false;
+    }
+    if (disks != NULL)
+        outside_find(disks, vm, &next);
+    take_next(agent, vm_id, &next);
+    return true;
+}
+
+static char **
+known_vms(Agent *agent)
+{
+    WITH_LOCK(&agent->lock);
+    g_autoptr(GPtrArray) ids = g_ptr_array_new();
+    GHashTableIter all;
+    void *id;
+
+    g_hash_table_iter_init(&all, agent->vms);
+    while (g_hash_table_iter_next(&all, &id, NULL))
+        g_ptr_array_add(ids, g_strdup(id));
+    g_ptr_array_add(ids, NULL);
+    return (char **)g_ptr_array_steal(ids, NULL);
+}
+
+bool
+outside_look_again(Agent *agent, GError **error)
+{
+    g_auto(GStrv) ids = NULL;
+
+    if (agent->hv->ops->stored_disks == NULL)
+        return true;
+    WITH_LOCK(&agent->next_lock); /* or what was read before a change could be put after it */
+    ids = known_vms(agent);
+    for (char **id = ids; *id != NULL; id++)
+        if (!look_at_next(agent, *id, error))
+            return false;
+    return true;
 }
 
 GHashTable *
@@ -124,8 +215,21 @@ outside_keys(const Vm *vm)
     return keys;
 }
 
+static bool
+is_in(GHashTable *files, const char *path, const char *key)
+{
+    return files != NULL &&
+           (g_hash_table_contains(files, key) || g_hash_table_contains(files, path));
+}
+
+static bool
+has_file(const Outside *outside, bool same_vm, const char *path, const char *key)
+{
+    return is_in(outside->beside, path, key) || (!same_vm && is_in(outside->files, path, key));
+}
+
 const char *
-outside_user(Agent *agent, const char *vm_id, const char *path, const char *key)
+outside_user(Agent *agent, const char *vm_id, const char *path, const char *key, bool own)
 {
     GHashTableIter all;
     void *value;
@@ -133,9 +237,9 @@ outside_user(Agent *agent, const char *vm_id, const char *path, const char *key)
     g_hash_table_iter_init(&all, agent->vms);
     while (g_hash_table_iter_next(&all, NULL, &value)) {
         const AgentVm *entry = value;
-        if (entry->vm != NULL && entry->outside != NULL && !g_str_equal(entry->id, vm_id) &&
-            (g_hash_table_contains(entry->outside, key) ||
-             g_hash_table_contains(entry->outside, path)))
+        bool same = g_str_equal(entry->id, vm_id);
+        if (entry->vm != NULL && (own || !same) &&
+            (has_file(&entry->now, same, path, key) || has_file(&entry->next, same, path, key)))
             return entry->vm->name;
     }
     return NULL;

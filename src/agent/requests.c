@@ -105,12 +105,15 @@ get_vm(void *self, const HttpRequest *request, const char *id, json_t *body, jso
         if (!agent_look_closely(agent, entry, error))
             return false;
     }
+    bool find_users = users != NULL && g_str_equal(users, "1");
+    if (find_users && !outside_look_again(agent, error))
+        return false;
     vm = agent_vm_copy(agent, id);
     if (vm == NULL) {
         WITH_LOCK(&agent->lock);
         return agent_no_vm(entry, id, error);
     }
-    if (users != NULL && g_str_equal(users, "1"))
+    if (find_users)
         agent_find_users(agent, vm);
     *ret_json = vm_to_json(vm);
     return true;

@@ -283,7 +283,8 @@ survey_plan(Agent *agent, const char *vm_id, const json_t *body, json_t **ret_js
     g_autoptr(Vm) vm = NULL;
     g_autoptr(Plan) plan = NULL;
 
-    if (!parse(body, &request, error) || !look_closely(agent, vm_id, error))
+    if (!parse(body, &request, error) || !look_closely(agent, vm_id, error) ||
+        !outside_look_again(agent, error))
         return false;
     vm = agent_vm_copy(agent, vm_id);
     if (vm == NULL)

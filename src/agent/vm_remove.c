@@ -44,7 +44,7 @@ nobody_stands_on(Operation *op, const Vm *vm, const Disk *disk, GError **error)
 {
     const Volume *leaf = disk_leaf(disk);
     const Domain *domain = agent_domain(op->agent, leaf->path, false, error);
-    g_autofree char *user = agent_user_of(op->agent, vm->id, leaf->path);
+    g_autofree char *user = agent_user_of(op->agent, vm->id, leaf->path, false);
     g_autofree char *file = NULL;
 
     if (domain == NULL ||
@@ -96,6 +96,8 @@ can_be_removed(Operation *op, const Vm *vm, GError **error)
             "VM '%s' has %u snapshots, which its disks alone would not tell of: delete "
             "them first, or remove the VM with its disks",
             vm->name, vm->snapshots->len);
+    if (!keeps_disks(op) && !outside_look_again(op->agent, error))
+        return false;
     for (guint i = 0; !keeps_disks(op) && i < vm->disks->len; i++) {
         const Disk *disk = vm->disks->pdata[i];
         if (disk_is_managed(disk) && !disk->read_only && !nobody_stands_on(op, vm, disk, error))
@@ -280,6 +282,8 @@ delete_act(void *self, GError **error)
         g_propagate_error(error, g_steal_pointer(&problem));
         return false;
     }
+    if (json_array_size(volumes) > 0 && !outside_look_again(op->agent, error))
+        return false;
     for (size_t i = 0; i < json_array_size(volumes); i++)
         if (!delete_one(op, hv, json_string_value(json_array_get(volumes, i)), removed, kept,
                         error))

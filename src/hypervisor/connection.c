@@ -437,6 +437,7 @@ static const HypervisorOps libvirt_ops = {
     .is_connected = libvirt_is_connected,
     .list = domain_list,
     .look = domain_look,
+    .stored_disks = domain_stored_disks,
     .foreign_job = domain_foreign_job,
     .snapshot = snapshot_take,
     .freeze = snapshot_freeze,

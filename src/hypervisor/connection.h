@@ -15,7 +15,7 @@
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(virDomain, virDomainFree)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(virConnect, virConnectClose)
 
-enum { N_EVENTS = 6 };
+enum { N_EVENTS = 9 };
 
 typedef struct {
     Hypervisor hypervisor; /* must be first */
@@ -47,6 +47,9 @@ Libvirt *libvirt_ref(Libvirt *self);
 void libvirt_unref(void *self);
 void libvirt_emit(Libvirt *self, const HvEvent *event);
 
+/* pool.c: of disks that are volumes of a pool. No error: without its pool a VM cannot start. */
+void pool_files_find(virConnectPtr conn, const GPtrArray *disks);
+
 /* events.c. Deregistering works on a dead connection too. */
 bool events_register(Libvirt *self, virConnectPtr conn, int ids[N_EVENTS], int *ret_monitor_id);
 void events_deregister(virConnectPtr conn, const int ids[N_EVENTS], int monitor_id);
@@ -76,6 +79,7 @@ bool libvirt_is_off(virDomainPtr domain);
 /* The functions of the seam, by file. */
 char **domain_list(Hypervisor *hv, GError **error);
 HvDomain *domain_look(Hypervisor *hv, const char *vm_id, GError **error);
+bool domain_stored_disks(Hypervisor *hv, const char *vm_id, GPtrArray **ret_disks, GError **error);
 bool domain_foreign_job(Hypervisor *hv, const char *vm_id, char **ret_job, GError **error);
 bool domain_suspend(Hypervisor *hv, const char *vm_id, GError **error);
 bool domain_resume(Hypervisor *hv, const char *vm_id, GError **error);

@@ -280,6 +280,14 @@ read_definitions(virDomainPtr domain, HvDomain *look, bool active, GError **erro
     return look->xml != NULL && hv_parse_domain(look->xml, look, &look->disks, error);
 }
 
+static void
+find_pool_files(virDomainPtr domain, const HvDomain *look)
+{
+    pool_files_find(virDomainGetConnect(domain), look->disks);
+    if (look->inactive != NULL)
+        pool_files_find(virDomainGetConnect(domain), look->inactive);
+}
+
 static bool
 same_moment(virDomainPtr domain, int state, int reason)
 {
@@ -356,6 +364,7 @@ look_once(Libvirt *self, virDomainPtr domain, const char *vm_id, bool *ret_torn,
     if (!read_definitions(domain, look, active, error) ||
         (active && !lost_pivots_correct(self, domain, vm_id, look->disks, error)))
         return NULL;
+    find_pool_files(domain, look);
 
     if (!look_for_saved(self, domain, look, active, error))
         return NULL;
@@ -388,6 +397,18 @@ domain_look(Hypervisor *hv, const char *vm_id, GError **error)
             return NULL;
         }
     }
+}
+
+bool
+domain_stored_disks(Hypervisor *hv, const char *vm_id, GPtrArray **ret_disks, GError **error)
+{
+    g_autoptr(virDomain) domain = libvirt_domain(hv, vm_id, error);
+    g_autofree char *xml = domain != NULL ? read_xml(domain, VIR_DOMAIN_XML_INACTIVE, error) : NULL;
+
+    if (xml == NULL || !hv_parse_domain(xml, NULL, ret_disks, error))
+        return false;
+    pool_files_find(virDomainGetConnect(domain), *ret_disks);
+    return true;
 }
 
 /* ---- suspend, resume, redefine ---- */

@@ -164,6 +164,21 @@ on_metadata(virConnectPtr conn, virDomainPtr domain, int type, const char *uri, 
         emit_domain(data, domain);
 }
 
+/* A disk that was attached or is gone, as the guest agrees to it. Those of definitions are told to
+ * nobody. */
+static void
+on_device(virConnectPtr conn, virDomainPtr domain, const char *alias, void *data)
+{
+    emit_domain(data, domain);
+}
+
+/* Perhaps with another medium. */
+static void
+on_tray(virConnectPtr conn, virDomainPtr domain, const char *alias, int reason, void *data)
+{
+    emit_domain(data, domain);
+}
+
 static const struct {
     int id;
     virConnectDomainEventGenericCallback callback;
@@ -174,6 +189,9 @@ static const struct {
     { VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_agent) },
     { VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, VIR_DOMAIN_EVENT_CALLBACK(on_job_end) },
     { VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, VIR_DOMAIN_EVENT_CALLBACK(on_metadata) },
+    { VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, VIR_DOMAIN_EVENT_CALLBACK(on_device) },
+    { VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, VIR_DOMAIN_EVENT_CALLBACK(on_device) },
+    { VIR_DOMAIN_EVENT_ID_TRAY_CHANGE, VIR_DOMAIN_EVENT_CALLBACK(on_tray) },
 };
 
 bool

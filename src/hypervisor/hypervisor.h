@@ -26,11 +26,13 @@ typedef struct {
     char *target; /* "vda" */
     char *alias;  /* QEMU's name of the device, if it runs; NULL */
     char *bus;
-    char *device;   /* "disk", "cdrom", "lun", "floppy" */
-    char *type;     /* "file", "block", "network", ... */
-    char *format;   /* driver type; NULL = not given */
-    char *source;   /* path; NULL = empty */
-    char *protocol; /* of a network disk: "nbd", ...; NULL */
+    char *device;             /* "disk", "cdrom", "lun", "floppy" */
+    char *type;               /* "file", "block", "network", ... */
+    char *format;             /* driver type; NULL = not given */
+    char *source;             /* path; NULL = empty */
+    char *protocol;           /* of a network disk: "nbd", ...; NULL */
+    char *pool, *pool_volume; /* of type "volume": by which names libvirt finds its file; NULL */
+    char *pool_file;          /* that file, if the pool is known; NULL. Such a disk has no source */
     bool read_only;
     bool shareable;
     bool transient;
@@ -92,6 +94,8 @@ void hv_disk_free(HvDisk *disk);
 void hv_disk_take_leaf(HvDisk *disk, char *take_path);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvDomain, hv_domain_free)
 HvDisk *hv_domain_disk(const HvDomain *domain, const char *target);
+/* What it is in, also if it is a volume of a pool; NULL = no file. */
+const char *hv_disk_file(const HvDisk *disk);
 HvDisk *hv_disk_find(const GPtrArray *disks,
                      const char *target); /* of HvDisk; NULL = there is none */
 
@@ -196,6 +200,9 @@ typedef struct {
     /* Everything about one domain. ERR_NOT_FOUND if there is none. Of one that runs, memory that
      * was saved before is thrown away: it would be restored on newer disks. */
     HvDomain *(*look)(Hypervisor *hv, const char *vm_id, GError **error);
+    /* The disks (of HvDisk) of its stored definition, which changes without an event; of a
+     * transient VM those that it has. May be NULL: no definition changes so. */
+    bool (*stored_disks)(Hypervisor *hv, const char *vm_id, GPtrArray **ret_disks, GError **error);
     /* "migration", "backup", "save", "dump" or another domain job that would make mutating calls
      * block for 30 s (facts/libvirt 3.6): NULL = none */
     bool (*foreign_job)(Hypervisor *hv, const char *vm_id, char **ret_job, GError **error);

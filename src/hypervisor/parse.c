@@ -18,6 +18,9 @@ hv_disk_free(HvDisk *disk)
     g_free(disk->format);
     g_free(disk->source);
     g_free(disk->protocol);
+    g_free(disk->pool);
+    g_free(disk->pool_volume);
+    g_free(disk->pool_file);
     if (disk->backing != NULL)
         g_ptr_array_unref(disk->backing);
     g_free(disk->mirror_job);
@@ -112,6 +115,12 @@ hv_domain_disk(const HvDomain *domain, const char *target)
     return hv_disk_find(domain->disks, target);
 }
 
+const char *
+hv_disk_file(const HvDisk *disk)
+{
+    return disk->source != NULL ? disk->source : disk->pool_file;
+}
+
 /* "file" and "dev" are paths; anything else has none. */
 static char *
 source_path(xmlNode *source)
@@ -182,6 +191,8 @@ read_disk(xmlNode *node)
     disk->format = xml_attr(xml_child(node, "driver"), "type");
     disk->source = source_path(xml_child(node, "source"));
     disk->protocol = xml_attr(xml_child(node, "source"), "protocol");
+    disk->pool = xml_attr(xml_child(node, "source"), "pool");
+    disk->pool_volume = xml_attr(xml_child(node, "source"), "volume");
     disk->read_only = xml_child(node, "readonly") != NULL;
     disk->shareable = xml_child(node, "shareable") != NULL;
     disk->transient = xml_child(node, "transient") != NULL;

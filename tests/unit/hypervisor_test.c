@@ -143,6 +143,25 @@ test_parse_deep(void)
     g_assert_cmpstr(disk->device, ==, "disk");
 }
 
+/* It has no path; which file it is libvirt is asked. */
+static void
+test_parse_pool(void)
+{
+    static const char xml[] =
+        OPEN "<devices><disk type='volume'><source pool='p' volume='v.qcow2'/>"
+             "<target dev='vda'/></disk>" CLOSE;
+    g_autoptr(GPtrArray) disks = NULL;
+
+    g_assert_true(hv_parse_domain(xml, NULL, &disks, NULL));
+    HvDisk *disk = disks->pdata[0];
+    g_assert_cmpstr(disk->pool, ==, "p");
+    g_assert_cmpstr(disk->pool_volume, ==, "v.qcow2");
+    g_assert_null(hv_disk_file(disk));
+    disk->pool_file = g_strdup("/pool/v.qcow2");
+    g_assert_cmpstr(hv_disk_file(disk), ==, "/pool/v.qcow2");
+    g_assert_null(disk->source);
+}
+
 static void
 test_parse_memory(void)
 {
@@ -453,6 +472,7 @@ main(int argc, char **argv)
     g_test_add_func("/hypervisor/parse/live", test_parse_live);
     g_test_add_func("/hypervisor/parse/deep", test_parse_deep);
     g_test_add_func("/hypervisor/node", test_node);
+    g_test_add_func("/hypervisor/parse/pool", test_parse_pool);
     g_test_add_func("/hypervisor/parse/memory", test_parse_memory);
     g_test_add_func("/hypervisor/parse/bad", test_parse_bad);
     g_test_add_func("/hypervisor/edit", test_edit);
