@@ -82,26 +82,36 @@ read_storage(Setup *s, GError **error)
 }
 
 static bool
-read_setup(Setup *s, const char *file, GError **error)
+check_listen(const char *listen, GError **error)
 {
-    const char *listen;
+    const char *colon = strrchr(listen, ':');
 
-    s->config = config_load(file != NULL ? file : DEFAULT_CONFIG, file != NULL, keys, error);
-    if (s->config == NULL || !read_numbers(s, error) || !read_storage(s, error))
-        return false;
-    s->options.state_dir = config_get(s->config, "agent", "state_dir");
-    listen = config_get(s->config, "agent", "listen");
-    if (!g_str_has_prefix(listen, "unix:/") && strrchr(listen, ':') == NULL)
+    if (g_str_has_prefix(listen, "unix:/"))
+        return true;
+    if (colon == NULL || !g_ascii_string_to_unsigned(colon + 1, 10, 0, 65535, NULL, NULL))
         return error_set(error, ERR_INVALID,
-                         "[agent] listen: '%s' is neither unix:PATH nor ADDR:PORT", listen);
-    if (!g_str_has_prefix(listen, "unix:/") && !g_str_has_prefix(listen, "127.") &&
-        !g_str_has_prefix(listen, "[::1]:"))
+                         "[agent] listen: '%s' is neither unix:/PATH nor ADDRESS:PORT", listen);
+    if (!g_str_has_prefix(listen, "127.") && !g_str_has_prefix(listen, "[::1]:"))
         return error_set(
             error, ERR_INVALID,
             "[agent] listen: '%s': until agents have mutual TLS only a unix socket or a loopback "
             "address is accepted",
             listen);
     return true;
+}
+
+static bool
+read_setup(Setup *s, const char *file, GError **error)
+{
+
+    s->config = config_load(file != NULL ? file : DEFAULT_CONFIG, file != NULL, keys, error);
+    if (s->config == NULL || !read_numbers(s, error) || !read_storage(s, error))
+        return false;
+    s->options.state_dir = config_get(s->config, "agent", "state_dir");
+    if (*s->options.state_dir != '/')
+        return error_set(error, ERR_INVALID, "[agent] state_dir: '%s' is no absolute path",
+                         s->options.state_dir);
+    return check_listen(config_get(s->config, "agent", "listen"), error);
 }
 
 static bool
@@ -306,7 +316,7 @@ main(int argc, char **argv)
         return 1;
     }
     if (check)
-        puts("the configuration is fine");
+        puts("The configuration is good.");
     /* threads that still wait inside libvirt must not hold up the end: all that matters is in the
      * journal */
     fflush(NULL);

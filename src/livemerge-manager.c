@@ -9,6 +9,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <glib/gstdio.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -54,6 +55,23 @@ settings_clear(Settings *settings)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Settings, settings_clear)
 
+/* One agent under two names would be asked for everything twice. */
+static bool
+add_host(Settings *settings, const HostConfig *host, GError **error)
+{
+    for (guint i = 0; i < settings->hosts->len; i++) {
+        const HostConfig *other = &g_array_index(settings->hosts, HostConfig, i);
+        if (g_str_equal(other->address, host->address))
+            return error_set(error, ERR_INVALID, "[host %s] address: '%s' is that of host '%s'",
+                             host->name, host->address, other->name);
+    }
+    if (host->ca_file != NULL && *host->ca_file != '\0' && g_access(host->ca_file, R_OK) < 0)
+        return error_set(error, ERR_INVALID, "[host %s] ca: %s: %s", host->name, host->ca_file,
+                         g_strerror(errno));
+    g_array_append_val(settings->hosts, *host);
+    return true;
+}
+
 static bool
 read_hosts(const Config *config, Settings *settings, GError **error)
 {
@@ -74,7 +92,8 @@ read_hosts(const Config *config, Settings *settings, GError **error)
             return error_set(error, ERR_INVALID,
                              "[%s] address: '%s' is neither unix:/PATH nor https://HOST:PORT",
                              group, host.address != NULL ? host.address : "");
-        g_array_append_val(settings->hosts, host);
+        if (!add_host(settings, &host, error))
+            return false;
     }
     return true;
 }

@@ -14,6 +14,8 @@
 #include "people/pam.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
+#include <glib/gstdio.h>
 #include <grp.h>
 #include <pwd.h>
 #include <string.h>
@@ -90,6 +92,30 @@ given(const char *text)
     return text != NULL && *text != '\0';
 }
 
+static bool
+check_file(const char *key, const char *path, GError **error)
+{
+    if (!given(path) || g_access(path, R_OK) == 0)
+        return true;
+    return error_set(error, ERR_INVALID, "[manager] %s: %s: %s", key, path, g_strerror(errno));
+}
+
+static bool
+check_tls(const ApiOptions *options, GError **error)
+{
+    if (given(options->tls_ca) && !given(options->tls_cert))
+        return error_set(error, ERR_INVALID,
+                         "[manager] tls_ca names the authority of tls_cert, which is not set");
+    if (given(options->tls_cert) != given(options->tls_key))
+        return error_set(error, ERR_INVALID,
+                         "[manager] tls_cert and tls_key: set both or none of them");
+    if (given(options->tls_cert) && !options->tls)
+        return error_set(error, ERR_INVALID, "[manager] tls_cert is set, but tls = no");
+    return check_file("tls_cert", options->tls_cert, error) &&
+           check_file("tls_key", options->tls_key, error) &&
+           check_file("tls_ca", options->tls_ca, error);
+}
+
 bool
 api_options_check(const ApiOptions *options, GError **error)
 {
@@ -108,14 +134,8 @@ api_options_check(const ApiOptions *options, GError **error)
                          options->password);
     if (g_strcmp0(options->password, "pam") == 0 && !pam_is_there())
         return pam_refuse(error);
-    if (given(options->tls_ca) && !given(options->tls_cert))
-        return error_set(error, ERR_INVALID,
-                         "[manager] tls_ca names the authority of tls_cert, which is not set");
-    if (given(options->tls_cert) != given(options->tls_key))
-        return error_set(error, ERR_INVALID,
-                         "[manager] tls_cert and tls_key: set both or none of them");
-    if (given(options->tls_cert) && !options->tls)
-        return error_set(error, ERR_INVALID, "[manager] tls_cert is set, but tls = no");
+    if (!check_tls(options, error))
+        return false;
     if (given(options->socket) && *options->socket != '/')
         return error_set(error, ERR_INVALID, "[manager] socket: '%s' is no absolute path",
                          options->socket);

@@ -194,6 +194,22 @@ def test_bad_configuration(site, daemon, text, told):
     assert told in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize("daemon,text,told", [
+    ("agent", "[agent]\nstate_dir=var\n", "[agent] state_dir: 'var' is no absolute path"),
+    ("agent", "[agent]\nlisten=127.0.0.1:99999\n", "[agent] listen: '127.0.0.1:99999'"),
+    ("agent", "[agent]\nlisten=unix:run\n", "[agent] listen: 'unix:run'"),
+    ("manager", "[host a]\naddress=unix:/x\n[host b]\naddress=unix:/x\n", "[host b] address: 'unix:/x' is that of host 'a'"),
+    ("manager", "[host a]\naddress=https://x:1\nca=/nowhere/ca.pem\n", "[host a] ca: /nowhere/ca.pem: No such file"),
+    ("manager", "[manager]\ntls_cert=/nowhere/c.pem\ntls_key=/nowhere/k.pem\n", "[manager] tls_cert: /nowhere/c.pem: No such file"),
+])
+def test_configuration_that_would_not_start(site, daemon, text, told):
+    """What would keep the daemon from starting, or would make it see each VM twice, is told by the check."""
+    conf = site.work / "bad.conf"
+    conf.write_text(text)
+    done = run(program(f"livemerge-{daemon}"), "--config", conf, "--check-config", check=False, timeout=10)
+    assert done.returncode == 1 and told in done.stderr, done
+
+
 @pytest.mark.parametrize("daemon", ["agent", "manager"])
 def test_check_config_of_a_good_one(site, daemon):
     one = getattr(site, daemon)
