@@ -13,7 +13,7 @@ host_say_silent(Cli *cli)
     json_array_foreach ((json_t *)doc_items(doc, NULL, "host"), i, host) {
         const char *why = doc_text(host, "status_detail");
         if (!g_str_equal(doc_text(host, "status"), "up"))
-            cli_say(cli, "Host '%s' does not answer%s%s. Its VMs are shown as last seen.",
+            cli_say(cli, "Host '%s' does not answer, its VMs are shown as last seen%s%s",
                     doc_text(host, "name"), *why != '\0' ? ": " : "", why);
     }
 }

@@ -84,6 +84,8 @@ set_fault(const Cli *cli, const char *path, int status, const json_t *doc, GErro
     if (*text == '\0')
         return error_set(error, code_of_status(status),
                          "the manager answered %s with HTTP status %d and no reason", path, status);
+    if (text == sso)
+        return error_set(error, ERR_SIGN_IN, "%s", text);
     if (status != 401)
         return error_set(error, code_of_status(status), "%s", text);
     g_autofree char *address = g_shell_quote(cli->address);
@@ -146,12 +148,18 @@ no_answer(const GError *error)
 json_t *
 remote_get(Cli *cli, const char *path, GError **error)
 {
-    json_t *doc = call(cli, "GET", path, NULL, CALL_TIMEOUT_MS, error);
+    g_autoptr(GError) problem = NULL;
+    json_t *doc = call(cli, "GET", path, NULL, CALL_TIMEOUT_MS, &problem);
 
-    if (doc == NULL && error != NULL && no_answer(*error))
-        g_prefix_error(error, "livemerge-manager does not answer ('systemctl status "
-                              "livemerge-manager' tells whether it "
-                              "runs; --connect names another address): ");
+    if (doc == NULL && no_answer(problem))
+        error_set(error, (ErrorCode)problem->code, "livemerge-manager cannot be reached: %s%s",
+                  problem->message,
+                  g_str_has_prefix(cli->address, "unix:")
+                      ? "; 'systemctl status livemerge-manager' tells whether it runs, --connect "
+                        "names another one"
+                      : "");
+    else if (doc == NULL)
+        g_propagate_error(error, g_steal_pointer(&problem));
     return doc;
 }
 

@@ -110,8 +110,7 @@ not_connected(const HttpClient *client, CURL *curl, GError **error)
     curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &why);
     if (why == ECONNREFUSED || why == ENOENT)
         return error_set(error, ERR_UNREACHABLE,
-                         "nobody is listening on %s; is the program that should answer there "
-                         "running?",
+                         "nobody is listening on %s: the program that answers there does not run",
                          client->address);
     if (why == EACCES || why == EPERM)
         return error_set(error, ERR_UNREACHABLE,
@@ -149,8 +148,8 @@ connect_failed(HttpClient *client, CURL *curl, CURLcode code, GError **error)
         return timed_out(client, curl, error);
     if (code == CURLE_PEER_FAILED_VERIFICATION)
         return error_set(error, ERR_UNREACHABLE,
-                         "the certificate of %s is not trusted (%s); give the CA's file that "
-                         "signed it",
+                         "the certificate of %s is not trusted (%s); name the file of the "
+                         "authority that signed it (--ca; a manager gives its own at /ca.crt)",
                          client->address, client->problem);
     if (code == CURLE_COULDNT_RESOLVE_HOST)
         return error_set(error, ERR_UNREACHABLE, "the host of %s is not known: %s", client->address,

@@ -16,9 +16,37 @@ test_no_manager(void)
     Run run = run_line(NULL, line);
 
     g_assert_cmpint(run.code, ==, 1);
-    assert_contains(run.err, "livemerge-manager does not answer");
+    assert_contains(run.err, "livemerge: livemerge-manager cannot be reached: nobody is listening");
+    assert_contains(run.err, "; 'systemctl status livemerge-manager' tells whether it runs");
     run_clear(&run);
     g_rmdir(dir);
+}
+
+/* Tokens are for other machines: whatever is wrong with their file, the local socket needs none. */
+static void
+test_tokens_of_others(void)
+{
+    g_autofree char *dir = g_dir_make_tmp("livemerge-cli-XXXXXX", NULL);
+    g_autofree char *sub = g_build_filename(dir, "livemerge", NULL);
+    g_autofree char *file = g_build_filename(sub, "tokens.json", NULL);
+    Fake fake = { 0 };
+
+    fake_start(&fake);
+    g_assert_cmpint(g_mkdir(sub, 0700), ==, 0);
+    g_assert_true(g_file_set_contents_full(file, "{}", -1, G_FILE_SET_CONTENTS_NONE, 0666, NULL));
+    g_assert_cmpint(g_chmod(file, 0666), ==, 0);
+    g_setenv("XDG_CONFIG_HOME", dir, TRUE); /* GLib looks once: this test comes first */
+    Run here = run_line(&fake, "job list");
+    Run there = run_line(NULL, "job list --connect https://127.0.0.1:1");
+    g_assert_cmpint(here.code, ==, 0);
+    g_assert_cmpint(there.code, ==, 4);
+    assert_contains(there.err, "chmod 600");
+    run_clear(&here);
+    run_clear(&there);
+    g_unlink(file);
+    g_rmdir(sub);
+    g_rmdir(dir);
+    fake_stop(&fake);
 }
 
 typedef struct {
@@ -143,6 +171,7 @@ main(int argc, char **argv)
     if (argc > 1 && g_str_equal(argv[1], "--interrupted-child"))
         return interrupted_child();
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/cli/tokens-of-others", test_tokens_of_others);
     g_test_add_func("/cli/no-manager", test_no_manager);
     g_test_add_func("/cli/manager-away", test_manager_away);
     g_test_add_func("/cli/interrupt", test_interrupt);

@@ -33,9 +33,9 @@ test_runs(void)
         { "vm list", 0, "network disk", "" },
         { "vm list --json", 0, "      \"memory\": 1073741824,\n", "" },
         { "vm list", 0, "web",
-          "Host 'h2' does not answer: nobody is listening. Its VMs are shown as last seen.\n" },
+          "Host 'h2' does not answer, its VMs are shown as last seen: nobody is listening\n" },
         { "snapshot list a~b", 0, "NAME",
-          "Host 'h2' does not answer: nobody is listening. Its VMs are shown as last seen.\n" },
+          "Host 'h2' does not answer, its VMs are shown as last seen: nobody is listening\n" },
         { "storage list", 0,
           "ID           FREE     USED  PATH\n"
           "24871534  1.0 GiB  4.0 KiB  /srv/images\n"
