@@ -2,8 +2,8 @@
  *
  * livemerge doctor: shows what is wrong, mends it if asked to, takes that back again.
  *
- * Exits 0 if nothing was found, or all that was found is mended; 1 if something is left, or if a
- * VM, a host or a storage domain was not looked at.
+ * Exits 0 if nothing was found, or all that was found is mended, by whomever; 1 if something is
+ * left, or if a VM, a host or a storage domain was not looked at.
  */
 #include "base/text.h"
 #include "cli/cli.h"
@@ -257,6 +257,22 @@ fix_all(Cli *cli, const json_t *findings, json_t *jobs, size_t *ret_mended, GErr
     return true;
 }
 
+/* The agents mend some things unasked: what no job has mended may have been gone by then. */
+static bool
+nothing_is_left(Cli *cli, const char *path, bool *ret_none, GError **error)
+{
+    g_autoptr(json_t) answer = remote_get(cli, path, error);
+    g_autoptr(json_t) left = answer != NULL ? chosen_findings(cli, answer) : NULL;
+
+    if (answer == NULL)
+        return false;
+    *ret_none = json_array_size(left) == 0 && say_unseen(cli, answer);
+    if (*ret_none)
+        cli_say(cli, "What is not listed as mended was gone already: by now nothing is wrong any "
+                     "more.");
+    return true;
+}
+
 /* ---- the command ---- */
 
 static bool
@@ -297,6 +313,7 @@ doctor_show(Cli *cli, GError **error)
     g_autoptr(json_t) vm = NULL, answer = NULL, findings = NULL;
     g_autoptr(json_t) fixed = json_pack("{s:[]}", "job");
     g_autofree char *path = NULL;
+    bool none_left = false;
     size_t mended = 0;
 
     if (fix && !option_given(cli->options, OPT_YES) && !cli->io->in_terminal)
@@ -322,7 +339,11 @@ doctor_show(Cli *cli, GError **error)
         return false;
     if (option_given(cli->options, OPT_JSON) && fix)
         cli_print_json(cli, fixed);
-    if (cli->exit_code == EXIT_DONE && (mended < json_array_size(findings) || !all_seen))
+    if (fix && all_seen && option_waits(cli->options) && mended < json_array_size(findings) &&
+        !nothing_is_left(cli, path, &none_left, error))
+        return false;
+    if (cli->exit_code == EXIT_DONE &&
+        ((mended < json_array_size(findings) && !none_left) || !all_seen))
         cli->exit_code = EXIT_FAILED;
     return true;
 }

@@ -234,6 +234,30 @@ test_doctor(void)
     }
 }
 
+/* The agent mends some things unasked: it may have done so between what was found and what was to
+ * be mended. */
+static void
+test_doctor_was_faster(void)
+{
+    static const char nothing[] = "{\"findings\":{\"finding\":[]}}";
+    static const struct {
+        const char *then;
+        int code;
+        const char *err;
+    } rows[] = {
+        { nothing, 0, "by now nothing is wrong any more" },
+        { doctor_orphan, 1, "" },
+        { doctor_busy, 1, "VM 'web' was not looked at: a merge" },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        Fake fake = { .doctor = doctor_orphan, .faster = rows[i].then };
+        fake_start(&fake);
+        expect_run(&fake, "doctor web --fix -y", rows[i].code, "nobody has /a", rows[i].err);
+        fake_stop(&fake);
+    }
+}
+
 /* Who watches hears of a pause once, and that it goes on. */
 static void
 test_watch_a_pause(void)
@@ -377,6 +401,7 @@ main(int argc, char **argv)
     g_test_add_func("/cli/full-disk", test_full_disk);
     g_test_add_func("/cli/delete", test_delete);
     g_test_add_func("/cli/doctor", test_doctor);
+    g_test_add_func("/cli/doctor-was-faster", test_doctor_was_faster);
     g_test_add_func("/cli/watch-a-pause", test_watch_a_pause);
     g_test_add_func("/cli/delete-on-a-terminal", test_delete_on_a_terminal);
     g_test_add_func("/cli/delete-outcomes", test_delete_outcomes);

@@ -22,8 +22,10 @@ typedef struct {
     bool fails;
     const char *plan;   /* answer to a dry run */
     const char *doctor; /* what the doctor finds; its job mends it */
-    int paused_polls;   /* so many polls say that the job has paused */
-    char *last_body;    /* of the last POST or PUT */
+    const char
+        *faster;      /* what it finds once it was asked to mend, of which its job mended nothing */
+    int paused_polls; /* so many polls say that the job has paused */
+    char *last_body;  /* of the last POST or PUT */
     char *last_path;
 } Fake;
 
@@ -185,6 +187,10 @@ static const char doctor_job[] =
     "\"findings\":{\"finding\":[{\"class\":\"orphan-volume\",\"severity\":\"notice\","
     "\"state\":\"mended\",\"text\":\"nobody has /a\"}]}}";
 
+static const char doctor_idle_job[] = "{\"id\":\"" JOB_ID "\",\"status\":\"finished\",\"end_time\":"
+                                      "\"2026-01-31T12:00:01Z\",\"vm\":{\"name\":\"web\"},"
+                                      "\"findings\":{\"finding\":[]}}";
+
 static inline void
 handle(const HttpRequest *request, HttpResponse *response, void *data)
 {
@@ -200,9 +206,10 @@ handle(const HttpRequest *request, HttpResponse *response, void *data)
     else if (g_str_equal(path, "events") && http_query(request, "wait") != NULL)
         response->body = answer_events(g_strcmp0(http_query(request, "from"), "8") == 0);
     else if (g_str_has_suffix(path, "doctor"))
-        response->body = g_strdup(fake->doctor);
+        response->body =
+            g_strdup(fake->faster != NULL && fake->last_body != NULL ? fake->faster : fake->doctor);
     else if (g_str_equal(path, "jobs/" JOB_ID) && fake->doctor != NULL)
-        response->body = g_strdup(doctor_job);
+        response->body = g_strdup(fake->faster != NULL ? doctor_idle_job : doctor_job);
     else if (g_str_equal(path, "jobs/" JOB_ID))
         response->body = answer_job(fake, http_query(request, "wait") != NULL);
     else
