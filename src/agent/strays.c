@@ -49,28 +49,47 @@ find_strays(Agent *agent)
     return paths;
 }
 
-/* False: some did not end. */
+typedef struct {
+    const char *path;
+    bool warn;
+    bool ended;
+} Stray;
+
+static void *
+end_stray(void *data)
+{
+    Stray *stray = data;
+    g_autoptr(GError) error = NULL;
+    bool was_one = false;
+
+    stray->ended = cold_end_stray(stray->path, &was_one, &error);
+    if (!stray->ended && stray->warn)
+        log_warn("a storage daemon of an operation that the journal has lost, at %s: %s; "
+                 "it is asked again until it ends",
+                 stray->path, error->message);
+    if (was_one && stray->ended)
+        log_warn("a storage daemon of an operation that the journal has lost was ended: %s",
+                 stray->path);
+    return NULL;
+}
+
+/* Beside each other: one that does not answer holds up no other one, and no VM of that. False: some
+ * did not end. */
 static bool
 end_strays(Agent *agent, bool warn)
 {
     g_autoptr(GPtrArray) paths = find_strays(agent);
+    g_autofree Stray *strays = g_new0(Stray, paths->len);
+    g_autofree GThread **threads = g_new0(GThread *, paths->len);
     bool all = true;
 
-    for (guint i = 0; i < paths->len && !agent_stopping(agent); i++) {
-        const char *path = paths->pdata[i];
-        g_autoptr(GError) error = NULL;
-        bool was_one = false;
-        if (!cold_end_stray(path, &was_one, &error)) {
-            all = false;
-            if (warn)
-                log_warn("a storage daemon of an operation that the journal has lost, at %s: %s; "
-                         "it is asked again until it ends",
-                         path, error->message);
-            continue;
-        }
-        if (was_one)
-            log_warn("a storage daemon of an operation that the journal has lost was ended: %s",
-                     path);
+    for (guint i = 0; i < paths->len; i++) {
+        strays[i] = (Stray){ paths->pdata[i], warn, false };
+        threads[i] = g_thread_new("stray", end_stray, &strays[i]);
+    }
+    for (guint i = 0; i < paths->len; i++) {
+        g_thread_join(threads[i]);
+        all = all && strays[i].ended;
     }
     return all;
 }
