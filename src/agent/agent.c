@@ -269,6 +269,7 @@ static bool
 open_domains(Agent *agent, const AgentOptions *options, GError **error)
 {
     agent->domains = g_ptr_array_new_with_free_func((GDestroyNotify)domain_free);
+    agent->mount_points = g_ptr_array_new_with_free_func((GDestroyNotify)domain_free);
     for (unsigned i = 0; options->storage_paths != NULL && options->storage_paths[i] != NULL; i++) {
         Domain *domain = domain_open(options->storage_paths[i], options->storage_names[i], error);
         if (domain == NULL) {
@@ -356,6 +357,7 @@ agent_free(Agent *agent)
     g_clear_pointer(&agent->operations, g_hash_table_unref);
     g_hash_table_unref(agent->vms);
     g_clear_pointer(&agent->domains, g_ptr_array_unref);
+    g_clear_pointer(&agent->mount_points, g_ptr_array_unref);
     event_hub_free(agent->events);
     journal_close(agent->journal);
     g_async_queue_unref(agent->refresh);

@@ -75,14 +75,15 @@ struct Agent {
     Hypervisor *hv;
     Journal *journal;
     GMutex lock;
-    GHashTable *vms;        /* id → AgentVm */
-    GHashTable *operations; /* id → Operation, until acknowledged */
-    GPtrArray *domains;     /* of Domain, configured and found */
-    GMutex next_lock;       /* outside_look_again(); before lock */
-    bool loaded;            /* journal and first inventory are there: requests may be answered */
-    int stopping;           /* atomic */
-    unsigned workers;       /* running worker threads */
-    GCond idle;             /* workers became 0 */
+    GHashTable *vms;         /* id → AgentVm */
+    GHashTable *operations;  /* id → Operation, until acknowledged */
+    GPtrArray *domains;      /* of Domain, configured and found */
+    GPtrArray *mount_points; /* of Domain: what was in a domain's place before it was mounted */
+    GMutex next_lock;        /* outside_look_again(); before lock */
+    bool loaded;             /* journal and first inventory are there: requests may be answered */
+    int stopping;            /* atomic */
+    unsigned workers;        /* running worker threads */
+    GCond idle;              /* workers became 0 */
     /* sweep.c */
     GPtrArray *unswept; /* of Domain: something lies in its trash */
     bool sweeps;        /* a thread does it, one of the workers */

@@ -33,6 +33,32 @@ longest_domain(Agent *agent, const char *path)
     return best;
 }
 
+/* agent->lock held. The storage was mounted after it was opened: what was there was the empty mount
+ * point. Nobody does anything with that (domain_is_there()). One in which VMs were seen is never
+ * taken for another one: unmounted, it would have lost all that is known of them. */
+static Domain *
+if_mounted_since(Agent *agent, Domain *before)
+{
+    g_autoptr(GError) error = NULL;
+    guint i = 0;
+
+    if (g_atomic_int_get(&before->empty) == 0 || !domain_is_another(before))
+        return before;
+    Domain *now = domain_open(before->path, before->name, &error);
+    if (now == NULL) { /* the next look tries again */
+        log_warn("%s was mounted, but cannot be used: %s", before->path, error->message);
+        return before;
+    }
+    log_info("%s was mounted: it is storage domain %s from now on, not %s", now->path, now->id,
+             before->id);
+    g_ptr_array_find(agent->domains, before, &i);
+    agent->domains->pdata[i] = now;
+    g_ptr_array_add(agent->mount_points, before);
+    if (!trash_sweep(now, NULL)) /* what a crash left */
+        agent_sweep_later_locked(agent, now);
+    return now;
+}
+
 Domain *
 agent_domain(Agent *agent, const char *path, bool create, GError **error)
 {
@@ -41,7 +67,7 @@ agent_domain(Agent *agent, const char *path, bool create, GError **error)
     Domain *domain = longest_domain(agent, path);
 
     if (domain != NULL)
-        return domain;
+        return if_mounted_since(agent, domain);
     if (!create) {
         if (access(path, F_OK) == 0 || errno == ENOENT || errno == ENOTDIR || errno == ELOOP)
             error_set(error, ERR_NOT_FOUND, "%s lies in no storage domain", path);
@@ -196,6 +222,19 @@ agent_disks_can_be_read(const HvDomain *hv, GError **error)
     return true;
 }
 
+/* Nothing tells of a storage that is mounted. */
+static bool
+disk_is_missing(const HvDomain *hv)
+{
+    for (guint i = 0; i < hv->disks->len; i++) {
+        const HvDisk *disk = hv->disks->pdata[i];
+        if (g_strcmp0(disk->type, "file") == 0 && disk->source != NULL &&
+            access(disk->source, F_OK) != 0 && errno == ENOENT)
+            return true;
+    }
+    return false;
+}
+
 static bool
 look(Agent *agent, AgentVm *entry, bool closely, HvDomain **ret_hv, GError **error)
 {
@@ -214,8 +253,10 @@ look(Agent *agent, AgentVm *entry, bool closely, HvDomain **ret_hv, GError **err
     }
     if (starting_mend(agent, entry, &hv, &problem))
         vm = agent_build_vm(agent, entry, hv, &home, &problem);
-    g_atomic_int_set(&entry->look_again,
-                     vm == NULL || (home == NULL && !agent_disks_can_be_read(hv, NULL)));
+    g_atomic_int_set(&entry->look_again, vm == NULL || disk_is_missing(hv) ||
+                                             (home == NULL && !agent_disks_can_be_read(hv, NULL)));
+    if (home != NULL)
+        g_atomic_int_set(&home->empty, 0);
     if (vm == NULL) {
         log_vm_warn(entry->id, NULL, "VM %s: %s", hv->name, problem->message);
         publish(agent, entry, hv, shown_but_unmanaged(hv, problem->message));

@@ -181,6 +181,14 @@ lease_of(const Domain *domain)
     return lease_local_new(folder, what);
 }
 
+static bool
+has_no_manifest(const Domain *domain)
+{
+    g_auto(GStrv) ids = manifest_list(domain, NULL);
+
+    return ids != NULL && *ids == NULL;
+}
+
 Domain *
 domain_open(const char *path, const char *name, GError **error)
 {
@@ -211,6 +219,7 @@ domain_open(const char *path, const char *name, GError **error)
     domain->name = name != NULL || stored_name != NULL ? g_strdup(name != NULL ? name : stored_name)
                                                        : g_path_get_basename(real);
     domain->lease = lease_of(domain);
+    domain->empty = has_no_manifest(domain);
     return domain;
 }
 
@@ -235,6 +244,14 @@ domain_is_there(const Domain *domain, GError **error)
                          "started, restart the agent (systemctl restart livemerge-agent)",
                          domain->path, json_text(json, "id"), domain->id);
     return true;
+}
+
+bool
+domain_is_another(const Domain *domain)
+{
+    g_autoptr(json_t) json = read_description(domain->path, NULL);
+
+    return json != NULL && g_strcmp0(json_text(json, "id"), domain->id) != 0;
 }
 
 /* ---- looking */

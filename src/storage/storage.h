@@ -40,6 +40,7 @@ typedef struct Domain {
     void (*space)(const struct Domain *domain, uint64_t *ret_free, uint64_t *ret_total);
     StoredMemory *memory; /* of manifests that were read; NULL = none */
     Lease *lease;         /* who deletes and repairs there */
+    int empty; /* atomic: it had no manifest when it was opened, and no VM was seen there since */
 } Domain;
 
 void domain_free(Domain *domain);
@@ -48,6 +49,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Domain, domain_free)
 /* Opens DIR as a storage domain; if it is none yet, makes it one (creates .livemerge 0700).
  * A domain of a newer format is refused. */
 Domain *domain_open(const char *path, const char *name, GError **error);
+/* Is another one than this in its place? Storage that was mounted since, say, or unmounted. What
+ * cannot be asked is not. */
+bool domain_is_another(const Domain *domain);
 /* bytes; both may be NULL */
 bool domain_space(const Domain *domain, uint64_t *ret_free, uint64_t *ret_total, GError **error);
 /* Can its files share blocks (FICLONERANGE: XFS, btrfs, NFS 4.2 ...)? Tried once with temporary

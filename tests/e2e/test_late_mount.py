@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A storage domain that is mounted after the agent has started, or is away for a while: the agent notices by itself."""
+
+import pytest
+
+from lm import Agent, Disk, Site, pattern_is, qemu_img, run, wait_for
+
+
+@pytest.fixture(scope="module")
+def site():
+    whole = Site()
+    (whole.work / "late").mkdir()
+    Agent(whole.agent.directory, whole.host.uri, {"late": whole.work / "late"})  # its configuration
+    with whole:
+        yield whole
+
+
+@pytest.fixture
+def late(site):
+    """The file system; the VMs are off, for libvirtd's own view of mounts does not change."""
+    image, where = site.work / "late.img", site.work / "late"
+    run("truncate", "-s", "128M", image)
+    run("mkfs.ext4", "-q", "-F", image)
+
+    class Late:
+        path = where
+
+        @staticmethod
+        def mount():
+            run("mount", "-o", "loop", image, where)
+
+        @staticmethod
+        def umount():
+            wait_for(lambda: not where.is_mount() or run("umount", where), 20, f"{where} is not in use")
+
+    yield Late
+    site.agent.stop()
+    Late.umount()
+    site.agent.start()
+
+
+def write(path, offset, pattern):
+    run("qemu-io", "-f", "qcow2", "-c", f"write -P {pattern} {offset} 1M", path)
+
+
+def vm_with_snapshots(site, vm, late, disks=1):
+    """A VM that is off; MiB i of its first disk, which lies on the late storage, holds pattern i+1."""
+    late.mount()
+    site.agent.restart()
+    site.wait_ready()
+    path = late.path / "disk.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", path, "64M")
+    one = vm([Disk(path=str(path)), *[Disk() for _ in range(disks - 1)]], start=False)
+    for i, name in enumerate(("s1", "s2", None)):
+        write(site.host.leaf(one.name, "vda"), f"{i}M", i + 1)
+        if name:
+            one.snap(name)
+    return one
+
+
+def is_whole(one):
+    leaf = one.site.host.leaf(one.name, "vda")
+    return all(pattern_is(leaf, f"{i}M", "1M", i + 1) for i in range(3))
+
+
+def test_mounted_late(site, vm, late):
+    """The agent has made a storage domain of the empty mount point. That is forgotten when the real one is there:
+    nobody restarts anything."""
+    one = vm_with_snapshots(site, vm, late)
+    chain = one.chain()
+    site.agent.stop()
+    late.umount()
+    site.agent.start()
+    site.wait_ready()
+    wait_for(lambda: "No such file" in str(one.document()), 20, lambda: f"it is not managed: {one.document()}")
+    late.mount()
+    wait_for(lambda: one.names() == ["s1", "s2"], 30, lambda: f"its snapshots are seen: {one.names()}\n{site.agent.tail()}")
+    one.delete("s1")
+    assert one.names() == ["s2"] and is_whole(one)
+    assert len(one.chain()) == len(chain) - 1
+    assert set(late.path.glob("*.qcow2")) == {late.path / path.rsplit("/", 1)[1] for path in one.chain()}
+    one.delete("s2")
+    assert one.names() == [] and is_whole(one)
+
+
+def test_unmounted_for_a_while(site, vm, late):
+    """What then is below the mount point is not taken for it: nothing is made there, nothing is forgotten."""
+    one = vm_with_snapshots(site, vm, late)
+    late.umount()
+    wait_for(lambda: site.cli("snapshot", "delete", one.name, "s1", "-y", code=None, timeout=20).code != 0, 20, "refused")
+    assert not list((late.path / ".livemerge").glob("vms/*.json"))
+    late.mount()
+    wait_for(lambda: one.names() == ["s1", "s2"], 30, lambda: f"its snapshots are seen: {one.names()}\n{site.agent.tail()}")
+    one.delete("s1")
+    assert one.names() == ["s2"] and is_whole(one)
