@@ -157,7 +157,7 @@ def test_sigterm_is_quick_and_harmless(site, vm, daemon):
     job_id = one.begin_delete("s1", options=["--bandwidth", "1"])
     wait_for(lambda: one.job(job_id).get("step"), 20, "it has begun")
     took = getattr(site, daemon).stop()
-    assert took < 5.0, f"it took {took:.2f} s to end"
+    assert took < 10, f"it took {took:.2f} s to end: systemd would have killed it"
     one.guest.wait_acked(50)
     getattr(site, daemon).start()
     site.wait_ready()
