@@ -52,11 +52,19 @@ offer_all(const Completion *c, const char *prefix, const json_t *items, const ch
 }
 
 static void
-offer_vms(const Completion *c)
+offer_vms(const Completion *c, const char *prefix)
 {
     g_autoptr(json_t) doc = ask(c, "vms");
 
-    offer_all(c, "", doc_items(doc, NULL, "vm"), "name");
+    offer_all(c, prefix, doc_items(doc, NULL, "vm"), "name");
+}
+
+static void
+offer_jobs(const Completion *c, const char *prefix)
+{
+    g_autoptr(json_t) doc = ask(c, "jobs");
+
+    offer_all(c, prefix, doc_items(doc, NULL, "job"), "id");
 }
 
 /* How many words the command itself has. */
@@ -85,11 +93,11 @@ ask_about_vm(const Completion *c, const char *format)
 }
 
 static void
-offer_users(const Completion *c)
+offer_users(const Completion *c, const char *prefix)
 {
     g_autoptr(json_t) doc = ask(c, "users");
 
-    offer_all(c, "", doc_items(doc, NULL, "user"), "name");
+    offer_all(c, prefix, doc_items(doc, NULL, "user"), "name");
 }
 
 /* Of --user: who asks is known to the manager only, and that would be a call more. */
@@ -104,7 +112,7 @@ offer_sessions(const Completion *c)
 }
 
 static void
-offer_snapshots(const Completion *c)
+offer_snapshots(const Completion *c, const char *prefix)
 {
     g_autoptr(json_t) doc = ask_about_vm(c, "snapshots");
     size_t i;
@@ -114,7 +122,7 @@ offer_snapshots(const Completion *c)
         const char *name = doc_text(snapshot, "description");
         if (!g_str_equal(doc_text(snapshot, "snapshot_type"), "active") &&
             !g_ptr_array_find_with_equal_func(c->words, name, g_str_equal, NULL))
-            offer(c, "", name);
+            offer(c, prefix, name);
     }
 }
 
@@ -126,12 +134,15 @@ offer_disks(const Completion *c, const char *prefix)
     offer_all(c, prefix, doc_items(doc, NULL, "disk_attachment"), "logical_name");
 }
 
+/* words: those of the command so far */
 static void
-offer_commands(const Completion *c)
+offer_commands(const Completion *c, unsigned n_words, void *const *words)
 {
-    const char *noun = c->words->len > 0 ? c->words->pdata[0] : NULL;
+    const char *noun = n_words > 0 ? words[0] : NULL;
     const char *last = "";
 
+    if (n_words > 1)
+        return;
     for (const Command *command = commands; command->noun != NULL; command++) {
         if (noun != NULL && g_str_equal(noun, command->noun) && command->verb != NULL)
             offer(c, "", command->verb);
@@ -163,9 +174,13 @@ offer_value(const Completion *c, int id, const char *prefix)
     if (option_rows[id].kind == VALUE_DISK)
         offer_disks(c, prefix);
     if (id == OPT_VM)
-        offer_vms(c);
+        offer_vms(c, prefix);
+    if (id == OPT_SNAPSHOT)
+        offer_snapshots(c, prefix);
+    if (id == OPT_UNDO)
+        offer_jobs(c, prefix);
     if (id == OPT_USER && c->command != NULL && g_str_equal(c->command->noun, "session"))
-        offer_users(c);
+        offer_users(c, prefix);
 }
 
 static void
@@ -173,13 +188,13 @@ offer_argument(const Completion *c)
 {
     switch (command_argument(c->command, c->words->len - command_words(c))) {
     case 'v':
-        offer_vms(c);
+        offer_vms(c, "");
         break;
     case 's':
-        offer_snapshots(c);
+        offer_snapshots(c, "");
         break;
     case 'u':
-        offer_users(c);
+        offer_users(c, "");
         break;
     case 'i':
         offer_sessions(c);
@@ -191,11 +206,12 @@ offer_argument(const Completion *c)
     case 'a':
         offer(c, "", "https://");
         break;
-    case 'j': {
-        g_autoptr(json_t) doc = ask(c, "jobs");
-        offer_all(c, "", doc_items(doc, NULL, "job"), "id");
+    case 'j':
+        offer_jobs(c, "");
         break;
-    }
+    case 'w': /* help */
+        offer_commands(c, c->words->len - 1, c->words->pdata + 1);
+        break;
     default:
         break;
     }
@@ -245,7 +261,7 @@ offer_current(const Completion *c)
     } else if (!c->only_words && c->current[0] == '-') {
         offer_options(c);
     } else if (c->command == NULL) {
-        offer_commands(c);
+        offer_commands(c, c->words->len, c->words->pdata);
     } else {
         offer_argument(c);
     }
