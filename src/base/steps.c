@@ -49,14 +49,6 @@ machine_failed(const Machine *m)
     return m->error_word != NULL;
 }
 
-bool
-machine_can_cancel(const Machine *m)
-{
-    const Step *step = find_step(m->steps, m->step);
-
-    return step != NULL && step->cancel;
-}
-
 void
 machine_note_failure(Machine *m, const GError *error)
 {

@@ -100,8 +100,6 @@ void machine_forgive(Machine *m);
 /* How long to wait after a turn that could not go on: 50 ms doubling to 10 s; 0 if nothing is
  * wrong. */
 unsigned machine_backoff_ms(const Machine *m);
-/* May a cancel still end it where it stands? */
-bool machine_can_cancel(const Machine *m);
 
 /* Table soundness, for tests: names unique; on_failed, next and back exist; act present. */
 bool steps_check(const Step *steps, GError **error);

@@ -161,7 +161,6 @@ StepState job_end_check(void *self, GError **error);
 
 /* ---- scheduler.c; lock held where _locked ---- */
 void flow_kick_locked(Flow *flow);
-void flow_kick(Manager *m, const char *flow_id);
 void flows_kick_all(Manager *m);
 void flows_kick_vm(Manager *m, const char *vm_id);
 void job_changed_locked(Manager *m, const Flow *flow);

@@ -473,20 +473,3 @@ manager_snapshot_locked(Manager *m, const char *vm_id, const char *snapshot_id)
             return true;
     return false;
 }
-
-GPtrArray *
-manager_snapshots_creating(Manager *m, const char *vm_id)
-{
-    GPtrArray *snapshots = g_ptr_array_new_with_free_func((GDestroyNotify)snapshot_free);
-    WITH_LOCK(&m->lock);
-    GHashTableIter iter;
-    const Flow *flow;
-
-    g_hash_table_iter_init(&iter, m->flows);
-    while (g_hash_table_iter_next(&iter, NULL, (void **)&flow))
-        if (!flow->released && g_str_equal(flow->row->kind, "create-snapshot") &&
-            g_str_equal(flow->row->vm_id, vm_id))
-            g_ptr_array_add(snapshots, snapshot_new(flow_param(flow, "snapshot_id"),
-                                                    flow_param(flow, "name"), flow->row->created));
-    return snapshots;
-}

@@ -52,9 +52,6 @@ void host_info_free(HostInfo *info);
 bool manager_snapshot_locked(Manager *manager, const char *vm_id, const char *snapshot_id);
 /* Does an open job take, delete, or go back to snapshots of this VM? */
 bool manager_disks_locked(Manager *manager, const char *vm_id);
-/* Snapshots that open jobs are creating and that manager_vm() may not list yet: GPtrArray of
- * Snapshot with id, name and date only. */
-GPtrArray *manager_snapshots_creating(Manager *manager, const char *vm_id);
 
 /* ---- may it be done? (allowed.c) ---- */
 /* The table of model/verbs.h, with all that the manager knows besides what is asked about

@@ -30,16 +30,6 @@ flow_kick_locked(Flow *flow)
 }
 
 void
-flow_kick(Manager *m, const char *flow_id)
-{
-    WITH_LOCK(&m->lock);
-    Flow *flow = g_hash_table_lookup(m->flows, flow_id);
-
-    if (flow != NULL)
-        flow_kick_locked(flow);
-}
-
-void
 flows_kick_vm(Manager *m, const char *vm_id)
 {
     WITH_LOCK(&m->lock);

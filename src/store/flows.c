@@ -24,25 +24,6 @@ flow_row_free(FlowRow *row)
     g_free(row);
 }
 
-FlowRow *
-flow_row_copy(const FlowRow *row)
-{
-    FlowRow *copy = g_memdup2(row, sizeof *row);
-
-    copy->id = g_strdup(row->id);
-    copy->kind = g_strdup(row->kind);
-    copy->vm_id = g_strdup(row->vm_id);
-    copy->parent = g_strdup(row->parent);
-    copy->step = g_strdup(row->step);
-    copy->error_word = g_strdup(row->error_word);
-    copy->error_text = g_strdup(row->error_text);
-    copy->correlation_id = g_strdup(row->correlation_id);
-    copy->description = g_strdup(row->description);
-    copy->params = json_deep_copy(row->params);
-    copy->data = json_deep_copy(row->data);
-    return copy;
-}
-
 static FlowRow *
 read_row(sqlite3_stmt *stmt, GError **error)
 {

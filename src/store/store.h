@@ -61,7 +61,6 @@ typedef struct {
 } FlowRow;
 void flow_row_free(FlowRow *row);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FlowRow, flow_row_free)
-FlowRow *flow_row_copy(const FlowRow *row);
 
 bool store_flow_insert(Store *store, FlowRow *row, GError **error); /* sets created, updated, rev */
 bool store_flow_update(Store *store, FlowRow *row,

@@ -109,7 +109,6 @@ test_steps_saved_end(void)
     start(&m, &world);
     g_assert_true(machine_ended(&m));
     g_assert_cmpint(machine_turn(&m), ==, TURN_ENDED);
-    g_assert_false(machine_can_cancel(&m));
     g_assert_false(world.locked);
 }
 
