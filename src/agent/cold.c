@@ -18,6 +18,7 @@
 
 #include "agent/qmp.h"
 #include "base/clock.h"
+#include "qcow2/build.h"
 
 #include <errno.h>
 #include <gio/gio.h>
@@ -185,6 +186,23 @@ start_job(Operation *op, const Graph *graph, Qmp *qmp, GError **error)
     return qmp_call(qmp, "block-commit", arguments, NULL, error);
 }
 
+/* Beside what the guest sees: an internal snapshot can be taken of a VM that is off at any time
+ * before the daemon has the volumes, and what libvirt does with bitmaps at a commit the daemon does
+ * not. */
+static bool
+carries_all(const Operation *op, const Graph *graph, GError **error)
+{
+    for (guint i = graph->base + 1; graph->leaf == NULL && i <= graph->top; i++) {
+        const Qcow2Layer *layer = graph->layers->pdata[i];
+        unsigned lost = layer->header->features & (QCOW2_INTERNAL_SNAPSHOTS | QCOW2_BITMAPS);
+        if (lost != 0)
+            return error_set(error, ERR_REFUSED,
+                             "disk %s: %s %s and would go with it; nothing was changed",
+                             op_data(op, "target"), layer->path, qcow2_uncarried(lost));
+    }
+    return true;
+}
+
 /* While the way is held: merge_make_way() finds the daemon whole, or none. */
 static bool
 start_daemon(Operation *op, GError **error)
@@ -195,7 +213,7 @@ start_daemon(Operation *op, GError **error)
 
     if (clock_mono_us() < op->entry->starting_until_us)
         return error_set(error, ERR_BUSY, "VM %s is being started", op->row.vm_id);
-    return make_graph(op, &graph, error) && spawn(op, error) &&
+    return make_graph(op, &graph, error) && carries_all(op, &graph, error) && spawn(op, error) &&
            (qmp = connect_daemon(op, error)) != NULL && add_nodes(&graph, qmp, error) &&
            start_job(op, &graph, qmp, error);
 }

@@ -130,6 +130,7 @@ agent_fill_volumes(Disk *disk, const Disk *known, GPtrArray *layers)
         volume->read_only = access(layer->path, W_OK) != 0;
         volume->internal_snapshots =
             layer->header != NULL && (layer->header->features & QCOW2_INTERNAL_SNAPSHOTS) != 0;
+        volume->bitmaps = layer->header != NULL && (layer->header->features & QCOW2_BITMAPS) != 0;
         volume->foreign = old != NULL ? old->foreign : leaf >= 0 && (int)i > leaf;
         volume->seen = g_strdup(old != NULL ? old->seen : NULL);
         g_ptr_array_add(disk->volumes, volume);

@@ -197,6 +197,20 @@ start_live(Operation *op, const char *base, const char *top, bool first, GError 
     return false;
 }
 
+/* What is refused has begun nothing. */
+static bool
+start_cold(Operation *op, bool first, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+
+    if (cold_start(op, &problem))
+        return true;
+    if (first && g_error_matches(problem, ERR, ERR_REFUSED))
+        op_remember(op, "started", NULL);
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return false;
+}
+
 bool
 merge_start_act(void *self, GError **error)
 {
@@ -223,7 +237,7 @@ merge_start_act(void *self, GError **error)
     merge_scratch(op)->job_unseen_us = 0;
     merge_scratch(op)->job_ended = false;
     if (merge_is_cold(op)
-            ? !cold_start(op, error)
+            ? !start_cold(op, first, error)
             : !start_live(op, base, merge_is(op, "commit") ? top : NULL, first, error))
         return merge_excuse(op, error);
     return fault_point("agent.merge.after-start", error);

@@ -91,13 +91,15 @@ nobody_else_uses(Operation *op, const Disk *disk, int base, int top, GError **er
 
 /* By what their headers say now; the manager's plan may be older. */
 static bool
-commit_keeps_all(const Disk *disk, int base, int top, GError **error)
+commit_keeps_all(const Disk *disk, int base, int top, bool runs, GError **error)
 {
-    g_autofree char *size =
+    g_autofree char *why =
         commit_size_blocker(disk->volumes->pdata[base], disk->volumes->pdata[top]);
-    g_autofree char *why = size != NULL
-                               ? g_steal_pointer(&size)
-                               : commit_snapshots_blocker(disk, (unsigned)base, (unsigned)top);
+
+    if (why == NULL)
+        why = commit_snapshots_blocker(disk, (unsigned)base, (unsigned)top);
+    if (why == NULL && !runs)
+        why = commit_bitmaps_blocker(disk, (unsigned)base, (unsigned)top);
 
     return why == NULL ||
            error_set(error, ERR_REFUSED, "disk %s cannot be merged so: %s; nothing was changed",
@@ -242,7 +244,7 @@ merge_record_act(void *self, GError **error)
         !verify_is_possible(op, disk, top, strategy, error) ||
         !(forward ? graft_is_possible(op, hv, disk, base, error)
                   : nobody_else_uses(op, disk, base, top, error) &&
-                        commit_keeps_all(disk, base, top, error)))
+                        commit_keeps_all(disk, base, top, hv->instance != NULL, error)))
         return false;
     remember_plan(op, hv, disk, base, top, strategy);
     if (!merge_chain_state(op, hv, &state, error))

@@ -59,6 +59,8 @@ char *commit_size_blocker(const Volume *base, const Volume *top);
 /* Of volumes [base..top] all but the base's file go with a commit, and with them what snapshots
  * they hold inside: why it is not done; NULL = none holds any. The caller frees it. */
 char *commit_snapshots_blocker(const Disk *disk, unsigned base, unsigned top);
+/* The same of dirty bitmaps, where libvirt is not there to carry them over: the VM is off. */
+char *commit_bitmaps_blocker(const Disk *disk, unsigned base, unsigned top);
 const char *verify_word(Verify verify);
 /* ERR_INVALID that lists the known words */
 bool strategy_from_word(const char *word, Strategy *ret_strategy, GError **error);

@@ -174,13 +174,28 @@ commit_snapshots_blocker(const Disk *disk, unsigned base, unsigned top)
     return NULL;
 }
 
+char *
+commit_bitmaps_blocker(const Disk *disk, unsigned base, unsigned top)
+{
+    for (unsigned i = base + 1; i <= top; i++) {
+        const Volume *volume = disk->volumes->pdata[i];
+        if (volume->bitmaps)
+            return g_strdup_printf("%s holds dirty bitmaps (checkpoints), which are carried over "
+                                   "only while the VM runs; without them the next incremental "
+                                   "backup would leave out what was written. Start the VM, or "
+                                   "remove them: virsh checkpoint-delete, qemu-img bitmap --remove",
+                                   volume->path);
+    }
+    return NULL;
+}
+
 /* A commit changes base, and all that stand on it or above it, up to the leaf, read through it. */
 static char *
 commit_blocker(const Scope *scope)
 {
     unsigned first = lowest_volume(scope);
     const Volume *base = volume_at(scope, first);
-    g_autofree char *size = commit_size_blocker(base, volume_at(scope, highest_volume(scope)));
+    g_autofree char *why = commit_size_blocker(base, volume_at(scope, highest_volume(scope)));
 
     for (unsigned i = first + 1; i < scope->disk->volumes->len; i++) {
         const Volume *volume = volume_at(scope, i);
@@ -197,8 +212,11 @@ commit_blocker(const Scope *scope)
         return g_strdup_printf("its base %s is read-only; it is possible once the file can be "
                                "written",
                                base->path);
-    return size != NULL ? g_steal_pointer(&size)
-                        : commit_snapshots_blocker(scope->disk, first, highest_volume(scope));
+    if (why == NULL)
+        why = commit_snapshots_blocker(scope->disk, first, highest_volume(scope));
+    if (why == NULL && !scope_runs(scope))
+        why = commit_bitmaps_blocker(scope->disk, first, highest_volume(scope));
+    return g_steal_pointer(&why);
 }
 
 static char *

@@ -28,6 +28,7 @@ static const Member volume_members[] = {
     FLAG(Volume, read_only),
     TEXT(Volume, used_by),
     FLAG(Volume, internal_snapshots),
+    FLAG(Volume, bitmaps),
     FLAG(Volume, foreign),
     NOTED(Volume, seen, MEMBER_TEXT),
     END,

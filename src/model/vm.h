@@ -46,6 +46,7 @@ typedef struct {
     bool read_only;          /* the file cannot be written (immutable, read-only mount) */
     char *used_by;           /* NULL, or who else stands on it: "VM web2", "file /x/y.qcow2" */
     bool internal_snapshots; /* the file holds snapshots of its own (qcow2's; virsh takes such) */
+    bool bitmaps;            /* the file holds dirty bitmaps, as backup programs make them */
     bool foreign;            /* somebody else put it on top of the leaf that we knew */
     char *seen;              /* in a manifest, of one below the leaf: its file when the manifest was
                                 written (volume_look()); NULL = not known */

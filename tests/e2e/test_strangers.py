@@ -43,11 +43,12 @@ def internal(site, one):
     theirs(site, one)
 
 
-def while_stopped(site, one, point, begin, deed):
+def while_stopped(site, one, point, begin, deed, state="up"):
+    # pylint: disable=too-many-arguments,too-many-positional-arguments
     """The agent stands at that point meanwhile."""
     site.agent.restart(faults=f"{point}=stop@1")
     site.wait_ready()
-    one.wait_status("up")
+    one.wait_status(state)
     told = begin()
     wait_for(lambda: is_stopped(site.agent), 60, f"the agent stops at {point}")
     deed(site, one)
@@ -199,3 +200,23 @@ def test_the_doctor_finds_what_a_header_skips(site, vm):  # pylint: disable=rede
     assert one.chain()[-2:] == [f"{one.directory}/theirs.qcow2", str(overlay)], said
     assert "chain-mismatch" not in site.cli("doctor", one.name, code=None).out
     expect_all(site, one)
+
+
+@pytest.mark.parametrize("doomed", ["s1", "s2"])
+def test_an_internal_snapshot_before_a_cold_commit(site, vm, doomed):  # pylint: disable=redefined-outer-name
+    """Nobody has the volumes open until the storage daemon comes."""
+    one = vm().layers("s1", "s2")
+    site.host.virsh("destroy", one.name)
+    one.wait_status("down")
+    before = one.chain()
+    holder = before[1 if doomed == "s1" else 2]
+    job = while_stopped(site, one, "agent.merge.before-start",
+                        lambda: one.begin_delete(doomed, options=("--strategy", "commit")),
+                        lambda *_who: run("qemu-img", "snapshot", "-c", "theirs", holder), "down")
+    wait_for(lambda: one.job(job)["status"] != "started", 60, lambda: f"the job ends: {one.job(job)}")
+    assert os.path.exists(holder) and holds_internal(holder), one.job(job)
+    assert one.chain() == before and one.names() == ["s1", "s2"]
+    assert all(snapshot["snapshot_status"] == "ok" for snapshot in one.snapshots().values()), one.snapshots()
+    run("qemu-img", "snapshot", "-d", "theirs", holder)
+    one.delete(doomed)
+    one.expect_layers(3)

@@ -36,6 +36,8 @@ enum {
     V1_SHRUNK = 1 << 21,
     V0_INTERNAL = 1 << 22, /* snapshots within the file */
     V1_INTERNAL = 1 << 23,
+    V0_BITMAPS = 1 << 24,
+    V1_BITMAPS = 1 << 25,
 };
 
 static Vm *
@@ -68,6 +70,8 @@ make_special_vm(unsigned special)
         disk_volume(disk, "v1")->virtual_size = 1 << 29;
     disk_volume(disk, "v0")->internal_snapshots = special & V0_INTERNAL;
     disk_volume(disk, "v1")->internal_snapshots = special & V1_INTERNAL;
+    disk_volume(disk, "v0")->bitmaps = special & V0_BITMAPS;
+    disk_volume(disk, "v1")->bitmaps = special & V1_BITMAPS;
     if (special & V0_RAW) {
         g_free(disk_volume(disk, "v0")->format);
         disk_volume(disk, "v0")->format = g_strdup("raw");
@@ -220,6 +224,8 @@ test_choice(void)
         { "s0 s1 s2", S1_WITHOUT_DISK, STRATEGY_AUTO, "vda[v0..v1] commit; vda[v2..v3] commit" },
         { "s0",          V0_RAW, STRATEGY_AUTO, "vda[v0..v1] commit" },
         { "s0",          V0_INTERNAL, STRATEGY_AUTO, "vda[v0..v1] commit" },
+        { "s0",          V0_BITMAPS | DOWN, STRATEGY_COLD_COMMIT, "vda[v0..v1] cold-commit" },
+        { "s0",          V1_BITMAPS, STRATEGY_AUTO, "vda[v0..v1] commit" }, /* libvirt has them too */
         { "s0",          PAUSED, STRATEGY_AUTO, "vda[v0..v1] commit" },
         { "s4",          PAUSED, STRATEGY_AUTO, "vda[v4..v5] commit-active" },
         { "s0",          BIG, STRATEGY_AUTO, "vda[v0..v1] commit" },
@@ -346,6 +352,7 @@ test_refusals(void)
         { "s0", V1_SHRUNK, STRATEGY_COMMIT, "v1.qcow2 is smaller", ERR_REFUSED },
         { "s0", V1_INTERNAL, STRATEGY_COMMIT, "/dom/v1.qcow2 holds internal snapshots", ERR_REFUSED },
         { "s0", V1_INTERNAL | DOWN, STRATEGY_COLD_COMMIT, "qemu-img snapshot -d", ERR_REFUSED },
+        { "s0", V1_BITMAPS | DOWN, STRATEGY_COLD_COMMIT, "Start the VM, or", ERR_REFUSED },
         { "s0", DOWN | V0_USED, STRATEGY_COMMIT, "VM web2 stands on its base", ERR_REFUSED },
         { "s0", DOWN | V0_READ_ONLY, STRATEGY_COLD_COMMIT, "is read-only", ERR_REFUSED },
         /* a file that would vanish, or a chain above that others read through */

@@ -144,7 +144,7 @@ test_json_names(void)
         "snapshots started state state_detail stopped unmanaged vcpus | boot branches bus busy id "
         "read_only target "
         "unmanaged "
-        "volumes | allocated foreign format id internal_snapshots path read_only used_by "
+        "volumes | allocated bitmaps foreign format id internal_snapshots path read_only used_by "
         "virtual_size | comment "
         "config date disks id "
         "memory memory_size name parent quiesced record | disk_id unusable volume_id | base "
