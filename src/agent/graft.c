@@ -151,6 +151,7 @@ graft_is_possible(Operation *op, const HvDomain *hv, const Disk *disk, int base,
     guint n = disk->volumes->len - (guint)base;
     bool share = g_str_equal(op_text(op, "strategy"), "graft");
     g_autofree Qcow2Source *sources = g_new0(Qcow2Source, n);
+    const HvDisk *now = hv_domain_disk(hv, disk->target);
     Domain *domain = agent_domain(op->agent, disk_leaf(disk)->path, false, error);
     g_autoptr(GError) problem = NULL;
     g_autofree char *refusal = NULL;
@@ -163,6 +164,11 @@ graft_is_possible(Operation *op, const HvDomain *hv, const Disk *disk, int base,
             "disk %s: the file system of %s cannot share blocks between files, which graft "
             "needs; nothing was changed, ask for auto",
             disk->target, domain->path);
+    if (hv->instance != NULL && now != NULL && now->copies_on_read)
+        return error_set(error, ERR_REFUSED,
+                         "disk %s has copy_on_read, with which QEMU would keep the old volumes "
+                         "open; nothing was changed, ask for auto",
+                         disk->target);
     for (guint i = 0; i < n; i++) {
         sources[i].path = volume_at(disk, (guint)base + i)->path;
         sources[i].format = volume_at(disk, (guint)base + i)->format;

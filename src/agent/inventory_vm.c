@@ -300,6 +300,7 @@ build_disk(Agent *agent, const AgentVm *entry, const HvDisk *hv_disk, DiskView *
 
     disk->bus = g_strdup(hv_disk->bus);
     disk->read_only = hv_disk->read_only;
+    disk->copies_on_read = hv_disk->copies_on_read;
     disk->boot = built->disks->len == 0;
     if (view->layers != NULL) {
         agent_fill_volumes(disk, known, view->layers);

@@ -36,6 +36,7 @@ typedef struct {
     bool read_only;
     bool shareable;
     bool transient;
+    bool copies_on_read;
     GPtrArray *backing; /* of char*: paths that libvirt names below source, top first; NULL = it
                            says nothing. A layer without a path is "PROTOCOL:NAME" */
     bool backing_terminated; /* the <backingStore> chain ends with an empty element */

@@ -196,6 +196,7 @@ read_disk(xmlNode *node)
     disk->read_only = xml_child(node, "readonly") != NULL;
     disk->shareable = xml_child(node, "shareable") != NULL;
     disk->transient = xml_child(node, "transient") != NULL;
+    disk->copies_on_read = xml_attr_is(xml_child(node, "driver"), "copy_on_read", "on");
     read_backing(node, disk);
     read_mirror(xml_child(node, "mirror"), disk);
     return disk;

@@ -219,9 +219,14 @@ commit_blocker(const Scope *scope)
     return g_steal_pointer(&why);
 }
 
+/* At the pivot of a block copy QEMU puts the new leaf in place of the filter, too, and keeps the
+ * filter with all of the old chain open until it ends (seen with QEMU 7.2). */
 static char *
 build_blocker(const Scope *scope, Strategy strategy)
 {
+    if (scope_runs(scope) && scope->disk->copies_on_read)
+        return g_strdup("the disk has copy_on_read, with which QEMU would keep the old volumes "
+                        "open; it is possible while the VM is off");
     if (strategy == STRATEGY_GRAFT && !scope->on->can_share)
         return g_strdup_printf("the file system of %s cannot share blocks between files",
                                scope->on->storage);

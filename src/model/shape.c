@@ -40,6 +40,7 @@ static const Member disk_members[] = {
     TEXT(Disk, bus),
     FLAG(Disk, read_only),
     FLAG(Disk, boot),
+    FLAG(Disk, copies_on_read),
     TEXT(Disk, unmanaged),
     PASSES(Disk, busy, MEMBER_TEXT),
     LIST(Disk, volumes, volume_shape),

@@ -66,11 +66,12 @@ typedef struct {
     char *target; /* "vda" */
     char *bus;    /* "virtio" */
     bool read_only;
-    bool boot;          /* first disk */
-    char *unmanaged;    /* NULL, or why livemerge does not touch this disk */
-    char *busy;         /* NULL, or what works on it now that is not ours: "a block job (copy)"; or
-                           DISK_LOST_PIVOT, DISK_LOST_MERGE, DISK_ENDING_MERGE */
-    GPtrArray *volumes; /* of Volume, base first, leaf last; empty if unmanaged */
+    bool boot;           /* first disk */
+    bool copies_on_read; /* the definition wants copy_on_read: see build_blocker() */
+    char *unmanaged;     /* NULL, or why livemerge does not touch this disk */
+    char *busy;          /* NULL, or what works on it now that is not ours: "a block job (copy)"; or
+                            DISK_LOST_PIVOT, DISK_LOST_MERGE, DISK_ENDING_MERGE */
+    GPtrArray *volumes;  /* of Volume, base first, leaf last; empty if unmanaged */
     /* of Volume: what a preview has left standing beside the chain, lower ones first: the old line
      * above the volume that both stand on. Empty without a preview. */
     GPtrArray *branches;

@@ -142,3 +142,22 @@ def test_agent_dies(site, vm, point):  # pylint: disable=redefined-outer-name
     one.wait_status("up")
     one.expect_layers(3)
     assert pattern_is(one.chain()[-1], "100M", "64M", 9, share=True)
+
+
+def test_copy_on_read(site, vm):  # pylint: disable=redefined-outer-name
+    """QEMU keeps what a block copy has replaced open, if the disk has this filter: no job waits for that."""
+    directory = site.work / "v" / "filtered"
+    directory.mkdir()
+    run("qemu-img", "create", "-q", "-f", "qcow2", directory / "x.qcow2", "64M")
+    one = vm([Disk(xml="<disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='none' copy_on_read='on'/>"
+                       f"<source file='{directory}/x.qcow2'/><target dev='vda' bus='virtio'/></disk>")],
+             directory=directory).layers(*NAMES)
+    for strategy in ("graft", "copy"):
+        assert "copy_on_read" in site.cli("snapshot", "delete", one.name, "s1", "-y", "--strategy", strategy, code=4).err
+    one.delete("s1")
+    one.delete("s3")
+    one.expect_layers(4)
+    site.host.virsh("destroy", one.name)
+    one.wait_status("down")
+    grafted(one.delete("s2", options=GRAFT))
+    one.expect_layers(4)

@@ -38,6 +38,7 @@ enum {
     V1_INTERNAL = 1 << 23,
     V0_BITMAPS = 1 << 24,
     V1_BITMAPS = 1 << 25,
+    COR = 1 << 26, /* copy_on_read */
 };
 
 static Vm *
@@ -70,6 +71,7 @@ make_special_vm(unsigned special)
         disk_volume(disk, "v1")->virtual_size = 1 << 29;
     disk_volume(disk, "v0")->internal_snapshots = special & V0_INTERNAL;
     disk_volume(disk, "v1")->internal_snapshots = special & V1_INTERNAL;
+    disk->copies_on_read = special & COR;
     disk_volume(disk, "v0")->bitmaps = special & V0_BITMAPS;
     disk_volume(disk, "v1")->bitmaps = special & V1_BITMAPS;
     if (special & V0_RAW) {
@@ -262,6 +264,7 @@ test_choice(void)
         { "s4",          DOWN, STRATEGY_COPY, "vda[v4..v5] copy -v4" },
         { "s0",          DOWN, STRATEGY_COPY, "vda[v0..v5] copy -v0" },
         { "s0",          DOWN | SHARE, STRATEGY_GRAFT, "vda[v0..v5] graft -v0" },
+        { "s0",          COR | DOWN | SHARE, STRATEGY_GRAFT, "vda[v0..v5] graft -v0" },
         /* a base that must not change stays where it is */
         { "s0 s1 s2 s3 s4", V0_USED, STRATEGY_AUTO, "vda[v0..v5] copy -v0 -v1 -v2 -v3 -v4 =v0" },
         { "s0 s1 s2 s3 s4", V0_USED, STRATEGY_COPY, "vda[v0..v5] copy -v0 -v1 -v2 -v3 -v4 =v0" },
@@ -375,6 +378,7 @@ test_refusals(void)
         { "s0", UNMANAGED,    STRATEGY_AUTO, "it is shared by several VMs", ERR_REFUSED },
         { "s0", READ_ONLY_DISK, STRATEGY_AUTO, "read-only", ERR_REFUSED },
         { "s0", BUSY,         STRATEGY_AUTO, "virsh blockjob web1 vda --abort", ERR_REFUSED },
+        { "s0", COR | SHARE, STRATEGY_GRAFT, "copy_on_read", ERR_REFUSED },
         { "s0", BUSY | SHARE, STRATEGY_GRAFT, "virsh blockjob web1 vda --abort", ERR_REFUSED },
     };
     /* clang-format on */
