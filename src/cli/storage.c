@@ -202,14 +202,24 @@ request(Cli *cli)
     return body;
 }
 
+static char *
+total(const json_t *import, const char *key, const char *word)
+{
+    double n = doc_number(import, key, 0);
+
+    return g_strdup_printf("%.0f %s%s", n, word, n == 1 ? "" : "s");
+}
+
 static void
 say_totals(Cli *cli, const json_t *import)
 {
-    cli_say(
-        cli, "%s: %.0f VMs, %.0f snapshots, %.0f volumes; in doubt: %.0f.",
-        doc_bool(import, "dry_run") ? "Nothing was changed" : "Imported",
-        doc_number(import, "totals.vm_count", 0), doc_number(import, "totals.snapshot_count", 0),
-        doc_number(import, "totals.volume_count", 0), doc_number(import, "totals.doubt_count", 0));
+    g_autofree char *vms = total(import, "totals.vm_count", "VM"),
+                    *snapshots = total(import, "totals.snapshot_count", "snapshot"),
+                    *volumes = total(import, "totals.volume_count", "volume");
+
+    cli_say(cli, "%s: %s, %s, %s; in doubt: %.0f.",
+            doc_bool(import, "dry_run") ? "Nothing was changed" : "Imported", vms, snapshots,
+            volumes, doc_number(import, "totals.doubt_count", 0));
 }
 
 bool

@@ -70,9 +70,11 @@ vm_clone(Cli *cli, GError **error)
         json_object_set_new(body, "snapshot", json_pack("{s:s}", "id", doc_text(snapshot, "id")));
     if (option_given(cli->options, OPT_COPY))
         json_object_set_new(body, "strategy", json_string("copy"));
-    if (option_given(cli->options, OPT_STORAGE))
-        json_object_set_new(body, "storage_domain",
-                            json_pack("{s:s}", "name", option_text(cli->options, OPT_STORAGE)));
+    if (option_given(cli->options, OPT_STORAGE)) { /* as the shell completes it */
+        g_autofree char *dir =
+            g_canonicalize_filename(option_text(cli->options, OPT_STORAGE), NULL);
+        json_object_set_new(body, "storage_domain", json_pack("{s:s}", "name", dir));
+    }
     g_autofree char *path = remote_path("vms/%s/clone", doc_text(vm, "id"));
     g_autoptr(json_t) accepted = remote_send(cli, "POST", path, body, error);
     if (accepted == NULL)

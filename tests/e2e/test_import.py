@@ -64,7 +64,7 @@ def test_identical_listing(site, vm):
     assert [listing(site, one) for one in (runs, off)] == before
     assert [lasting(site.cli("vm", "show", one.name, "--json").json) for one in (runs, off)] == disks
     text = site.cli("storage", "import", off.directory)
-    assert off.name in text.out and runs.name not in text.out and "Imported: 1 VMs" in text.err
+    assert off.name in text.out and runs.name not in text.out and "Imported: 1 VM, " in text.err
     assert str(off.directory) in site.cli("storage", "list").out
 
 

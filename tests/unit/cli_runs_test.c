@@ -368,6 +368,27 @@ test_create_body(void)
     fake_stop(&fake);
 }
 
+/* A shell completes a directory with a slash at its end, and relative to where it is. */
+static void
+test_clone_into_a_directory(void)
+{
+    static const char *const words[] = { "/srv/images/", "/srv/./images", "/srv/x/../images" };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(words); i++) {
+        Fake fake = { 0 };
+        g_autofree char *line = g_strdup_printf("vm clone web n --no-wait --storage %s", words[i]);
+
+        fake_start(&fake);
+        Run run = run_line(&fake, line);
+        g_assert_cmpint(run.code, ==, 0);
+        g_assert_cmpstr(fake.last_body, ==,
+                        "{\"vm\":{\"name\":\"n\"},\"async\":true,\"storage_domain\":{\"name\":"
+                        "\"/srv/images\"}}");
+        run_clear(&run);
+        fake_stop(&fake);
+    }
+}
+
 static void
 test_create_config_only(void)
 {
@@ -406,6 +427,7 @@ main(int argc, char **argv)
     g_test_add_func("/cli/delete-on-a-terminal", test_delete_on_a_terminal);
     g_test_add_func("/cli/delete-outcomes", test_delete_outcomes);
     g_test_add_func("/cli/create-body", test_create_body);
+    g_test_add_func("/cli/clone-into-a-directory", test_clone_into_a_directory);
     g_test_add_func("/cli/create-config-only", test_create_config_only);
     return g_test_run();
 }
