@@ -6,6 +6,7 @@
 #include "agent/doctor.h"
 #include "agent/relink.h"
 
+#include "base/text.h"
 #include "storage/guard.h"
 
 #include <stdlib.h>
@@ -215,9 +216,11 @@ look_at_job(const Patient *patient, const ChainLook *look)
     if (mirror)
         finding_can(finding, lost ? FIX_SAFE : FIX_ASKED,
                     "ends it; the VM stays on %s, and nothing of it is lost", look->hv->source);
-    else
-        finding_help(finding, "it ends by itself; or end it: virsh blockjob %s %s --abort",
-                     patient->hv->name, target);
+    else {
+        g_autofree char *name = shell_word(patient->hv->name);
+        finding_help(finding, "it ends by itself; or end it: virsh blockjob %s %s --abort", name,
+                     target);
+    }
 }
 
 void
@@ -253,6 +256,7 @@ look_at_record(const Patient *patient, const HvSnapshotRecord *record)
         if (look != NULL && (!is_sound(patient, look) || chain_link(look, file) != NULL))
             continue;
         Finding *finding = doctor_find(patient, DIAG_LIBVIRT_SNAPSHOT, target, record->name);
+        g_autofree char *vm = shell_word(patient->hv->name), *name = shell_word(record->name);
         finding_say(finding,
                     "VM '%s': libvirt still has a record of its snapshot '%s', whose volume %s of "
                     "disk %s %s: virsh cannot use it any more, and it stands in the way of others",
@@ -261,7 +265,7 @@ look_at_record(const Patient *patient, const HvSnapshotRecord *record)
         finding_can(finding, exists ? FIX_ASKED : FIX_SAFE,
                     "removes the record alone (virsh snapshot-delete %s %s --metadata); no file is "
                     "touched",
-                    patient->hv->name, record->name);
+                    vm, name);
         return;
     }
 }
@@ -341,8 +345,8 @@ look_at_snapshot(const Patient *patient, const Snapshot *snapshot)
                     "VM '%s': the volume of its snapshot '%s' was merged or taken away by other "
                     "tools; the snapshot can no longer be gone back to",
                     patient->hv->name, snapshot->name);
-        finding_help(finding, "delete it: livemerge snapshot delete %s %s", patient->hv->name,
-                     snapshot->name);
+        g_autofree char *name = shell_word(patient->hv->name);
+        finding_help(finding, "delete it: livemerge snapshot delete %s %s", name, snapshot->id);
     } else if (snapshot->memory != NULL && doctor_is_missing(patient, snapshot->memory)) {
         finding = doctor_find(patient, DIAG_LOST_SNAPSHOT, NULL, snapshot->memory);
         finding_say(finding,

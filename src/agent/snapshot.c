@@ -114,13 +114,14 @@ freeze_of_user(Operation *op, const HvDomain *domain, bool must, Frozen *ret_fro
     default:
         break;
     }
+    g_autofree char *name = shell_word(domain->name);
     if (must)
         return error_set(
             error, ERR_REFUSED,
             "VM '%s': its file systems were frozen, but whether the guest has rebooted "
             "since nobody has heard, and it does not tell (%s); nothing was changed. "
             "Thaw it first: livemerge vm thaw %s",
-            domain->name, problem->message, domain->name);
+            domain->name, problem->message, name);
     log_vm_warn(op->row.vm_id, op->row.id,
                 "VM '%s': whether its file systems are still frozen is not known (%s), going on "
                 "without",

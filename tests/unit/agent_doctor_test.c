@@ -175,6 +175,22 @@ test_class(const void *data)
     g_assert_cmpstr(finding->text, ==, again->text);
 }
 
+/* Names of snapshots have spaces, and a word of one may be another's. */
+static void
+test_help_can_be_copied(void)
+{
+    g_auto(Host) host = { 0 };
+    g_autoptr(Finding) finding = NULL;
+
+    need_qemu();
+    host_make(&host);
+    make_lost(&host);
+    expect(&host, DIAG_LOST_SNAPSHOT, &finding);
+    g_test_message("%s", finding->help);
+    g_assert_true(g_str_has_prefix(finding->help, "delete it: livemerge snapshot delete "));
+    g_assert_true(id_is_valid(strrchr(finding->help, ' ') + 1));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -185,5 +201,6 @@ main(int argc, char **argv)
         g_test_add_data_func(name, GSIZE_TO_POINTER(i), test_class);
     }
     g_test_add_func("/doctor/every-class", test_every_class);
+    g_test_add_func("/doctor/help-can-be-copied", test_help_can_be_copied);
     return g_test_run();
 }
