@@ -86,8 +86,8 @@ mend_bad_manifest(Operation *op, GError **error)
 
 /* ---- block jobs, libvirt's records ---- */
 
-/* What a commit has begun to change is no restore point any more (facts: an aborted commit leaves
- * parts of the upper volumes in the base). */
+/* What a commit has begun to change is no state to go back to any more (facts: an aborted commit
+ * leaves parts of the upper volumes in the base). */
 bool
 mend_job(Operation *op, const Finding *finding, GError **error)
 {

@@ -245,7 +245,7 @@ take_over_snapshots(Vm *vm, Vm *stored, bool busy)
     for (guint i = vm->leftovers->len; i > 0; i--)
         if (access(((Leftover *)vm->leftovers->pdata[i - 1])->path, F_OK) != 0 && errno == ENOENT)
             g_ptr_array_remove_index(vm->leftovers, i - 1);
-    /* a restore point whose volume left the chain, or is written by the VM, restores nothing */
+    /* a snapshot whose volume left the chain, or is written by the VM, restores nothing */
     for (guint i = 0; i < vm->snapshots->len; i++) {
         Snapshot *snapshot = vm->snapshots->pdata[i];
         for (guint k = 0; k < snapshot->disks->len; k++) {

@@ -7,7 +7,7 @@
  *      │       │└───────┼┴────────┼┴─────────┼┴─────────┼┘│ the VM stopped, or runs again: back
  *      └───────┴────────┴─────────┴──────────┴──────────┴─┴ stop ─► undo ─► unseal ─► (end, failed)
  *
- *   record    the restore points that a commit will change are marked unusable, durably, before
+ *   record    the snapshots that a commit will change are marked unusable, durably, before
  *             it begins
  *
  *   seal      graft only (seal.c): a leaf that holds much becomes immutable, so that it can be
@@ -152,7 +152,7 @@ bandwidth(const Operation *op)
     return (uint64_t)json_number(op->row.params, "bandwidth");
 }
 
-/* An error that leaves no doubt, and no sign of a job: not a byte was written, the restore points
+/* An error that leaves no doubt, and no sign of a job: not a byte was written, the snapshots
  * are as before. */
 static bool
 surely_not_started(Operation *op, const GError *problem)

@@ -137,7 +137,7 @@ remember_plan(Operation *op, const HvDomain *hv, const Disk *disk, int base, int
         graft_plan(op, disk, base);
 }
 
-/* Restore points in [base, top) are changed by a commit as soon as it begins (H7). */
+/* Snapshots in [base, top) are changed by a commit as soon as it begins (H7). */
 static void
 mark_unusable(Operation *op, Vm *vm, const Disk *disk, int base, int top)
 {

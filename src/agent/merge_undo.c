@@ -162,7 +162,7 @@ remove_built(Operation *op, const HvDomain *hv, GError **error)
     return graft_remove_built(op, error);
 }
 
-/* The job never began: not a byte was written, the restore points are as good as before. */
+/* The job never began: not a byte was written, the snapshots are as good as before. */
 static void
 unmark(Operation *op, Vm *vm)
 {

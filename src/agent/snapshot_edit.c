@@ -81,7 +81,7 @@ how_many(const Operation *op)
     return json_array_size(json_object_get(op->row.params, "snapshots"));
 }
 
-/* Not while a volume of it is still in a chain: that would hide a restore point, not delete it. */
+/* Not while a volume of it is still in a chain: that would hide a snapshot, not delete it. */
 static bool
 has_nothing_left(const Vm *vm, const Snapshot *snapshot, GError **error)
 {
