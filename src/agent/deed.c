@@ -307,8 +307,10 @@ definition_mend(Hypervisor *hv, const HvDomain *domain, GError **error)
         return true;
     for (guint i = 0; i < domain->disks->len; i++) {
         HvDisk *disk = domain->disks->pdata[i];
+        /* one that was attached to the running VM alone, or detached from the definition alone */
+        bool stored = hv_disk_find(domain->inactive, disk->target) != NULL;
         if (g_strcmp0(disk->device, "disk") != 0 || g_strcmp0(disk->type, "file") != 0 ||
-            disk->source == NULL || disk->format == NULL)
+            disk->source == NULL || disk->format == NULL || !stored)
             continue;
         g_ptr_array_add(targets, disk->target);
         g_ptr_array_add(sources, disk->source);

@@ -220,3 +220,23 @@ def test_an_internal_snapshot_before_a_cold_commit(site, vm, doomed):  # pylint:
     run("qemu-img", "snapshot", "-d", "theirs", holder)
     one.delete(doomed)
     one.expect_layers(3)
+
+
+@pytest.mark.parametrize("strategy", ["commit", "graft"])
+@pytest.mark.parametrize("how", ["detached", "attached"])
+def test_a_disk_that_the_definition_does_not_have(site, vm, how, strategy):  # pylint: disable=redefined-outer-name
+    """It runs on; what is merged of any disk is settled all the same."""
+    one = vm(2)
+    if how == "detached":
+        one.layers("s1", "s2", "s3", disks=2)
+        site.host.virsh("detach-disk", one.name, "vdb", "--config")
+    else:
+        plugged = one.directory / "plugged.qcow2"
+        run("qemu-img", "create", "-q", "-f", "qcow2", plugged, "64M")
+        site.host.virsh("attach-disk", one.name, plugged, "vdc", "--subdriver", "qcow2", "--live")
+        one.layers("s1", "s2", "s3", disks=2)
+    one.delete("s1", options=("--strategy", strategy))
+    one.delete("s3", options=("--strategy", strategy))
+    for target in ("vda", "vdb"):
+        assert len(one.chain(target)) == 2
+        assert all(pattern_is(one.chain(target)[-1], f"{i}M", "1M", i + 1, share=True) for i in range(4))
