@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
  * What hosts told about their VMs. The database keeps a copy, so that a manager that starts
- * knows the VMs (in state unknown) before their hosts answer.
+ * knows the VMs (in state unknown) before their hosts answer. What becomes another while a guest
+ * just runs is no reason to write it: that goes along with what is, and the host tells it again.
  */
 #include "flow/core.h"
 
@@ -11,6 +12,7 @@
 typedef struct {
     Vm *vm;         /* NULL = it is gone */
     int64_t ticket; /* of the question that this answers */
+    bool unkept;    /* the database does not know it yet */
 } Entry;
 
 void
@@ -102,10 +104,8 @@ put_times(const Entry *entry, Vm *vm)
         vm->stopped = before->stopped;
 }
 
-typedef enum { PUT_OLD, PUT_SAME, PUT_NEW } Put;
-
-/* vm gets its times. *ret_turned: it was off and runs, or the other way round. */
-static Put
+/* vm gets its times. *ret_turned: it was off and runs, or the other way round. Is it to be kept? */
+static bool
 put_locked(Manager *m, Vm *vm, int64_t ticket, bool *ret_turned)
 {
     Entry *entry = g_hash_table_lookup(m->vms, vm->id);
@@ -115,30 +115,44 @@ put_locked(Manager *m, Vm *vm, int64_t ticket, bool *ret_turned)
         g_hash_table_insert(m->vms, g_strdup(vm->id), entry);
     }
     if (ticket < entry->ticket || !belongs(m, entry, vm))
-        return PUT_OLD;
+        return false;
     entry->ticket = ticket;
     put_times(entry, vm);
     if (vm_equal(entry->vm, vm))
-        return PUT_SAME;
+        return entry->unkept;
+    entry->unkept = entry->unkept || !vm_kept_equal(entry->vm, vm);
     *ret_turned = entry->vm != NULL && (entry->vm->instance == NULL) != (vm->instance == NULL);
     vm_free(entry->vm);
     entry->vm = vm_copy(vm);
     news_vm_locked(m, vm->id);
-    return PUT_NEW;
+    return entry->unkept;
 }
 
-static void
+static bool
 remember(Manager *m, const char *vm_id, const char *host, const json_t *doc)
 {
     g_autoptr(GError) error = NULL;
+    bool kept;
 
     if (!gate_enter(m, NULL))
-        return;
-    if (!(doc != NULL ? store_vm_put(m->store, vm_id, host, doc, &error)
-                      : store_vm_remove(m->store, vm_id, &error)))
+        return false;
+    kept = doc != NULL ? store_vm_put(m->store, vm_id, host, doc, &error)
+                       : store_vm_remove(m->store, vm_id, &error);
+    if (!kept)
         log_vm_warn(vm_id, NULL, "what host %s told of VM %s was not kept: %s; it will tell again",
                     host, vm_id, error->message);
     gate_leave(m);
+    return kept;
+}
+
+/* If an answer to a later question was kept meanwhile, this one stands there now. */
+static void
+note_kept(Manager *m, const char *vm_id, int64_t ticket)
+{
+    WITH_LOCK(&m->lock);
+    Entry *entry = g_hash_table_lookup(m->vms, vm_id);
+
+    entry->unkept = entry->ticket != ticket;
 }
 
 /* As it was told, with what is known here alone */
@@ -158,19 +172,19 @@ inventory_put(Host *host, const json_t *told, int64_t ticket, GError **error)
 {
     Manager *m = host->manager;
     g_autoptr(Vm) vm = vm_from_json(told, error);
-    bool turned = false;
-    Put put;
+    bool turned = false, keep;
 
     if (vm == NULL)
         return NULL;
     g_free(vm->host);
     vm->host = g_strdup(host->name);
     g_mutex_lock(&m->lock);
-    put = put_locked(m, vm, ticket, &turned);
+    keep = put_locked(m, vm, ticket, &turned);
     g_mutex_unlock(&m->lock);
-    if (put == PUT_NEW) {
+    if (keep) {
         g_autoptr(json_t) doc = doc_of(vm, told);
-        remember(m, vm->id, host->name, doc);
+        if (remember(m, vm->id, host->name, doc))
+            note_kept(m, vm->id, ticket);
     }
     if (turned)
         event_vm_turned(m, vm);
@@ -269,6 +283,7 @@ load_one(const char *vm_id, const char *host, const json_t *doc, void *data)
     g_free(vm->host);
     vm->host = g_strdup(host);
     put_locked(m, vm, 0, &turned);
+    ((Entry *)g_hash_table_lookup(m->vms, vm->id))->unkept = false;
 }
 
 bool

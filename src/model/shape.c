@@ -16,6 +16,7 @@
 #define LIST(type, name, of)  { #name, offsetof(type, name), &(of), MEMBER_LIST }
 #define OBJECT(type, name, of) { #name, offsetof(type, name), &(of), MEMBER_OBJECT }
 #define PASSES(type, name, kind) { #name, offsetof(type, name), NULL, kind, MEMBER_PASSES }
+#define DRIFTS(type, name, kind) { #name, offsetof(type, name), NULL, kind, MEMBER_DRIFTS }
 #define NOTED(type, name, kind)  { #name, offsetof(type, name), NULL, kind, MEMBER_NOTED }
 #define END                   { NULL, 0, NULL, MEMBER_TEXT }
 
@@ -24,7 +25,7 @@ static const Member volume_members[] = {
     NEEDED(Volume, path),
     FORMAT(Volume, format),
     SIZE(Volume, virtual_size),
-    PASSES(Volume, allocated, MEMBER_SIZE),
+    DRIFTS(Volume, allocated, MEMBER_SIZE),
     FLAG(Volume, read_only),
     TEXT(Volume, used_by),
     FLAG(Volume, internal_snapshots),

@@ -31,11 +31,13 @@ typedef enum {
     MEMBER_LASTS,  /* is in manifests */
     MEMBER_NOTED,  /* the same, but says nothing of the VM: no reason to write one */
     MEMBER_PASSES, /* is in none: can be seen anew at any time, or differs from host to host */
+    MEMBER_DRIFTS, /* the same, and becomes another while a guest just runs */
 } MemberStay;
 
 /* Which members count */
 typedef enum {
     SHAPE_WHOLE,   /* all */
+    SHAPE_KEPT,    /* what a manager has to remember of it */
     SHAPE_STORED,  /* what is in manifests */
     SHAPE_LASTING, /* what is worth writing one */
 } ShapePart;
@@ -64,8 +66,17 @@ struct Shape {
 static inline bool
 member_is_in(const Member *m, ShapePart part)
 {
-    return part == SHAPE_WHOLE || m->stay == MEMBER_LASTS ||
-           (part == SHAPE_STORED && m->stay == MEMBER_NOTED);
+    switch (m->stay) {
+    case MEMBER_LASTS:
+        return true;
+    case MEMBER_NOTED:
+        return part != SHAPE_LASTING;
+    case MEMBER_PASSES:
+        return part == SHAPE_WHOLE || part == SHAPE_KEPT;
+    case MEMBER_DRIFTS:
+        return part == SHAPE_WHOLE;
+    }
+    return true;
 }
 
 /* An object of zeros and empty lists. */

@@ -59,6 +59,12 @@ vm_lasting_equal(const Vm *a, const Vm *b)
     return shape_equal(&vm_shape, SHAPE_LASTING, a, b);
 }
 
+bool
+vm_kept_equal(const Vm *a, const Vm *b)
+{
+    return shape_equal(&vm_shape, SHAPE_KEPT, a, b);
+}
+
 Disk *
 disk_new(const char *id, const char *target)
 {

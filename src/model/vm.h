@@ -178,6 +178,8 @@ Vm *vm_copy(const Vm *vm);
 bool vm_equal(const Vm *a, const Vm *b); /* their JSON is; none is equal to none */
 /* Is what a manifest tells of them the same, but for its generation and what files look like? */
 bool vm_lasting_equal(const Vm *a, const Vm *b);
+/* Are they equal, but for what changes while a guest just runs: how much its volumes hold? */
+bool vm_kept_equal(const Vm *a, const Vm *b);
 Disk *disk_new(const char *id, const char *target);
 void disk_free(Disk *disk);
 Volume *volume_new(const char *id, const char *path, const char *format, uint64_t virtual_size);

@@ -321,6 +321,7 @@ test_lasting(void)
     g_clear_pointer(&other->instance, g_free);
     volume->allocated++;
     g_assert_true(vm_lasting_equal(vm, other));
+    g_assert_false(vm_kept_equal(vm, other));
     g_autoptr(json_t) one = vm_to_stored_json(vm);
     g_autoptr(json_t) same = vm_to_stored_json(other);
     g_assert_true(json_equal(one, same));
@@ -337,6 +338,21 @@ test_lasting(void)
 
     volume->read_only ^= true;
     g_assert_false(vm_lasting_equal(vm, other));
+}
+
+/* A manager need not write down what becomes another while a guest just runs. */
+static void
+test_kept(void)
+{
+    g_autoptr(Vm) vm = make_full_vm();
+    g_autoptr(Vm) other = vm_copy(vm);
+
+    disk_volume(vm_disk(other, "d1"), "v0")->allocated++;
+    g_assert_false(vm_equal(vm, other));
+    g_assert_true(vm_kept_equal(vm, other));
+    g_assert_false(vm_kept_equal(NULL, other));
+    other->generation++;
+    g_assert_false(vm_kept_equal(vm, other));
 }
 
 static void
@@ -472,6 +488,7 @@ main(int argc, char **argv)
     g_test_add_func("/vm/copy", test_copy);
     g_test_add_func("/vm/equal", test_equal);
     g_test_add_func("/vm/lasting", test_lasting);
+    g_test_add_func("/vm/kept", test_kept);
     g_test_add_func("/vm/look-ups", test_look_ups);
     g_test_add_func("/vm/state-words", test_state_words);
     g_test_add_func("/vm/apply-merge", test_apply_merge);
