@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <glib/gstdio.h>
@@ -28,6 +29,7 @@ entry_free(void *p)
     g_cond_clear(&entry->wake);
     g_mutex_clear(&entry->way_lock);
     g_mutex_clear(&entry->guest_lock);
+    g_free(entry->told_users);
     g_free(entry->guest_name);
     g_free(entry->guest_instance);
     g_free(entry->guest_asked);
@@ -296,6 +298,7 @@ agent_new(const AgentOptions *options, GError **error)
     agent->unswept = g_ptr_array_new();
     agent->pivot_budget_ms = options->pivot_budget_ms;
     agent->quiesce_budget_s = options->quiesce_budget_s;
+    agent->life = id_new();
     agent->run_dir = g_strdup(options->state_dir);
     agent->hooks_dir = g_strdup(options->hooks_dir != NULL ? options->hooks_dir : HOOKS_DIR);
     agent->events = event_hub_new();
@@ -366,6 +369,7 @@ agent_free(Agent *agent)
     g_cond_clear(&agent->idle);
     g_cond_clear(&agent->sweep);
     g_ptr_array_unref(agent->unswept);
+    g_free(agent->life);
     g_free(agent->run_dir);
     g_free(agent->hooks_dir);
     g_free(agent);

@@ -43,6 +43,8 @@ typedef struct {
     Outside now;           /* as last published; guarded by agent->lock */
     Outside next;          /* by its stored definition; guarded by agent->lock */
     GHashTable *keys;      /* outside.c: of vm's volumes; guarded by agent->lock */
+    uint64_t told;         /* agent_vm_told(): grows with what is; guarded by agent->lock */
+    char *told_users;      /* who used its volumes then; NULL = nobody; guarded by agent->lock */
     bool looked;           /* libvirt has answered since this agent began; guarded by agent->lock */
     GPtrArray *operations; /* of Operation, not ended; guarded by agent->lock */
     bool worker;           /* a thread turns them; guarded by agent->lock */
@@ -93,6 +95,7 @@ struct Agent {
     GThread *refresher;
     struct EventHub *events;
     struct Survey *survey; /* agent/survey.h */
+    char *life;            /* of this agent: no other one, and none before or after, has it */
     char *run_dir;         /* sockets of our storage daemons */
     int gaps;              /* atomic: how often libvirt was away, and nothing was heard of guests */
     int strays;            /* atomic: there are some of operations that the journal has lost */
@@ -170,6 +173,10 @@ bool agent_no_vm(const AgentVm *entry, const char *vm_id, GError **error);
 void agent_fill_volumes(Disk *disk, const Disk *known, GPtrArray *layers);
 /* A copy of what is published, with used_by filled in; NULL = unknown VM. */
 Vm *agent_vm_copy(Agent *agent, const char *vm_id);
+/* The same, and its tag: as long as that is the same, so is the copy. known: the tag of what the
+ * asker has; if it is still that, only the tag is given (the caller frees it). NULL = unknown VM.
+ */
+Vm *agent_vm_told(Agent *agent, const char *vm_id, const char *known, char **ret_tag);
 /* Fills in used_by for volumes that files of the storage domain stand on which no VM has. Reads the
  * headers of the whole domain: only for who is about to delete. */
 void agent_find_users(Agent *agent, Vm *vm);

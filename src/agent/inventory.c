@@ -138,8 +138,10 @@ publish(Agent *agent, AgentVm *entry, const HvDomain *hv, Vm *take_vm)
     g_clear_pointer(&entry->keys, g_hash_table_unref);
     entry->keys = keys;
     entry->looked = true;
-    if (changed)
-        event_hub_send(agent->events, json_pack("{s:s, s:s}", "event", "vm", "vm_id", entry->id));
+    if (!changed)
+        return;
+    entry->told++;
+    event_hub_send(agent->events, json_pack("{s:s, s:s}", "event", "vm", "vm_id", entry->id));
 }
 
 /* Not being able to read a manifest is not "no manifest": the VM is shown, and left alone. */
@@ -365,6 +367,16 @@ agent_user_of(Agent *agent, const char *vm_id, const char *path, bool own)
     return g_strdup(user != NULL ? user : outside_user(agent, vm_id, path, key, own));
 }
 
+/* The same, as it is told of a VM: whoever has it as a file of no chain comes first. */
+static const char *
+told_user(Agent *agent, const AgentVm *entry, const char *path)
+{
+    const char *key = g_hash_table_lookup(entry->keys, path);
+    const char *user = outside_user(agent, entry->id, path, key, true);
+
+    return user != NULL ? user : other_user(agent, entry->id, path);
+}
+
 static void
 note_user(Volume *volume, const char *user)
 {
@@ -374,24 +386,67 @@ note_user(Volume *volume, const char *user)
     volume->used_by = g_strdup_printf("VM %s", user);
 }
 
+/* agent->lock held */
+static Vm *
+copy_vm(Agent *agent, const AgentVm *entry)
+{
+    Vm *vm = vm_copy(entry->vm);
+
+    for (guint i = 0; i < vm->disks->len; i++) {
+        const Disk *disk = vm->disks->pdata[i];
+        for (guint k = 0; k < disk->volumes->len; k++) {
+            Volume *volume = disk->volumes->pdata[k];
+            note_user(volume, told_user(agent, entry, volume->path));
+        }
+    }
+    return vm;
+}
+
 Vm *
 agent_vm_copy(Agent *agent, const char *vm_id)
 {
     WITH_LOCK(&agent->lock);
+    const AgentVm *entry = g_hash_table_lookup(agent->vms, vm_id);
+
+    return entry != NULL && entry->vm != NULL ? copy_vm(agent, entry) : NULL;
+}
+
+/* agent->lock held; NULL = nobody. Two texts are the same only if all users are. */
+static char *
+users_text(Agent *agent, const AgentVm *entry)
+{
+    GString *text = NULL;
+
+    for (guint i = 0; i < entry->vm->disks->len; i++) {
+        const Disk *disk = entry->vm->disks->pdata[i];
+        for (guint k = 0; k < disk->volumes->len; k++) {
+            const Volume *volume = disk->volumes->pdata[k];
+            const char *user = told_user(agent, entry, volume->path);
+            if (user == NULL)
+                continue;
+            text = text != NULL ? text : g_string_new(NULL);
+            g_string_append_printf(text, "%u %u %zu %s;", i, k, strlen(user), user);
+        }
+    }
+    return text != NULL ? g_string_free(text, FALSE) : NULL;
+}
+
+/* Other VMs begin and cease to use its volumes, and nothing says so to it: who asks finds out. The
+ * lock is held until the copy is made: users may come and go. */
+Vm *
+agent_vm_told(Agent *agent, const char *vm_id, const char *known, char **ret_tag)
+{
+    WITH_LOCK(&agent->lock);
     AgentVm *entry = g_hash_table_lookup(agent->vms, vm_id);
-    Vm *vm;
 
     if (entry == NULL || entry->vm == NULL)
         return NULL;
-    vm = vm_copy(entry->vm);
-    for (guint i = 0; i < vm->disks->len; i++) {
-        Disk *disk = vm->disks->pdata[i];
-        for (guint k = 0; k < disk->volumes->len; k++) {
-            Volume *volume = disk->volumes->pdata[k];
-            const char *key = g_hash_table_lookup(entry->keys, volume->path);
-            note_user(volume, other_user(agent, vm_id, volume->path));
-            note_user(volume, outside_user(agent, vm_id, volume->path, key, true));
-        }
+    g_autofree char *users = users_text(agent, entry);
+    if (g_strcmp0(users, entry->told_users) != 0) {
+        g_free(entry->told_users);
+        entry->told_users = g_steal_pointer(&users);
+        entry->told++;
     }
-    return vm;
+    *ret_tag = g_strdup_printf("%s.%" G_GUINT64_FORMAT, agent->life, entry->told);
+    return g_strcmp0(*ret_tag, known) == 0 ? NULL : copy_vm(agent, entry);
 }

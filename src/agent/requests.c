@@ -52,6 +52,20 @@ hello(void *self, const HttpRequest *request, const char *id, json_t *body, json
     return true;
 }
 
+/* NULL: it is not here. known: the tag of what the asker was told last. */
+static json_t *
+vm_answer(Agent *agent, const char *id, const char *known)
+{
+    g_autofree char *tag = NULL;
+    g_autoptr(Vm) vm = agent_vm_told(agent, id, known, &tag);
+
+    if (vm == NULL)
+        return tag != NULL ? json_pack("{s:s, s:b}", "tag", tag, "unchanged", 1) : NULL;
+    json_t *doc = vm_to_json(vm);
+    json_put_text(doc, "tag", tag);
+    return doc;
+}
+
 static bool
 get_vms(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret_json,
         GError **error)
@@ -80,12 +94,24 @@ get_vms(void *self, const HttpRequest *request, const char *id, json_t *body, js
 
     list = json_array();
     for (guint i = 0; i < ids->len; i++) {
-        g_autoptr(Vm) vm = agent_vm_copy(agent, ids->pdata[i]);
-        if (vm != NULL)
-            json_array_append_new(list, vm_to_json(vm));
+        json_t *doc = vm_answer(agent, ids->pdata[i], NULL);
+        if (doc != NULL)
+            json_array_append_new(list, doc);
     }
     *ret_json = json_pack("{s:o}", "vms", list);
     return true;
+}
+
+/* What the headers of the whole domain say besides has no tag. */
+static json_t *
+vm_with_users(Agent *agent, const char *id)
+{
+    g_autoptr(Vm) vm = agent_vm_copy(agent, id);
+
+    if (vm == NULL)
+        return NULL;
+    agent_find_users(agent, vm);
+    return vm_to_json(vm);
 }
 
 static bool
@@ -95,8 +121,8 @@ get_vm(void *self, const HttpRequest *request, const char *id, json_t *body, jso
     Agent *agent = self;
     const char *fresh = http_query(request, "fresh");
     const char *users = http_query(request, "users");
+    const char *known = http_query(request, "known");
     AgentVm *entry = agent_entry(agent, id, false);
-    g_autoptr(Vm) vm = NULL;
 
     if (!ready(agent, error))
         return false;
@@ -108,14 +134,11 @@ get_vm(void *self, const HttpRequest *request, const char *id, json_t *body, jso
     bool find_users = users != NULL && g_str_equal(users, "1");
     if (find_users && !outside_look_again(agent, error))
         return false;
-    vm = agent_vm_copy(agent, id);
-    if (vm == NULL) {
+    *ret_json = find_users ? vm_with_users(agent, id) : vm_answer(agent, id, known);
+    if (*ret_json == NULL) {
         WITH_LOCK(&agent->lock);
         return agent_no_vm(entry, id, error);
     }
-    if (find_users)
-        agent_find_users(agent, vm);
-    *ret_json = vm_to_json(vm);
     return true;
 }
 

@@ -23,9 +23,9 @@ look_for_clone(Flow *flow, GError **error)
 {
     Host *host = flow_host(flow, error);
     g_autoptr(GError) why = NULL;
-    g_autoptr(Vm) vm =
-        host != NULL ? inventory_ask(host, flow_param(flow, "clone_id"), "?fresh=1", CALL_MS, &why)
-                     : NULL;
+    g_autoptr(Vm) vm = host != NULL
+                           ? inventory_ask(host, flow_param(flow, "clone_id"), true, CALL_MS, &why)
+                           : NULL;
 
     if (vm != NULL)
         return STEP_DONE;
@@ -81,8 +81,9 @@ end_check(void *self, GError **error)
 {
     Flow *flow = self;
     Host *host = !flow->released && !machine_failed(&flow->machine) ? flow_host(flow, NULL) : NULL;
-    g_autoptr(Vm) vm =
-        host != NULL ? inventory_ask(host, flow_param(flow, "clone_id"), "", CALL_MS, NULL) : NULL;
+    g_autoptr(Vm) vm = host != NULL
+                           ? inventory_ask(host, flow_param(flow, "clone_id"), false, CALL_MS, NULL)
+                           : NULL;
 
     return job_end_check(self, error);
 }

@@ -219,9 +219,8 @@ void inventory_entry_free(void *entry);
 char *inventory_host_of(Manager *m, const char *vm_id); /* NULL = nowhere */
 /* What is known of the host has changed, and so of its VMs; lock held. */
 void inventory_host_changed_locked(const Host *host);
-/* What the host says of a VM now, put into the inventory. query: "", "?fresh=1", ... */
-Vm *inventory_ask(Host *host, const char *vm_id, const char *query, unsigned timeout_ms,
-                  GError **error);
+/* What the host says of a VM now, put into the inventory. fresh: it looks again first. */
+Vm *inventory_ask(Host *host, const char *vm_id, bool fresh, unsigned timeout_ms, GError **error);
 
 /* ---- door.c: for all deeds ---- */
 /* The VM as its host sees it now, if it answers soon, else as it was told last: events can be

@@ -22,7 +22,7 @@ door_vm_now(Manager *m, const char *id_or_name, GError **error)
 
     if (host == NULL || vm_is_held(m, vm->id)) /* that is answer enough */
         return g_steal_pointer(&vm);
-    now = inventory_ask(host, vm->id, "?fresh=1", LOOK_MS, &why);
+    now = inventory_ask(host, vm->id, true, LOOK_MS, &why);
     if (now != NULL)
         return now;
     log_debug("VM %s was not looked at: %s", vm->name, why->message);
@@ -254,7 +254,7 @@ look_and_plan(Manager *m, const SnapshotsRemove *what, unsigned timeout_ms)
     if (!agent_plan_ask(host, look.vm->id, params, timeout_ms, &now, &look.plan, &look.why)) {
         log_debug("VM %s: no plan: %s", look.vm->name, look.why->message);
         if (!g_error_matches(look.why, ERR, ERR_TIMEOUT))
-            now = inventory_ask(host, look.vm->id, "?fresh=1", LOOK_MS, NULL);
+            now = inventory_ask(host, look.vm->id, true, LOOK_MS, NULL);
         if (now == NULL)
             now = manager_vm(m, look.vm->id, NULL);
     }

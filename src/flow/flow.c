@@ -325,23 +325,23 @@ flow_host(Flow *flow, GError **error)
 }
 
 static Vm *
-get_vm(Flow *flow, const char *query, GError **error)
+get_vm(Flow *flow, bool fresh, GError **error)
 {
     Host *host = flow_host(flow, error);
 
-    return host != NULL ? inventory_ask(host, flow->row->vm_id, query, CALL_MS, error) : NULL;
+    return host != NULL ? inventory_ask(host, flow->row->vm_id, fresh, CALL_MS, error) : NULL;
 }
 
 Vm *
 flow_look_at_vm(Flow *flow, GError **error)
 {
-    return get_vm(flow, "?fresh=1", error);
+    return get_vm(flow, true, error);
 }
 
 Vm *
 flow_last_seen_vm(Flow *flow, GError **error)
 {
-    return get_vm(flow, "", error);
+    return get_vm(flow, false, error);
 }
 
 StepState

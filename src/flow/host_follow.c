@@ -200,11 +200,11 @@ follow_thread(void *data)
 }
 
 static void
-look_at_vm(Host *host, const char *vm_id, const char *query)
+look_at_vm(Host *host, const char *vm_id, bool fresh)
 {
     Manager *m = host->manager;
     g_autoptr(GError) error = NULL;
-    g_autoptr(Vm) vm = inventory_ask(host, vm_id, query, CALL_MS, &error);
+    g_autoptr(Vm) vm = inventory_ask(host, vm_id, fresh, CALL_MS, &error);
 
     if (error != NULL && !g_error_matches(error, ERR, ERR_NOT_FOUND)) {
         log_debug("host %s: VM %s: %s", host->name, vm_id, error->message);
@@ -224,7 +224,7 @@ look_at_suspended(Host *host)
         const Vm *vm = vms->pdata[i];
         if ((vm->state == VM_SUSPENDED || vm->state == VM_UNKNOWN) &&
             g_strcmp0(vm->host, host->name) == 0)
-            look_at_vm(host, vm->id, "?fresh=1");
+            look_at_vm(host, vm->id, true);
     }
 }
 
@@ -298,7 +298,7 @@ look_thread(void *data)
         g_autofree char *vm_id = g_steal_pointer(&id);
 
         if (wish == WISH_VM)
-            look_at_vm(host, vm_id, "");
+            look_at_vm(host, vm_id, false);
         else if (wish == WISH_ALL)
             look_at_everything(host);
         else

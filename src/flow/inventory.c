@@ -12,6 +12,7 @@
 typedef struct {
     Vm *vm;         /* NULL = it is gone */
     int64_t ticket; /* of the question that this answers */
+    char *tag;      /* of the answer (wire.h); NULL = it has none */
     bool unkept;    /* the database does not know it yet */
 } Entry;
 
@@ -21,6 +22,7 @@ inventory_entry_free(void *entry_)
     Entry *entry = entry_;
 
     vm_free(entry->vm);
+    g_free(entry->tag);
     g_free(entry);
 }
 
@@ -106,7 +108,7 @@ put_times(const Entry *entry, Vm *vm)
 
 /* vm gets its times. *ret_turned: it was off and runs, or the other way round. Is it to be kept? */
 static bool
-put_locked(Manager *m, Vm *vm, int64_t ticket, bool *ret_turned)
+put_locked(Manager *m, Vm *vm, const char *tag, int64_t ticket, bool *ret_turned)
 {
     Entry *entry = g_hash_table_lookup(m->vms, vm->id);
 
@@ -117,6 +119,8 @@ put_locked(Manager *m, Vm *vm, int64_t ticket, bool *ret_turned)
     if (ticket < entry->ticket || !belongs(m, entry, vm))
         return false;
     entry->ticket = ticket;
+    g_free(entry->tag);
+    entry->tag = g_strdup(tag);
     put_times(entry, vm);
     if (vm_equal(entry->vm, vm))
         return entry->unkept;
@@ -159,27 +163,24 @@ note_kept(Manager *m, const char *vm_id, int64_t ticket)
 static json_t *
 doc_of(const Vm *vm, const json_t *told)
 {
-    json_t *doc = json_deep_copy(told);
+    json_t *doc = told != NULL ? json_deep_copy(told) : vm_to_json(vm);
 
+    json_object_del(doc, "tag");
     json_object_set_new(doc, "created", json_integer(vm->created));
     json_object_set_new(doc, "started", json_integer(vm->started));
     json_object_set_new(doc, "stopped", json_integer(vm->stopped));
     return doc;
 }
 
-Vm *
-inventory_put(Host *host, const json_t *told, int64_t ticket, GError **error)
+/* told: what it was read from; NULL = it was known. */
+static void
+put(Host *host, Vm *vm, const json_t *told, const char *tag, int64_t ticket)
 {
     Manager *m = host->manager;
-    g_autoptr(Vm) vm = vm_from_json(told, error);
     bool turned = false, keep;
 
-    if (vm == NULL)
-        return NULL;
-    g_free(vm->host);
-    vm->host = g_strdup(host->name);
     g_mutex_lock(&m->lock);
-    keep = put_locked(m, vm, ticket, &turned);
+    keep = put_locked(m, vm, tag, ticket, &turned);
     g_mutex_unlock(&m->lock);
     if (keep) {
         g_autoptr(json_t) doc = doc_of(vm, told);
@@ -188,7 +189,19 @@ inventory_put(Host *host, const json_t *told, int64_t ticket, GError **error)
     }
     if (turned)
         event_vm_turned(m, vm);
-    return g_steal_pointer(&vm);
+}
+
+Vm *
+inventory_put(Host *host, const json_t *told, int64_t ticket, GError **error)
+{
+    Vm *vm = vm_from_json(told, error);
+
+    if (vm == NULL)
+        return NULL;
+    g_free(vm->host);
+    vm->host = g_strdup(host->name);
+    put(host, vm, told, json_text(told, "tag"), ticket);
+    return vm;
 }
 
 void
@@ -202,6 +215,7 @@ inventory_remove(Host *host, const char *vm_id, int64_t ticket)
                 g_strcmp0(entry->vm->host, host->name) == 0;
     if (ours) {
         entry->ticket = ticket; /* the entry stays: an older answer must not bring the VM back */
+        g_clear_pointer(&entry->tag, g_free);
         g_clear_pointer(&entry->vm, vm_free);
         news_vm_locked(m, vm_id);
     }
@@ -210,16 +224,51 @@ inventory_remove(Host *host, const char *vm_id, int64_t ticket)
         remember(m, vm_id, host->name, NULL);
 }
 
-Vm *
-inventory_ask(Host *host, const char *vm_id, const char *query, unsigned timeout_ms, GError **error)
+/* What this host told of it last, and the tag of that; NULL = nothing that has one. */
+static Vm *
+told_last(Host *host, const char *vm_id, char **ret_tag)
 {
-    g_autofree char *path = g_strdup_printf("/v1/vms/%s%s", vm_id, query);
+    WITH_LOCK(&host->manager->lock);
+    const Entry *entry = g_hash_table_lookup(host->manager->vms, vm_id);
+
+    if (entry == NULL || entry->vm == NULL || entry->tag == NULL ||
+        g_strcmp0(entry->vm->host, host->name) != 0)
+        return NULL;
+    Vm *vm = vm_copy(entry->vm);
+    vm->stopped = 0; /* of that no host tells: put_times() */
+    *ret_tag = g_strdup(entry->tag);
+    return vm;
+}
+
+/* That it would tell the same again, which is as good as that. */
+static bool
+is_unchanged(const json_t *answer, const char *tag)
+{
+    return tag != NULL && json_flag(answer, "unchanged") &&
+           g_strcmp0(json_text(answer, "tag"), tag) == 0;
+}
+
+Vm *
+inventory_ask(Host *host, const char *vm_id, bool fresh, unsigned timeout_ms, GError **error)
+{
+    g_autofree char *tag = NULL;
     int64_t ticket = inventory_ticket(host->manager);
+    g_autoptr(Vm) known = told_last(host, vm_id, &tag);
+    g_autofree char *escaped = tag != NULL ? g_uri_escape_string(tag, NULL, false) : NULL;
+    g_autofree char *path = g_strconcat("/v1/vms/", vm_id, fresh ? "?fresh=1" : "",
+                                        tag == NULL ? NULL
+                                        : fresh     ? "&known="
+                                                    : "?known=",
+                                        escaped, NULL);
     g_autoptr(json_t) doc = NULL;
     g_autoptr(GError) why = NULL;
 
-    if (host_call_within(host, timeout_ms, "GET", path, NULL, &doc, &why))
-        return inventory_put(host, doc, ticket, error);
+    if (host_call_within(host, timeout_ms, "GET", path, NULL, &doc, &why)) {
+        if (!is_unchanged(doc, tag))
+            return inventory_put(host, doc, ticket, error);
+        put(host, known, NULL, tag, ticket);
+        return g_steal_pointer(&known);
+    }
     if (g_error_matches(why, ERR, ERR_NOT_FOUND))
         inventory_remove(host, vm_id, ticket);
     g_propagate_error(error, g_steal_pointer(&why));
@@ -282,7 +331,7 @@ load_one(const char *vm_id, const char *host, const json_t *doc, void *data)
     }
     g_free(vm->host);
     vm->host = g_strdup(host);
-    put_locked(m, vm, 0, &turned);
+    put_locked(m, vm, NULL, 0, &turned);
     ((Entry *)g_hash_table_lookup(m->vms, vm->id))->unkept = false;
 }
 

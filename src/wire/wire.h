@@ -13,9 +13,11 @@
  *                                                                            "host": {cpu, memory, sockets, cores,
  *                                                                            threads, mhz, libvirt}; absent = not known}
  *   GET    /v1/vms                   every VM of the host                    {"vms": [Vm]}
- *   GET    /v1/vms/ID?fresh=1        one VM; fresh: look again first; with   Vm (model/vm.h)
+ *   GET    /v1/vms/ID?fresh=1        one VM; fresh: look again first; with   Vm (model/vm.h), "tag"
  *                                    users=1: also find files without a VM
- *                                    that stand on its volumes
+ *                                    that stand on its volumes (no tag)
+ *                                    known=TAG: of what was told last        {"tag", "unchanged": true} if it
+ *                                                                            would be told again
  *   POST   /v1/vms/ID/plan           what deleting snapshots would be: a     {"vm": Vm (fresh, with used_by),
  *                                    fresh look, and the planner with all     "plan": plan_to_json()} (model/plan.h);
  *                                    facts: {"snapshots": [id], "disk",        200 also if it is not possible

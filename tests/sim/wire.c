@@ -32,15 +32,18 @@ WRAP(http_header)(const HttpRequest *request, const char *name)
 const char *
 WRAP(http_query)(const HttpRequest *request, const char *name)
 {
-    static char value[128];
-    g_auto(GStrv) parts = g_strsplit(request->query, "&", -1);
+    static char values[4][128]; /* of the last ones: a handler asks for some */
+    static unsigned last;
     size_t length = strlen(name);
 
-    for (char **part = parts; *part != NULL; part++) {
-        if (strncmp(*part, name, length) == 0 && (*part)[length] == '=') {
-            g_strlcpy(value, *part + length + 1, sizeof value);
+    for (const char *at = request->query; *at != '\0'; at += *at == '&') {
+        size_t n = strcspn(at, "&");
+        if (strncmp(at, name, length) == 0 && at[length] == '=') {
+            char *value = values[last++ % G_N_ELEMENTS(values)];
+            g_strlcpy(value, at + length + 1, MIN(n - length, sizeof values[0]));
             return value;
         }
+        at += n;
     }
     return NULL;
 }

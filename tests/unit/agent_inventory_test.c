@@ -66,6 +66,75 @@ test_shared_template(void)
     }
 }
 
+static char *
+tag_of(Host *host)
+{
+    char *tag = NULL;
+    g_autoptr(Vm) vm = look_closely(host);
+    g_autoptr(Vm) told = agent_vm_told(host->agent, FAKE_VM, NULL, &tag);
+
+    g_assert_nonnull(told);
+    return tag;
+}
+
+/* Publishes another VM with this file as its only disk, or without any. */
+static void
+use_by_another(Host *host, const char *name, const char *path)
+{
+    AgentVm *entry = agent_entry(host->agent, "22222222-2222-4222-8222-222222222222", true);
+    Vm *vm = vm_new(entry->id, name);
+    Disk *disk = disk_new("d", "vda");
+    WITH_LOCK(&host->agent->lock);
+
+    if (path != NULL)
+        g_ptr_array_add(disk->volumes, volume_new("v", path, "qcow2", MIB));
+    g_ptr_array_add(vm->disks, disk);
+    vm_free(entry->vm);
+    entry->vm = vm;
+}
+
+/* The tag of what is told is another one exactly if that is. */
+static void
+test_tag(void)
+{
+    g_autoptr(Host) host = host_new(true);
+    g_autofree char *file = in(host->disks, "a.1.q"), *life = g_strdup(host->agent->life);
+    g_autofree char *first = tag_of(host), *same = tag_of(host);
+
+    g_assert_nonnull(first);
+    g_assert_cmpstr(first, ==, same);
+    g_autofree char *none = NULL, *known = NULL;
+    g_assert_null(agent_vm_told(host->agent, "33333333-3333-4333-8333-333333333333", first, &none));
+    g_assert_null(none);
+    g_assert_null(agent_vm_told(host->agent, FAKE_VM, first, &known));
+    g_assert_cmpstr(known, ==, first);
+
+    MUST(host->disks, "qemu-io -f qcow2 -c 'write 512k 256k' a.3.q");
+    g_autofree char *grown = tag_of(host);
+    g_assert_cmpstr(grown, !=, first);
+
+    /* nothing of the VM itself is another */
+    use_by_another(host, "web2", file);
+    g_autofree char *used = tag_of(host), *still = tag_of(host);
+    g_assert_cmpstr(used, !=, grown);
+    g_assert_cmpstr(used, ==, still);
+    g_autoptr(Vm) vm = agent_vm_copy(host->agent, FAKE_VM);
+    g_assert_cmpstr(disk_volume_by_path(vm_disk(vm, "vda"), file)->used_by, ==, "VM web2");
+    use_by_another(host, "web3", file);
+    g_autofree char *renamed = tag_of(host);
+    g_assert_cmpstr(renamed, !=, used);
+    use_by_another(host, "web3", NULL);
+    g_autofree char *unused = tag_of(host);
+    g_assert_cmpstr(unused, !=, renamed);
+    g_assert_cmpstr(unused, !=, grown); /* it may be asked for by who heard of neither */
+
+    agent_end(host);
+    agent_begin(host);
+    g_assert_cmpstr(host->agent->life, !=, life);
+    g_autofree char *again = tag_of(host);
+    g_assert_true(g_str_has_prefix(again, host->agent->life));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -75,6 +144,7 @@ main(int argc, char **argv)
     g_test_add_func("/inventory/foreign-block-jobs", test_foreign_block_jobs);
     g_test_add_func("/inventory/users-without-vm", test_users_without_vm);
     g_test_add_func("/inventory/shared-template", test_shared_template);
+    g_test_add_func("/inventory/tag", test_tag);
     int result = g_test_run();
     folder_remove(&template);
     return result;

@@ -23,6 +23,30 @@ fake_hello(void *self, const HttpRequest *request, const char *id, json_t *body,
     return true;
 }
 
+/* Lock held: the tag of what is told of the VM now; NULL = it has none. */
+static char *
+fake_tag(FakeAgent *a)
+{
+    if (a->life == NULL)
+        return NULL;
+    if (!vm_equal(a->told_vm, a->vm)) {
+        vm_free(a->told_vm);
+        a->told_vm = vm_copy(a->vm);
+        a->tag++;
+    }
+    return g_strdup_printf("%s.%u", a->life, a->tag);
+}
+
+static json_t *
+fake_vm_json(FakeAgent *a)
+{
+    g_autofree char *tag = fake_tag(a);
+    json_t *doc = vm_to_json(a->vm);
+
+    json_put_text(doc, "tag", tag);
+    return doc;
+}
+
 static bool
 fake_vms(void *self, const HttpRequest *request, const char *id, json_t *body, json_t **ret,
          GError **error)
@@ -30,8 +54,9 @@ fake_vms(void *self, const HttpRequest *request, const char *id, json_t *body, j
     FakeAgent *a = self;
     WITH_LOCK(&a->lock);
 
+    a->lists++;
     *ret =
-        a->vm != NULL ? json_pack("{s:[o]}", "vms", vm_to_json(a->vm)) : json_pack("{s:[]}", "vms");
+        a->vm != NULL ? json_pack("{s:[o]}", "vms", fake_vm_json(a)) : json_pack("{s:[]}", "vms");
     return true;
 }
 
@@ -44,7 +69,11 @@ fake_vm(void *self, const HttpRequest *request, const char *id, json_t *body, js
 
     if (a->vm == NULL || !g_str_equal(id, FAKE_VM))
         return error_set(error, ERR_NOT_FOUND, "no VM %s", id);
-    *ret = vm_to_json(a->vm);
+    g_autofree char *tag = fake_tag(a);
+    bool unchanged = tag != NULL && g_strcmp0(tag, http_query(request, "known")) == 0;
+    a->unchanged += unchanged;
+    a->told += !unchanged;
+    *ret = unchanged ? json_pack("{s:s, s:b}", "tag", tag, "unchanged", 1) : fake_vm_json(a);
     return true;
 }
 
@@ -433,6 +462,7 @@ static void G_GNUC_UNUSED
 fake_free(FakeAgent *a)
 {
     fake_stop(a);
+    vm_free(a->told_vm);
     vm_free(a->vm);
     g_ptr_array_unref(a->operations);
     g_hash_table_unref(a->tombstones);

@@ -51,9 +51,13 @@ typedef struct {
     int drop_acks;         /* so many acknowledgements are not heard, and answered with 500 */
     bool refuse;           /* all are refused */
     bool deaf;             /* no events */
+    const char *life;      /* begins the tags of what is told of the VM; NULL = there are none */
     const char *leftover;  /* an import finds this file to delete; NULL = nothing */
     /* what it saw */
-    unsigned begun, acknowledged, cancels, hellos, plans, resumes;
+    unsigned begun, acknowledged, cancels, hellos, lists, plans, resumes;
+    unsigned told, unchanged; /* answers about the VM alone: all of it, and that it is as it was */
+    Vm *told_vm;              /* of the last tag */
+    unsigned tag;
     GString *log; /* "merge vda 1..2;" for each deed, in order */
 } FakeAgent;
 

@@ -166,6 +166,86 @@ test_not_kept(Fixture *f, gconstpointer data)
     g_assert_cmpint(written(f), ==, 1);
 }
 
+/* The manager asks; *ret_told: was it told all of the VM, or that it is as it was? */
+static Vm *
+ask(Fixture *f, bool *ret_told)
+{
+    g_autoptr(GError) error = NULL;
+
+    g_mutex_lock(&f->agent->lock);
+    f->agent->told = f->agent->unchanged = 0;
+    g_mutex_unlock(&f->agent->lock);
+    Vm *vm = inventory_ask(f->manager->hosts->pdata[0], FAKE_VM, true, PATIENCE_MS, &error);
+    g_assert_no_error(error);
+    WITH_LOCK(&f->agent->lock);
+    *ret_told = f->agent->told > 0;
+    g_assert_cmpint(f->agent->told + f->agent->unchanged, ==, 1);
+    return vm;
+}
+
+/* From now on what is told has tags. Once the stream of events has begun, the manager looks at all
+ * VMs; after that nobody asks but the test. */
+static void
+begin_life(Fixture *f, const char *life)
+{
+    int64_t until = g_get_monotonic_time() + PATIENCE_MS * 1000;
+    WITH_LOCK(&f->agent->lock);
+
+    while (f->agent->lists < 2 && g_get_monotonic_time() < until)
+        g_cond_wait_until(&f->agent->changed, &f->agent->lock, g_get_monotonic_time() + 1000);
+    f->agent->life = life;
+}
+
+/* What has a tag is told again only if it is another, and is known as well as if it were. */
+static void
+test_unchanged(Fixture *f, gconstpointer data)
+{
+    bool told;
+
+    begin_life(f, "first");
+    describe(f, "one");
+    g_autoptr(Vm) one = ask(f, &told);
+    g_assert_true(told);
+    g_autoptr(Vm) same = ask(f, &told);
+    g_assert_false(told);
+    g_assert_true(vm_equal(one, same));
+    g_assert_cmpstr(same->host, ==, "host1");
+
+    describe(f, "two");
+    g_autoptr(Vm) two = ask(f, &told);
+    g_assert_true(told);
+    g_assert_cmpstr(two->description, ==, "two");
+    wait_until_kept(f, 65536, "two");
+
+    /* an agent that was started again may number anew */
+    begin_life(f, "second");
+    vm_free(ask(f, &told));
+    g_assert_true(told);
+    vm_free(ask(f, &told));
+    g_assert_false(told);
+}
+
+/* What came without a tag, as with a plan, is not what the last tag was of. */
+static void
+test_tag_is_of_the_last(Fixture *f, gconstpointer data)
+{
+    Host *host = f->manager->hosts->pdata[0];
+    g_autoptr(GError) error = NULL;
+    bool told;
+
+    begin_life(f, "first");
+    g_autoptr(Vm) other = ask(f, &told);
+    g_free(other->description);
+    other->description = g_strdup("otherwise");
+    g_autoptr(json_t) doc = vm_to_json(other);
+    vm_free(inventory_put(host, doc, inventory_ticket(f->manager), &error));
+    g_assert_no_error(error);
+    g_autoptr(Vm) now = ask(f, &told);
+    g_assert_true(told);
+    g_assert_cmpstr(now->description, ==, NULL);
+    wait_for(f, 65536, NULL);
+}
+
 #define ADD(name, function) g_test_add(name, Fixture, NULL, set_up, function, tear_down)
 
 int
@@ -174,5 +254,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     ADD("/flow/inventory-growth", test_growth);
     ADD("/flow/inventory-not-kept", test_not_kept);
+    ADD("/flow/inventory-unchanged", test_unchanged);
+    ADD("/flow/inventory-tag", test_tag_is_of_the_last);
     return g_test_run();
 }
