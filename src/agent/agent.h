@@ -216,4 +216,5 @@ void event_hub_free(struct EventHub *hub);
 void event_hub_close(struct EventHub *hub); /* ends all streams */
 /* Consumes json. */
 void event_hub_send(struct EventHub *hub, json_t *take_json);
+bool event_hub_is_heard(struct EventHub *hub); /* false: what is sent now nobody gets */
 void event_hub_stream(struct EventHub *hub, HttpResponse *response);

@@ -73,6 +73,14 @@ event_hub_send(EventHub *hub, json_t *take_json)
     json_decref(take_json);
 }
 
+bool
+event_hub_is_heard(EventHub *hub)
+{
+    WITH_LOCK(&hub->lock);
+
+    return hub->streams->len > 0;
+}
+
 static ssize_t
 stream_read(void *data, char *buf, size_t max)
 {

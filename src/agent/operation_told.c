@@ -121,6 +121,8 @@ void
 operation_tell(Operation *op)
 {
     op->told_us = clock_mono_us();
+    if (!event_hub_is_heard(op->agent->events))
+        return;
     event_hub_send(op->agent->events, json_pack("{s:s, s:o}", "event", "operation", "operation",
                                                 operation_to_json(op)));
 }

@@ -205,12 +205,22 @@ job_row(Manager *m, const char *id, GError **error)
     return g_steal_pointer(&row);
 }
 
+/* What is one operation of the agent has none, and the database is not asked. */
+static GPtrArray *
+children_of(Manager *m, const FlowRow *row, GError **error)
+{
+    const FlowKind *kind = flow_kind(row->kind);
+
+    return kind != NULL && kind->call != NULL ? g_ptr_array_new()
+                                              : flow_children(m, row->id, error);
+}
+
 json_t *
 manager_job(Manager *m, const char *id, GError **error)
 {
     g_auto(View) view = view_of(m, id);
     g_autoptr(FlowRow) row = job_row(m, id, error);
-    g_autoptr(GPtrArray) children = row != NULL ? flow_children(m, id, error) : NULL;
+    g_autoptr(GPtrArray) children = row != NULL ? children_of(m, row, error) : NULL;
 
     if (children == NULL)
         return NULL;
