@@ -95,6 +95,25 @@ leave(void)
 
 /* ---- the world ---- */
 
+/* How many wait on what has this number: mostly nobody does on what is to be woken. */
+static guint waiting[256];
+
+static inline guint *
+waiting_on(const void *what)
+{
+    return &waiting[(uintptr_t)what / 8 % G_N_ELEMENTS(waiting)];
+}
+
+static inline void
+set_waits_on(Turn *turn, const void *what)
+{
+    if (turn->waits_on != NULL)
+        --*waiting_on(turn->waits_on);
+    if (what != NULL)
+        ++*waiting_on(what);
+    turn->waits_on = what;
+}
+
 static inline void
 set_ready(Turn *turn, bool ready)
 {
@@ -117,6 +136,7 @@ fibers_reset(uint64_t seed)
     for (guint i = 0; i < n_fibers; i++)
         fiber_free(turns[i].fiber);
     n_fibers = n_ready = 0;
+    memset(waiting, 0, sizeof waiting);
     running = goes_on = NULL;
     broken = false;
     now_us = EPOCH_US;
@@ -189,13 +209,29 @@ fiber_reseed(uint64_t salt)
     fiber_random();
 }
 
+static inline void
+hash_add_word(uint64_t word)
+{
+    hash = (hash ^ word) * UINT64_C(0x9E3779B97F4A7C15);
+    hash ^= hash >> 32;
+}
+
 void
 fiber_hash_add(const void *bytes, size_t n)
 {
     const unsigned char *p = bytes;
+    uint64_t word;
 
+    for (; n >= sizeof word; n -= sizeof word, p += sizeof word) {
+        memcpy(&word, p, sizeof word);
+        hash_add_word(word);
+    }
+    if (n == 0)
+        return;
+    word = n;
     for (size_t i = 0; i < n; i++)
-        hash = (hash ^ p[i]) * UINT64_C(1099511628211);
+        word = word << 8 | p[i];
+    hash_add_word(word);
 }
 
 /* The order stays. */
@@ -317,7 +353,7 @@ fibers_run(int64_t until_us)
             return next_us() != NEVER;
         }
         set_ready(turn, false);
-        turn->waits_on = NULL;
+        set_waits_on(turn, NULL);
         turn->until_us = NEVER;
         run(turn->fiber);
         if (broken) {
@@ -341,7 +377,7 @@ fibers_kill(unsigned process)
             turn->dead = somebody_died = true;
             set_ready(turn, false);
             turn->until_us = NEVER;
-            turn->waits_on = NULL;
+            set_waits_on(turn, NULL);
         }
     }
     if (suicide) {
@@ -367,7 +403,7 @@ fiber_wait_on(const void *what, int64_t until_us)
 {
     Turn *turn = &turns[running->number];
 
-    turn->waits_on = what;
+    set_waits_on(turn, what);
     turn->until_us = until_us >= 0 ? until_us : NEVER;
     set_ready(turn, false);
     leave();
@@ -376,6 +412,8 @@ fiber_wait_on(const void *what, int64_t until_us)
 void
 fiber_wake(const void *what, bool all)
 {
+    if (*waiting_on(what) == 0)
+        return;
     for (guint i = 0; i < n_fibers; i++) {
         Turn *turn = &turns[i];
         if (turn->waits_on != what || turn->dead || turn->ready)

@@ -13,10 +13,16 @@ typedef struct {
     bool failed;
 } Format;
 
+static bool
+is_between(char c)
+{
+    return c == ' ' || c == ',' || c == ':' || c == '\n' || c == '\t';
+}
+
 static char
 next(Format *f)
 {
-    while (*f->at != '\0' && strchr(" \t\n,:", *f->at) != NULL)
+    while (is_between(*f->at))
         f->at++;
     return *f->at != '\0' ? *f->at++ : '\0';
 }

@@ -36,8 +36,12 @@ page_read(const VfsPage *page, uint8_t *to, size_t in, size_t n)
         memcpy(to, page->bytes + in, n);
     } else {
         const uint64_t twice[] = { page->number, page->number };
-        for (size_t done = 0; done < n; done += 8)
-            memcpy(to + done, (const uint8_t *)twice + in % 8, MIN(8, n - done));
+        uint64_t number;
+        size_t done = 0;
+        memcpy(&number, (const uint8_t *)twice + in % 8, sizeof number);
+        for (; done + 8 <= n; done += 8)
+            memcpy(to + done, &number, sizeof number);
+        memcpy(to + done, &number, n - done);
     }
 }
 
