@@ -316,6 +316,10 @@ doctor_show(Cli *cli, GError **error)
     bool none_left = false;
     size_t mended = 0;
 
+    if (option_given(cli->options, OPT_UNDO) && (fix || option_given(cli->options, OPT_CLASS)))
+        return error_set(error, ERR_INVALID,
+                         "--undo takes back what a fix has mended, all of it: it goes with neither "
+                         "--fix nor --class");
     if (fix && !option_given(cli->options, OPT_YES) && !cli->io->in_terminal)
         return cli_confirm(cli, "", error); /* says so before anything is looked up */
     if (word != NULL && (vm = resolve_vm(cli, word, error)) == NULL)

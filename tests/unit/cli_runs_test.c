@@ -64,6 +64,8 @@ test_runs(void)
         { "snapshot create web x --disk vdz", 3, NULL, "there is no disk 'vdz'" },
         { "snapshot delete web nightly", 2, NULL, "use -y" },
         { "doctor web --fix", 2, NULL, "a yes is wanted, and there is no terminal" },
+        { "doctor web --fix --undo 22 -y", 2, NULL, "--undo takes back what a fix has mended" },
+        { "doctor web --class loop --undo 22", 2, NULL, "it goes with neither --fix nor --class" },
         { "vm show my~vm", 3, NULL, "no VM 'my vm'; what there is: livemerge --connect" },
         { "snapshot show a~b never", 3, NULL, " snapshot list 'a b'\n" },
         { "snapshot rename web nightly new", 0, S1, "is now called 'new'" },
