@@ -171,7 +171,8 @@ class Demo:
         """KEEP=1: how to use what was left running, and how to end it."""
         stop = self.work / "stop"
         stop.write_text(f"""#!/bin/sh
-kill {self.manager.pid} {self.agent.pid}
+# those that run now: somebody may have killed and started them
+pkill -f '^[^ ]*/livemerge-(manager|agent) --config {self.work.path}/'
 LVROOT={self.host.root} {REPO}/tests/lib/lvhost down demo purge
 rm -rf {self.work.path}
 """)
@@ -186,6 +187,11 @@ It is left running. The guest goes on writing. Try:
     livemerge snapshot list demo
     livemerge snapshot delete demo mine
     virsh -c '{self.host.uri}' list
+
+Kill what you like, and start it again:
+
+    {program("livemerge-agent")} --config {self.agent.conf} >>{self.agent.log} 2>&1 &
+    {program("livemerge-manager")} --config {self.manager.conf} >>{self.manager.log} 2>&1 &
 
 Logs: {self.agent.log}, {self.manager.log}
 To end it: {stop}""")
