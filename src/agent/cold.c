@@ -186,6 +186,20 @@ start_job(Operation *op, const Graph *graph, Qmp *qmp, GError **error)
     return qmp_call(qmp, "block-commit", arguments, NULL, error);
 }
 
+/* Of a VM that is off it can be resized at any time before the daemon has the volumes. */
+static bool
+fits(const Operation *op, const Graph *graph, GError **error)
+{
+    const Qcow2Layer *base = graph->layers->pdata[graph->base];
+    const Qcow2Layer *top = graph->leaf == NULL ? graph->layers->pdata[graph->top] : NULL;
+
+    return top == NULL || top->virtual_size >= base->virtual_size ||
+           error_set(error, ERR_REFUSED,
+                     "disk %s: %s was made smaller than its base %s meanwhile, whose end would be "
+                     "read again; nothing was changed, ask for auto",
+                     op_data(op, "target"), top->path, base->path);
+}
+
 /* Beside what the guest sees: an internal snapshot can be taken of a VM that is off at any time
  * before the daemon has the volumes, and what libvirt does with bitmaps at a commit the daemon does
  * not. */
@@ -213,7 +227,8 @@ start_daemon(Operation *op, GError **error)
 
     if (clock_mono_us() < op->entry->starting_until_us)
         return error_set(error, ERR_BUSY, "VM %s is being started", op->row.vm_id);
-    return make_graph(op, &graph, error) && carries_all(op, &graph, error) && spawn(op, error) &&
+    return make_graph(op, &graph, error) && fits(op, &graph, error) &&
+           carries_all(op, &graph, error) && spawn(op, error) &&
            (qmp = connect_daemon(op, error)) != NULL && add_nodes(&graph, qmp, error) &&
            start_job(op, &graph, qmp, error);
 }

@@ -123,3 +123,26 @@ def test_a_smaller_leaf_stays_small(site, vm):  # pylint: disable=redefined-oute
     one.wait_status("up")
     assert one.delete("s1")["status"] == "finished"
     assert size(one.chain()[-1]) == 32
+
+
+def test_smaller_just_before_a_cold_commit(site, vm):  # pylint: disable=redefined-outer-name
+    """Nobody has the volumes open until the storage daemon comes."""
+    one = vm().layers("s1")
+    site.host.write(one.name, 0, "40M", "1M", 7)
+    one.snap("s2")
+    site.host.virsh("destroy", one.name)
+    one.wait_status("down")
+    site.agent.restart(faults="agent.merge.before-start=stop@1")
+    site.wait_ready()
+    one.wait_status("down")
+    job = one.begin_delete("s2", options=("--strategy", "commit"))
+    wait_for(lambda: is_stopped(site.agent), 60, "the agent stops before it starts the daemon")
+    leaf = one.chain()[-1]
+    run("qemu-img", "resize", "--shrink", leaf, "32M")
+    os.kill(site.agent.pid, signal.SIGCONT)
+    wait_for(lambda: one.job(job)["status"] != "started", 60, lambda: f"the job ends: {one.job(job)}")
+    assert size(one.chain()[-1]) == 32, f"what was cut off is there again: {one.job(job)}"
+    assert all(snapshot["snapshot_status"] == "ok" for snapshot in one.snapshots().values()), one.snapshots()
+    one.delete("s2")
+    assert size(one.chain()[-1]) == 32
+    assert all(pattern_is(one.chain()[-1], f"{i}M", "1M", i + 1) for i in range(2))
