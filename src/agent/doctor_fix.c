@@ -218,7 +218,7 @@ doctor_after_loss(Agent *agent, const char *vm_id)
     entry->losses++;
     log_vm_warn(vm_id, NULL,
                 "the manifest of VM %s records what this agent's journal does not know: it was "
-                "lost. What it left is put right",
+                "lost, or the VM came from another host. What is left of it is put right",
                 vm_id);
     body = json_pack("{s:s, s:s, s:s, s:[s, s], s:b}", "id", id, "kind", "doctor-fix", "vm_id",
                      vm_id, "classes", diagnosis_word(DIAG_FOREIGN_JOB),

@@ -166,6 +166,17 @@ merges_of(Agent *agent, AgentVm *entry)
     return (char **)g_ptr_array_free(ids, FALSE);
 }
 
+/* Of a VM that we have suspended a person must hear, and it may be one that libvirtd has lost. */
+bool
+merge_leave(Operation *op, GError **error)
+{
+    if (json_object_get(op->row.data, "pivoting") != NULL)
+        return error_set(error, ERR_BUSY, "its pivot is not concluded");
+    autofd_close(&op->entry->image_lock);
+    op->entry->image_lock = -1;
+    return cold_stop(op, error);
+}
+
 bool
 merge_make_way(Agent *agent, AgentVm *entry, unsigned budget_ms, GError **error)
 {

@@ -28,6 +28,9 @@ typedef struct {
     /* One that the journal held when the agent started: did it end before, so that the journal is
      * an old copy, brought back? Only looks. False: not known yet. NULL = it shows by itself. */
     bool (*is_old)(Operation *op, bool *ret_old, GError **error);
+    /* Its VM has left this host: may it be given up? True when nothing of it runs here any more;
+     * what it has recorded is put right where the VM is now, as after a lost journal. NULL = no. */
+    bool (*leave)(Operation *op, GError **error);
 } OperationKind;
 
 struct Operation {
@@ -36,9 +39,10 @@ struct Operation {
     const OperationKind *kind;
     JournalRow row;
     Machine machine;
-    bool loaded;    /* from the journal, and not known not to be old */
-    void *scratch;  /* of the kind; not saved */
-    HvDomain *seen; /* the last look of this row of turns; NULL = none (op_hv_seen()) */
+    bool loaded;     /* from the journal, and not known not to be old */
+    int64_t left_us; /* since when its VM was not found on this host; 0 = it was */
+    void *scratch;   /* of the kind; not saved */
+    HvDomain *seen;  /* the last look of this row of turns; NULL = none (op_hv_seen()) */
     unsigned seen_acts;
     int64_t seen_us;
     int reboots;       /* of its VM, when its guest was frozen; not saved */
@@ -112,6 +116,8 @@ bool preview_params(const json_t *params, GError **error);
 bool branch_end_params(const json_t *params, GError **error);
 bool merge_params(const json_t *params, GError **error);
 bool merge_is_old(Operation *op, bool *ret_old, GError **error);
+bool merge_leave(Operation *op, GError **error);
+bool snapshot_create_leave(Operation *op, GError **error);
 bool delete_volumes_params(const json_t *params, GError **error);
 bool doctor_fix_params(const json_t *params, GError **error);
 bool doctor_undo_params(const json_t *params, GError **error);
@@ -122,6 +128,9 @@ bool vm_update_params(const json_t *params, GError **error);
 bool vm_remove_params(const json_t *params, GError **error);
 void merge_scratch_free(void *scratch);
 void clone_scratch_free(void *scratch);
+
+/* How long a VM is not there before what needs it gives up (worker.c); tests shorten it. */
+extern int64_t worker_left_us;
 
 /* ---- deed.c: what the kinds share ---- */
 

@@ -58,6 +58,46 @@ turn_loaded(Operation *op)
     return machine_give_up(&op->machine, why);
 }
 
+int64_t worker_left_us = 30 * G_TIME_SPAN_SECOND;
+
+/* It waits for what it will not see any more: somebody has migrated its VM, or undefined it.
+ * libvirt says so itself, for a while: a definition may be made anew. */
+static bool
+vm_has_left(Operation *op)
+{
+    g_autoptr(GError) why = NULL;
+    int64_t now = g_get_monotonic_time();
+    g_autoptr(Vm) shown = agent_vm_copy(op->agent, op->row.vm_id);
+
+    if (op->kind->leave == NULL || op->machine.misses == 0 || shown != NULL) {
+        op->left_us = 0;
+        return false;
+    }
+    g_autoptr(HvDomain) hv = agent_look_at_hv(op->agent, op->row.vm_id, &why);
+    if (hv != NULL || !g_error_matches(why, ERR, ERR_NOT_FOUND)) {
+        op->left_us = 0;
+        return false;
+    }
+    if (op->left_us == 0)
+        op->left_us = now;
+    return now - op->left_us >= worker_left_us;
+}
+
+static Turn
+turn_left(Operation *op)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (!op->kind->leave(op, &why))
+        return machine_wait(&op->machine, why);
+    error_set(&why, ERR_GONE,
+              "VM %s has left this host: it was moved to another one, or is not defined any more. "
+              "The %s was given up at its step '%s'; nothing was removed. livemerge doctor says, "
+              "where the VM is now, if anything is left of it",
+              op->row.vm_id, op->row.kind, op->machine.step);
+    return machine_give_up(&op->machine, why);
+}
+
 /* Turns one operation as far as it goes; returns how long it can be left alone. */
 static unsigned
 turn_operation(Operation *op)
@@ -72,6 +112,8 @@ turn_operation(Operation *op)
         g_mutex_unlock(&op->agent->lock);
         op->poll_ms = SLOW_POLL_MS;
         turn = op->loaded ? turn_loaded(op) : machine_turn(&op->machine);
+        if (turn == TURN_WAIT && vm_has_left(op))
+            turn = turn_left(op);
     }
     if (turn == TURN_ENDED)
         return 0;

@@ -387,6 +387,17 @@ call_again(Flow *flow, const char *key)
     json_object_del(call, "op");
 }
 
+char *
+call_why_lost(const Flow *flow, const char *key, const Vm *vm)
+{
+    const char *host = json_text(json_object_get(flow->row->data, key), "host");
+
+    return host != NULL && vm->host != NULL && !g_str_equal(host, vm->host)
+               ? g_strdup_printf("it was moved from host '%s' to host '%s' meanwhile", host,
+                                 vm->host)
+               : g_strdup("the agent lost its journal");
+}
+
 StepState
 call_wait_or(Flow *flow, const char *key, StepState (*lost)(Flow *flow, GError **error),
              GError **error)

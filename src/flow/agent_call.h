@@ -29,6 +29,9 @@ bool call_begin_act(Flow *flow, const char *key, json_t *take_body, GError **err
  * has lost it, which says nothing about the deed. */
 StepState call_wait(Flow *flow, const char *key, GError **error);
 /* The same, but if the agent has lost it, lost() judges by the world instead. */
+/* Why nobody can tell any more what became of it: "the agent lost its journal"; or the VM has been
+ * moved to another host meanwhile. The caller frees it. */
+char *call_why_lost(const Flow *flow, const char *key, const Vm *vm);
 StepState call_wait_or(Flow *flow, const char *key, StepState (*lost)(Flow *flow, GError **error),
                        GError **error);
 /* What the agent has lost may safely be asked for again: the step that begins it mints another id.

@@ -39,20 +39,25 @@ body_of(const Flow *flow)
     return body;
 }
 
-/* The agent lost its journal: the VM's list of snapshots says whether it was made. */
+/* The agent lost its journal, or the VM was moved: its list of snapshots says whether it was made.
+ */
 static StepState
 look_for_snapshot(Flow *flow, GError **error)
 {
     g_autoptr(Vm) vm = flow_look_at_vm(flow, error);
 
-    if (vm == NULL || vm->state == VM_UNKNOWN)
+    if (vm == NULL)
+        return g_error_matches(*error, ERR, ERR_NOT_FOUND) ? STEP_FAILED : STEP_UNKNOWN;
+    if (vm->state == VM_UNKNOWN)
         return STEP_UNKNOWN;
     if (vm_snapshot(vm, flow_param(flow, "snapshot_id")) != NULL)
         return STEP_DONE;
-    error_set(error, ERR_GONE,
-              "the agent of VM '%s' lost its journal and the snapshot was not made: nothing was "
-              "changed that is known of; try again",
-              vm->name);
+    g_autofree char *why = call_why_lost(flow, "create", vm);
+    error_set(
+        error, ERR_GONE,
+        "VM '%s': %s, and the snapshot was not made. Nothing was lost; if anything is left of "
+        "it, livemerge doctor says so. Try again",
+        vm->name, why);
     return STEP_FAILED;
 }
 

@@ -158,11 +158,12 @@ resolve_check(void *self, GError **error)
         return STEP_UNKNOWN;
     }
     if (left != NULL) {
+        g_autofree char *word = lost ? call_why_lost(flow, MERGE, vm)
+                                     : g_strdup("the agent says that the merge is done");
         error_set(error, lost ? ERR_GONE : ERR_CORRUPT,
                   "%s, but %s is still in the chain of disk %s of VM '%s': nothing was deleted; "
                   "delete the snapshot again to retry",
-                  lost ? "the agent lost its journal" : "the agent says that the merge is done",
-                  left, flow_param(flow, "target"), vm->name);
+                  word, left, flow_param(flow, "target"), vm->name);
         return STEP_FAILED;
     }
     /* the chain was read from this QEMU; the agent compares before it deletes */

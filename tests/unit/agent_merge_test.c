@@ -139,6 +139,49 @@ test_cancel_a_running_job(void)
     g_assert_cmpuint(host->fake.cancels, ==, 1);
 }
 
+static void
+vm_is_gone(Host *host, bool gone)
+{
+    const HvEvent event = { .kind = HV_EVENT_DOMAIN, .vm_id = FAKE_VM };
+
+    g_mutex_lock(&host->fake.lock);
+    host->fake.gone = gone;
+    g_mutex_unlock(&host->fake.lock);
+    agent_on_hv_event(&event, host->agent);
+    agent_kick(host->agent, FAKE_VM);
+}
+
+/* Somebody has migrated it, or undefined it: nobody can tell here what became of the merge, and it
+ * holds the VM no longer. Undefined for a moment alone, it goes on. */
+static void
+test_vm_has_left(void)
+{
+    const int64_t usual = worker_left_us;
+
+    for (unsigned comes_back = 0; comes_back < 2; comes_back++) {
+        g_autoptr(Host) host = host_new(true);
+
+        host->fake.endless = true;
+        operation_start(host, &cases[2]);
+        while (host->fake.disks[0].looks < 2)
+            g_usleep(1000);
+        worker_left_us = comes_back ? usual : G_TIME_SPAN_SECOND / 10;
+        vm_is_gone(host, true);
+        if (comes_back) {
+            json_decref(operation_wait(host, op_waits_at, "transfer"));
+            host->fake.endless = false;
+            vm_is_gone(host, false);
+            g_autofree char *state = assert_whole(host, &cases[2]);
+            g_assert_cmpstr(state, ==, "done");
+            continue;
+        }
+        g_autoptr(json_t) op = operation_end(host);
+        g_assert_cmpstr(json_text(op, "state"), ==, "failed");
+        g_assert_cmpstr(json_text(json_object_get(op, "error"), "code"), ==, "gone");
+    }
+    worker_left_us = usual;
+}
+
 /* A cancel in which libvirtd dies, and the agent's end. */
 static void
 cancel_taken_for_a_pivot(Host *host)
@@ -218,6 +261,7 @@ main(int argc, char **argv)
     g_test_add_func("/merge/cancel-taken-for-a-pivot", test_cancel_taken_for_a_pivot);
     g_test_add_func("/merge/cancel-taken-for-a-pivot-and-started",
                     test_cancel_taken_for_a_pivot_and_started);
+    g_test_add_func("/merge/vm-has-left", test_vm_has_left);
     int result = g_test_run();
     folder_remove(&template);
     return result;
