@@ -296,6 +296,29 @@ op_definition_is_right(const HvDomain *hv)
     return true;
 }
 
+/* Somebody else's snapshot can come between the look and the deed. */
+static bool
+runs_as_defined(Hypervisor *hv, const HvDomain *before, GError **error)
+{
+    g_autoptr(HvDomain) now =
+        before->instance != NULL ? hv->ops->look(hv, before->id, error) : NULL;
+
+    if (before->instance == NULL)
+        return true;
+    for (guint i = 0; now != NULL && i < before->disks->len; i++) {
+        const HvDisk *disk = before->disks->pdata[i];
+        const HvDisk *same = hv_domain_disk(now, disk->target);
+        if (same != NULL && now->instance != NULL && g_strcmp0(same->source, disk->source) != 0)
+            return error_set(
+                error, ERR_BUSY,
+                "VM '%s', disk %s: somebody else has just changed it from %s to %s; its "
+                "definition is looked at again",
+                now->name, disk->target, disk->source,
+                same->source != NULL ? same->source : "nothing");
+    }
+    return now != NULL;
+}
+
 bool
 definition_mend(Hypervisor *hv, const HvDomain *domain, GError **error)
 {
@@ -318,7 +341,8 @@ definition_mend(Hypervisor *hv, const HvDomain *domain, GError **error)
     }
     return hv->ops->redefine(hv, domain->id, (const char *const *)targets->pdata,
                              (const char *const *)sources->pdata,
-                             (const char *const *)formats->pdata, targets->len, error);
+                             (const char *const *)formats->pdata, targets->len, error) &&
+           runs_as_defined(hv, domain, error);
 }
 
 bool

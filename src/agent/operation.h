@@ -198,7 +198,7 @@ void op_record(Operation *op, Vm *vm);
 bool op_is_recorded(const Operation *op, const Vm *vm);
 void op_unrecord(Operation *op, Vm *vm);
 /* Makes libvirt's persistent definition name the leaves that the VM has, without any <backingStore>
- * (H2..H4). */
+ * (H2..H4). ERR_BUSY: it has others by now, look again. */
 bool definition_mend(Hypervisor *hv, const HvDomain *domain, GError **error);
 bool op_mend_definition(Operation *op, const HvDomain *domain, GError **error); /* NULL: false */
 bool op_definition_is_right(const HvDomain *hv);

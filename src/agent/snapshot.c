@@ -13,6 +13,7 @@
  * an overlay that a QEMU has open, or that holds data, is never removed (verify).
  */
 #include "agent/snapshot.h"
+#include "agent/relink.h"
 
 #include "base/clock.h"
 #include "base/fault.h"
@@ -337,6 +338,26 @@ settle_check(void *self, GError **error)
     return STEP_BACK;
 }
 
+/* What the overlay stands on: its leaf, or what somebody else has put between them, which belongs
+ * to the chain then. NULL = the disk is not known any more. */
+static const Volume *
+snapshot_volume(Disk *disk, const json_t *entry, const HvDomain *hv)
+{
+    const HvDisk *now = hv_domain_disk(hv, json_text(entry, "target"));
+    const Volume *leaf = disk_volume(disk, json_text(entry, "leaf_id"));
+    const char *below = NULL;
+
+    if (leaf == NULL || now == NULL || hv->instance == NULL ||
+        (below = relink_below(now, json_text(entry, "overlay"))) == NULL ||
+        g_str_equal(below, leaf->path))
+        return leaf;
+    if (disk_volume_by_path(disk, below) == NULL) {
+        g_autofree char *id = id_new();
+        g_ptr_array_add(disk->volumes, volume_new(id, below, "qcow2", leaf->virtual_size));
+    }
+    return disk_volume_by_path(disk, below);
+}
+
 static void
 add_to_tree(Operation *op, Vm *vm, const HvDomain *hv, uint64_t memory_size)
 {
@@ -359,7 +380,9 @@ add_to_tree(Operation *op, Vm *vm, const HvDomain *hv, uint64_t memory_size)
     json_array_foreach (snapshot_disks(op), i, disk) {
         Disk *d = vm_disk(vm, json_text(disk, "id"));
         const char *overlay = json_text(disk, "overlay");
-        vm_add_snapshot_disk(snapshot, json_text(disk, "id"), json_text(disk, "leaf_id"));
+        const Volume *volume = d != NULL ? snapshot_volume(d, disk, hv) : NULL;
+        vm_add_snapshot_disk(snapshot, json_text(disk, "id"),
+                             volume != NULL ? volume->id : json_text(disk, "leaf_id"));
         if (d != NULL && disk_volume_by_path(d, overlay) == NULL) {
             g_autofree char *id = id_new();
             g_ptr_array_add(d->volumes,

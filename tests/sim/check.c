@@ -103,17 +103,29 @@ check_start(void)
     }
 }
 
+/* Of a snapshot that somebody else has taken */
+static bool
+is_theirs(const char *path)
+{
+    return strstr(path, "/theirs") != NULL;
+}
+
 bool
 check_pivoted(SimDisk *disk)
 {
     const char *sources[] = { disk->defined, NULL };
     g_auto(GuardManifest) manifest = { 0 };
-    const char *leaf = ((Node *)disk->graph->pdata[0])->path;
+    guint at = 0;
+    while (at + 1 < disk->graph->len && is_theirs(((Node *)disk->graph->pdata[at])->path))
+        at++;
+    const char *leaf = ((Node *)disk->graph->pdata[at])->path;
     const Disk *known = guard_load(vm.id, sources, &manifest, NULL) && manifest.vm != NULL
                             ? vm_disk(manifest.vm, disk->target)
                             : NULL;
 
     disk->pivoted = false;
+    if (known != NULL && disk_leaf(known) != NULL && is_theirs(disk_leaf(known)->path))
+        return true; /* adopted since */
     if (known != NULL && disk_leaf(known) != NULL && strcmp(disk_leaf(known)->path, leaf) == 0)
         return true;
     world_wrong("the guest writes to %s, which a pivot gave to disk %s, but the manifest names %s",
@@ -249,8 +261,10 @@ check_disk_end(const Vm *stored, SimDisk *disk, GHashTable *wanted)
         world_wrong("the manifest does not know disk %s", disk->target);
         return;
     }
-    bool same = known->volumes->len == disk->graph->len;
-    for (guint i = 0; same && i < disk->graph->len; i++)
+    /* a volume of somebody else is not there before it was adopted */
+    bool theirs = world_was_hit_by(FAULT_STRANGER);
+    bool same = theirs || known->volumes->len == disk->graph->len;
+    for (guint i = 0; !theirs && same && i < disk->graph->len; i++)
         same = strcmp(((Volume *)known->volumes->pdata[known->volumes->len - 1 - i])->path,
                       ((Node *)disk->graph->pdata[i])->path) == 0;
     if (!same)
@@ -260,6 +274,8 @@ check_disk_end(const Vm *stored, SimDisk *disk, GHashTable *wanted)
     /* what the host's power took back is put right when the VM is off; saved memory does not ask it
      */
     bool lost = vm.restored && (plan.lies & LIE_DEFINITION) != 0;
+    if (theirs)
+        g_clear_pointer(&disk->defined_backing, g_ptr_array_unref); /* libvirt's, of its end */
     if (!lost && (strcmp(disk->defined, ((Node *)disk->graph->pdata[0])->path) != 0 ||
                   disk->defined_backing != NULL))
         world_wrong("disk %s: the definition names %s%s, the VM runs on %s", disk->target,

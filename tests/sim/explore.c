@@ -25,9 +25,10 @@ Unit unit;
 static State *clean;                  /* before any unit */
 static uint64_t points_of[MAX_FLOWS]; /* 0 = not run yet */
 
-static const FaultKind all_kinds[] = { FAULT_AGENT, FAULT_QEMU,    FAULT_LIBVIRTD, FAULT_SHUTDOWN,
-                                       FAULT_POWER, FAULT_NETWORK, FAULT_MANAGER,  FAULT_CANCEL,
-                                       FAULT_CLOCK, FAULT_STORAGE, FAULT_FULL,     FAULT_ALL };
+static const FaultKind all_kinds[] = { FAULT_AGENT,   FAULT_QEMU,    FAULT_LIBVIRTD, FAULT_SHUTDOWN,
+                                       FAULT_POWER,   FAULT_NETWORK, FAULT_MANAGER,  FAULT_CANCEL,
+                                       FAULT_CLOCK,   FAULT_STORAGE, FAULT_FULL,     FAULT_ALL,
+                                       FAULT_STRANGER };
 static const FaultKind cold_kinds[] = { FAULT_AGENT,   FAULT_DAEMON,  FAULT_LIBVIRTD, FAULT_POWER,
                                         FAULT_NETWORK, FAULT_MANAGER, FAULT_CANCEL,   FAULT_CLOCK,
                                         FAULT_STORAGE, FAULT_FULL,    FAULT_ALL };
@@ -82,7 +83,10 @@ kinds_of(const Flow *flow)
     for (unsigned i = 0; i < n; i++)
         kinds |= 1U << (flow->off ? cold_kinds[i] : all_kinds[i]);
     if (!flow->manager)
-        kinds &= ~(1U << FAULT_MANAGER | 1U << FAULT_CANCEL | 1U << FAULT_ALL);
+        kinds &=
+            ~(1U << FAULT_MANAGER | 1U << FAULT_CANCEL | 1U << FAULT_ALL | 1U << FAULT_STRANGER);
+    if (flow->alone)
+        kinds &= ~(1U << FAULT_STRANGER);
     return kinds;
 }
 
@@ -139,7 +143,8 @@ make_chance_unit(uint64_t number)
                             .seed = explore_how->seed,
                             .mutant = explore_how->mutant,
                             .strict = explore_how->strict };
-    unit.kinds = kinds_of(flow);
+    /* beside other faults libvirtd may lose that, too, as it loses ours */
+    unit.kinds = kinds_of(flow) & ~(1U << FAULT_STRANGER);
     if (unit.kind == SWARM) {
         unsigned some = (unsigned)explore_draw(1 << FAULT_KINDS) | 1U << FAULT_AGENT;
         unit.kinds &= some;

@@ -10,9 +10,10 @@
 bool world_network;
 bool world_cancel_wanted;
 
-const char *const fault_words[FAULT_KINDS] = { "none",  "agent",    "manager", "qemu",   "libvirtd",
-                                               "power", "shutdown", "network", "cancel", "daemon",
-                                               "clock", "storage",  "full",    "all" };
+const char *const fault_words[FAULT_KINDS] = {
+    "none",   "agent",  "manager", "qemu",    "libvirtd", "power", "shutdown", "network",
+    "cancel", "daemon", "clock",   "storage", "full",     "all",   "stranger"
+};
 
 static int64_t host_is_off_until_us;
 static bool storage_away, storage_full, was_unwell;
@@ -336,6 +337,9 @@ fault_like(FaultKind kind)
     case FAULT_KINDS:
     default:
         break;
+    case FAULT_STRANGER:
+        nothing = !vm.runs || !vm.libvirtd;
+        break;
     }
     return nothing ? FAULT_NONE : kind;
 }
@@ -387,6 +391,9 @@ do_fault(FaultKind kind)
         return;
     case FAULT_CLOCK:
         clock_jumps();
+        return;
+    case FAULT_STRANGER:
+        libvirt_stranger();
         return;
     case FAULT_STORAGE:
     case FAULT_FULL:

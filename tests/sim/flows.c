@@ -61,6 +61,8 @@ ask_remove(Manager *manager, const char *const *ids, Strategy strategy, GError *
         error);
 }
 
+static bool given_up; /* of the manager's user */
+
 typedef struct {
     Manager *manager;
     char *id; /* of the job; NULL = none yet */
@@ -89,6 +91,18 @@ typedef struct {
     unsigned refused_in_row, failed_in_row;
 } Tries;
 
+/* A chain that somebody else has changed may be refused. */
+static void
+give_up(const char *why, const char *what)
+{
+    g_autofree char *text = g_strdup_printf("%s: %s", what, why);
+
+    if (!world_was_hit_by(FAULT_STRANGER))
+        world_wrong("%s", text);
+    world_trace("the user gives up: %s", text);
+    given_up = true;
+}
+
 static char *
 begin_job(Manager *manager, JobAsk how, Tries *tries)
 {
@@ -106,17 +120,27 @@ begin_job(Manager *manager, JobAsk how, Tries *tries)
         qemu_died();
     }
     if (!error_may_retry(error) && world_is_calm() && ++tries->refused > 80)
-        world_wrong("the job is refused: %s", error->message);
+        give_up(error->message, "the job is refused");
     flow_rest(200000, &tries->refused_in_row);
     return NULL;
+}
+
+/* A merge waits until what somebody else has put on the disk is gone. */
+static void
+cancel_what_waits(void)
+{
+    if (world_is_calm() && world_was_hit_by(FAULT_STRANGER))
+        world_cancel_wanted = true;
 }
 
 static void
 note_failure(const json_t *job, Tries *tries)
 {
     world_trace("the job has ended: %s: %s", json_text(job, "status"), json_text(job, "error"));
+    if (world_is_calm() && world_was_hit_by(FAULT_STRANGER))
+        given_up = true;
     if (world_is_calm() && ++tries->failed > 8)
-        world_wrong("the job fails again and again: %s", json_text(job, "error"));
+        give_up(json_text(job, "error"), "the job fails again and again");
 }
 
 /* The newest job is of an earlier step, or there is none: NULL. */
@@ -190,15 +214,18 @@ run_jobs(const JobStep *steps)
 
     if (now.manager != NULL)
         fiber_start(P_MANAGER, "canceller", canceller, &now);
-    while (now.manager != NULL && !world_is_wrong() && steps[progress.at].ask != NULL) {
+    while (now.manager != NULL && !world_is_wrong() && !given_up &&
+           steps[progress.at].ask != NULL) {
         const JobStep *step = &steps[progress.at];
         g_autoptr(json_t) job = job_of_step(&now, rev);
         const char *status = job != NULL ? json_text(job, "status") : NULL;
         if (job != NULL)
             rev = json_number(job, "rev");
         fiber_wake(&world_cancel_wanted, true);
-        if (g_strcmp0(status, "started") == 0)
+        if (g_strcmp0(status, "started") == 0) {
+            cancel_what_waits();
             continue;
+        }
         rev = 0;
         if (g_strcmp0(status, "finished") == 0 && is_all(step, &now)) {
             next_step(step, &now, true);
@@ -214,6 +241,9 @@ run_jobs(const JobStep *steps)
         }
         begin_step(step, &now, &tries);
     }
+    /* what the headers say counts at the next start */
+    if (world_was_hit_by(FAULT_STRANGER) && vm.runs)
+        qemu_died();
     world_done();
     fiber_wait_on(NULL, -1); /* the canceller looks at "now" */
 }
@@ -310,6 +340,7 @@ void
 flows_reset(void)
 {
     memset(&progress, 0, sizeof progress);
+    given_up = false;
     flow_records_reset();
 }
 
@@ -335,12 +366,12 @@ const Flow flows[] = {
     { "delete-off",          1,   3,    true,  false, run_remove_newest,   "VM off", true },
     { "power",               1,   2,    false, false, run_power,          "suspended, started, rebooted, shut down", true },
     { "agent-power",         1,   2,    false, false, run_agent_power,    "stopped and started in a merge" },
-    { "freeze",              2,   2,    false, false, run_freeze,         "frozen, thawed and reset, with snapshots", true },
-    { "preview-undo",        1,   3,    false, false, run_try,           "tried, and thrown away", true },
+    { "freeze",              2,   2,    false, false, run_freeze,         "frozen, thawed and reset, with snapshots", true, .alone = true },
+    { "preview-undo",        1,   3,    false, false, run_try,           "tried, and thrown away", true, .alone = true },
     { "preview-commit",      2,   3,    false, false, run_keep,         "tried, and kept", true },
     { "restore",             1,   3,    false, false, run_restore,        "gone back to", true },
     { "commit-shared",       1,   3,    false, false, run_keep,         "what somebody stands on stays", true, 2 },
-    { "memory-try",          2,   2,    false, false, run_memory_try,     "with memory, tried, and thrown away", true },
+    { "memory-try",          2,   2,    false, false, run_memory_try,     "with memory, tried, and thrown away", true, .alone = true },
     { "memory-keep",         1,   2,    false, false, run_memory_keep,    "the same, and kept", true },
     { "config-only",         1,   3,    false, false, run_config_only,    "the configuration alone goes back", true },
     { "remove",              1,   3,    false, false, run_remove,         "a VM goes", true },
@@ -348,12 +379,12 @@ const Flow flows[] = {
     { "clone",               1,   3,    false, false, run_clone,          "out of a snapshot; and it goes", true },
     { "clone-off",           2,   2,    true,  true,  run_clone_off,      "a VM that is off, by sharing", true },
     { "create",              2,   2,    false, false, run_create_snapshot, "a snapshot is taken", true },
-    { "import",              1,   3,    false, false, run_import,         "the manager is lost in a delete", true },
+    { "import",              1,   3,    false, false, run_import,         "the manager is lost in a delete", true, .alone = true },
     { "lost-journal",        1,   3,    false, false, run_lost,          "the agent's journal is lost in a delete", true },
     { "rename",              1,   2,    false, false, run_rename,         "a snapshot is, and the VM described", true },
     { "update",              1,   2,    false, false, run_update,         "a VM is renamed", true },
-    { "doctor",              1,   3,    false, false, run_doctor,         "a volume of nobody, and an old definition", true },
-    { "doctor-undo",         1,   3,    false, false, run_doctor_undo,    "the same, undone, and mended again", true },
+    { "doctor",              1,   3,    false, false, run_doctor,         "a volume of nobody, and an old definition", true, .alone = true },
+    { "doctor-undo",         1,   3,    false, false, run_doctor_undo,    "the same, undone, and mended again", true, .alone = true },
     { NULL },
 };
 /* clang-format on */

@@ -417,14 +417,27 @@ op_job_look(Hypervisor *hv, const char *vm_id, const char *target, HvJob *ret_jo
 
 /* ---- doing ---- */
 
+/* Two that change the VM wait for each other. Those of the agent do so by themselves. */
+static bool
+libvirt_is_at(const Call *call)
+{
+    for (guint i = 0; i < libvirt_calls->len; i++) {
+        const Call *other = libvirt_calls->pdata[i];
+        if (other->begun && !other->done && other->stranger != call->stranger)
+            return true;
+    }
+    return false;
+}
+
 void
 libvirt_run_call(void *data)
 {
     Call *call = data;
 
     fiber_sleep_us(DELAY_US);
-    while (vm.in_hook || (vm.saving && !call->beside))
+    while (vm.in_hook || (vm.saving && !call->beside) || libvirt_is_at(call))
         fiber_sleep_us(2000);
+    call->begun = true;
     if (world_lies(LIE_REFUSES, 5))
         error_set(&call->error, fiber_chance(50) ? ERR_HYPERVISOR : ERR_BUSY, "no, says libvirt");
     else

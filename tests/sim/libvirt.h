@@ -36,8 +36,9 @@ typedef struct Call {
     unsigned n;
     bool paused;
     HvPower how;
+    bool stranger; /* somebody else's */
     bool beside; /* a job of the whole VM is not in its way */
-    bool done, ok;
+    bool begun, done, ok;
     GError *error;
 } Call;
 

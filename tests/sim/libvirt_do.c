@@ -5,7 +5,10 @@
  */
 #include "libvirt.h"
 
+#include "qcow2/qcow2.h"
+
 #include <string.h>
+#include <unistd.h>
 
 bool
 libvirt_sees_vm(void)
@@ -167,7 +170,7 @@ switch_disks(Call *call, GError **error)
     if (!qemu_snapshot(call->disks, call->n))
         return error_set(error, ERR_HYPERVISOR, "the transaction failed");
     vm.adds_nodes = 0;
-    for (unsigned i = 0; i < vm.n_disks; i++)
+    for (unsigned i = 0; i < vm.n_disks && !call->stranger; i++)
         memcpy(vm.disks[i].content[NEW_SNAPSHOT], vm.disks[i].acked, sizeof vm.disks[i].acked);
     fiber_point("QEMU has switched to the overlays");
     if (!vm.runs || vm.life != life)
@@ -224,6 +227,48 @@ op_snapshot(Hypervisor *hv, const char *vm_id, const HvSnapshotDisk *disks, unsi
         (Client *)hv, "snapshot",
         &(Call){ .func = do_snapshot, .disks = copy, .n = kept, .memory = g_strdup(memory) },
         error);
+}
+
+/* ---- somebody else ---- */
+
+/* As libvirt does it: the overlay is made by itself, on whatever the disk is on then. */
+static bool
+do_stranger(Call *call, GError **error)
+{
+    HvSnapshotDisk *theirs = g_new0(HvSnapshotDisk, 1); /* as all of a call it is never freed */
+    char *path = NULL;
+    SimDisk *disk = &vm.disks[0];
+
+    if (!libvirt_needs_running(error))
+        return false;
+    for (unsigned n = 0; path == NULL || vfs_find(path) != NULL; n++)
+        path = g_strdup_printf(HOME "/theirs%u.qcow2", n);
+    g_autofree char *below = g_path_get_basename(disk->live.source);
+    if (!qcow2_create(path, vm.clusters * CLUSTER_BYTES, below,
+                      g_str_has_suffix(below, ".raw") ? "raw" : "qcow2", 0600, -1, -1, error))
+        return false;
+    *theirs = (HvSnapshotDisk){ .target = disk->target, .overlay = path };
+    call->disks = theirs;
+    call->n = 1;
+    bool ok = switch_disks(call, error);
+    save_all_status();
+    if (!ok)
+        unlink(path);
+    return ok;
+}
+
+void
+libvirt_stranger(void)
+{
+    Call *call;
+
+    if (!vm.libvirtd)
+        return;
+    call = g_new0(Call, 1);
+    call->func = do_stranger;
+    call->stranger = true;
+    g_ptr_array_add(libvirt_calls, call);
+    fiber_start(P_LIBVIRTD, "virsh", libvirt_run_call, call);
 }
 
 const HypervisorOps libvirt_doing = {

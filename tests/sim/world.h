@@ -54,6 +54,7 @@ typedef enum {
     FAULT_STORAGE,  /* the storage domain fails or hangs for some seconds */
     FAULT_FULL,     /* nothing can be allocated there for some seconds */
     FAULT_ALL,      /* power, and the manager's too */
+    FAULT_STRANGER, /* somebody takes an external snapshot of a running disk with virsh */
     FAULT_KINDS
 } FaultKind;
 extern const char *const fault_words[FAULT_KINDS];
@@ -138,6 +139,7 @@ typedef struct Flow {
     const char *what;
     bool manager; /* it is the real one, and can be killed */
     int below;    /* another VM stands on this volume of the first disk, counted from 1; 0 = none */
+    bool alone;   /* how it should end is not told if somebody else takes a snapshot meanwhile */
     bool singly;  /* several faults by chance are not withstood wholly yet (--flow tries them) */
 } Flow;
 
@@ -384,6 +386,7 @@ void libvirt_is_not_heard(void);
 void libvirtd_start(void);
 void libvirtd_died(void);
 bool libvirt_memory_is_whole(const char *path); /* a file beside a snapshot */
+void libvirt_stranger(void); /* virsh snapshot-create-as --disk-only, of the first disk */
 /* By a user: waits for it. */
 bool libvirt_start_vm(char *ret_why);
 void libvirt_job_event(SimDisk *disk, HvJobStatus status); /* from QEMU */
