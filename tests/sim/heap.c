@@ -33,6 +33,9 @@ typedef struct {
 
 static Heap *const heap = (Heap *)(void *)PLACE;
 static bool ready;
+/* What lies below was there when the heap began anew, and stays: a page that is written to is saved
+ * with each world, and would be for a count or for a place in a list. */
+static char *old_end = PLACE;
 
 static unsigned
 class_of(size_t n)
@@ -120,7 +123,7 @@ give_back(Header *header)
 void
 free(void *p)
 {
-    if (!is_ours(p)) /* NULL, or of a frozen tree: texts.c */
+    if (!is_ours(p) || (char *)p < old_end) /* NULL, or of a frozen tree: texts.c */
         return;
     if (header_of(p)->shares > 0)
         header_of(p)->shares--;
@@ -201,7 +204,8 @@ heap_text(const char *text)
     if (is_ours(text) && (uintptr_t)text % sizeof(Header) == 0 &&
         header_of((char *)text)->state == mark_of(text) &&
         header_of((char *)text)->shares < UINT16_MAX) {
-        header_of((char *)text)->shares++;
+        if (text >= old_end)
+            header_of((char *)text)->shares++;
         return (char *)text;
     }
     size_t n = strlen(text) + 1;
@@ -236,6 +240,7 @@ heap_begin_anew(void)
 {
     memset(heap->free, 0, sizeof heap->free);
     heap->next = (char *)(((uintptr_t)heap->next + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+    old_end = heap->next;
 }
 
 char *

@@ -255,6 +255,8 @@ WRAP(sqlite3_finalize)(sqlite3_stmt *s)
 
     if (one == NULL)
         return REAL(sqlite3_finalize)(s);
+    if (!one->used) /* nothing is written to it: its pages would have to be saved */
+        return SQLITE_OK;
     sqlite3_reset(s);
     sqlite3_clear_bindings(s);
     one->used = false;
