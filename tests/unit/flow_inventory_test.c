@@ -7,13 +7,23 @@
 
 #include <sqlite3.h>
 
-static void
-sql(const Fixture *f, const char *text)
+/* Beside the manager, which may just write. */
+static sqlite3 *
+open_beside(const Fixture *f)
 {
     g_autofree char *file = g_build_filename(f->dir, "manager.db", NULL);
     sqlite3 *db = NULL;
 
     g_assert_cmpint(sqlite3_open(file, &db), ==, SQLITE_OK);
+    sqlite3_busy_timeout(db, PATIENCE_MS);
+    return db;
+}
+
+static void
+sql(const Fixture *f, const char *text)
+{
+    sqlite3 *db = open_beside(f);
+
     g_assert_cmpint(sqlite3_exec(db, text, NULL, NULL, NULL), ==, SQLITE_OK);
     sqlite3_close(db);
 }
@@ -102,8 +112,10 @@ static void
 count_writes(const Fixture *f, bool fails)
 {
     g_autofree char *text = g_strdup_printf(
-        "DROP TABLE IF EXISTS counted; CREATE TABLE counted(n); DROP TRIGGER IF EXISTS count;"
-        "CREATE TRIGGER count BEFORE INSERT ON vm BEGIN INSERT INTO counted VALUES(1);%s END",
+        "BEGIN IMMEDIATE; DROP TABLE IF EXISTS counted; CREATE TABLE counted(n); DROP TRIGGER IF "
+        "EXISTS count;"
+        "CREATE TRIGGER count BEFORE INSERT ON vm BEGIN INSERT INTO counted VALUES(1);%s END;"
+        "COMMIT",
         fails ? " SELECT RAISE(FAIL, 'no');" : "");
 
     sql(f, text);
@@ -112,11 +124,9 @@ count_writes(const Fixture *f, bool fails)
 static int
 written(const Fixture *f)
 {
-    g_autofree char *file = g_build_filename(f->dir, "manager.db", NULL);
-    sqlite3 *db = NULL;
+    sqlite3 *db = open_beside(f);
     sqlite3_stmt *stmt = NULL;
 
-    g_assert_cmpint(sqlite3_open(file, &db), ==, SQLITE_OK);
     g_assert_cmpint(sqlite3_prepare_v2(db, "SELECT count(*) FROM counted", -1, &stmt, NULL), ==,
                     SQLITE_OK);
     g_assert_cmpint(sqlite3_step(stmt), ==, SQLITE_ROW);
