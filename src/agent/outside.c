@@ -228,6 +228,17 @@ has_file(const Outside *outside, bool same_vm, const char *path, const char *key
     return is_in(outside->beside, path, key) || (!same_vm && is_in(outside->files, path, key));
 }
 
+/* Of a VM that is off its stored definition says all, and what was published is old as soon as a
+ * disk is detached. */
+static bool
+uses(const AgentVm *entry, bool same_vm, const char *path, const char *key)
+{
+    bool stored_alone = entry->vm->state == VM_DOWN && entry->next.files != NULL;
+
+    return has_file(&entry->next, same_vm, path, key) ||
+           (!stored_alone && has_file(&entry->now, same_vm, path, key));
+}
+
 const char *
 outside_user(Agent *agent, const char *vm_id, const char *path, const char *key, bool own)
 {
@@ -238,8 +249,7 @@ outside_user(Agent *agent, const char *vm_id, const char *path, const char *key,
     while (g_hash_table_iter_next(&all, NULL, &value)) {
         const AgentVm *entry = value;
         bool same = g_str_equal(entry->id, vm_id);
-        if (entry->vm != NULL && (own || !same) &&
-            (has_file(&entry->now, same, path, key) || has_file(&entry->next, same, path, key)))
+        if (entry->vm != NULL && (own || !same) && uses(entry, same, path, key))
             return entry->vm->name;
     }
     return NULL;

@@ -19,9 +19,9 @@ BACKING = {
 SOURCE = "<source file='{path}'/>"
 WHOLE = {
     "cdrom": f"<disk type='file' device='cdrom'><driver name='qemu' type='qcow2'/>{SOURCE}"
-             "<target dev='hda' bus='ide'/><readonly/></disk>",
+             "<target dev='hdc' bus='ide'/><readonly/></disk>",
     "cdrom-raw": f"<disk type='file' device='cdrom'><driver name='qemu' type='raw'/>{SOURCE}"
-                 "<target dev='hda' bus='ide'/><readonly/></disk>",
+                 "<target dev='hdc' bus='ide'/><readonly/></disk>",
     "definition": "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{user}'/>"
                   f"<backingStore type='file'><format type='qcow2'/>{SOURCE}<backingStore/></backingStore>"
                   "<target dev='vda' bus='virtio'/></disk>",
@@ -143,3 +143,15 @@ def test_the_same_vm_uses_it(site, vm, how, state):  # pylint: disable=redefined
         site.host.virsh("start", one.name)
         one.wait_status("up")
     expect_kept(site, one, used, path, one.name)
+
+
+def test_it_is_not_used_any_more(site, vm):  # pylint: disable=redefined-outer-name
+    """Nobody is told when a disk is detached from a VM that is off."""
+    one = layers(site, vm, "down")
+    xml = WHOLE["cdrom"].format(path=one.chain()[1])
+    other = vm([Disk(xml=xml)], start=False)
+    options = ("-y", "--strategy", "commit")
+    assert other.name in site.cli("snapshot", "delete", one.name, "s1", *options, code=4).err
+    site.host.virsh("detach-disk", other.name, "hdc", "--config")
+    site.cli("snapshot", "delete", one.name, "s1", *options)
+    one.expect_layers(3)
