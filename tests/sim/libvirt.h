@@ -37,7 +37,7 @@ typedef struct Call {
     bool paused;
     HvPower how;
     bool stranger; /* somebody else's */
-    bool beside; /* a job of the whole VM is not in its way */
+    bool beside;   /* a job of the whole VM is not in its way */
     bool begun, done, ok;
     GError *error;
 } Call;
