@@ -194,8 +194,9 @@ class Crash:
         self.stopped = daemon
 
     def _write(self):
-        """QEMU 7.2 falls over a write past the guest in the instant in which a VM's memory has been saved."""
-        if not self.flow.saves_memory:
+        """Not while the flow itself may end QEMU in the middle of it. QEMU 7.2 falls over a write past the guest in the
+        instant in which a VM's memory has been saved."""
+        if not self.flow.power:
             self.subject.write_if_it_runs()
 
     # ---- who dies
