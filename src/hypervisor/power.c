@@ -6,15 +6,12 @@
 
 #include <libvirt/virterror.h>
 
-/* One that is paused, though it was not to be, has not been started by somebody else: a libvirtd
- * that is killed in the last moment of a start comes back with it so (seen with libvirt 9.0). */
+/* Who was not let in does not know: a libvirtd that is killed in the last moment of a start comes
+ * back with the guest paused, and lets nobody in (seen with libvirt 9.0). */
 static bool
-is_on(virDomainPtr domain, bool paused)
+is_on(virDomainPtr domain, const GError *why)
 {
-    int state = VIR_DOMAIN_NOSTATE;
-
-    return virDomainIsActive(domain) == 1 && virDomainGetState(domain, &state, NULL, 0) == 0 &&
-           (paused || state != VIR_DOMAIN_PAUSED);
+    return !g_error_matches(why, ERR, ERR_BUSY) && virDomainIsActive(domain) == 1;
 }
 
 bool
@@ -28,7 +25,7 @@ power_start(Hypervisor *hv, const char *vm_id, bool paused, GError **error)
     if (virDomainCreateWithFlags(domain, paused ? VIR_DOMAIN_START_PAUSED : 0) == 0)
         return true;
     libvirt_refused(domain, &why, "starting it");
-    if (is_on(domain, paused))
+    if (is_on(domain, why))
         return true; /* somebody else was faster */
     g_propagate_error(error, g_steal_pointer(&why));
     return false;
@@ -57,7 +54,7 @@ power_restore(Hypervisor *hv, const char *vm_id, const char *memory, const char 
                               paused ? VIR_DOMAIN_SAVE_PAUSED : VIR_DOMAIN_SAVE_RUNNING) == 0)
         return true;
     libvirt_refused(domain, &why, "going on from the memory in %s", memory);
-    if (is_on(domain, paused))
+    if (is_on(domain, why))
         return true; /* somebody else was faster */
     g_propagate_error(error, g_steal_pointer(&why));
     return false;
