@@ -21,7 +21,7 @@ const OperationKind operation_kinds[] = {
     { "doctor-undo",      doctor_undo_steps,     BESIDE_NONE,   doctor_undo_params,       NULL },
     { "import",           import_steps,          BESIDE_NONE,   NULL,                     NULL },
     { "clone",            clone_steps,           BESIDE_POWER,  clone_params,             clone_scratch_free,  clone_is_old },
-    { "vm-remove",        vm_remove_steps,       BESIDE_NONE,   vm_remove_params,         NULL },
+    { "vm-remove",        vm_remove_steps,       BESIDE_NONE,   vm_remove_params,         NULL,                vm_remove_is_old },
     { "vm-start",         vm_start_steps,        BESIDE_OTHERS, NULL,                     NULL },
     { "vm-stop",          vm_stop_steps,         BESIDE_OTHERS, vm_stop_params,           NULL },
     { "vm-suspend",       vm_suspend_steps,      BESIDE_NONE,   NULL,                     NULL },

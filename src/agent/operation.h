@@ -126,6 +126,7 @@ bool clone_params(const json_t *params, GError **error);
 bool clone_is_old(Operation *op, bool *ret_old, GError **error);
 bool vm_update_params(const json_t *params, GError **error);
 bool vm_remove_params(const json_t *params, GError **error);
+bool vm_remove_is_old(Operation *op, bool *ret_old, GError **error);
 void merge_scratch_free(void *scratch);
 void clone_scratch_free(void *scratch);
 

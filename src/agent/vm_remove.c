@@ -11,7 +11,7 @@
  * snapshots readable.
  *
  * What it remembers (row.data): volumes: [path...] (in the order in which they go), home, kept:
- * [{"path", "why"}], deleted, forgotten, recorded.
+ * [{"path", "why"}], deleted, forgotten, recorded, noted (in the manifest).
  */
 #include "agent/operation.h"
 #include "agent/starting.h"
@@ -132,13 +132,19 @@ has_manifest(Operation *op, const HvDomain *hv, Domain **ret_home, Vm **ret_vm, 
 /* A disk that is not there may be on a storage that is not mounted, with snapshots and a manifest
  * of which nothing is known now. */
 static bool
-disks_are_there(const HvDomain *hv, GError **error)
+disks_are_there(const HvDomain *hv, const Vm *vm, GError **error)
 {
     for (guint i = 0; i < hv->disks->len; i++) {
         const HvDisk *disk = hv->disks->pdata[i];
         if (g_strcmp0(disk->type, "file") != 0 || g_strcmp0(disk->device, "disk") != 0 ||
             disk->read_only || disk->source == NULL || file_may_be_there(disk->source))
             continue;
+        if (vm != NULL)
+            return error_set(error, ERR_REFUSED,
+                             "VM '%s' was not removed: %s of its disk %s is not there; is its "
+                             "storage mounted? If that disk is gone for ever, take it out of the "
+                             "VM first: virsh detach-disk %s %s --config",
+                             hv->name, disk->source, disk->target, hv->name, disk->target);
         return error_set(error, ERR_REFUSED,
                          "VM '%s' was not removed: %s of its disk %s is not there; is its storage "
                          "mounted? If the disk is gone for ever, remove the VM alone: livemerge vm "
@@ -160,7 +166,7 @@ record_act(void *self, GError **error)
         return error_set(error, ERR_UNSUPPORTED, "VMs cannot be removed here");
     if (hv == NULL || !has_manifest(op, hv, &home, &vm, error))
         return false;
-    if (vm == NULL && !keeps_disks(op) && !disks_are_there(hv, error))
+    if (!keeps_disks(op) && !disks_are_there(hv, vm, error))
         return false;
     if (vm == NULL) {
         op_remember(op, "recorded", json_true());
@@ -174,10 +180,11 @@ record_act(void *self, GError **error)
     if (!operation_save(op, error))
         return false;
     op_record(op, vm); /* no start from now on, even if this agent dies */
-    return manifest_save(home, vm, error) && fault_point("agent.remove.recorded", error);
+    if (!manifest_save(home, vm, error) || !fault_point("agent.remove.recorded", error))
+        return false;
+    op_remember(op, "noted", json_true());
+    return true;
 }
-
-/* ---- undefine: the moment ---- */
 
 static Domain *
 home_of(Operation *op, GError **error)
@@ -186,6 +193,34 @@ home_of(Operation *op, GError **error)
 
     return agent_domain(op->agent, inside, false, error);
 }
+
+/* A VM that is there again after its removal was made anew: its manifest does not know of that. */
+bool
+vm_remove_is_old(Operation *op, bool *ret_old, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+    Domain *home = NULL;
+
+    *ret_old = false;
+    if (!json_flag(op->row.data, "noted") || !g_str_equal(op->row.step, "undefine"))
+        return true;
+    g_autoptr(HvDomain) hv = op_hv(op, &problem);
+    if (hv == NULL && g_error_matches(problem, ERR, ERR_NOT_FOUND))
+        return true;
+    if (hv == NULL || (home = home_of(op, &problem)) == NULL) {
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return false;
+    }
+    g_autoptr(Vm) stored = manifest_load(home, op->row.vm_id, &problem);
+    if (problem != NULL) {
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return false;
+    }
+    *ret_old = stored == NULL || !op_is_recorded(op, stored);
+    return true;
+}
+
+/* ---- undefine: the moment ---- */
 
 /* Is it defined? UNKNOWN: it cannot be asked. */
 static StepState

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A storage domain that is mounted after the agent has started, or is away for a while: the agent notices by itself."""
 
+import os
+
 import pytest
 
 from lm import Agent, Disk, Site, pattern_is, qemu_img, run, wait_for
@@ -93,3 +95,17 @@ def test_unmounted_for_a_while(site, vm, late):
     wait_for(lambda: one.names() == ["s1", "s2"], 30, lambda: f"its snapshots are seen: {one.names()}\n{site.agent.tail()}")
     one.delete("s1")
     assert one.names() == ["s2"] and is_whole(one)
+
+
+def test_remove_while_one_of_two_storages_is_away(site, vm, late):
+    """Its volumes there would be forgotten, and the disk that is there be gone."""
+    one = vm_with_snapshots(site, vm, late, disks=2)
+    late.umount()
+    first = site.host.leaf(one.name, "vdb", inactive=True)
+    refused = site.cli("vm", "remove", one.name, "-y", code=None)
+    assert refused.code != 0 and "is its storage mounted?" in refused.err, refused
+    assert os.path.exists(first) and one.name in site.host.virsh("list", "--all", "--name").split()
+    late.mount()
+    wait_for(lambda: one.names() == ["s1", "s2"], 30, "its snapshots are seen")
+    site.cli("vm", "remove", one.name, "-y")
+    assert not list(late.path.glob("*.qcow2")) and not os.path.exists(first)

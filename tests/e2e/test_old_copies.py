@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from lm import items, pattern_is, wait_for
+from lm import items, pattern_is, qemu_img, wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -109,3 +109,29 @@ def test_clone_that_is_used_is_not_built_again(site, vm):
     assert [(path, os.stat(path).st_ino) for path in clone] == files
     assert pattern_is(clone[-1], "0M", "1M", 1)
     site.cli("vm", "remove", "a-clone", "-y")
+
+
+def test_vm_that_was_made_anew_is_not_removed(site, vm):
+    """The agent's journal is brought back, from just before a VM was removed: one of the same id has been defined since."""
+    one = vm(start=False)
+    xml = site.work / "removed.xml"
+    xml.write_text(site.host.virsh("dumpxml", "--inactive", one.name), encoding="utf-8")
+    leaf = site.host.leaf(one.name, "vda", inactive=True)
+    copy = site.work / "copy-remove"
+    site.agent.restart(faults="agent.remove.before-undefine=stop@1")
+    site.wait_ready()
+    one.wait_status("down")
+    with site.cli.spawn("vm", "remove", one.name, "-y") as asked:
+        wait_for(lambda: is_stopped(site.agent), 20, "the agent is about to undefine it")
+        shutil.copytree(site.agent.directory / "state", copy)
+        os.kill(site.agent.pid, signal.SIGCONT)
+        assert asked.wait(60) == 0
+    one.directory.mkdir(exist_ok=True)
+    qemu_img("create", "-q", "-f", "qcow2", leaf, "64M")
+    site.host.virsh("define", xml)
+    one.wait_status("down")
+    bring_back(site.agent, copy)
+    site.wait_ready()
+    wait_for(lambda: "is an old copy" in site.agent.tail(), 20, lambda: f"it is noticed:\n{site.agent.tail()}")
+    nothing_is_under_way(site, one)
+    assert os.path.exists(leaf) and one.name in site.host.virsh("list", "--all", "--name").split()
