@@ -106,6 +106,8 @@ def test_remove_while_one_of_two_storages_is_away(site, vm, late):
     assert refused.code != 0 and "is its storage mounted?" in refused.err, refused
     assert os.path.exists(first) and one.name in site.host.virsh("list", "--all", "--name").split()
     late.mount()
+    site.agent.restart()
+    site.wait_ready()
     wait_for(lambda: one.names() == ["s1", "s2"], 30, "its snapshots are seen")
-    site.cli("vm", "remove", one.name, "-y")
-    assert not list(late.path.glob("*.qcow2")) and not os.path.exists(first)
+    removed = site.cli("vm", "remove", one.name, "-y")
+    assert not list(late.path.glob("*.qcow2")) and not os.path.exists(first), removed

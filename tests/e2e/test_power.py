@@ -60,7 +60,8 @@ def test_shutdown_waits_and_can_be_ended(site, vm):
     waiting = site.cli.spawn("vm", "shutdown", one.name)
     one.wait_status("powering_down")
     assert site.host.state(one.name) == "running"
-    one.snap("meanwhile")  # it is free
+    wait_for(lambda: site.cli("snapshot", "create", one.name, "meanwhile", code=None).code == 0, 30,
+             "it is free once its guest was asked")
     site.cli("vm", "stop", one.name)
     assert waiting.wait(80) == 0
     one.wait_status("down")
