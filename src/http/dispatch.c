@@ -8,9 +8,8 @@
 #define PARKED_MS 10
 
 /* What requests have left in the heap is given back: after so many as soon as nobody waits, and
- * after a few once it has been calm for a while. */
+ * once it has been calm for a while: only then the last answers are sent and freed. */
 #define RUSH 20000
-#define A_FEW 200
 #define CALM_MS 1000
 
 /* How many requests of the peer are with the pool, but for those that have waited: changed by so
@@ -60,11 +59,9 @@ leave(HttpServer *server, const char *peer)
         rush = server->since_trim >= RUSH;
         if (rush)
             server->since_trim = 0;
-        if (server->since_trim >= A_FEW) {
-            if (server->calm_at == 0)
-                g_cond_signal(&server->keeping);
-            server->calm_at = g_get_monotonic_time() + CALM_MS * G_TIME_SPAN_MILLISECOND;
-        }
+        if (server->calm_at == 0)
+            g_cond_signal(&server->keeping);
+        server->calm_at = g_get_monotonic_time() + CALM_MS * G_TIME_SPAN_MILLISECOND;
         g_cond_signal(&server->idle);
     }
     g_mutex_unlock(&server->lock);
@@ -116,7 +113,7 @@ trim_if_calm_locked(HttpServer *server)
     if (server->calm_at == 0 || server->calm_at > g_get_monotonic_time())
         return;
     server->calm_at = 0;
-    if (server->running > 0 || server->since_trim == 0) /* who leaves last sets it again */
+    if (server->running > 0) /* who leaves last sets it again */
         return;
     server->since_trim = 0;
     g_mutex_unlock(&server->lock);
