@@ -133,6 +133,21 @@ void clone_scratch_free(void *scratch);
 /* How long a VM is not there before what needs it gives up (worker.c); tests shorten it. */
 extern int64_t worker_left_us;
 
+/* ---- definition.c ---- */
+
+/* Makes libvirt's persistent definition name the leaves that the VM has, without any <backingStore>
+ * (H2..H4). ERR_BUSY: it has others by now, look again. */
+bool definition_mend(Hypervisor *hv, const HvDomain *domain, GError **error);
+bool op_mend_definition(Operation *op, const HvDomain *domain, GError **error); /* NULL: false */
+bool op_definition_is_right(const HvDomain *hv);
+/* Makes the definition name this file for one disk. */
+bool op_point_at(Operation *op, const char *target, const char *source, const char *format,
+                 GError **error);
+/* The same for several: [{"target", key: the file, format_key: its format; NULL = qcow2}]. config
+ * (domain XML): all else of it becomes as that says; NULL = it stays. */
+bool op_define(Operation *op, const char *config, const json_t *disks, const char *key,
+               const char *format_key, GError **error);
+
 /* ---- deed.c: what the kinds share ---- */
 
 /* The manifest as stored, to change and save; home is borrowed. */
@@ -198,18 +213,6 @@ bool op_may_stop_guest(Operation *op, int verb, const HvDomain *hv, GError **err
 void op_record(Operation *op, Vm *vm);
 bool op_is_recorded(const Operation *op, const Vm *vm);
 void op_unrecord(Operation *op, Vm *vm);
-/* Makes libvirt's persistent definition name the leaves that the VM has, without any <backingStore>
- * (H2..H4). ERR_BUSY: it has others by now, look again. */
-bool definition_mend(Hypervisor *hv, const HvDomain *domain, GError **error);
-bool op_mend_definition(Operation *op, const HvDomain *domain, GError **error); /* NULL: false */
-bool op_definition_is_right(const HvDomain *hv);
-/* Makes the definition name this file for one disk. */
-bool op_point_at(Operation *op, const char *target, const char *source, const char *format,
-                 GError **error);
-/* The same for several: [{"target", key: the file, format_key: its format; NULL = qcow2}]. config
- * (domain XML): all else of it becomes as that says; NULL = it stays. */
-bool op_define(Operation *op, const char *config, const json_t *disks, const char *key,
-               const char *format_key, GError **error);
 /* Does a QEMU have this image open, whatever libvirt says of it? What cannot be asked might be. */
 bool volume_is_open(const char *path);
 /* The same, but what cannot be asked is not. */

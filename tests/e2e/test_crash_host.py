@@ -5,31 +5,18 @@ delete is judged by the chain there, and no write is lost. (Storage that hosts s
 administrator's; livemerge does not move VMs.)"""
 
 import os
-import types
 
 import pytest
 
-from lm import Agent, Host, Manager, Site, items, wait_for
+from lm import Manager, items, two_hosts, wait_for
 from lm.crash import is_stopped
 
 
 @pytest.fixture
 def site():
     """Two hosts, A and B, which have the same directories."""
-    whole = Site()
-    other = types.SimpleNamespace(host=Host("B", whole.work / "h2"), agent=None)
-    other.agent = Agent(whole.work / "agent2", other.host.uri)
-    other.host.guard = other.agent
-    whole.other = other
-    Manager(whole.manager.directory, {"A": whole.agent.address, "B": other.agent.address})  # its configuration
-    try:
-        other.host.up()
-        other.agent.start()
-        yield whole.up()
-    finally:
-        other.agent.stop()
-        other.host.down()
-        whole.down()
+    with two_hosts() as both:
+        yield both
 
 
 def destroy(site):

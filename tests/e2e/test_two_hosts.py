@@ -4,30 +4,17 @@ nothing, says what happened, and does not hold the VM for ever."""
 
 import os
 import signal
-import types
 
 import pytest
 
-from lm import Agent, Host, Manager, Site, items, pattern_is, run, wait_for
+from lm import items, pattern_is, run, two_hosts, wait_for
 from lm.crash import is_stopped
 
 
 @pytest.fixture(scope="module")
 def site():
-    whole = Site()
-    other = types.SimpleNamespace(host=Host("B", whole.work / "h2"), agent=None)
-    other.agent = Agent(whole.work / "agent2", other.host.uri)
-    other.host.guard = other.agent
-    whole.other = other
-    Manager(whole.manager.directory, {"A": whole.agent.address, "B": other.agent.address})  # its configuration
-    try:
-        other.host.up()
-        other.agent.start()
-        yield whole.up()
-    finally:
-        other.agent.stop()
-        other.host.down()
-        whole.down()
+    with two_hosts() as both:
+        yield both
 
 
 @pytest.fixture(autouse=True)

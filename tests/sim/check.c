@@ -263,11 +263,11 @@ check_disk_end(const Vm *stored, SimDisk *disk, GHashTable *wanted)
     }
     /* a volume of somebody else is not there before it was adopted */
     bool theirs = world_was_hit_by(FAULT_STRANGER);
-    bool same = theirs || known->volumes->len == disk->graph->len;
-    for (guint i = 0; !theirs && same && i < disk->graph->len; i++)
+    bool same = known->volumes->len == disk->graph->len;
+    for (guint i = 0; same && i < disk->graph->len; i++)
         same = strcmp(((Volume *)known->volumes->pdata[known->volumes->len - 1 - i])->path,
                       ((Node *)disk->graph->pdata[i])->path) == 0;
-    if (!same)
+    if (!same && !theirs)
         world_wrong("disk %s: the manifest's chain (%u, leaf %s) is not the VM's (%u, leaf %s)",
                     disk->target, known->volumes->len, disk_leaf(known)->path, disk->graph->len,
                     ((Node *)disk->graph->pdata[0])->path);

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A whole installation for tests: private host, agent, manager, and VMs with snapshots."""
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
+import types
 
 from .guest import Guest, build_guest, check_image, verify_acked
 from .host import Host, make_domain
@@ -299,3 +301,22 @@ class Vm:
             self.guest.close()
         self.site.host.remove(self.name)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def two_hosts():
+    """A site with a second host, B, which has the same directories and an agent: site.other.host, site.other.agent."""
+    whole = Site()
+    other = types.SimpleNamespace(host=Host("B", whole.work / "h2"), agent=None)
+    other.agent = Agent(whole.work / "agent2", other.host.uri)
+    other.host.guard = other.agent
+    whole.other = other
+    Manager(whole.manager.directory, {"A": whole.agent.address, "B": other.agent.address})  # its configuration
+    try:
+        other.host.up()
+        other.agent.start()
+        yield whole.up()
+    finally:
+        other.agent.stop()
+        other.host.down()
+        whole.down()
