@@ -92,6 +92,7 @@ check_guest_data(void)
 void
 check_start(void)
 {
+    stranger_start();
     lines_start();
     for (unsigned i = 0; i < vm.n_disks; i++) {
         SimDisk *disk = &vm.disks[i];
@@ -103,20 +104,13 @@ check_start(void)
     }
 }
 
-/* Of a snapshot that somebody else has taken */
-static bool
-is_theirs(const char *path)
-{
-    return strstr(path, "/theirs") != NULL;
-}
-
 bool
 check_pivoted(SimDisk *disk)
 {
     const char *sources[] = { disk->defined, NULL };
     g_auto(GuardManifest) manifest = { 0 };
     guint at = 0;
-    while (at + 1 < disk->graph->len && is_theirs(((Node *)disk->graph->pdata[at])->path))
+    while (at + 1 < disk->graph->len && stranger_is_theirs(((Node *)disk->graph->pdata[at])->path))
         at++;
     const char *leaf = ((Node *)disk->graph->pdata[at])->path;
     const Disk *known = guard_load(vm.id, sources, &manifest, NULL) && manifest.vm != NULL
@@ -124,7 +118,7 @@ check_pivoted(SimDisk *disk)
                             : NULL;
 
     disk->pivoted = false;
-    if (known != NULL && disk_leaf(known) != NULL && is_theirs(disk_leaf(known)->path))
+    if (known != NULL && disk_leaf(known) != NULL && stranger_is_theirs(disk_leaf(known)->path))
         return true; /* adopted since */
     if (known != NULL && disk_leaf(known) != NULL && strcmp(disk_leaf(known)->path, leaf) == 0)
         return true;
@@ -310,7 +304,7 @@ check_debris(GHashTable *wanted)
     for (char **file = files; *file != NULL; file++) {
         if (strstr(*file, "/vms/") != NULL && g_str_has_suffix(*file, ".lock"))
             check_lock(*file);
-        if (is_known_debris(*file) || flow_is_kept(*file))
+        if (is_known_debris(*file) || flow_is_kept(*file) || stranger_is_left(*file))
             continue;
         if (strstr(*file, "/.livemerge/") != NULL) {
             /* who unlinks a lock lets two hold it */
@@ -337,7 +331,7 @@ check_snapshot(const Vm *stored, const Snapshot *snapshot)
     for (guint i = 0; i < snapshot->disks->len; i++) {
         const SnapshotDisk *part = snapshot->disks->pdata[i];
         const Disk *known = vm_disk(stored, part->disk_id);
-        const Volume *volume = known != NULL ? disk_volume(known, part->volume_id) : NULL;
+        const Volume *volume = known != NULL ? disk_any_volume(known, part->volume_id) : NULL;
         const SimDisk *disk = known != NULL ? qemu_disk(known->target) : NULL;
         if (part->unusable || volume == NULL || disk == NULL)
             continue;
@@ -352,6 +346,24 @@ check_snapshot(const Vm *stored, const Snapshot *snapshot)
         if (chain == NULL)
             world_wrong("snapshot %s, disk %s: %s is missing", snapshot->name, disk->target,
                         broken);
+    }
+}
+
+/* What somebody else has put on a preview is not thrown away: it lasts, and the line that the VM
+ * has left is what it was. */
+static void
+check_preview(const Vm *stored, GHashTable *wanted)
+{
+    for (guint i = 0; stored->preview != NULL && i < stored->preview->disks->len; i++) {
+        const PreviewDisk *part = stored->preview->disks->pdata[i];
+        const Disk *known = vm_disk(stored, part->disk_id);
+        const Volume *leaf = known != NULL ? disk_any_volume(known, part->old_leaf) : NULL;
+        for (guint k = 0; known != NULL && k < known->branches->len; k++)
+            g_hash_table_add(wanted, g_strdup(((Volume *)known->branches->pdata[k])->path));
+        if (leaf == NULL)
+            world_wrong("of the line that a preview has left a leaf is not known");
+        else
+            lines_check_left(qemu_disk(known->target), leaf->path);
     }
 }
 
@@ -392,6 +404,8 @@ check_end(void)
     for (unsigned i = 0; i < vm.n_disks; i++)
         check_disk_end(stored, &vm.disks[i], wanted);
     check_snapshots(stored, wanted);
+    if (world_was_hit_by(FAULT_STRANGER))
+        check_preview(stored, wanted);
     if (strcmp(stored->name, vm.texts.name) != 0)
         world_wrong("the manifest calls the VM '%s', libvirt '%s'", stored->name, vm.texts.name);
     if (storage_was_unwell() && !plan.strict)

@@ -85,8 +85,6 @@ kinds_of(const Flow *flow)
     if (!flow->manager)
         kinds &=
             ~(1U << FAULT_MANAGER | 1U << FAULT_CANCEL | 1U << FAULT_ALL | 1U << FAULT_STRANGER);
-    if (flow->alone)
-        kinds &= ~(1U << FAULT_STRANGER);
     return kinds;
 }
 

@@ -189,6 +189,7 @@ definition_lost(SimDisk *disk)
 {
     g_strlcpy(disk->defined, disk->defined_durable, sizeof disk->defined);
     g_clear_pointer(&disk->defined_backing, g_ptr_array_unref);
+    stranger_definition_lost(disk);
 }
 
 static void
@@ -393,7 +394,7 @@ do_fault(FaultKind kind)
         clock_jumps();
         return;
     case FAULT_STRANGER:
-        libvirt_stranger();
+        stranger_comes();
         return;
     case FAULT_STORAGE:
     case FAULT_FULL:

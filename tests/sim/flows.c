@@ -202,6 +202,16 @@ begin_step(const JobStep *step, RunningJob *now, Tries *tries)
         is_needless(step, now);
 }
 
+void
+flow_end(void)
+{
+    /* what the headers say counts at the next start */
+    if (world_was_hit_by(FAULT_STRANGER) && vm.runs)
+        qemu_died();
+    world_done();
+    fiber_wait_on(NULL, -1); /* what its fibers look at stays */
+}
+
 /* One after another, each again and again until it has succeeded: a job that failed, when nothing
  * fails any more, can be repeated. */
 void
@@ -241,11 +251,7 @@ run_jobs(const JobStep *steps)
         }
         begin_step(step, &now, &tries);
     }
-    /* what the headers say counts at the next start */
-    if (world_was_hit_by(FAULT_STRANGER) && vm.runs)
-        qemu_died();
-    world_done();
-    fiber_wait_on(NULL, -1); /* the canceller looks at "now" */
+    flow_end(); /* the canceller looks at "now" */
 }
 
 static void
@@ -366,12 +372,12 @@ const Flow flows[] = {
     { "delete-off",          1,   3,    true,  false, run_remove_newest,   "VM off", true },
     { "power",               1,   2,    false, false, run_power,          "suspended, started, rebooted, shut down", true },
     { "agent-power",         1,   2,    false, false, run_agent_power,    "stopped and started in a merge" },
-    { "freeze",              2,   2,    false, false, run_freeze,         "frozen, thawed and reset, with snapshots", true, .alone = true },
-    { "preview-undo",        1,   3,    false, false, run_try,           "tried, and thrown away", true, .alone = true },
+    { "freeze",              2,   2,    false, false, run_freeze,         "frozen, thawed and reset, with snapshots", true },
+    { "preview-undo",        1,   3,    false, false, run_try,           "tried, and thrown away", true },
     { "preview-commit",      2,   3,    false, false, run_keep,         "tried, and kept", true },
     { "restore",             1,   3,    false, false, run_restore,        "gone back to", true },
     { "commit-shared",       1,   3,    false, false, run_keep,         "what somebody stands on stays", true, 2 },
-    { "memory-try",          2,   2,    false, false, run_memory_try,     "with memory, tried, and thrown away", true, .alone = true },
+    { "memory-try",          2,   2,    false, false, run_memory_try,     "with memory, tried, and thrown away", true },
     { "memory-keep",         1,   2,    false, false, run_memory_keep,    "the same, and kept", true },
     { "config-only",         1,   3,    false, false, run_config_only,    "the configuration alone goes back", true },
     { "remove",              1,   3,    false, false, run_remove,         "a VM goes", true },
@@ -379,12 +385,12 @@ const Flow flows[] = {
     { "clone",               1,   3,    false, false, run_clone,          "out of a snapshot; and it goes", true },
     { "clone-off",           2,   2,    true,  true,  run_clone_off,      "a VM that is off, by sharing", true },
     { "create",              2,   2,    false, false, run_create_snapshot, "a snapshot is taken", true },
-    { "import",              1,   3,    false, false, run_import,         "the manager is lost in a delete", true, .alone = true },
+    { "import",              1,   3,    false, false, run_import,         "the manager is lost in a delete", true },
     { "lost-journal",        1,   3,    false, false, run_lost,          "the agent's journal is lost in a delete", true },
     { "rename",              1,   2,    false, false, run_rename,         "a snapshot is, and the VM described", true },
     { "update",              1,   2,    false, false, run_update,         "a VM is renamed", true },
-    { "doctor",              1,   3,    false, false, run_doctor,         "a volume of nobody, and an old definition", true, .alone = true },
-    { "doctor-undo",         1,   3,    false, false, run_doctor_undo,    "the same, undone, and mended again", true, .alone = true },
+    { "doctor",              1,   3,    false, false, run_doctor,         "a volume of nobody, and an old definition", true },
+    { "doctor-undo",         1,   3,    false, false, run_doctor_undo,    "the same, undone, and mended again", true },
     { NULL },
 };
 /* clang-format on */

@@ -53,6 +53,9 @@ char *flow_ask_delete_newest(Manager *manager, GError **error);
 /* Ends with one without ask. Never returns. */
 void run_jobs(const JobStep *steps);
 
+/* The flow has ended. Never returns. */
+void flow_end(void);
+
 /* ---- flows_power.c ---- */
 char *flow_ask_start(Manager *manager, GError **error);
 char *flow_ask_off(Manager *manager, GError **error);

@@ -235,11 +235,22 @@ flow_finds_more(Manager *manager)
     return finds_now(manager);
 }
 
+/* What the VM runs on: its leaf, or what somebody else has put on it. */
+static bool
+names_leaf(void)
+{
+    const SimDisk *disk = &vm.disks[0];
+    const char *leaf = disk->volumes[plan.flow->depth - 1];
+
+    if (world_was_hit_by(FAULT_STRANGER) && disk->graph->len > 0)
+        leaf = ((Node *)disk->graph->pdata[0])->path;
+    return strcmp(disk->defined, leaf) == 0 || (!vm.runs && stranger_is_theirs(disk->defined));
+}
+
 static bool
 is_mended(void)
 {
-    return (vfs_find(ORPHAN) == NULL || may_stay()) &&
-           strcmp(vm.disks[0].defined, vm.disks[0].volumes[plan.flow->depth - 1]) == 0;
+    return (vfs_find(ORPHAN) == NULL || may_stay()) && names_leaf();
 }
 
 static void
@@ -387,6 +398,21 @@ has_taken_over(Manager *manager)
     return all;
 }
 
+/* What was taken over waits until what somebody else has put on the disk is gone. */
+static void
+cancel_what_waits(Manager *manager)
+{
+    g_autoptr(json_t) jobs = NULL;
+    size_t i;
+    json_t *job;
+
+    if (!world_is_calm() || !world_was_hit_by(FAULT_STRANGER))
+        return;
+    jobs = manager_jobs(manager, true, NULL);
+    json_array_foreach (jobs, i, job)
+        (void)manager_job_cancel(manager, json_text(job, "id"), NULL);
+}
+
 /* What it lists is what the manifest says. */
 static void
 check_listing(Manager *manager)
@@ -414,10 +440,10 @@ run_import(void)
     while (manager != NULL && !has_taken_over(manager) && !world_is_wrong()) {
         if (world_is_calm() && ++tries > 300)
             world_wrong("the new manager never takes over");
+        cancel_what_waits(manager);
         fiber_sleep_us(G_TIME_SPAN_SECOND);
     }
     if (manager != NULL)
         check_listing(manager);
-    world_done();
-    fiber_wait_on(NULL, -1);
+    flow_end();
 }

@@ -3,7 +3,8 @@
  * What libvirt.c (the client: asking, events), libvirt_do.c (calls that change something),
  * libvirt_job.c (its block jobs), libvirt_job_end.c (how they end), libvirt_power.c (starting and
  * stopping the VM), libvirt_memory.c (its memory beside a snapshot), libvirt_guest.c (the guest's
- * agent), libvirt_define.c (defining, undefining) and libvirtd.c (libvirtd's own life) share.
+ * agent), libvirt_define.c (defining, undefining), stranger.c (snapshots of somebody else) and
+ * libvirtd.c (libvirtd's own life) share.
  *
  * A call that changes something is done by a fiber of libvirtd, so it goes on when its caller dies.
  * What libvirtd knows of a running VM is in its memory (live), in its status file, and in the
@@ -63,10 +64,18 @@ bool libvirt_needs_running(GError **error);
 void libvirt_save_status(SimDisk *disk);
 void libvirt_show_graph(SimDisk *disk);
 void libvirt_show_no_mirror(SimDisk *disk);
+/* A snapshot: the disks of a running VM are switched to its overlays. */
+bool libvirt_switch_disks(Call *call, GError **error);
+/* A snapshot is a job of the whole VM: its end is noted, whatever became of it. */
+void libvirt_save_all_status(void);
 /* Asked to end its job; where it does not find that any more it is shown for ever. */
 bool libvirt_keeps_mirror(const SimDisk *disk);
 /* By a mistake of its own. May not return: not in its own fibers. */
 void libvirtd_crashed(void);
+
+/* ---- stranger.c ---- */
+void stranger_switched(const SimDisk *disk, const char *overlay); /* QEMU has done it */
+void stranger_defined(const SimDisk *disk);                       /* a definition has changed */
 
 /* ---- libvirt_job.c ---- */
 /* QEMU is given new files. False: the VM is gone, or an earlier libvirtd has left some. */

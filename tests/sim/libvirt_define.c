@@ -27,6 +27,7 @@ libvirt_define(SimDisk *disk, const char *source, GPtrArray *backing)
     if (disk->defined_backing != NULL)
         g_ptr_array_unref(disk->defined_backing);
     disk->defined_backing = backing;
+    stranger_defined(disk);
     world_trace("the definition of %s names %s", disk->target, source);
 }
 

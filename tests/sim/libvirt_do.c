@@ -5,10 +5,7 @@
  */
 #include "libvirt.h"
 
-#include "qcow2/qcow2.h"
-
 #include <string.h>
-#include <unistd.h>
 
 bool
 libvirt_sees_vm(void)
@@ -141,8 +138,17 @@ snapshot_off(const Call *call, GError **error)
     return true;
 }
 
-static bool
-switch_disks(Call *call, GError **error)
+/* Of our own snapshot */
+static void
+note_switch(void)
+{
+    vm.frozen_at_switch = vm.frozen;
+    for (unsigned i = 0; i < vm.n_disks; i++)
+        memcpy(vm.disks[i].content[NEW_SNAPSHOT], vm.disks[i].acked, sizeof vm.disks[i].acked);
+}
+
+bool
+libvirt_switch_disks(Call *call, GError **error)
 {
     unsigned life = vm.life;
     bool defines[MAX_DISKS];
@@ -170,8 +176,10 @@ switch_disks(Call *call, GError **error)
     if (!qemu_snapshot(call->disks, call->n))
         return error_set(error, ERR_HYPERVISOR, "the transaction failed");
     vm.adds_nodes = 0;
-    for (unsigned i = 0; i < vm.n_disks && !call->stranger; i++)
-        memcpy(vm.disks[i].content[NEW_SNAPSHOT], vm.disks[i].acked, sizeof vm.disks[i].acked);
+    if (call->stranger)
+        stranger_switched(&vm.disks[0], call->disks[0].overlay);
+    else
+        note_switch();
     fiber_point("QEMU has switched to the overlays");
     if (!vm.runs || vm.life != life)
         return error_set(error, ERR_HYPERVISOR, "domain is not running");
@@ -189,9 +197,8 @@ switch_disks(Call *call, GError **error)
     return true;
 }
 
-/* A snapshot is a job of the whole VM: its end is noted, whatever became of it. */
-static void
-save_all_status(void)
+void
+libvirt_save_all_status(void)
 {
     for (unsigned i = 0; i < vm.n_disks && libvirt_sees_vm(); i++)
         if (!vm.disks[i].concluding)
@@ -205,9 +212,9 @@ do_snapshot(Call *call, GError **error)
         return call->memory == NULL
                    ? snapshot_off(call, error)
                    : error_set(error, ERR_HYPERVISOR, "memory cannot be saved while it is off");
-    bool ok = call->memory != NULL ? libvirt_with_memory(call, switch_disks, error)
-                                   : switch_disks(call, error);
-    save_all_status();
+    bool ok = call->memory != NULL ? libvirt_with_memory(call, libvirt_switch_disks, error)
+                                   : libvirt_switch_disks(call, error);
+    libvirt_save_all_status();
     return ok;
 }
 
@@ -227,48 +234,6 @@ op_snapshot(Hypervisor *hv, const char *vm_id, const HvSnapshotDisk *disks, unsi
         (Client *)hv, "snapshot",
         &(Call){ .func = do_snapshot, .disks = copy, .n = kept, .memory = g_strdup(memory) },
         error);
-}
-
-/* ---- somebody else ---- */
-
-/* As libvirt does it: the overlay is made by itself, on whatever the disk is on then. */
-static bool
-do_stranger(Call *call, GError **error)
-{
-    HvSnapshotDisk *theirs = g_new0(HvSnapshotDisk, 1); /* as all of a call it is never freed */
-    char *path = NULL;
-    SimDisk *disk = &vm.disks[0];
-
-    if (!libvirt_needs_running(error))
-        return false;
-    for (unsigned n = 0; path == NULL || vfs_find(path) != NULL; n++)
-        path = g_strdup_printf(HOME "/theirs%u.qcow2", n);
-    g_autofree char *below = g_path_get_basename(disk->live.source);
-    if (!qcow2_create(path, vm.clusters * CLUSTER_BYTES, below,
-                      g_str_has_suffix(below, ".raw") ? "raw" : "qcow2", 0600, -1, -1, error))
-        return false;
-    *theirs = (HvSnapshotDisk){ .target = disk->target, .overlay = path };
-    call->disks = theirs;
-    call->n = 1;
-    bool ok = switch_disks(call, error);
-    save_all_status();
-    if (!ok)
-        unlink(path);
-    return ok;
-}
-
-void
-libvirt_stranger(void)
-{
-    Call *call;
-
-    if (!vm.libvirtd)
-        return;
-    call = g_new0(Call, 1);
-    call->func = do_stranger;
-    call->stranger = true;
-    g_ptr_array_add(libvirt_calls, call);
-    fiber_start(P_LIBVIRTD, "virsh", libvirt_run_call, call);
 }
 
 const HypervisorOps libvirt_doing = {

@@ -121,4 +121,5 @@ libvirt_reset(void)
     g_ptr_array_set_size(libvirt_calls, 0);
     libvirt_forget_notes();
     libvirt_client_died();
+    stranger_reset();
 }

@@ -104,6 +104,48 @@ lines_allow(unsigned bits)
     lines.allowed = bits;
 }
 
+Line
+lines_now(void)
+{
+    return lines.now;
+}
+
+void
+lines_take(Line line, SimDisk *disk, const uint64_t *acked)
+{
+    size_t i = (size_t)(disk - vm.disks);
+    Content *left = &lines.left[line];
+
+    if (line == lines.now) {
+        memcpy(disk->acked, acked, sizeof disk->acked);
+        memset(disk->pending, 0, sizeof disk->pending);
+    } else {
+        memcpy(left->acked[i], acked, sizeof left->acked[i]);
+        memset(left->pending[i], 0, sizeof left->pending[i]);
+    }
+}
+
+void
+lines_check_left(const SimDisk *disk, const char *leaf)
+{
+    char broken[128];
+    size_t i = (size_t)(disk - vm.disks);
+    const Content *left = &lines.left[LINE_OLD];
+    g_autoptr(GArray) chain = image_chain(leaf, g_str_has_suffix(leaf, ".raw"), broken);
+
+    if (chain == NULL)
+        world_wrong("disk %s: %s of the line that it has left is missing", disk->target, broken);
+    for (unsigned c = 0; chain != NULL && lines.now != LINE_OLD && c < vm.clusters; c++) {
+        uint64_t value = image_chain_get(chain, c);
+        if (value != left->acked[i][c] &&
+            (left->pending[i][c] == 0 || value != left->pending[i][c])) {
+            world_wrong("disk %s: cluster %u of %s, the line that it has left, is not what it was",
+                        disk->target, c, leaf);
+            return;
+        }
+    }
+}
+
 /* ---- a start ---- */
 
 static bool
@@ -240,6 +282,22 @@ is_listed(const json_t *volumes, const VfsNode *node)
     for (size_t i = 0; i < json_array_size(volumes); i++)
         if (vfs_find(json_text(json_array_get(volumes, i), "path")) == node)
             return true;
+    return false;
+}
+
+bool
+lines_is_known(const char *path)
+{
+    g_autoptr(json_t) manifest = read_manifest();
+    const json_t *disks = json_object_get(manifest, "disks");
+    const VfsNode *node = vfs_find(path);
+
+    for (size_t i = 0; node != NULL && i < json_array_size(disks); i++) {
+        const json_t *disk = json_array_get(disks, i);
+        if (is_listed(json_object_get(disk, "volumes"), node) ||
+            is_listed(json_object_get(disk, "branches"), node))
+            return true;
+    }
     return false;
 }
 

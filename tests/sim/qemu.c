@@ -422,7 +422,6 @@ qemu_snapshot(const HvSnapshotDisk *disks, unsigned n)
         if (vfs_find(disks[i].overlay) == NULL)
             return false;
     qemu_drain();
-    vm.frozen_at_switch = vm.frozen;
     qemu_wake_limited();
     for (unsigned i = 0; i < n; i++) {
         SimDisk *disk = qemu_disk(disks[i].target);

@@ -11,6 +11,7 @@
  *     check.c    what must hold; lines.c: of a VM that tries a snapshot; others.c: of another VM
  *     libvirt*.c libvirtd: the functions of hypervisor.h, its definitions, its lies
  *     qemu.c     QEMU: the block graph, jobs, the guest that writes
+ *     stranger.c somebody else's snapshots
  *     daemon.c   qemu-storage-daemon, for merges of a VM that is off
  *     wire.c     how requests reach the agent
  *     sqlite.c   databases that outlive their program
@@ -139,7 +140,6 @@ typedef struct Flow {
     const char *what;
     bool manager; /* it is the real one, and can be killed */
     int below;    /* another VM stands on this volume of the first disk, counted from 1; 0 = none */
-    bool alone;   /* how it should end is not told if somebody else takes a snapshot meanwhile */
     bool singly;  /* several faults by chance are not withstood wholly yet (--flow tries them) */
 } Flow;
 
@@ -386,12 +386,22 @@ void libvirt_is_not_heard(void);
 void libvirtd_start(void);
 void libvirtd_died(void);
 bool libvirt_memory_is_whole(const char *path); /* a file beside a snapshot */
-void libvirt_stranger(void); /* virsh snapshot-create-as --disk-only, of the first disk */
 /* By a user: waits for it. */
 bool libvirt_start_vm(char *ret_why);
 void libvirt_job_event(SimDisk *disk, HvJobStatus status); /* from QEMU */
 void libvirt_vm_stopped(void);                             /* from QEMU */
 void libvirt_forget_notes(void);                           /* libvirtd dies, or power goes */
+
+/* ---- stranger.c: virsh snapshot-create-as --disk-only, of the first disk ---- */
+void stranger_reset(void);
+void stranger_comes(void);
+bool stranger_is_theirs(const char *path);
+/* A power loss took the last change of the definition. */
+void stranger_definition_lost(const SimDisk *disk);
+/* The VM is about to run on its graphs: what libvirt has lost of such snapshots is lost. */
+void stranger_start(void);
+/* Of a snapshot that libvirtd, QEMU or the host died in, or that libvirt has lost. */
+bool stranger_is_left(const char *path);
 
 /* ---- wire.c ---- */
 /* In a fiber of any process: what the agent answers. */
