@@ -74,7 +74,8 @@ file_read(const char *path, char **ret_text, size_t *ret_length, GError **error)
                          path, MAX_SIZE >> 20);
     if (!check_owner(path, &st, error))
         return false;
-    text = g_malloc0((gsize)st.st_size + 1);
+    text = g_malloc((gsize)st.st_size + 1);
+    text[st.st_size] = '\0';
     if (!read_all(fd, path, text, (size_t)st.st_size, error))
         return false;
     *ret_length = (size_t)st.st_size;
