@@ -154,7 +154,7 @@ look_at_next(Agent *agent, const char *vm_id, GError **error)
 {
     g_autoptr(GPtrArray) disks = NULL;
     g_autoptr(GError) problem = NULL;
-    g_autoptr(Vm) vm = agent_vm_copy(agent, vm_id);
+    g_autoptr(Vm) vm = agent_vm_shown(agent, vm_id);
     Outside next = { 0 };
 
     if (vm == NULL)
@@ -218,7 +218,7 @@ outside_keys(const Vm *vm)
 static bool
 is_in(GHashTable *files, const char *path, const char *key)
 {
-    return files != NULL &&
+    return files != NULL && g_hash_table_size(files) > 0 &&
            (g_hash_table_contains(files, key) || g_hash_table_contains(files, path));
 }
 
