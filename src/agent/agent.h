@@ -171,12 +171,15 @@ bool agent_no_vm(const AgentVm *entry, const char *vm_id, GError **error);
 /* The volumes of a chain (of Qcow2Layer, base first) become those of the disk; ids are taken over
  * from the disk as it was known (may be NULL). */
 void agent_fill_volumes(Disk *disk, const Disk *known, GPtrArray *layers);
-/* A copy of what is published, with used_by filled in; NULL = unknown VM. */
-Vm *agent_vm_copy(Agent *agent, const char *vm_id);
-/* The same, and its tag: as long as that is the same, so is the copy. known: the tag of what the
+/* What is published, with used_by filled in; NULL = unknown VM. Others may have the same one: who
+ * is to change it calls vm_unshare(). */
+Vm *agent_vm_shown(Agent *agent, const char *vm_id);
+/* The same, and its tag: as long as that is the same, so is the VM. known: the tag of what the
  * asker has; if it is still that, only the tag is given (the caller frees it). NULL = unknown VM.
  */
 Vm *agent_vm_told(Agent *agent, const char *vm_id, const char *known, char **ret_tag);
+/* For who does not ask for used_by. */
+Vm *agent_vm_published(Agent *agent, const char *vm_id);
 /* Fills in used_by for volumes that files of the storage domain stand on which no VM has. Reads the
  * headers of the whole domain: only for who is about to delete. */
 void agent_find_users(Agent *agent, Vm *vm);

@@ -367,7 +367,7 @@ clone_ask(void *self, const HttpRequest *request, const char *id, json_t *body, 
           GError **error)
 {
     Agent *agent = self;
-    g_autoptr(Vm) vm = agent_vm_copy(agent, id);
+    g_autoptr(Vm) vm = agent_vm_shown(agent, id);
     g_auto(ClonePlan) plan = { 0 };
 
     if (vm == NULL) {

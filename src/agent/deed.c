@@ -37,7 +37,7 @@ op_connected(Operation *op, GError **error)
 static bool
 is_shown_with_home(Operation *op)
 {
-    g_autoptr(Vm) shown = agent_vm_copy(op->agent, op->row.vm_id);
+    g_autoptr(Vm) shown = agent_vm_published(op->agent, op->row.vm_id);
 
     return shown != NULL && shown->home != NULL;
 }
@@ -118,7 +118,7 @@ op_lease(Operation *op, const Domain *domain, LeaseHold *ret_hold, GError **erro
 Vm *
 op_manifest(Operation *op, Domain **ret_home, GError **error)
 {
-    g_autoptr(Vm) shown = agent_vm_copy(op->agent, op->row.vm_id);
+    g_autoptr(Vm) shown = agent_vm_published(op->agent, op->row.vm_id);
     g_autoptr(GError) problem = NULL;
     Vm *stored;
 
@@ -127,7 +127,7 @@ op_manifest(Operation *op, Domain **ret_home, GError **error)
         if (!agent_look(op->agent, op->entry, error))
             return NULL;
         g_clear_pointer(&shown, vm_free);
-        shown = agent_vm_copy(op->agent, op->row.vm_id);
+        shown = agent_vm_published(op->agent, op->row.vm_id);
     }
     if (shown == NULL) {
         error_set(error, ERR_NOT_FOUND, "VM %s is not on this host", op->row.vm_id);

@@ -45,7 +45,7 @@ is_looked_at(const HvDisk *disk)
 static Domain *
 home_of(const Patient *patient)
 {
-    g_autoptr(Vm) shown = agent_vm_copy(patient->agent, patient->hv->id);
+    g_autoptr(Vm) shown = agent_vm_published(patient->agent, patient->hv->id);
 
     if (shown != NULL && shown->home != NULL)
         return agent_home(patient->agent, shown, NULL);
@@ -127,7 +127,7 @@ why_busy(Agent *agent, const char *vm_id, const Operation *self)
 static bool
 is_shown(const Patient *patient, AgentVm *entry, GError **error)
 {
-    g_autoptr(Vm) shown = agent_vm_copy(patient->agent, entry->id);
+    g_autoptr(Vm) shown = agent_vm_published(patient->agent, entry->id);
 
     return patient->home == NULL || (shown != NULL && shown->home != NULL) ||
            agent_look(patient->agent, entry, error);

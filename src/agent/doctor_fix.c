@@ -42,7 +42,7 @@ doctor_fix_params(const json_t *params, GError **error)
 Domain *
 doctor_home(Operation *op, GError **error)
 {
-    g_autoptr(Vm) shown = agent_vm_copy(op->agent, op->row.vm_id);
+    g_autoptr(Vm) shown = agent_vm_published(op->agent, op->row.vm_id);
     g_autoptr(HvDomain) hv = NULL;
     const char *dir = op_data(op, "home");
 

@@ -247,7 +247,7 @@ owners_note_manifests(Owners *owners, const Domain *domain, GError **error)
 bool
 owner_is_at_home(const Owners *owners, const Owner *owner, const Domain *domain)
 {
-    g_autoptr(Vm) vm = agent_vm_copy(owners->agent, owner->vm_id);
+    g_autoptr(Vm) vm = agent_vm_published(owners->agent, owner->vm_id);
 
     return vm != NULL && g_strcmp0(vm->home, domain->path) == 0;
 }

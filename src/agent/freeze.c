@@ -187,7 +187,7 @@ freeze_act(void *self, GError **error)
 {
     Operation *op = self;
     g_autoptr(HvDomain) hv = look(op, error);
-    g_autoptr(Vm) vm = hv != NULL ? agent_vm_copy(op->agent, op->row.vm_id) : NULL;
+    g_autoptr(Vm) vm = hv != NULL ? agent_vm_shown(op->agent, op->row.vm_id) : NULL;
     g_autoptr(GError) problem = NULL;
     bool was_noted = vm != NULL && !is_begun(op) && agent_is_frozen(op->agent, op->entry, hv);
 

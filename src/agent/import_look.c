@@ -201,7 +201,7 @@ tour_vm(const Tour *tour, AgentVm *entry, const json_t *findings, GError **error
 
     if (!look_again(tour, entry, running, error))
         return false;
-    vm = agent_vm_copy(tour->agent, entry->id);
+    vm = agent_vm_shown(tour->agent, entry->id);
     if (vm == NULL || !is_in_scope(tour, vm))
         return true;
     todo = json_array_size(running) == 0 ? import_todo(vm) : json_object();

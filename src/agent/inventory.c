@@ -388,7 +388,7 @@ note_user(Volume *volume, const char *user)
 
 /* agent->lock held */
 static Vm *
-copy_vm(Agent *agent, const AgentVm *entry)
+copy_with_users(Agent *agent, const AgentVm *entry)
 {
     Vm *vm = vm_copy(entry->vm);
 
@@ -400,15 +400,6 @@ copy_vm(Agent *agent, const AgentVm *entry)
         }
     }
     return vm;
-}
-
-Vm *
-agent_vm_copy(Agent *agent, const char *vm_id)
-{
-    WITH_LOCK(&agent->lock);
-    const AgentVm *entry = g_hash_table_lookup(agent->vms, vm_id);
-
-    return entry != NULL && entry->vm != NULL ? copy_vm(agent, entry) : NULL;
 }
 
 /* agent->lock held; NULL = nobody. Two texts are the same only if all users are. */
@@ -431,8 +422,29 @@ users_text(Agent *agent, const AgentVm *entry)
     return text != NULL ? g_string_free(text, FALSE) : NULL;
 }
 
+Vm *
+agent_vm_published(Agent *agent, const char *vm_id)
+{
+    WITH_LOCK(&agent->lock);
+    const AgentVm *entry = g_hash_table_lookup(agent->vms, vm_id);
+
+    return entry != NULL && entry->vm != NULL ? vm_share(entry->vm) : NULL;
+}
+
+Vm *
+agent_vm_shown(Agent *agent, const char *vm_id)
+{
+    WITH_LOCK(&agent->lock);
+    const AgentVm *entry = g_hash_table_lookup(agent->vms, vm_id);
+
+    if (entry == NULL || entry->vm == NULL)
+        return NULL;
+    g_autofree char *users = users_text(agent, entry);
+    return users != NULL ? copy_with_users(agent, entry) : vm_share(entry->vm);
+}
+
 /* Other VMs begin and cease to use its volumes, and nothing says so to it: who asks finds out. The
- * lock is held until the copy is made: users may come and go. */
+ * lock is held to the end: users may come and go. */
 Vm *
 agent_vm_told(Agent *agent, const char *vm_id, const char *known, char **ret_tag)
 {
@@ -448,5 +460,7 @@ agent_vm_told(Agent *agent, const char *vm_id, const char *known, char **ret_tag
         entry->told++;
     }
     *ret_tag = g_strdup_printf("%s.%" G_GUINT64_FORMAT, agent->life, entry->told);
-    return g_strcmp0(*ret_tag, known) == 0 ? NULL : copy_vm(agent, entry);
+    if (g_strcmp0(*ret_tag, known) == 0)
+        return NULL;
+    return entry->told_users != NULL ? copy_with_users(agent, entry) : vm_share(entry->vm);
 }

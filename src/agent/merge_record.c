@@ -60,7 +60,7 @@ check_strategy(const Operation *op, const HvDomain *hv, bool has_leaf, GError **
 static bool
 nobody_else_uses(Operation *op, const Disk *disk, int base, int top, GError **error)
 {
-    g_autoptr(Vm) seen = agent_vm_copy(op->agent, op->row.vm_id);
+    g_autoptr(Vm) seen = agent_vm_shown(op->agent, op->row.vm_id);
     g_autoptr(GPtrArray) own = g_ptr_array_new();
 
     for (guint i = 0; i < disk->volumes->len; i++)

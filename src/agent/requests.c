@@ -106,7 +106,7 @@ get_vms(void *self, const HttpRequest *request, const char *id, json_t *body, js
 static json_t *
 vm_with_users(Agent *agent, const char *id)
 {
-    g_autoptr(Vm) vm = agent_vm_copy(agent, id);
+    g_autoptr(Vm) vm = vm_unshare(agent_vm_shown(agent, id));
 
     if (vm == NULL)
         return NULL;

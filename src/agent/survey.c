@@ -286,7 +286,7 @@ survey_plan(Agent *agent, const char *vm_id, const json_t *body, json_t **ret_js
     if (!parse(body, &request, error) || !look_closely(agent, vm_id, error) ||
         !outside_look_again(agent, error))
         return false;
-    vm = agent_vm_copy(agent, vm_id);
+    vm = vm_unshare(agent_vm_shown(agent, vm_id));
     if (vm == NULL)
         return error_set(error, ERR_NOT_FOUND, "no VM %s on this host", vm_id);
     agent_find_users(agent, vm);

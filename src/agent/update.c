@@ -118,7 +118,7 @@ change_act(void *self, GError **error)
 {
     Operation *op = self;
     g_autoptr(HvDomain) hv = op_connected(op, error) ? op_hv(op, error) : NULL;
-    g_autoptr(Vm) vm = hv != NULL ? agent_vm_copy(op->agent, op->row.vm_id) : NULL;
+    g_autoptr(Vm) vm = hv != NULL ? agent_vm_shown(op->agent, op->row.vm_id) : NULL;
 
     if (vm == NULL)
         return hv != NULL && error_set(error, ERR_NOT_FOUND, "VM %s is gone", op->row.vm_id);

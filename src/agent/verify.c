@@ -167,7 +167,7 @@ tell_result(Operation *op, const char *word, const Qcow2Compared *compared)
 static char *
 vm_name(Operation *op)
 {
-    g_autoptr(Vm) vm = agent_vm_copy(op->agent, op->row.vm_id);
+    g_autoptr(Vm) vm = agent_vm_published(op->agent, op->row.vm_id);
 
     return g_strdup(vm != NULL && vm->name != NULL ? vm->name : op->row.vm_id);
 }

@@ -67,7 +67,7 @@ vm_has_left(Operation *op)
 {
     g_autoptr(GError) why = NULL;
     int64_t now = g_get_monotonic_time();
-    g_autoptr(Vm) shown = agent_vm_copy(op->agent, op->row.vm_id);
+    g_autoptr(Vm) shown = agent_vm_published(op->agent, op->row.vm_id);
 
     if (op->kind->leave == NULL || op->machine.misses == 0 || shown != NULL) {
         op->left_us = 0;

@@ -229,7 +229,7 @@ snapshot_list_load(Manager *manager, const char *vm_id, SnapshotList *loaded, GE
         if (snapshot != NULL)
             g_ptr_array_add(pending, snapshot);
     }
-    loaded->vm = manager_vm(manager, first->id, error);
+    loaded->vm = vm_unshare(manager_vm(manager, first->id, error));
     if (loaded->vm == NULL)
         return false;
     loaded->n_real = loaded->vm->snapshots->len;

@@ -210,7 +210,7 @@ void host_retry_locked(Host *host); /* lock held: says hello again at once */
 /* Taken before asking, shown when putting: an answer to an older question never replaces a newer
  * one's. */
 int64_t inventory_ticket(Manager *m);
-/* Returns a copy of what was put. */
+/* Returns what was put; others have the same one. */
 Vm *inventory_put(Host *host, const json_t *doc, int64_t ticket, GError **error);
 void inventory_remove(Host *host, const char *vm_id, int64_t ticket);
 bool inventory_put_all(Host *host, const json_t *docs, int64_t ticket, GError **error);

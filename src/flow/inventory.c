@@ -60,12 +60,12 @@ belongs(Manager *m, const Entry *entry, const Vm *vm)
 
 /* What was told by a host that does not answer now says nothing about the VM's state. */
 static Vm *
-copy_locked(Manager *m, const Entry *entry)
+shown_locked(Manager *m, const Entry *entry)
 {
+    if (host_is_up(m, entry->vm->host))
+        return vm_share(entry->vm);
     Vm *vm = vm_copy(entry->vm);
-
-    if (!host_is_up(m, vm->host))
-        vm->state = VM_UNKNOWN;
+    vm->state = VM_UNKNOWN;
     return vm;
 }
 
@@ -102,32 +102,36 @@ put_times(const Entry *entry, Vm *vm)
     if (before != NULL && before->instance != NULL && !moved &&
         g_strcmp0(before->instance, vm->instance) != 0)
         vm->stopped = now;
-    else if (vm->stopped == 0 && before != NULL)
-        vm->stopped = before->stopped;
+    else if (before != NULL)
+        vm->stopped = before->stopped; /* of that no host tells */
 }
 
-/* vm gets its times. *ret_turned: it was off and runs, or the other way round. Is it to be kept? */
+/* *vm gets its times, and is shared from then on. *ret_turned: it was off and runs, or the other
+ * way round. Is it to be kept? */
 static bool
-put_locked(Manager *m, Vm *vm, const char *tag, int64_t ticket, bool *ret_turned)
+put_locked(Manager *m, Vm **vm_, const char *tag, int64_t ticket, bool *ret_turned)
 {
-    Entry *entry = g_hash_table_lookup(m->vms, vm->id);
+    Entry *entry = g_hash_table_lookup(m->vms, (*vm_)->id);
 
     if (entry == NULL) {
         entry = g_new0(Entry, 1);
-        g_hash_table_insert(m->vms, g_strdup(vm->id), entry);
+        g_hash_table_insert(m->vms, g_strdup((*vm_)->id), entry);
     }
-    if (ticket < entry->ticket || !belongs(m, entry, vm))
+    if (ticket < entry->ticket || !belongs(m, entry, *vm_))
         return false;
     entry->ticket = ticket;
     g_free(entry->tag);
     entry->tag = g_strdup(tag);
+    if (*vm_ == entry->vm)
+        return entry->unkept;
+    Vm *vm = *vm_ = vm_unshare(*vm_);
     put_times(entry, vm);
     if (vm_equal(entry->vm, vm))
         return entry->unkept;
     entry->unkept = entry->unkept || !vm_kept_equal(entry->vm, vm);
     *ret_turned = entry->vm != NULL && (entry->vm->instance == NULL) != (vm->instance == NULL);
     vm_free(entry->vm);
-    entry->vm = vm_copy(vm);
+    entry->vm = vm_share(vm);
     news_vm_locked(m, vm->id);
     return entry->unkept;
 }
@@ -174,7 +178,7 @@ doc_of(const Vm *vm, const json_t *told)
 
 /* told: what it was read from; NULL = it was known. */
 static void
-put(Host *host, Vm *vm, const json_t *told, const char *tag, int64_t ticket)
+put(Host *host, Vm **vm, const json_t *told, const char *tag, int64_t ticket)
 {
     Manager *m = host->manager;
     bool turned = false, keep;
@@ -183,12 +187,12 @@ put(Host *host, Vm *vm, const json_t *told, const char *tag, int64_t ticket)
     keep = put_locked(m, vm, tag, ticket, &turned);
     g_mutex_unlock(&m->lock);
     if (keep) {
-        g_autoptr(json_t) doc = doc_of(vm, told);
-        if (remember(m, vm->id, host->name, doc))
-            note_kept(m, vm->id, ticket);
+        g_autoptr(json_t) doc = doc_of(*vm, told);
+        if (remember(m, (*vm)->id, host->name, doc))
+            note_kept(m, (*vm)->id, ticket);
     }
     if (turned)
-        event_vm_turned(m, vm);
+        event_vm_turned(m, *vm);
 }
 
 Vm *
@@ -200,7 +204,7 @@ inventory_put(Host *host, const json_t *told, int64_t ticket, GError **error)
         return NULL;
     g_free(vm->host);
     vm->host = g_strdup(host->name);
-    put(host, vm, told, json_text(told, "tag"), ticket);
+    put(host, &vm, told, json_text(told, "tag"), ticket);
     return vm;
 }
 
@@ -234,10 +238,8 @@ told_last(Host *host, const char *vm_id, char **ret_tag)
     if (entry == NULL || entry->vm == NULL || entry->tag == NULL ||
         g_strcmp0(entry->vm->host, host->name) != 0)
         return NULL;
-    Vm *vm = vm_copy(entry->vm);
-    vm->stopped = 0; /* of that no host tells: put_times() */
     *ret_tag = g_strdup(entry->tag);
-    return vm;
+    return vm_share(entry->vm);
 }
 
 /* That it would tell the same again, which is as good as that. */
@@ -266,7 +268,7 @@ inventory_ask(Host *host, const char *vm_id, bool fresh, unsigned timeout_ms, GE
     if (host_call_within(host, timeout_ms, "GET", path, NULL, &doc, &why)) {
         if (!is_unchanged(doc, tag))
             return inventory_put(host, doc, ticket, error);
-        put(host, known, NULL, tag, ticket);
+        put(host, &known, NULL, tag, ticket);
         return g_steal_pointer(&known);
     }
     if (g_error_matches(why, ERR, ERR_NOT_FOUND))
@@ -331,7 +333,7 @@ load_one(const char *vm_id, const char *host, const json_t *doc, void *data)
     }
     g_free(vm->host);
     vm->host = g_strdup(host);
-    put_locked(m, vm, NULL, 0, &turned);
+    put_locked(m, &vm, NULL, 0, &turned);
     ((Entry *)g_hash_table_lookup(m->vms, vm->id))->unkept = false;
 }
 
@@ -390,7 +392,7 @@ manager_vms(Manager *m)
     g_hash_table_iter_init(&iter, m->vms);
     while (g_hash_table_iter_next(&iter, NULL, (void **)&entry))
         if (entry->vm != NULL)
-            g_ptr_array_add(vms, copy_locked(m, entry));
+            g_ptr_array_add(vms, shown_locked(m, entry));
     g_hash_table_iter_init(&iter, m->flows);
     while (g_hash_table_iter_next(&iter, NULL, (void **)&flow)) {
         Vm *vm = being_made_locked(m, flow);
@@ -409,11 +411,11 @@ manager_vm(Manager *m, const char *id_or_name, GError **error)
     GHashTableIter iter;
 
     if (entry != NULL && entry->vm != NULL)
-        return copy_locked(m, entry);
+        return shown_locked(m, entry);
     g_hash_table_iter_init(&iter, m->vms);
     while (g_hash_table_iter_next(&iter, NULL, (void **)&entry))
         if (entry->vm != NULL && g_str_equal(entry->vm->name, id_or_name))
-            return copy_locked(m, entry);
+            return shown_locked(m, entry);
     Vm *made = find_being_made_locked(m, id_or_name);
     if (made == NULL)
         error_set(error, ERR_NOT_FOUND, "there is no VM '%s'", id_or_name);

@@ -35,7 +35,8 @@ Manager *manager_new(Store *store, const HostConfig *hosts, unsigned n_hosts, GE
 void manager_free(Manager *manager); /* stops threads within 0.5 s; flows stay where they are */
 
 /* ---- what is there ---- */
-GPtrArray *manager_vms(Manager *manager); /* of Vm (copies), by name */
+/* VMs are shared: who is to change one calls vm_unshare(). */
+GPtrArray *manager_vms(Manager *manager);                                 /* of Vm, by name */
 Vm *manager_vm(Manager *manager, const char *id_or_name, GError **error); /* ERR_NOT_FOUND */
 typedef struct {
     char *id; /* of the agent; a UUID derived from the name until it was seen */

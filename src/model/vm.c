@@ -35,16 +35,39 @@ vm_new(const char *id, const char *name)
     return vm;
 }
 
+Vm *
+vm_share(Vm *vm)
+{
+    g_atomic_int_inc(&vm->shared);
+    return vm;
+}
+
 void
 vm_free(Vm *vm)
 {
+    if (vm == NULL || g_atomic_int_add(&vm->shared, -1) > 0)
+        return;
     shape_free(&vm_shape, vm);
 }
 
 Vm *
 vm_copy(const Vm *vm)
 {
-    return shape_copy(&vm_shape, vm);
+    Vm *copy = shape_copy(&vm_shape, vm);
+
+    if (copy != NULL)
+        copy->shared = 0;
+    return copy;
+}
+
+Vm *
+vm_unshare(Vm *take_vm)
+{
+    g_autoptr(Vm) vm = take_vm;
+
+    if (vm == NULL || g_atomic_int_get(&vm->shared) == 0)
+        return g_steal_pointer(&vm);
+    return vm_copy(vm);
 }
 
 bool

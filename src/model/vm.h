@@ -170,11 +170,16 @@ typedef struct {
     Preview *preview;      /* NULL = the VM stands on its line */
     char *goes_on_from;    /* a snapshot that was restored with its memory: the next start goes on
                               there, if it still can; NULL = none */
+    gint shared;           /* owners beside the first */
 } Vm;
 
 Vm *vm_new(const char *id, const char *name);
+/* One owner more of what nobody changes any more; each calls vm_free(). */
+Vm *vm_share(Vm *vm);
 void vm_free(Vm *vm);
 Vm *vm_copy(const Vm *vm);
+/* To be changed: itself, if nobody else has it, else a copy. */
+Vm *vm_unshare(Vm *take_vm);
 bool vm_equal(const Vm *a, const Vm *b); /* their JSON is; none is equal to none */
 /* Is what a manifest tells of them the same, but for its generation and what files look like? */
 bool vm_lasting_equal(const Vm *a, const Vm *b);

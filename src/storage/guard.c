@@ -84,7 +84,7 @@ guard_read(const char *vm_id, GuardManifest *manifest, GError **error)
 
     if (manifest->file == NULL)
         return true;
-    manifest->vm = manifest_load(&manifest->domain, vm_id, &problem);
+    manifest->vm = manifest_look(&manifest->domain, vm_id, &problem);
     if (problem == NULL)
         return true;
     g_propagate_error(error, g_steal_pointer(&problem));

@@ -20,7 +20,7 @@
 #include <sys/stat.h>
 
 typedef struct {
-    Vm *vm;         /* NULL = there is no manifest */
+    Vm *vm;         /* shared; NULL = there is no manifest */
     char *file;     /* of the manifest */
     struct stat st; /* the same */
     Domain domain;  /* where it lies; only path is set, and memory by who has one */

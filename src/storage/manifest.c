@@ -12,8 +12,8 @@
 
 /* ---- reading */
 
-Vm *
-manifest_load(const Domain *domain, const char *vm_id, GError **error)
+static Vm *
+load(const Domain *domain, const char *vm_id, Vm *(*take)(Stored *stored), GError **error)
 {
     g_autofree char *file = domain_vm_file(domain, vm_id, "json", error);
     g_auto(Stored) stored = { 0 };
@@ -25,14 +25,24 @@ manifest_load(const Domain *domain, const char *vm_id, GError **error)
         domain_is_there(domain, error);
         return NULL;
     }
-    vm = stored_take_vm(&stored);
+    vm = take(&stored);
     if (!g_str_equal(vm->id, vm_id)) {
         error_set(error, ERR_CORRUPT, "the manifest %s is that of another VM, %s", file, vm->id);
         return NULL;
     }
-    g_free(vm->home);
-    vm->home = g_strdup(domain->path);
     return g_steal_pointer(&vm);
+}
+
+Vm *
+manifest_load(const Domain *domain, const char *vm_id, GError **error)
+{
+    return load(domain, vm_id, stored_take_vm, error);
+}
+
+Vm *
+manifest_look(const Domain *domain, const char *vm_id, GError **error)
+{
+    return load(domain, vm_id, stored_share_vm, error);
 }
 
 /* ---- what the volumes below a leaf look like */

@@ -83,6 +83,8 @@ bool domain_holds(const Domain *domain, const char *path);
 /* NULL without error if there is none. A damaged one: ERR_CORRUPT that names the file. A storage
  * domain that is not there any more (unmounted) is ERR_STORAGE, not "none". Sets vm->home. */
 Vm *manifest_load(const Domain *domain, const char *vm_id, GError **error);
+/* The same, shared: for who does not change it. */
+Vm *manifest_look(const Domain *domain, const char *vm_id, GError **error);
 /* Writes vm with generation vm->generation + 1; on success sets vm->generation to it. Of each
  * volume below a leaf it notes what the file looks like (volume->seen), which is durable then: who
  * writes into it later is told by that (guard.h), whatever the clocks say. Of a disk for which an

@@ -56,10 +56,12 @@ text_use(StoredText *text)
 
 /* One user: the caller. */
 static StoredText *
-text_new(const char *file, char *take_text, size_t length, Vm *take_vm)
+text_new(const Domain *domain, const char *file, char *take_text, size_t length, Vm *take_vm)
 {
     StoredText *text = g_new0(StoredText, 1);
 
+    g_free(take_vm->home);
+    take_vm->home = g_strdup(domain->path);
     g_atomic_ref_count_init(&text->users);
     text->file = g_strdup(file);
     text->text = take_text;
@@ -75,16 +77,20 @@ stored_clear(Stored *stored)
     stored->vm = NULL;
 }
 
+Vm *
+stored_share_vm(Stored *stored)
+{
+    Vm *vm = vm_share(stored->text->vm);
+
+    stored_clear(stored);
+    return vm;
+}
+
 /* What nobody else has is handed over. */
 Vm *
 stored_take_vm(Stored *stored)
 {
-    StoredText *text = stored->text;
-    bool alone = g_atomic_ref_count_compare(&text->users, 1);
-    Vm *vm = alone ? g_steal_pointer(&text->vm) : vm_copy(text->vm);
-
-    stored_clear(stored);
-    return vm;
+    return vm_unshare(stored_share_vm(stored));
 }
 
 StoredMemory *
@@ -252,7 +258,7 @@ stored_read(const Domain *domain, const char *file, Stored *ret_stored, GError *
         Vm *vm = parse(file, text, length, error);
         if (vm == NULL)
             return false;
-        known = text_new(file, g_steal_pointer(&text), length, vm);
+        known = text_new(domain, file, g_steal_pointer(&text), length, vm);
         keep(domain, known);
     }
     *ret_stored = (Stored){ known->vm, known };
@@ -267,7 +273,7 @@ stored_note(const Domain *domain, const char *file, const char *text, const json
 
     if (says == NULL)
         return;
-    StoredText *known = text_new(file, g_strdup(text), length, says);
+    StoredText *known = text_new(domain, file, g_strdup(text), length, says);
     keep(domain, known);
     text_leave(known);
 }

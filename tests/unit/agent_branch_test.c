@@ -284,7 +284,7 @@ test_started_from_old_leaf(void)
     }
     fake_power_on(&host.fake);
     agent_begin(&host);
-    g_autoptr(Vm) vm = agent_vm_copy(host.agent, FAKE_VM);
+    g_autoptr(Vm) vm = agent_vm_shown(host.agent, FAKE_VM);
     g_assert_cmpuint(vm_disk(vm, "vda")->volumes->len, ==, 4);
     g_assert_cmpuint(vm_disk(vm, "vda")->branches->len, ==, 1);
     g_assert_false(snapshot_is_unusable(vm_snapshot(vm, SNAP(2))));

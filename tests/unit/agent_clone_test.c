@@ -21,7 +21,7 @@ test_of_snapshot(void)
     g_assert_cmpstr(json_text(json_object_get(json, "result"), "clone_id"), ==, TWIN);
     assert_twin(&host, 0);
     assert_source(&host);
-    g_autoptr(Vm) shown = agent_vm_copy(host.agent, TWIN);
+    g_autoptr(Vm) shown = agent_vm_shown(host.agent, TWIN);
     g_assert_nonnull(shown);
 }
 
@@ -112,7 +112,7 @@ test_remove(void)
     host_make(&host);
     DO(&host, OP, "vm-remove", removal(false), "done");
     assert_removed(&host);
-    g_autoptr(Vm) shown = agent_vm_copy(host.agent, FAKE_VM);
+    g_autoptr(Vm) shown = agent_vm_shown(host.agent, FAKE_VM);
     g_assert_null(shown);
 }
 

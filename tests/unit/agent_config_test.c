@@ -46,7 +46,7 @@ host_with_one(Host *host)
 static void
 assert_untouched(Host *host)
 {
-    g_autoptr(Vm) shown = agent_vm_copy(host->agent, FAKE_VM);
+    g_autoptr(Vm) shown = agent_vm_shown(host->agent, FAKE_VM);
     g_autoptr(json_t) todo = import_todo(shown);
 
     assert_stands_on(host, 3);

@@ -60,7 +60,7 @@ test_shared_template(void)
     fake_set(&host->fake.disks[1].stored, c);
     for (unsigned i = 0; i < 2; i++) { /* the second look has the manifest of the first */
         agent_begin(host);
-        g_autoptr(Vm) vm = agent_vm_copy(host->agent, FAKE_VM);
+        g_autoptr(Vm) vm = agent_vm_shown(host->agent, FAKE_VM);
         g_assert_cmpstr(vm_disk(vm, "vda")->id, !=, vm_disk(vm, "vdb")->id);
         agent_end(host);
     }
@@ -118,7 +118,7 @@ test_tag(void)
     g_autofree char *used = tag_of(host), *still = tag_of(host);
     g_assert_cmpstr(used, !=, grown);
     g_assert_cmpstr(used, ==, still);
-    g_autoptr(Vm) vm = agent_vm_copy(host->agent, FAKE_VM);
+    g_autoptr(Vm) vm = agent_vm_shown(host->agent, FAKE_VM);
     g_assert_cmpstr(disk_volume_by_path(vm_disk(vm, "vda"), file)->used_by, ==, "VM web2");
     use_by_another(host, "web3", file);
     g_autofree char *renamed = tag_of(host);

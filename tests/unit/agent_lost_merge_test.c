@@ -53,7 +53,7 @@ static void
 expect_volumes(Host *host, guint n, const char *busy)
 {
     g_autoptr(Vm) stored = manifest(host);
-    g_autoptr(Vm) shown = agent_vm_copy(host->agent, FAKE_VM);
+    g_autoptr(Vm) shown = agent_vm_shown(host->agent, FAKE_VM);
 
     g_assert_cmpuint(vm_disk(stored, "vda")->volumes->len, ==, n);
     g_assert_cmpuint(vm_disk(shown, "vda")->volumes->len, ==, n);

@@ -80,7 +80,7 @@ test_not_seen_yet(Host *host, gconstpointer data)
     agent_on_hv_event(&event, host->agent);
     for (int64_t until = clock_mono_us() + PATIENCE_US; seen == NULL && clock_mono_us() < until;) {
         g_usleep(1000);
-        seen = agent_vm_copy(host->agent, FAKE_VM);
+        seen = agent_vm_shown(host->agent, FAKE_VM);
     }
     asked(host, "vm-start", NULL, "start ");
 }

@@ -326,7 +326,7 @@ test_open_pivot(void)
 static int64_t
 generation(Host *host)
 {
-    g_autoptr(Vm) vm = agent_vm_copy(host->agent, FAKE_VM);
+    g_autoptr(Vm) vm = agent_vm_shown(host->agent, FAKE_VM);
 
     return vm->generation;
 }
@@ -359,7 +359,7 @@ test_mends(void)
     g_assert_cmpstr(now_b, ==, leaf_b);
     g_assert_cmpuint(host.fake.redefines, ==, 1);
     g_assert_cmpint(generation(&host), ==, before);
-    g_autoptr(Vm) vm = agent_vm_copy(host.agent, FAKE_VM);
+    g_autoptr(Vm) vm = agent_vm_shown(host.agent, FAKE_VM);
     g_assert_cmpuint(vm_disk(vm, "vda")->volumes->len, ==, 3);
 }
 
@@ -413,7 +413,7 @@ test_unreadable_leaf(void)
     poke(leaf, 0, 4, 0);
     define(&host, "vda", old);
     look(&host);
-    g_autoptr(Vm) vm = agent_vm_copy(host.agent, FAKE_VM);
+    g_autoptr(Vm) vm = agent_vm_shown(host.agent, FAKE_VM);
     g_assert_nonnull(vm->unmanaged);
     g_assert_nonnull(strstr(vm->unmanaged, leaf));
     g_assert_cmpuint(host.fake.redefines, ==, 0);

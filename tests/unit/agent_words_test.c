@@ -35,7 +35,7 @@ fail(Host *host, const char *kind, json_t *take_params, const char *says)
 static bool
 shows_frozen(Host *host)
 {
-    g_autoptr(Vm) vm = agent_vm_copy(host->agent, FAKE_VM);
+    g_autoptr(Vm) vm = agent_vm_shown(host->agent, FAKE_VM);
 
     return vm->frozen != NULL && g_strcmp0(vm->frozen, vm->instance) == 0;
 }
@@ -57,7 +57,7 @@ take_snapshot(Host *host, unsigned n, bool quiesced)
         json_pack("{s:s, s:s, s:s}", "snapshot_id", id, "name", name, "quiesce", "require"),
         "done");
     g_assert_true(host->fake.was_frozen);
-    g_autoptr(Vm) vm = agent_vm_copy(host->agent, FAKE_VM);
+    g_autoptr(Vm) vm = agent_vm_shown(host->agent, FAKE_VM);
     g_assert_cmpint(vm_snapshot(vm, id)->quiesced, ==, quiesced);
 }
 
@@ -220,7 +220,7 @@ test_reboot_unheard_and_deaf(Host *host, gconstpointer data)
     host->fake.frozen = false;
     end(host, "snapshot-create",
         json_pack("{s:s, s:s, s:s}", "snapshot_id", id, "name", "s", "quiesce", "auto"), "done");
-    g_autoptr(Vm) vm = agent_vm_copy(host->agent, FAKE_VM);
+    g_autoptr(Vm) vm = agent_vm_shown(host->agent, FAKE_VM);
     g_assert_false(vm_snapshot(vm, id)->quiesced);
     g_assert_cmpuint(host->fake.thaws, ==, 0);
     g_assert_true(shows_frozen(host));
@@ -245,7 +245,7 @@ take_rebooting(Host *host, const char *quiesce, const char *state)
     end(host, "snapshot-create",
         json_pack("{s:s, s:s, s:s}", "snapshot_id", id, "name", "s", "quiesce", quiesce), state);
     g_assert_false(host->fake.frozen);
-    g_autoptr(Vm) vm = agent_vm_copy(host->agent, FAKE_VM);
+    g_autoptr(Vm) vm = agent_vm_shown(host->agent, FAKE_VM);
     const Snapshot *snapshot = vm_snapshot(vm, id);
     if (g_str_equal(state, "done"))
         g_assert_false(snapshot->quiesced);
@@ -318,7 +318,7 @@ test_killed(Host *host, gconstpointer data)
 static void
 assert_called(Host *host, const char *name, const char *description, const char *comment)
 {
-    g_autoptr(Vm) vm = agent_vm_copy(host->agent, FAKE_VM);
+    g_autoptr(Vm) vm = agent_vm_shown(host->agent, FAKE_VM);
 
     g_assert_cmpstr(vm->name, ==, name);
     g_assert_cmpstr(vm->description, ==, description);
@@ -360,7 +360,7 @@ wait_fqdn(Host *host, const char *wanted)
     int64_t until = g_get_monotonic_time() + 20 * G_TIME_SPAN_SECOND;
 
     for (;;) {
-        g_autoptr(Vm) vm = agent_vm_copy(host->agent, FAKE_VM);
+        g_autoptr(Vm) vm = agent_vm_shown(host->agent, FAKE_VM);
         if (g_strcmp0(vm->fqdn, wanted) == 0)
             return;
         if (g_get_monotonic_time() > until)

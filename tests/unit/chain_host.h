@@ -111,7 +111,7 @@ host_make(Host *host, bool running)
     }
     host->fake.running = running;
     agent_begin(host);
-    host->vm = agent_vm_copy(host->agent, FAKE_VM);
+    host->vm = agent_vm_shown(host->agent, FAKE_VM);
     g_assert_nonnull(host->vm);
     g_assert_cmpstr(host->vm->unmanaged, ==, NULL);
     host->disk_id = vm_disk(host->vm, "vda")->id;
@@ -411,7 +411,7 @@ look_closely(Host *host)
     agent_look_closely(host->agent, entry, &error);
     g_mutex_unlock(&entry->lock);
     g_assert_no_error(error);
-    vm = agent_vm_copy(host->agent, FAKE_VM);
+    vm = agent_vm_shown(host->agent, FAKE_VM);
     agent_find_users(host->agent, vm);
     return vm;
 }

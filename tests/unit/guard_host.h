@@ -131,7 +131,7 @@ static inline bool
 merge_begin(Host *host, unsigned base, unsigned top, const char *strategy, const char *verify,
             GError **error)
 {
-    g_autoptr(Vm) vm = agent_vm_copy(host->agent, FAKE_VM);
+    g_autoptr(Vm) vm = agent_vm_shown(host->agent, FAKE_VM);
     const Disk *disk = vm_disk(vm, "vda");
     g_autoptr(json_t) answer = NULL;
     g_autoptr(json_t) body = json_pack(
