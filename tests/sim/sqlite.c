@@ -68,10 +68,11 @@ WRAP(sqlite3_open_v2)(const char *file, sqlite3 **db, int flags, const char *vfs
     int code = REAL(sqlite3_open_v2)(
         ":memory:", &fresh->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
         NULL);
-    /* a change of a row copies its page, and so does state.c; and Debian's SQLite, unless it is
-     * told otherwise, fills with zeros what is deleted */
+    /* a change of a row has state.c copy its page; and Debian's SQLite, unless it is told
+     * otherwise, fills with zeros what is deleted. Nothing is rolled back: roll_back() */
     REAL(sqlite3_exec)
-    (fresh->db, "PRAGMA page_size = 1024; PRAGMA secure_delete = OFF", NULL, NULL, NULL);
+    (fresh->db, "PRAGMA page_size = 1024; PRAGMA secure_delete = OFF; PRAGMA journal_mode = OFF",
+     NULL, NULL, NULL);
     fresh->file = g_strdup(file);
     fresh->process = fiber_process();
     REAL(sqlite3_create_function)
@@ -81,21 +82,35 @@ WRAP(sqlite3_open_v2)(const char *file, sqlite3 **db, int flags, const char *vfs
     return code;
 }
 
-/* The product's row_sum(), which goes byte by byte. */
+static uint64_t
+sum_add(uint64_t sum, uint64_t word)
+{
+    sum = (sum ^ word) * UINT64_C(0xBF58476D1CE4E5B9);
+    return sum ^ sum >> 29;
+}
+
+/* The product's row_sum(), which goes byte by byte, and over numbers as texts. */
 static void
 quick_sum(sqlite3_context *context, int n, sqlite3_value **values)
 {
     uint64_t sum = UINT64_C(0x9E3779B97F4A7C15);
 
     for (int i = 0; i < n; i++) {
-        const char *text = (const char *)sqlite3_value_text(values[i]); /* NULL stays NULL */
+        int type = sqlite3_value_type(values[i]);
+        bool number = type == SQLITE_INTEGER;
+        const char *text = number ? NULL : sqlite3_value_blob(values[i]); /* NULL stays NULL */
         size_t length = text != NULL ? (size_t)sqlite3_value_bytes(values[i]) : 0;
-        sum = (sum ^ (text != NULL ? length : UINT64_MAX)) * UINT64_C(0xBF58476D1CE4E5B9);
+
+        sum = sum_add(sum, (uint64_t)type << 32 | length);
+        if (number)
+            sum = sum_add(sum, (uint64_t)sqlite3_value_int64(values[i]));
         for (size_t at = 0; at < length; at += 8) {
             uint64_t word = 0;
-            memcpy(&word, text + at, MIN(8, length - at));
-            sum = (sum ^ word) * UINT64_C(0xBF58476D1CE4E5B9);
-            sum ^= sum >> 29;
+            if (at + 8 <= length)
+                memcpy(&word, text + at, 8);
+            else
+                memcpy(&word, text + at, length - at);
+            sum = sum_add(sum, word);
         }
     }
     sqlite3_result_int64(context, (int64_t)sum);
@@ -180,12 +195,18 @@ text_equal(gconstpointer a, gconstpointer b)
     return one->db == other->db && strcmp(one->sql, other->sql) == 0;
 }
 
-/* In memory nothing is ever damaged, and the check is long; damage is for store_damage_test and
- * agent_journal_test. */
+/* In memory nothing is ever damaged, and the checks are long; damage is for store_damage_test and
+ * agent_journal_test. What reads the seal within a transaction makes it. */
 static const char *
-easier(const char *sql)
+easier(sqlite3 *db, const char *sql)
 {
-    return strcmp(sql, "PRAGMA integrity_check(1)") == 0 ? "SELECT 'ok'" : sql;
+    static const char seal[] = "SELECT (row_sum((SELECT user_version";
+
+    if (strcmp(sql, "PRAGMA integrity_check(1)") == 0)
+        return "SELECT 'ok'";
+    if (strncmp(sql, seal, sizeof seal - 1) == 0 && sqlite3_get_autocommit(db))
+        return "PRAGMA application_id";
+    return sql;
 }
 
 static GPtrArray *
@@ -226,7 +247,7 @@ int
 WRAP(sqlite3_prepare_v2)(sqlite3 *db, const char *sql, int length, sqlite3_stmt **s,
                          const char **tail)
 {
-    const char *text = easier(sql);
+    const char *text = easier(db, sql);
     GPtrArray *list = is_constant(text) ? kept_of_constant(db, text) : kept_of(db, text);
 
     for (guint i = 0; i < list->len; i++) {
@@ -268,8 +289,8 @@ roll_back(sqlite3 *db)
 {
     for (sqlite3_stmt *s = NULL; (s = sqlite3_next_stmt(db, s)) != NULL;)
         WRAP(sqlite3_finalize)(s);
-    if (!sqlite3_get_autocommit(db))
-        sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+    /* transactions of several statements make the tables, which happens before all schedules */
+    g_assert(sqlite3_get_autocommit(db));
 }
 
 int
