@@ -12,8 +12,8 @@
 
 /* ---- one disk ---- */
 
-static char *
-why_not_managed(const HvDisk *disk)
+char *
+agent_why_not_managed(const HvDisk *disk)
 {
     if (g_str_equal(disk->type, "network"))
         return g_strdup_printf("it is a network disk%s%s%s; only files are managed",
@@ -161,25 +161,23 @@ keep_branches(Disk *disk, const Disk *known, const Vm *stored)
     keep_beside(disk, known->volumes);
     keep_beside(disk, known->branches);
 }
-/* The chain of a disk, or the reason why it cannot be managed. Sets *ret_home at the first managed
- * one. */
+/* The chain of a disk, or the reason why it cannot be managed. *ret_domain: where the disk lies. */
 static GPtrArray *
-read_chain(Agent *agent, AgentVm *entry, const HvDomain *hv, const HvDisk *disk, Domain **home,
-           char **ret_why)
+read_chain(Agent *agent, AgentVm *entry, const HvDomain *hv, const HvDisk *disk,
+           Domain **ret_domain, char **ret_why)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(GPtrArray) layers = NULL;
-    Domain *domain;
 
-    if ((*ret_why = why_not_managed(disk)) != NULL)
+    if ((*ret_why = agent_why_not_managed(disk)) != NULL)
         return NULL;
     if (access(disk->source, F_OK) != 0) {
         *ret_why = g_strdup_printf("%s: %s", disk->source, g_strerror(errno));
         return NULL;
     }
-    domain = agent_domain(agent, disk->source, true, &error);
-    if (domain != NULL)
-        layers = qcow2_chain_walk(disk->source, disk->format, domain->path, &error);
+    *ret_domain = agent_domain(agent, disk->source, true, &error);
+    if (*ret_domain != NULL)
+        layers = qcow2_chain_walk(disk->source, disk->format, (*ret_domain)->path, &error);
     if (layers == NULL) {
         *ret_why = g_strdup(error->message);
         return NULL;
@@ -200,22 +198,9 @@ read_chain(Agent *agent, AgentVm *entry, const HvDomain *hv, const HvDisk *disk,
             return NULL;
         }
     }
-    if (*home == NULL)
-        *home = domain;
     return g_steal_pointer(&layers);
 }
 /* ---- the whole VM ---- */
-
-static Vm *
-load_stored(AgentVm *entry, Domain *home, GError **error)
-{
-    g_autoptr(GError) problem = NULL;
-    Vm *stored = manifest_load(home, entry->id, &problem);
-
-    if (problem != NULL)
-        g_propagate_error(error, g_steal_pointer(&problem));
-    return stored;
-}
 
 /* A merge whose journal was lost: what became of its volumes is decided with its record. */
 static bool
@@ -257,11 +242,6 @@ take_over_snapshots(Vm *vm, Vm *stored, bool busy)
         }
     }
 }
-
-typedef struct {
-    GPtrArray *layers; /* NULL = unmanaged */
-    char *why;
-} DiskView;
 
 static void
 disk_view_free(void *p)
@@ -364,6 +344,7 @@ agent_build_vm(Agent *agent, AgentVm *entry, const HvDomain *hv, Domain **ret_ho
     g_autoptr(Vm) vm = vm_new(hv->id, hv->name);
     g_autoptr(Vm) stored = NULL;
     g_autoptr(GPtrArray) views = g_ptr_array_new_with_free_func(disk_view_free);
+    g_autofree char *not_known = NULL;
     GString *reasons = g_string_new(NULL);
 
     *ret_home = NULL;
@@ -376,22 +357,23 @@ agent_build_vm(Agent *agent, AgentVm *entry, const HvDomain *hv, Domain **ret_ho
         DiskView *view = g_new0(DiskView, 1);
         const HvDisk *disk = hv->disks->pdata[i];
         g_ptr_array_add(views, view);
-        view->layers = read_chain(agent, entry, hv, disk, ret_home, &view->why);
+        view->layers = read_chain(agent, entry, hv, disk, &view->domain, &view->why);
         if (view->layers == NULL && g_strcmp0(disk->device, "disk") == 0)
             g_string_append_printf(reasons, "%s%s: %s", reasons->len > 0 ? "; " : "", disk->target,
                                    view->why);
     }
     g_autofree char *all_reasons = g_string_free(reasons, FALSE);
 
-    if (*ret_home != NULL && (stored = load_stored(entry, *ret_home, error)) == NULL &&
-        *error != NULL)
+    if (!agent_find_home(agent, entry, hv, views, ret_home, &stored, &not_known, error))
         return NULL;
     for (guint i = 0; i < hv->disks->len; i++) {
         const HvDisk *disk = hv->disks->pdata[i];
         if (g_strcmp0(disk->device, "disk") == 0)
             g_ptr_array_add(vm->disks, build_disk(agent, entry, disk, views->pdata[i], stored, vm));
     }
-    if (*ret_home == NULL)
+    if (not_known != NULL)
+        vm->unmanaged = g_steal_pointer(&not_known);
+    else if (*ret_home == NULL)
         vm->unmanaged = *all_reasons != '\0'
                             ? g_strdup_printf("no disk can be managed: %s", all_reasons)
                             : g_strdup(VM_NO_DISK);

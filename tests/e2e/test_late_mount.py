@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A storage domain that is mounted after the agent has started, or is away for a while: the agent notices by itself."""
 
+import itertools
 import os
 
 import pytest
 
 from lm import Agent, Disk, Site, pattern_is, qemu_img, run, wait_for
+
+numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +22,10 @@ def site():
 
 @pytest.fixture
 def late(site):
-    """The file system; the VMs are off, for libvirtd's own view of mounts does not change."""
-    image, where = site.work / "late.img", site.work / "late"
+    """The file system; the VMs are off, for libvirtd's own view of mounts does not change. Its file is another one each
+    time: a host that another test makes just now keeps a copy of what is mounted, so that this one would come back
+    with all that lay there, whatever was written over its file since."""
+    image, where = site.work / f"late{next(numbers)}.img", site.work / "late"
     run("truncate", "-s", "128M", image)
     run("mkfs.ext4", "-q", "-F", image)
 
@@ -97,6 +102,25 @@ def test_unmounted_for_a_while(site, vm, late):
     assert one.names() == ["s2"] and is_whole(one)
 
 
+def test_first_of_two_storages_is_away(site, vm, late):
+    """Its manifest lies there: none is begun on the other, in which a snapshot would be that is gone when it is back."""
+    one = vm_with_snapshots(site, vm, late, disks=2)
+    chain = site.host.chain(one.name, "vdb", inactive=True)
+    late.umount()
+    refused = site.cli("snapshot", "create", one.name, "s3", code=None)
+    assert refused.code != 0 and "is its storage mounted?" in refused.err, refused
+    site.agent.restart()  # which takes the mount point for a storage without anything
+    site.wait_ready()
+    refused = site.cli("snapshot", "create", one.name, "s3", code=None)
+    assert refused.code != 0 and "is its storage mounted?" in refused.err, refused
+    assert site.host.chain(one.name, "vdb", inactive=True) == chain
+    assert not list(one.directory.glob(".livemerge/vms/*.json"))
+    late.mount()
+    wait_for(lambda: one.names() == ["s1", "s2"], 30, lambda: f"its snapshots are seen: {one.names()}\n{site.agent.tail()}")
+    one.snap("s3")
+    assert one.names() == ["s1", "s2", "s3"] and is_whole(one)
+
+
 def test_remove_while_one_of_two_storages_is_away(site, vm, late):
     """Its volumes there would be forgotten, and the disk that is there be gone."""
     one = vm_with_snapshots(site, vm, late, disks=2)
@@ -106,8 +130,6 @@ def test_remove_while_one_of_two_storages_is_away(site, vm, late):
     assert refused.code != 0 and "is its storage mounted?" in refused.err, refused
     assert os.path.exists(first) and one.name in site.host.virsh("list", "--all", "--name").split()
     late.mount()
-    site.agent.restart()
-    site.wait_ready()
     wait_for(lambda: one.names() == ["s1", "s2"], 30, "its snapshots are seen")
     removed = site.cli("vm", "remove", one.name, "-y")
     assert not list(late.path.glob("*.qcow2")) and not os.path.exists(first), removed
