@@ -241,7 +241,7 @@ merge_record_act(void *self, GError **error)
     bool forward = asks_for_forward(op);
     /* what others stand on stays where it is, if it is not written into */
     if (!check_strategy(op, hv, has_leaf, error) ||
-        !verify_is_possible(op, disk, top, strategy, error) ||
+        !verify_is_possible(op, disk, (unsigned)top, strategy, error) ||
         !(forward ? graft_is_possible(op, hv, disk, base, error)
                   : nobody_else_uses(op, disk, base, top, error) &&
                         commit_keeps_all(disk, base, top, hv->instance != NULL, error)))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "agent/survey.h"
+#include "agent/verify.h"
 
 #include "base/log.h"
 
@@ -98,6 +99,15 @@ uncarried_feature(const Look *look, const PlanGroup *group)
     return NULL;
 }
 
+/* The merge would meet the same before it begins. */
+static char *
+unread_volume(const Look *look, const PlanGroup *group)
+{
+    g_autoptr(GError) why = NULL;
+
+    return verify_can_read(look->disk, group->top, &why) ? NULL : g_strdup(why->message);
+}
+
 /* ---- the groups */
 
 /* What one build does of volumes [base..top], on what is below them. */
@@ -180,7 +190,7 @@ fill_storage(Look *look)
 }
 
 static void
-fill_disk(Agent *agent, const Vm *vm, PlanDisk *on, int64_t deadline_us)
+fill_disk(Agent *agent, const Vm *vm, PlanDisk *on, Verify verify, int64_t deadline_us)
 {
     g_auto(Look) look = { .agent = agent, .vm = vm, .disk = vm_disk(vm, on->disk_id), .on = on };
     guint n = look.disk->volumes->len;
@@ -196,6 +206,8 @@ fill_disk(Agent *agent, const Vm *vm, PlanDisk *on, int64_t deadline_us)
 
         g_free(group->uncarried);
         group->uncarried = uncarried_feature(&look, group);
+        g_free(group->unread);
+        group->unread = verify == VERIFY_FULL ? unread_volume(&look, group) : NULL;
         if (on->exact)
             fill_group(&look, group);
     }
@@ -208,7 +220,7 @@ survey_fill(Agent *agent, const Vm *vm, Plan *plan)
 
     plan_guess(plan, vm); /* what cannot be found out stays so */
     for (guint i = 0; i < plan->disks->len; i++)
-        fill_disk(agent, vm, plan->disks->pdata[i], deadline_us);
+        fill_disk(agent, vm, plan->disks->pdata[i], plan->verify, deadline_us);
 }
 
 void

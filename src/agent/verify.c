@@ -115,20 +115,12 @@ plan_commit(Operation *op, GError **error)
 }
 
 bool
-verify_is_possible(Operation *op, const Disk *disk, int top, const char *strategy, GError **error)
+verify_can_read(const Disk *disk, unsigned top, GError **error)
 {
     const unsigned unreadable =
         QCOW2_EXTERNAL_DATA | QCOW2_EXTENDED_L2 | QCOW2_UNKNOWN_INCOMPATIBLE | QCOW2_ENCRYPTED;
 
-    if (wanted(op) != VERIFY_FULL)
-        return true;
-    if (g_str_equal(strategy, "commit-active"))
-        return error_set(error, ERR_REFUSED,
-                         "disk %s: what a running VM writes into its leaf cannot be compared with "
-                         "the base that it is merged into; nothing was changed, ask for the check "
-                         "'extents', or delete while the VM is off",
-                         disk->target);
-    for (int i = 0; i <= top; i++) {
+    for (unsigned i = 0; i <= top; i++) {
         const Volume *volume = disk->volumes->pdata[i];
         g_autoptr(Qcow2Header) header = NULL;
         if (g_strcmp0(volume->format, "qcow2") != 0)
@@ -138,12 +130,30 @@ verify_is_possible(Operation *op, const Disk *disk, int top, const char *strateg
             return false;
         if ((header->features & unreadable) != 0)
             return error_set(error, ERR_REFUSED,
-                             "disk %s: volume %s cannot be compared (it is encrypted, or uses "
-                             "features that are not known here); nothing was changed, ask for the "
-                             "check 'extents'",
-                             disk->target, volume->path);
+                             "volume %s cannot be compared (it is encrypted, keeps its data in "
+                             "another file, or has extended L2 entries or features that are "
+                             "unknown here); nothing was changed, ask for the check 'extents'",
+                             volume->path);
     }
     return true;
+}
+
+bool
+verify_is_possible(Operation *op, const Disk *disk, unsigned top, const char *strategy,
+                   GError **error)
+{
+    if (wanted(op) != VERIFY_FULL)
+        return true;
+    if (g_str_equal(strategy, "commit-active"))
+        return error_set(error, ERR_REFUSED,
+                         "disk %s: what a running VM writes into its leaf cannot be compared with "
+                         "the base that it is merged into; nothing was changed, ask for the check "
+                         "'extents', or delete while the VM is off",
+                         disk->target);
+    if (verify_can_read(disk, top, error))
+        return true;
+    g_prefix_error(error, "disk %s: ", disk->target);
+    return false;
 }
 
 /* ---- the outcome ---- */

@@ -29,8 +29,10 @@
 #include "model/vm.h"
 
 /* Before anything is begun: can the check that was asked for be done with volumes [0..top]? */
-bool verify_is_possible(Operation *op, const Disk *disk, int top, const char *strategy,
+bool verify_is_possible(Operation *op, const Disk *disk, unsigned top, const char *strategy,
                         GError **error);
+/* Can all be read that volumes [0..top] hold? The plan asks the same. */
+bool verify_can_read(const Disk *disk, unsigned top, GError **error);
 
 /* Steps */
 StepState verify_built_check(void *op, GError **error);

@@ -82,6 +82,7 @@ group_free(void *data)
     PlanGroup *group = data;
 
     g_free(group->uncarried);
+    g_free(group->unread);
     g_free(group);
 }
 

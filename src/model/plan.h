@@ -80,6 +80,8 @@ typedef struct {
      * counts in both: a running VM's leaf is copied over them) */
     uint64_t leaf, below, below_pieces;
     char *uncarried; /* why the writer of new volumes cannot carry these; NULL = it can */
+    char *unread;    /* why these and what is below cannot be compared in full; NULL = they can, or
+                        that is not wanted */
 } PlanGroup;
 
 typedef struct {

@@ -252,6 +252,8 @@ blocker_of(const Scope *scope, Strategy strategy)
     if (blocker == NULL && strategy == STRATEGY_COMMIT_ACTIVE && scope->plan->verify == VERIFY_FULL)
         blocker = g_strdup("what the VM writes on cannot be compared while it runs; copy or graft "
                            "can be checked, or verify=extents");
+    if (blocker == NULL)
+        blocker = g_strdup(scope_group(scope, scope->last)->unread);
     return blocker;
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lm import Disk, Site, Wire, check_image, flip_data, pattern_is, wait_for
+from lm import Disk, Site, Wire, check_image, flip_data, pattern_is, qemu_img, wait_for
 
 MIB = 1 << 20
 
@@ -109,6 +109,25 @@ def test_resized_on_the_way(site, vm, wire, forward):  # pylint: disable=redefin
             Path(path).unlink()
     one.expect_layers(3)
     assert pattern_is(one.chain()[-1], "100M", "1M", 50, share=True)
+
+
+@pytest.mark.parametrize("state", ["up", "off"])
+def test_content_that_cannot_be_read(site, vm, state):  # pylint: disable=redefined-outer-name
+    """Full is refused before anything begins, by the plan, with the reason."""
+    path = site.work / "v" / f"extended-{state}" / "disk.qcow2"
+    path.parent.mkdir()
+    qemu_img("create", "-q", "-f", "qcow2", "-o", "extended_l2=on", path, "64M")
+    one = vm([Disk(path=str(path))], directory=path.parent).layers("s1", "s2")
+    if state == "off":
+        switch_off(site, one)
+    for asked in (("plan", one.name, "s1"), ("snapshot", "delete", one.name, "s1", "-y")):
+        refused = site.cli(*asked, "--verify", "full", code=None)
+        assert refused.code != 0, refused
+        for words in (str(path), "extended L2", "extents"):
+            assert words in refused.out + refused.err, refused
+    assert one.names() == ["s1", "s2"] and "merge of VM" not in site.agent.tail(3)
+    one.delete("s1")
+    one.expect_layers(3)
 
 
 # ---- a difference
