@@ -35,9 +35,9 @@ void *fiber_on_point_data;
 
 static Turn *turns; /* of all fibers, in the order of their start */
 static guint n_fibers, room;
-static guint n_ready;
-static GPtrArray *stacks; /* free ones */
-static unsigned n_stacks; /* ever used */
+static guint n_ready, last_ready; /* the number of the one who became so last */
+static GPtrArray *stacks;         /* free ones */
+static unsigned n_stacks;         /* ever used */
 static Fiber *running;
 static Fiber *goes_on; /* before all others: it was paused */
 static void (*on_pause)(void);
@@ -119,6 +119,8 @@ set_ready(Turn *turn, bool ready)
 {
     n_ready += (guint)ready - (guint)turn->ready;
     turn->ready = ready;
+    if (ready)
+        last_ready = (guint)(turn - turns);
 }
 
 static void
@@ -267,34 +269,49 @@ pick(void)
 {
     guint chosen = n_ready > 1 ? (guint)fiber_below(n_ready) : 0;
 
+    if (n_ready == 1 && last_ready < n_fibers && turns[last_ready].ready)
+        return &turns[last_ready]; /* as mostly */
     for (guint i = 0; n_ready > 0 && i < n_fibers; i++)
         if (turns[i].ready && chosen-- == 0)
             return &turns[i];
     return NULL;
 }
 
-/* When the clock wakes somebody; NEVER */
+/* When the clock wakes somebody; NEVER. Who is the first of them, and whether the only one. */
 static int64_t
-next_us(void)
+next_us(guint *ret_first, bool *ret_alone)
 {
     int64_t next = NEVER;
 
-    for (guint i = 0; i < n_fibers; i++)
-        next = MIN(next, turns[i].until_us);
+    for (guint i = 0; i < n_fibers; i++) {
+        if (turns[i].until_us < next) {
+            next = turns[i].until_us;
+            *ret_first = i;
+            *ret_alone = true;
+        } else if (turns[i].until_us == next) {
+            *ret_alone = false;
+        }
+    }
     return next;
 }
 
 /* The clock goes to the next one that waits for it. */
 static bool
-advance(int64_t until_us)
+advance(int64_t until_us, int64_t *ret_soonest_us)
 {
-    int64_t next = next_us();
+    guint first = 0;
+    bool alone = false;
+    int64_t next = *ret_soonest_us = next_us(&first, &alone), before_us = now_us;
 
     if (next == NEVER)
         return false;
     now_us = MAX(now_us, MIN(next, until_us));
     if (next > until_us)
         return false;
+    if (alone && next >= before_us) {
+        set_ready(&turns[first], true);
+        return true;
+    }
     for (guint i = 0; i < n_fibers; i++)
         if (turns[i].until_us <= now_us)
             set_ready(&turns[i], true);
@@ -348,9 +365,10 @@ fibers_run(int64_t until_us)
     for (;;) {
         Turn *turn = next();
         if (turn == NULL) {
-            if (advance(until_us))
+            int64_t soonest_us;
+            if (advance(until_us, &soonest_us))
                 continue;
-            return next_us() != NEVER;
+            return soonest_us != NEVER;
         }
         set_ready(turn, false);
         set_waits_on(turn, NULL);

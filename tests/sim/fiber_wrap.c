@@ -15,7 +15,8 @@
 
 /* ---- mutexes ---- */
 
-static GPtrArray *held; /* of GMutex, all that are locked now */
+static void **held; /* mutexes, all that are locked now */
+static guint n_held, room;
 
 typedef struct {
     guint owner; /* process + 1; 0 = free */
@@ -37,22 +38,36 @@ me(void)
 static void
 note_held(void *mutex)
 {
-    if (held == NULL)
-        held = g_ptr_array_new();
-    g_ptr_array_add(held, mutex);
+    if (n_held == room) {
+        room = 2 * room + 32;
+        held = g_renew(void *, held, room);
+    }
+    held[n_held++] = mutex;
+}
+
+/* Mostly it is the last one. */
+static void
+forget_held(void *mutex)
+{
+    for (guint i = n_held; i > 0; i--) {
+        if (held[i - 1] != mutex)
+            continue;
+        held[i - 1] = held[--n_held];
+        return;
+    }
 }
 
 void fiber_forget_locks(unsigned process);
 void
 fiber_forget_locks(unsigned process)
 {
-    for (guint i = held != NULL ? held->len : 0; i > 0; i--) {
-        Lock *lock = held->pdata[i - 1];
+    for (guint i = n_held; i > 0; i--) {
+        Lock *lock = held[i - 1];
         if (lock->owner != process + 1)
             continue;
         lock->owner = 0;
         lock->readers = 0;
-        g_ptr_array_remove_index_fast(held, i - 1);
+        held[i - 1] = held[--n_held];
     }
 }
 
@@ -102,7 +117,7 @@ EXPORT(void)
 WRAP(g_mutex_unlock)(GMutex *mutex)
 {
     lock_of(mutex)->owner = 0;
-    g_ptr_array_remove_fast(held, mutex);
+    forget_held(mutex);
     if (fiber_inside())
         fiber_wake(mutex, true);
 }
