@@ -38,11 +38,27 @@ may_be(const SimDisk *disk, unsigned cluster, uint64_t value)
            (disk->pending[cluster] != 0 && value == disk->pending[cluster]);
 }
 
+static uint64_t
+read_by(const SimDisk *disk, const uint64_t *tables, unsigned cluster)
+{
+    uint64_t value;
+
+    for (guint i = 0; i < disk->graph->len; i++)
+        if (image_value_by(&((Node *)disk->graph->pdata[i])->image, tables[i], cluster, &value))
+            return value;
+    return 0;
+}
+
 static void
 check_graph(const SimDisk *disk, const char *when)
 {
+    uint64_t tables[MOST_VOLUMES];
+
+    g_assert(disk->graph->len <= MOST_VOLUMES);
+    for (guint i = 0; i < disk->graph->len; i++)
+        tables[i] = image_table(&((Node *)disk->graph->pdata[i])->image);
     for (unsigned c = 0; c < vm.clusters; c++) {
-        uint64_t value = check_read(disk, c);
+        uint64_t value = read_by(disk, tables, c);
         if (may_be(disk, c, value))
             continue;
         g_autoptr(GString) text = g_string_new(NULL);

@@ -83,8 +83,20 @@ l2_of(const Image *image)
     return be64(image->node, be64(image->node, 40)) & OFFSET_MASK;
 }
 
+uint64_t
+image_table(const Image *image)
+{
+    return image->raw ? 0 : l2_of(image);
+}
+
 bool
 image_value(const Image *image, unsigned cluster, uint64_t *ret_value)
+{
+    return image_value_by(image, image_table(image), cluster, ret_value);
+}
+
+bool
+image_value_by(const Image *image, uint64_t l2, unsigned cluster, uint64_t *ret_value)
 {
     VfsNode *node = image->node;
     uint64_t entry, at;
@@ -94,7 +106,6 @@ image_value(const Image *image, unsigned cluster, uint64_t *ret_value)
         *ret_value = vfs_number(node, cluster * CLUSTER_BYTES);
         return true;
     }
-    uint64_t l2 = l2_of(image);
     if (l2 == 0)
         return false;
     entry = be64(node, l2 + cluster * UINT64_C(8));
@@ -135,12 +146,13 @@ put(const Image *image, unsigned cluster, uint64_t value)
         vfs_fill(node, l2, CLUSTER_BYTES, 0);
         put64(node, be64(node, 40), l2 | COPIED);
     }
-    uint64_t entry_at = l2_of(image) + cluster * UINT64_C(8);
-    uint64_t at = be64(node, entry_at) & OFFSET_MASK;
+    uint64_t entry_at = l2_of(image) + cluster * UINT64_C(8), entry = be64(node, entry_at);
+    uint64_t at = entry & OFFSET_MASK;
     if (at == 0)
         at = allocate(node);
     vfs_fill(node, at, CLUSTER_BYTES, value);
-    put64(node, entry_at, at | COPIED);
+    if (entry != (at | COPIED))
+        put64(node, entry_at, at | COPIED);
 }
 
 static void

@@ -29,6 +29,9 @@ typedef struct {
 bool image_at(VfsNode *node, const char *path, bool raw, Image *ret_image);
 /* Holds the file itself something there? */
 bool image_value(const Image *image, unsigned cluster, uint64_t *ret_value);
+/* The same of many, while nobody writes to it: its table is looked for once. */
+uint64_t image_table(const Image *image);
+bool image_value_by(const Image *image, uint64_t table, unsigned cluster, uint64_t *ret_value);
 /* Not durable before image_flush(). */
 void image_put(const Image *image, unsigned cluster, uint64_t value);
 void image_flush(const Image *image);

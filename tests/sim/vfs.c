@@ -14,13 +14,15 @@ bool vfs_removals_last;
 static VfsNode *root; /* /sim */
 GPtrArray *vfs_nodes;
 
-/* Paths that were looked up since a name last changed */
+/* Paths that were looked up since a name in their directory, or of any directory, last changed */
 static struct {
-    uint64_t when; /* at so many changes; 0 = never */
+    uint64_t when;      /* at so many changes of directories' names; 0 = never */
+    const VfsNode *dir; /* NULL = it is not there */
+    uint64_t dir_when;
     VfsNode *node;
-    char path[112];
+    char path[104];
 } recent[32];
-static uint64_t name_changes = 1;
+static uint64_t dir_changes = 1;
 
 /* ---- nodes ---- */
 
@@ -49,7 +51,7 @@ vfs_node_new(bool is_dir)
 void
 vfs_names_clear(GPtrArray *names)
 {
-    name_changes++;
+    dir_changes++;
     for (guint i = 0; i < names->len; i++) {
         VfsName *name = names->pdata[i];
         g_free(name->name);
@@ -147,7 +149,6 @@ vfs_name_set(GPtrArray *names, const char *name, VfsNode *node)
     bool found;
     int at = name_index(names, name, &found);
 
-    name_changes++;
     if (found && node != NULL) {
         ((VfsName *)names->pdata[at])->node = node;
     } else if (found) {
@@ -162,11 +163,13 @@ vfs_name_set(GPtrArray *names, const char *name, VfsNode *node)
     }
 }
 
+/* *ret_dir: where its name was looked for last */
 static VfsNode *
-look_up(const char *path)
+look_up(const char *path, const VfsNode **ret_dir)
 {
     VfsNode *node = root;
 
+    *ret_dir = NULL;
     if (strncmp(path, "/sim", 4) != 0 || (path[4] != '/' && path[4] != '\0'))
         return NULL;
     for (path += 4; node != NULL && *path != '\0';) {
@@ -183,6 +186,7 @@ look_up(const char *path)
         path += n;
         if (strcmp(part, ".") == 0)
             continue;
+        *ret_dir = node;
         node = name_get(node->names, part);
     }
     return node;
@@ -193,18 +197,24 @@ vfs_find(const char *path)
 {
     size_t length = strlen(path);
     uint64_t hash = length;
+    const VfsNode *dir;
 
     if (length >= sizeof recent[0].path)
-        return look_up(path);
+        return look_up(path, &dir);
     for (size_t at = 0; at + 8 <= length; at += 8) {
         uint64_t word;
         memcpy(&word, path + length - 8 - at, sizeof word);
         hash = (hash ^ word) * UINT64_C(0xBF58476D1CE4E5B9);
     }
     unsigned slot = (unsigned)(hash >> 59);
-    if (recent[slot].when != name_changes || memcmp(recent[slot].path, path, length + 1) != 0) {
-        recent[slot].when = name_changes;
-        recent[slot].node = look_up(path);
+    dir = recent[slot].dir;
+    if (recent[slot].when != dir_changes ||
+        (dir != NULL && recent[slot].dir_when != dir->names_changed) ||
+        memcmp(recent[slot].path, path, length + 1) != 0) {
+        recent[slot].node = look_up(path, &dir);
+        recent[slot].when = dir_changes;
+        recent[slot].dir = dir;
+        recent[slot].dir_when = dir != NULL ? dir->names_changed : 0;
         memcpy(recent[slot].path, path, length + 1);
     }
     return recent[slot].node;
@@ -280,9 +290,18 @@ note_change(VfsNode *dir, const char *name, VfsNode *node, VfsNode *other, const
     vfs_touch(dir, true);
 }
 
+/* In this directory, of this node */
+static void
+names_changed(VfsNode *dir, const VfsNode *node)
+{
+    dir->names_changed++;
+    dir_changes += node->is_dir;
+}
+
 void
 vfs_link(VfsNode *dir, const char *name, VfsNode *node)
 {
+    names_changed(dir, node);
     vfs_name_set(dir->names, name, node);
     node->links++;
     vfs_touch(node, false);
@@ -296,6 +315,7 @@ vfs_unlink(VfsNode *dir, const char *name)
 
     if (node == NULL)
         return;
+    names_changed(dir, node);
     vfs_name_set(dir->names, name, NULL);
     node->links--;
     vfs_touch(node, false);
@@ -311,6 +331,8 @@ vfs_rename(VfsNode *dir, const char *name, VfsNode *to_dir, const char *to_name)
         return;
     if (over != NULL)
         over->links--;
+    names_changed(dir, node);
+    names_changed(to_dir, node);
     vfs_name_set(dir->names, name, NULL);
     vfs_name_set(to_dir->names, to_name, node);
     vfs_touch(node, false);

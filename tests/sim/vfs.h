@@ -51,14 +51,15 @@ struct VfsNode {
     int64_t mtime_ns, ctime_ns;
     int64_t durable_mtime_ns; /* a flush of QEMU is of the data alone */
     VfsContent now, durable;
-    uint64_t changed;  /* vfs_generation when its content last changed */
-    bool dirty;        /* now differs from durable */
-    GArray *writes;    /* of QemuWrite (image.h): by QEMU since the last fsync; NULL = none */
-    bool in_caches;    /* who made them lives: some may be in its memory, which only it flushes */
-    GArray *locks;     /* of VfsLock */
-    GPtrArray *names;  /* directories: of VfsName, sorted */
-    GPtrArray *stable; /* the same, durable */
-    GArray *changes;   /* directories: of VfsChange, since the last fsync */
+    uint64_t changed; /* vfs_generation when its content last changed */
+    bool dirty;       /* now differs from durable */
+    GArray *writes;   /* of QemuWrite (image.h): by QEMU since the last fsync; NULL = none */
+    bool in_caches;   /* who made them lives: some may be in its memory, which only it flushes */
+    GArray *locks;    /* of VfsLock */
+    GPtrArray *names; /* directories: of VfsName, sorted */
+    uint64_t names_changed; /* so often */
+    GPtrArray *stable;      /* the same, durable */
+    GArray *changes;        /* directories: of VfsChange, since the last fsync */
 };
 typedef struct {
     char *name;

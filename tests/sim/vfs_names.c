@@ -77,6 +77,19 @@ WRAP(access)(const char *path, int mode)
     return vfs_find(path) != NULL ? 0 : vfs_fail(ENOENT);
 }
 
+static bool
+is_canonical(const char *path)
+{
+    const char *end;
+
+    for (; *path == '/'; path = end) {
+        end = strchrnul(path + 1, '/');
+        if (end - path <= 3 && strspn(path + 1, ".") == (size_t)(end - path - 1))
+            return false;
+    }
+    return *path == '\0';
+}
+
 char *
 WRAP(realpath)(const char *path, char *resolved)
 {
@@ -88,6 +101,8 @@ WRAP(realpath)(const char *path, char *resolved)
         return NULL;
     }
     /* there are no symbolic links; the caller frees it with free() */
+    if (is_canonical(path))
+        return strdup(path);
     g_autofree char *plain = g_canonicalize_filename(path, "/sim");
     return strdup(plain);
 }

@@ -119,7 +119,10 @@ vfs_content_copy(VfsContent *to, VfsContent *from)
         vfs_page_unref(to->pages->pdata[i]);
     g_ptr_array_set_size(to->pages, (int)from->pages->len);
     for (uint64_t i = begin; i < end; i++) {
-        VfsPage *page = vfs_page_ref(from->pages->pdata[i]);
+        VfsPage *page = from->pages->pdata[i];
+        if (page == to->pages->pdata[i])
+            continue;
+        vfs_page_ref(page);
         vfs_page_unref(to->pages->pdata[i]);
         to->pages->pdata[i] = page;
     }
@@ -188,11 +191,18 @@ vfs_write(VfsNode *node, const void *buffer, size_t length, uint64_t offset)
 void
 vfs_fill(VfsNode *node, uint64_t offset, uint64_t length, uint64_t value)
 {
+    VfsContent *now = &node->now;
     VfsPage *page = page_new_repeating(value);
+    guint from = (guint)(offset / VFS_PAGE), to = (guint)((offset + length) / VFS_PAGE);
 
-    for (uint64_t at = offset; at < offset + length; at += VFS_PAGE)
-        vfs_page_put(&node->now, at / VFS_PAGE, vfs_page_ref(page));
-    vfs_page_unref(page);
+    vfs_page_put(now, to - 1, page); /* as many as that there are then */
+    now->changed_from = MIN(now->changed_from, from);
+    page->refs += to - 1 - from;
+    for (guint i = from; i + 1 < to; i++) {
+        now->used += now->pages->pdata[i] == NULL;
+        vfs_page_unref(now->pages->pdata[i]);
+        now->pages->pdata[i] = page;
+    }
     note_write(node, offset + length);
 }
 
