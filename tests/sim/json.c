@@ -184,11 +184,13 @@ read_member(Reader *r, json_t *object)
     json_t *value = read_value(r);
     if (value == NULL)
         return false;
-    if (json_member((JsonObject *)object, key, length) == NULL) {
-        json_append_member(object, key, length, strange == NULL, value);
+    JsonName name = { key, (uint32_t)length, json_tag(key, length), strange == NULL };
+    if (json_member((JsonObject *)object, &name) == NULL) {
+        json_append_member(object, &name, value);
         return true;
     }
-    return json_object_setn_new_nocheck(object, key, length, value) == 0 && !r->once;
+    json_set_member(object, &name, value);
+    return !r->once;
 }
 
 static bool

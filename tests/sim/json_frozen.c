@@ -42,6 +42,7 @@ json_freeze_texts(void)
     g_assert(place != MAP_FAILED);
     madvise(place, ROOM, MADV_HUGEPAGE);
     next = place;
+    json_names = json_frozen_room(JSON_NAMES * sizeof *json_names);
 }
 
 void *
@@ -68,19 +69,29 @@ has_room(size_t bytes)
 
 /* ---- texts ---- */
 
+static inline uint64_t
+stir(uint64_t h, const char *text)
+{
+    uint64_t word;
+
+    memcpy(&word, text, sizeof word);
+    h = (h ^ word) * UINT64_C(0xBF58476D1CE4E5B9);
+    return h ^ h >> 29;
+}
+
 static uint64_t
 hash_of(const char *text, size_t length, size_t flags)
 {
-    uint64_t h = length ^ flags << 32, word;
+    uint64_t h = length ^ flags << 32, other = 0;
     size_t at = 0;
 
-    for (; at + sizeof word <= length; at += sizeof word) {
-        memcpy(&word, text + at, sizeof word);
-        h = (h ^ word) * UINT64_C(0xBF58476D1CE4E5B9);
-        h ^= h >> 29;
+    for (; at + 16 <= length; at += 16) { /* two that do not wait for each other */
+        h = stir(h, text + at);
+        other = stir(other, text + at + 8);
     }
-    for (; at < length; at++)
-        h = (h ^ (unsigned char)text[at]) * UINT64_C(0xBF58476D1CE4E5B9);
+    char rest[16] = "";
+    json_copy_few(rest, text + at, length % 16);
+    h = stir(h, rest) ^ stir(other, rest + 8);
     return h ^ h >> 32;
 }
 
@@ -181,8 +192,8 @@ json_melt_object(JsonObject *object)
     object->size = object->slots = 0;
     for (const JsonMember *m = frozen->first; m != NULL; m = m->next) {
         bool is_own = own != NULL && json_is_compound(m->value) && own[m->slot] != NULL;
-        json_append_member(&object->json, m->key, m->length, m->plain,
-                           is_own ? own[m->slot] : json_like(m->value));
+        JsonName name = json_name_of(m);
+        json_append_member(&object->json, &name, is_own ? own[m->slot] : json_like(m->value));
     }
     free(own);
 }

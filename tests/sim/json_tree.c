@@ -33,7 +33,7 @@ json_text_new(const char *text, size_t length, bool plain)
 
     string->length = length;
     string->plain = plain;
-    memcpy(string->text, text, length);
+    json_copy_few(string->text, text, length);
     string->text[length] = '\0';
     return &string->json;
 }
@@ -146,6 +146,38 @@ json_null(void)
     return &is_null;
 }
 
+/* ---- names of members ---- */
+
+extern const char etext[], __init_array_start[]; /* the linker's: constants lie in between */
+
+JsonName *json_names;
+
+static JsonName
+name_new(const char *key)
+{
+    size_t length = strlen(key);
+
+    return (JsonName){ key, (uint32_t)length, json_tag(key, length), json_is_plain(key, length) };
+}
+
+static const JsonName *
+learn(JsonName *place, const char *key)
+{
+    *place = name_new(key);
+    return place;
+}
+
+/* buffer: for one that is no constant */
+static inline const JsonName *
+name_of(const char *key, JsonName *buffer)
+{
+    if ((uintptr_t)key - (uintptr_t)etext >= (uintptr_t)(__init_array_start - etext) ||
+        json_names == NULL)
+        return learn(buffer, key);
+    JsonName *known = &json_names[((uintptr_t)key ^ (uintptr_t)key >> 12) % JSON_NAMES];
+    return known->key == key ? known : learn(known, key);
+}
+
 /* ---- objects ---- */
 
 void
@@ -196,21 +228,21 @@ is_same_name(const char *own, const char *key, size_t length)
 }
 
 static inline bool
-is_called(const JsonMember *m, const char *key, size_t length, uint32_t tag)
+is_called(const JsonMember *m, const JsonName *name)
 {
-    return m->tag == tag && m->length == length && is_same_name(m->key, key, length);
+    return m->tag == name->tag && m->length == name->length &&
+           is_same_name(m->key, name->key, name->length);
 }
 
 JsonMember *
-json_member(JsonObject *object, const char *key, size_t length)
+json_member(JsonObject *object, const JsonName *name)
 {
-    uint32_t tag = json_tag(key, length);
     JsonMember *m = object->expected;
 
-    if (!json_may_have(object, tag))
+    if (!json_may_have(object, name->tag))
         return NULL;
-    if (m == NULL || !is_called(m, key, length, tag))
-        for (m = object->first; m != NULL && !is_called(m, key, length, tag);)
+    if (m == NULL || !is_called(m, name))
+        for (m = object->first; m != NULL && !is_called(m, name);)
             m = m->next;
     if (m != NULL)
         object->expected = m->next;
@@ -234,8 +266,9 @@ json_object_get(const json_t *json, const char *key)
 
     if (!json_is_object(json) || key == NULL)
         return NULL;
-    const JsonMember *member =
-        json_member(object->like != NULL ? (JsonObject *)object->like : object, key, strlen(key));
+    JsonName buffer;
+    const JsonMember *member = json_member(
+        object->like != NULL ? (JsonObject *)object->like : object, name_of(key, &buffer));
     if (member == NULL)
         return NULL;
     if (object->like == NULL || !json_is_compound(member->value))
@@ -286,20 +319,21 @@ member_room(JsonObject *object, size_t bytes)
 }
 
 void
-json_append_member(json_t *json, const char *key, size_t length, bool plain, json_t *take_value)
+json_append_member(json_t *json, const JsonName *name, json_t *take_value)
 {
     JsonObject *object = (JsonObject *)json;
-    JsonMember *member = member_room(object, sizeof(JsonMember) + length + 1);
+    JsonMember *member = member_room(object, offsetof(JsonMember, key) + name->length + 1);
 
-    *member = (JsonMember){ .value = take_value,
-                            .length = (uint32_t)length,
-                            .tag = json_tag(key, length),
-                            .slot = object->slots,
-                            .plain = plain };
+    member->next = NULL;
+    member->value = take_value;
+    member->length = name->length;
+    member->tag = name->tag;
+    member->slot = object->slots;
+    member->plain = name->plain;
     object->slots += json_is_compound(take_value);
     json_note_name(object, member->tag);
-    memcpy(member->key, key, length);
-    member->key[length] = '\0';
+    json_copy_few(member->key, name->key, name->length);
+    member->key[name->length] = '\0';
     if (object->last != NULL)
         object->last->next = member;
     else
@@ -308,32 +342,35 @@ json_append_member(json_t *json, const char *key, size_t length, bool plain, jso
     object->size++;
 }
 
-int
-json_object_setn_new_nocheck(json_t *json, const char *key, size_t length, json_t *take_value)
+void
+json_set_member(json_t *json, const JsonName *name, json_t *take_value)
 {
-    if (!json_is_object(json) || key == NULL || take_value == NULL || json == take_value) {
-        json_decref(take_value);
-        return -1;
-    }
     JsonObject *object = (JsonObject *)json;
+
     if (object->like != NULL)
         json_melt_object(object);
-    JsonMember *member = json_member(object, key, length);
-    if (member != NULL) {
+    JsonMember *member = json_member(object, name);
+    if (member == NULL) {
+        json_append_member(json, name, take_value);
+    } else {
         if (json_is_compound(take_value) && !json_is_compound(member->value))
             member->slot = object->slots++;
         json_decref(member->value);
         member->value = take_value;
-        return 0;
     }
-    json_append_member(json, key, length, json_is_plain(key, length), take_value);
-    return 0;
 }
 
 int
 json_object_set_new(json_t *json, const char *key, json_t *take_value)
 {
-    return json_object_setn_new_nocheck(json, key, key != NULL ? strlen(key) : 0, take_value);
+    JsonName buffer;
+
+    if (!json_is_object(json) || key == NULL || take_value == NULL || json == take_value) {
+        json_decref(take_value);
+        return -1;
+    }
+    json_set_member(json, name_of(key, &buffer), take_value);
+    return 0;
 }
 
 int
@@ -341,11 +378,12 @@ json_object_del(json_t *json, const char *key)
 {
     JsonObject *object = (JsonObject *)json;
     JsonMember *before = NULL;
+    JsonName buffer;
 
     if (!json_is_object(json))
         return -1;
     json_melt_object(object);
-    JsonMember *member = json_member(object, key, strlen(key));
+    JsonMember *member = json_member(object, name_of(key, &buffer));
     if (member == NULL)
         return -1;
     if (object->first == member)

@@ -25,6 +25,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef struct JsonMember {
     struct JsonMember *next;
@@ -117,7 +118,29 @@ json_note_name(JsonObject *object, uint32_t tag)
     object->names[bit / 64] |= UINT64_C(1) << bit % 64;
 }
 
-/* n bytes, quicker than memcpy() if they are few: up to 15 more are read and written. */
+/* n bytes, quicker than memcpy() if they are few */
+static inline void
+json_copy_few(char *to, const char *from, size_t n)
+{
+    if (n > 32)
+        memcpy(to, from, n);
+    else if (n >= 16) {
+        memcpy(to, from, 16);
+        memcpy(to + n - 16, from + n - 16, 16);
+    } else if (n >= 8) {
+        memcpy(to, from, 8);
+        memcpy(to + n - 8, from + n - 8, 8);
+    } else if (n >= 4) {
+        memcpy(to, from, 4);
+        memcpy(to + n - 4, from + n - 4, 4);
+    } else if (n > 0) {
+        to[0] = from[0];
+        to[n / 2] = from[n / 2];
+        to[n - 1] = from[n - 1];
+    }
+}
+
+/* The same; up to 15 more are read and written. */
 static inline void
 json_copy_bytes(char *to, const char *from, size_t n)
 {
@@ -127,19 +150,37 @@ json_copy_bytes(char *to, const char *from, size_t n)
     }
 }
 
+/* What is known of a name; it begins at "key". */
+typedef struct {
+    const char *key;
+    uint32_t length, tag;
+    bool plain;
+} JsonName;
+
+static inline JsonName
+json_name_of(const JsonMember *member)
+{
+    return (JsonName){ member->key, member->length, member->tag, member->plain };
+}
+
 /* No control characters, quotes, backslashes, and nothing beyond ASCII */
 bool json_is_plain(const char *text, size_t length);
 /* Of UTF-8, which is not checked; plain: see JsonText. */
 json_t *json_text_new(const char *text, size_t length, bool plain);
 /* Of its own ones, or of those of a frozen one. NULL = there is none */
-JsonMember *json_member(JsonObject *object, const char *key, size_t length);
+JsonMember *json_member(JsonObject *object, const JsonName *name);
 /* For who only reads: the first of its own or of the one that it is like, and the values. */
 const JsonMember *json_first(const json_t *object);
 const json_t *json_value(const json_t *object, const JsonMember *member);
 const json_t *json_item(const json_t *array, size_t index);
-/* At the end; there is none of that name. The value is consumed. */
-void json_append_member(json_t *object, const char *key, size_t length, bool plain,
-                        json_t *take_value);
+/* The value is consumed; append: at the end, there is none of that name. */
+void json_set_member(json_t *object, const JsonName *name, json_t *take_value);
+void json_append_member(json_t *object, const JsonName *name, json_t *take_value);
+
+/* Nearly all names are constants of the program: what is known of those, by their address. It stays
+ * true in all worlds, so it lies where frozen trees do. NULL = nothing is kept */
+#define JSON_NAMES 4096
+extern JsonName *json_names;
 
 /* ---- json_frozen.c ---- */
 

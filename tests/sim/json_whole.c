@@ -68,8 +68,9 @@ same_members(const json_t *a, const json_t *b)
     if (json_first(a) == json_first(b))
         return same_own(a, b);
     for (const JsonMember *m = json_first(a); m != NULL; m = m->next) {
+        JsonName name = json_name_of(m);
         const JsonMember *its =
-            json_member(other->like != NULL ? (JsonObject *)other->like : other, m->key, m->length);
+            json_member(other->like != NULL ? (JsonObject *)other->like : other, &name);
         if (its == NULL || !json_equal(json_value(a, m), json_value(b, its)))
             return false;
     }
@@ -121,8 +122,10 @@ copy_object(const JsonObject *object)
     json_t *json = object->like != NULL ? json_like(&object->like->json) : json_object();
     JsonObject *copy = (JsonObject *)json;
 
-    for (const JsonMember *m = object->first; m != NULL; m = m->next)
-        json_append_member(json, m->key, m->length, m->plain, json_deep_copy(m->value));
+    for (const JsonMember *m = object->first; m != NULL; m = m->next) {
+        JsonName name = json_name_of(m);
+        json_append_member(json, &name, json_deep_copy(m->value));
+    }
     if (object->own == NULL)
         return json;
     copy->own = calloc(copy->slots, sizeof *copy->own);
