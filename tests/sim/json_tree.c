@@ -279,24 +279,6 @@ json_object_get(const json_t *json, const char *key)
     return *place;
 }
 
-const JsonMember *
-json_first(const json_t *json)
-{
-    const JsonObject *object = (const JsonObject *)json;
-
-    return object->like != NULL ? object->like->first : object->first;
-}
-
-const json_t *
-json_value(const json_t *json, const JsonMember *member)
-{
-    const JsonObject *object = (const JsonObject *)json;
-    bool is_own =
-        object->own != NULL && json_is_compound(member->value) && object->own[member->slot] != NULL;
-
-    return is_own ? object->own[member->slot] : member->value;
-}
-
 /* Members go with their object. */
 static JsonMember *
 member_room(JsonObject *object, size_t bytes)
@@ -471,16 +453,6 @@ json_array_get(const json_t *json, size_t index)
     if (array->items[index] == NULL)
         array->items[index] = json_like(frozen);
     return array->items[index];
-}
-
-const json_t *
-json_item(const json_t *json, size_t index)
-{
-    const JsonArray *array = (const JsonArray *)json;
-
-    if (array->like == NULL || (array->items != NULL && array->items[index] != NULL))
-        return array->items[index];
-    return array->like->items[index];
 }
 
 static void

@@ -150,6 +150,35 @@ json_copy_bytes(char *to, const char *from, size_t n)
     }
 }
 
+/* For who only reads: the first of its own or of the one that it is like, and the values. */
+static inline const JsonMember *
+json_first(const json_t *json)
+{
+    const JsonObject *object = (const JsonObject *)json;
+
+    return object->like != NULL ? object->like->first : object->first;
+}
+
+static inline const json_t *
+json_value(const json_t *json, const JsonMember *member)
+{
+    const JsonObject *object = (const JsonObject *)json;
+    bool is_own =
+        object->own != NULL && json_is_compound(member->value) && object->own[member->slot] != NULL;
+
+    return is_own ? object->own[member->slot] : member->value;
+}
+
+static inline const json_t *
+json_item(const json_t *json, size_t index)
+{
+    const JsonArray *array = (const JsonArray *)json;
+
+    if (array->like == NULL || (array->items != NULL && array->items[index] != NULL))
+        return array->items[index];
+    return array->like->items[index];
+}
+
 /* What is known of a name; it begins at "key". */
 typedef struct {
     const char *key;
@@ -169,10 +198,6 @@ bool json_is_plain(const char *text, size_t length);
 json_t *json_text_new(const char *text, size_t length, bool plain);
 /* Of its own ones, or of those of a frozen one. NULL = there is none */
 JsonMember *json_member(JsonObject *object, const JsonName *name);
-/* For who only reads: the first of its own or of the one that it is like, and the values. */
-const JsonMember *json_first(const json_t *object);
-const json_t *json_value(const json_t *object, const JsonMember *member);
-const json_t *json_item(const json_t *array, size_t index);
 /* The value is consumed; append: at the end, there is none of that name. */
 void json_set_member(json_t *object, const JsonName *name, json_t *take_value);
 void json_append_member(json_t *object, const JsonName *name, json_t *take_value);

@@ -5,52 +5,45 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 
 #define FEW 64
 #define PAGE 4096
+#define ROOM ((size_t)128 << 20) /* larger than what heap_collect() looks through for addresses */
+#define SLACK 256                /* what is put between two looks at the room, but for texts */
 
-typedef struct {
-    char *text;
-    size_t length, room;
-    size_t flags;
-} Writer;
+/* All texts are written here first: what is handed out is as long as it need be. In memory of its
+ * own, for what is written to in the heap or in variables is saved with each world. */
+static char *place;
 
-static void write_value(Writer *w, const json_t *json, unsigned depth);
+static char *write_value(char *at, const json_t *json, size_t flags, unsigned depth);
 
-/* Where n bytes can be put */
 static inline char *
-room(Writer *w, size_t n)
+put(char *at, const char *text, size_t n)
 {
-    if (w->length + n >= w->room) {
-        w->room = 2 * w->room + n + 2000;
-        w->text = realloc(w->text, w->room);
-        g_assert(w->text != NULL);
-    }
-    return w->text + w->length;
+    memcpy(at, text, n);
+    return at + n;
 }
 
-__attribute__((always_inline)) static inline void
-put(Writer *w, const char *text, size_t n)
+static inline void
+need(const char *at, size_t n)
 {
-    memcpy(room(w, n), text, n);
-    w->length += n;
+    if (__builtin_expect(n + SLACK > (size_t)(place + ROOM - at), 0))
+        g_error("JSON: a text is too long");
 }
 
-static void
-put_strange(Writer *w, const char *text, size_t n)
+static char *
+put_strange(char *at, const char *text, size_t n)
 {
-    char escape[8];
-
     for (size_t i = 0; i < n; i++) {
-        if (text[i] == '"' || text[i] == '\\' || (text[i] >= 0 && text[i] < ' ')) {
-            g_snprintf(escape, sizeof escape, "\\u%04x", text[i]);
-            put(w, escape, 6);
-        } else {
-            put(w, text + i, 1);
-        }
+        if (text[i] == '"' || text[i] == '\\' || (text[i] >= 0 && text[i] < ' '))
+            at += g_snprintf(at, 8, "\\u%04x", text[i]);
+        else
+            *at++ = text[i];
     }
+    return at;
 }
 
 bool
@@ -71,24 +64,23 @@ json_is_plain(const char *text, size_t length)
     return true;
 }
 
-static void
-put_text(Writer *w, const char *text, size_t n, bool plain)
+static inline char *
+put_text(char *at, const char *text, size_t n, bool plain)
 {
-    if (!plain) {
-        put(w, "\"", 1);
-        put_strange(w, text, n);
-        put(w, "\"", 1);
-        return;
+    need(at, 6 * n);
+    *at++ = '"';
+    if (plain) {
+        json_copy_bytes(at, text, n); /* it lies in a chunk of heap.c, and is not the last */
+        at += n;
+    } else {
+        at = put_strange(at, text, n);
     }
-    char *at = room(w, n + 2 + 16);
-    *at = '"';
-    json_copy_bytes(at + 1, text, n); /* it lies in a chunk of heap.c, and is not the last */
-    at[n + 1] = '"';
-    w->length += n + 2;
+    *at++ = '"';
+    return at;
 }
 
-static void
-put_number(Writer *w, json_int_t value)
+static char *
+put_number(char *to, json_int_t value)
 {
     char digits[24], *at = digits + sizeof digits;
     uint64_t left = value < 0 ? -(uint64_t)value : (uint64_t)value;
@@ -98,35 +90,45 @@ put_number(Writer *w, json_int_t value)
     while ((left /= 10) > 0);
     if (value < 0)
         *--at = '-';
-    put(w, at, (size_t)(digits + sizeof digits - at));
+    size_t n = (size_t)(digits + sizeof digits - at);
+    json_copy_few(to, at, n);
+    return to + n;
 }
 
-static void
-put_real(Writer *w, double value)
+static char *
+put_real(char *at, double value)
 {
     char text[40];
 
-    if (value > -1e15 && value < 1e15 && (double)(int64_t)value == value) {
-        put_number(w, (json_int_t)value);
-        put(w, ".0", 2);
-        return;
-    }
+    if (value > -1e15 && value < 1e15 && (double)(int64_t)value == value)
+        return put(put_number(at, (json_int_t)value), ".0", 2);
     g_ascii_formatd(text, sizeof text, "%.17g", value);
-    put(w, text, strlen(text));
-    if (strpbrk(text, ".e") == NULL)
-        put(w, ".0", 2);
+    at = put(at, text, strlen(text));
+    return strpbrk(text, ".e") == NULL ? put(at, ".0", 2) : at;
 }
 
-static void
-new_line(Writer *w, unsigned depth)
+static inline char *
+new_line(char *at, size_t flags, unsigned depth)
 {
     static const char blanks[] = "                                                                ";
-    size_t indent = w->flags & JSON_MAX_INDENT;
+    size_t indent = flags & JSON_MAX_INDENT, n = MIN(indent * depth, sizeof blanks - 1);
 
     if (indent == 0)
-        return;
-    put(w, "\n", 1);
-    put(w, blanks, MIN(indent * depth, sizeof blanks - 1));
+        return at;
+    *at++ = '\n';
+    for (size_t i = 0; i < n; i += 16)
+        memcpy(at + i, blanks, 16);
+    return at + n;
+}
+
+/* Before a member or an item that is not the first */
+static inline char *
+put_comma(char *at, size_t flags)
+{
+    *at++ = ',';
+    if ((flags & (JSON_COMPACT | JSON_MAX_INDENT)) == 0)
+        *at++ = ' ';
+    return at;
 }
 
 /* The key's first eight bytes as a number that is as small as it comes early; what lies behind the
@@ -166,82 +168,93 @@ sort(const JsonMember **members, size_t n)
         g_free(ranks);
 }
 
-static void
-write_members(Writer *w, const json_t *object, unsigned depth)
+static inline char *
+write_member(char *at, const json_t *object, const JsonMember *m, size_t flags, unsigned depth)
+{
+    at = new_line(at, flags, depth);
+    at = put_text(at, m->key, m->length, m->plain);
+    *at++ = ':';
+    if ((flags & JSON_COMPACT) == 0)
+        *at++ = ' ';
+    return write_value(at, json_value(object, m), flags, depth);
+}
+
+static char *
+write_sorted(char *at, const json_t *object, size_t flags, unsigned depth)
 {
     size_t n = json_object_size(object), i = 0;
-    bool compact = (w->flags & JSON_COMPACT) != 0;
     const JsonMember *few[FEW];
     const JsonMember **members = n > G_N_ELEMENTS(few) ? g_new(const JsonMember *, n) : few;
 
     for (const JsonMember *m = json_first(object); m != NULL; m = m->next)
         members[i++] = m;
-    if ((w->flags & JSON_SORT_KEYS) != 0)
-        sort(members, n);
-    for (i = 0; i < n; i++) {
-        if (i > 0)
-            put(w, ", ", compact || (w->flags & JSON_MAX_INDENT) != 0 ? 1 : 2);
-        new_line(w, depth + 1);
-        put_text(w, members[i]->key, members[i]->length, members[i]->plain);
-        put(w, ": ", compact ? 1 : 2);
-        write_value(w, json_value(object, members[i]), depth + 1);
-    }
-    if (n > 0)
-        new_line(w, depth);
+    sort(members, n);
+    for (i = 0; i < n; i++)
+        at = write_member(i > 0 ? put_comma(at, flags) : at, object, members[i], flags, depth);
     if (members != few)
         g_free(members);
+    return at;
 }
 
-static void
-write_items(Writer *w, const json_t *array, unsigned depth)
+static char *
+write_object(char *at, const json_t *object, size_t flags, unsigned depth)
 {
-    bool plain = (w->flags & (JSON_COMPACT | JSON_MAX_INDENT)) == 0;
+    const JsonMember *first = json_first(object);
+
+    *at++ = '{';
+    if ((flags & JSON_SORT_KEYS) != 0)
+        at = write_sorted(at, object, flags, depth + 1);
+    else
+        for (const JsonMember *m = first; m != NULL; m = m->next)
+            at = write_member(m != first ? put_comma(at, flags) : at, object, m, flags, depth + 1);
+    if (first != NULL)
+        at = new_line(at, flags, depth);
+    *at++ = '}';
+    return at;
+}
+
+static char *
+write_array(char *at, const json_t *array, size_t flags, unsigned depth)
+{
     size_t n = json_array_size(array);
 
+    *at++ = '[';
     for (size_t i = 0; i < n; i++) {
         if (i > 0)
-            put(w, ", ", plain ? 2 : 1);
-        new_line(w, depth + 1);
-        write_value(w, json_item(array, i), depth + 1);
+            at = put_comma(at, flags);
+        at = new_line(at, flags, depth + 1);
+        at = write_value(at, json_item(array, i), flags, depth + 1);
     }
     if (n > 0)
-        new_line(w, depth);
+        at = new_line(at, flags, depth);
+    *at++ = ']';
+    return at;
 }
 
-static void
-write_value(Writer *w, const json_t *json, unsigned depth)
+static char *
+write_value(char *at, const json_t *json, size_t flags, unsigned depth)
 {
+    const JsonText *text = (const JsonText *)json;
+
+    need(at, 0);
     switch (json_typeof(json)) {
     case JSON_OBJECT:
-        put(w, "{", 1);
-        write_members(w, json, depth);
-        put(w, "}", 1);
-        return;
+        return write_object(at, json, flags, depth);
     case JSON_ARRAY:
-        put(w, "[", 1);
-        write_items(w, json, depth);
-        put(w, "]", 1);
-        return;
+        return write_array(at, json, flags, depth);
     case JSON_STRING:
-        put_text(w, json_string_value(json), json_string_length(json),
-                 ((const JsonText *)json)->plain);
-        return;
+        return put_text(at, text->text, text->length, text->plain);
     case JSON_INTEGER:
-        put_number(w, json_integer_value(json));
-        return;
+        return put_number(at, json_integer_value(json));
     case JSON_TRUE:
-        put(w, "true", 4);
-        return;
+        return put(at, "true", 4);
     case JSON_FALSE:
-        put(w, "false", 5);
-        return;
+        return put(at, "false", 5);
     case JSON_REAL:
-        put_real(w, json_real_value(json));
-        return;
+        return put_real(at, json_real_value(json));
     case JSON_NULL:
     default:
-        put(w, "null", 4);
-        return;
+        return put(at, "null", 4);
     }
 }
 
@@ -258,23 +271,34 @@ frozen_of(const json_t *json)
                                                                               : NULL;
 }
 
+static char *
+handed_out(const char *text, size_t bytes)
+{
+    char *own = malloc(bytes);
+
+    g_assert(own != NULL);
+    return memcpy(own, text, bytes);
+}
+
 char *
 json_dumps(const json_t *json, size_t flags)
 {
-    Writer w = { .flags = flags };
     const json_t *frozen = frozen_of(json);
     size_t bytes = 0;
     const char *known = frozen != NULL ? json_recall_dump(frozen, flags, &bytes) : NULL;
 
     if (!json_is_object(json) && !json_is_array(json) && (flags & JSON_ENCODE_ANY) == 0)
         return NULL;
-    if (known != NULL) {
-        put(&w, known, bytes);
-        return w.text;
-    }
-    write_value(&w, json, 0);
-    put(&w, "", 1);
+    if (known != NULL)
+        return handed_out(known, bytes);
+    if (place == NULL)
+        place = mmap(NULL, ROOM, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    g_assert(place != MAP_FAILED);
+    char *end = write_value(place, json, flags, 0);
+    *end++ = '\0';
+    bytes = (size_t)(end - place);
     if (frozen != NULL)
-        json_keep_dump(frozen, flags, w.text, w.length);
-    return w.text;
+        json_keep_dump(frozen, flags, place, bytes);
+    return handed_out(place, bytes);
 }
