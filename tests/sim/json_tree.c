@@ -152,18 +152,12 @@ extern const char etext[], __init_array_start[]; /* the linker's: constants lie 
 
 JsonName *json_names;
 
-static JsonName
-name_new(const char *key)
+__attribute__((noinline)) static const JsonName *
+learn(JsonName *place, const char *key)
 {
     size_t length = strlen(key);
 
-    return (JsonName){ key, (uint32_t)length, json_tag(key, length), json_is_plain(key, length) };
-}
-
-static const JsonName *
-learn(JsonName *place, const char *key)
-{
-    *place = name_new(key);
+    *place = (JsonName){ key, (uint32_t)length, json_tag(key, length), json_is_plain(key, length) };
     return place;
 }
 
@@ -175,7 +169,7 @@ name_of(const char *key, JsonName *buffer)
         json_names == NULL)
         return learn(buffer, key);
     JsonName *known = &json_names[((uintptr_t)key ^ (uintptr_t)key >> 12) % JSON_NAMES];
-    return known->key == key ? known : learn(known, key);
+    return __builtin_expect(known->key == key, 1) ? known : learn(known, key);
 }
 
 /* ---- objects ---- */
@@ -209,22 +203,31 @@ json_object_size(const json_t *json)
     return json_is_object(json) ? ((const JsonObject *)json)->size : 0;
 }
 
+static inline bool
+same_word(const char *a, const char *b)
+{
+    uint64_t one, other;
+
+    memcpy(&one, a, sizeof one);
+    memcpy(&other, b, sizeof other);
+    return one == other;
+}
+
 /* They are short: quicker than memcmp() */
 static inline bool
 is_same_name(const char *own, const char *key, size_t length)
 {
     size_t at = 0;
 
-    for (; at + 8 <= length; at += 8) {
-        uint64_t a, b;
-        memcpy(&a, own + at, sizeof a);
-        memcpy(&b, key + at, sizeof b);
-        if (a != b)
-            return false;
+    if (length < 8) {
+        while (at < length && own[at] == key[at])
+            at++;
+        return at == length;
     }
-    while (at < length && own[at] == key[at])
-        at++;
-    return at == length;
+    for (; at + 8 < length; at += 8)
+        if (!same_word(own + at, key + at))
+            return false;
+    return same_word(own + length - 8, key + length - 8);
 }
 
 static inline bool
@@ -234,8 +237,8 @@ is_called(const JsonMember *m, const JsonName *name)
            is_same_name(m->key, name->key, name->length);
 }
 
-JsonMember *
-json_member(JsonObject *object, const JsonName *name)
+static inline JsonMember *
+find(JsonObject *object, const JsonName *name)
 {
     JsonMember *m = object->expected;
 
@@ -247,6 +250,12 @@ json_member(JsonObject *object, const JsonName *name)
     if (m != NULL)
         object->expected = m->next;
     return m;
+}
+
+JsonMember *
+json_member(JsonObject *object, const JsonName *name)
+{
+    return find(object, name);
 }
 
 /* Where a member of the frozen one is that this one is like, once somebody has asked for it */
@@ -267,8 +276,8 @@ json_object_get(const json_t *json, const char *key)
     if (!json_is_object(json) || key == NULL)
         return NULL;
     JsonName buffer;
-    const JsonMember *member = json_member(
-        object->like != NULL ? (JsonObject *)object->like : object, name_of(key, &buffer));
+    const JsonMember *member =
+        find(object->like != NULL ? (JsonObject *)object->like : object, name_of(key, &buffer));
     if (member == NULL)
         return NULL;
     if (object->like == NULL || !json_is_compound(member->value))
@@ -279,22 +288,28 @@ json_object_get(const json_t *json, const char *key)
     return *place;
 }
 
+__attribute__((noinline, cold)) static void
+more_room(JsonObject *object, size_t bytes)
+{
+    size_t more = sizeof(void *) + MAX(bytes, MORE);
+    char *room = malloc(more);
+
+    g_assert(room != NULL);
+    memcpy(room, &object->rooms, sizeof(void *));
+    object->rooms = room;
+    object->room = room + sizeof(void *);
+    object->room_end = room + more;
+}
+
 /* Members go with their object. */
-static JsonMember *
+static inline JsonMember *
 member_room(JsonObject *object, size_t bytes)
 {
     bytes = (bytes + 7) / 8 * 8;
     if (json_freezes)
         return json_frozen_room(bytes);
-    if ((size_t)(object->room_end - object->room) < bytes) {
-        size_t more = sizeof(void *) + MAX(bytes, MORE);
-        char *room = malloc(more);
-        g_assert(room != NULL);
-        memcpy(room, &object->rooms, sizeof(void *));
-        object->rooms = room;
-        object->room = room + sizeof(void *);
-        object->room_end = room + more;
-    }
+    if ((size_t)(object->room_end - object->room) < bytes)
+        more_room(object, bytes);
     char *at = object->room;
     object->room += bytes;
     return (JsonMember *)(void *)at;
@@ -331,7 +346,7 @@ json_set_member(json_t *json, const JsonName *name, json_t *take_value)
 
     if (object->like != NULL)
         json_melt_object(object);
-    JsonMember *member = json_member(object, name);
+    JsonMember *member = find(object, name);
     if (member == NULL) {
         json_append_member(json, name, take_value);
     } else {

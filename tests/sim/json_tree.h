@@ -97,15 +97,18 @@ json_tag(const char *key, size_t length)
 {
     const unsigned char *at = (const unsigned char *)key;
 
-    return length == 0 ? 0
+    uint32_t few = length == 0
+                       ? 0
                        : (uint32_t)length ^ (uint32_t)at[0] << 8 ^ (uint32_t)at[length - 1] << 16 ^
                              (uint32_t)at[length / 2] << 24;
+
+    return few * UINT32_C(0x9E3779B1);
 }
 
 static inline bool
 json_may_have(const JsonObject *object, uint32_t tag)
 {
-    uint32_t bit = tag * UINT32_C(0x9E3779B1) >> 24;
+    uint32_t bit = tag >> 24;
 
     return (object->names[bit / 64] >> bit % 64 & 1) != 0;
 }
@@ -113,7 +116,7 @@ json_may_have(const JsonObject *object, uint32_t tag)
 static inline void
 json_note_name(JsonObject *object, uint32_t tag)
 {
-    uint32_t bit = tag * UINT32_C(0x9E3779B1) >> 24;
+    uint32_t bit = tag >> 24;
 
     object->names[bit / 64] |= UINT64_C(1) << bit % 64;
 }
