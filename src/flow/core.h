@@ -215,6 +215,7 @@ Vm *inventory_put(Host *host, const json_t *doc, int64_t ticket, GError **error)
 void inventory_remove(Host *host, const char *vm_id, int64_t ticket);
 bool inventory_put_all(Host *host, const json_t *docs, int64_t ticket, GError **error);
 bool inventory_load(Manager *m, GError **error);
+void inventory_keep(Manager *m, const char *vm_id); /* writes what was not while a job was at it */
 void inventory_entry_free(void *entry);
 char *inventory_host_of(Manager *m, const char *vm_id); /* NULL = nowhere */
 /* What is known of the host has changed, and so of its VMs; lock held. */

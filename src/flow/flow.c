@@ -237,6 +237,8 @@ bury(Flow *flow)
 
     measure_ended(flow->manager->meter, flow->row);
     leave_table(flow);
+    if (flow->row->parent == NULL)
+        inventory_keep(flow->manager, flow->row->vm_id);
     calls_acknowledge(flow);
 }
 

@@ -3,6 +3,7 @@
  * What hosts told about their VMs. The database keeps a copy, so that a manager that starts
  * knows the VMs (in state unknown) before their hosts answer. What becomes another while a guest
  * just runs is no reason to write it: that goes along with what is, and the host tells it again.
+ * Nor is it written as long as a job is at the VM, and changes it again: its end is (flow.c).
  */
 #include "flow/core.h"
 
@@ -14,6 +15,8 @@ typedef struct {
     int64_t ticket; /* of the question that this answers */
     char *tag;      /* of the answer (wire.h); NULL = it has none */
     bool unkept;    /* the database does not know it yet */
+    Vm *kept;       /* as the database knows it; NULL = it does not */
+    bool keeping;   /* somebody writes it, and will look whether it has changed meanwhile */
 } Entry;
 
 void
@@ -23,6 +26,7 @@ inventory_entry_free(void *entry_)
 
     vm_free(entry->vm);
     g_free(entry->tag);
+    vm_free(entry->kept);
     g_free(entry);
 }
 
@@ -107,8 +111,8 @@ put_times(const Entry *entry, Vm *vm)
 }
 
 /* *vm gets its times, and is shared from then on. *ret_turned: it was off and runs, or the other
- * way round. Is it to be kept? */
-static bool
+ * way round. */
+static void
 put_locked(Manager *m, Vm **vm_, const char *tag, int64_t ticket, bool *ret_turned)
 {
     Entry *entry = g_hash_table_lookup(m->vms, (*vm_)->id);
@@ -118,22 +122,21 @@ put_locked(Manager *m, Vm **vm_, const char *tag, int64_t ticket, bool *ret_turn
         g_hash_table_insert(m->vms, g_strdup((*vm_)->id), entry);
     }
     if (ticket < entry->ticket || !belongs(m, entry, *vm_))
-        return false;
+        return;
     entry->ticket = ticket;
     g_free(entry->tag);
     entry->tag = g_strdup(tag);
     if (*vm_ == entry->vm)
-        return entry->unkept;
+        return;
     Vm *vm = *vm_ = vm_unshare(*vm_);
     put_times(entry, vm);
     if (vm_equal(entry->vm, vm))
-        return entry->unkept;
+        return;
     entry->unkept = entry->unkept || !vm_kept_equal(entry->vm, vm);
     *ret_turned = entry->vm != NULL && (entry->vm->instance == NULL) != (vm->instance == NULL);
     vm_free(entry->vm);
     entry->vm = vm_share(vm);
     news_vm_locked(m, vm->id);
-    return entry->unkept;
 }
 
 static bool
@@ -153,16 +156,6 @@ remember(Manager *m, const char *vm_id, const char *host, const json_t *doc)
     return kept;
 }
 
-/* If an answer to a later question was kept meanwhile, this one stands there now. */
-static void
-note_kept(Manager *m, const char *vm_id, int64_t ticket)
-{
-    WITH_LOCK(&m->lock);
-    Entry *entry = g_hash_table_lookup(m->vms, vm_id);
-
-    entry->unkept = entry->ticket != ticket;
-}
-
 /* As it was told, with what is known here alone */
 static json_t *
 doc_of(const Vm *vm, const json_t *told)
@@ -176,21 +169,87 @@ doc_of(const Vm *vm, const json_t *told)
     return doc;
 }
 
+/* A job at it will change it again. But where it is, its flow must find when it is resumed; and
+ * that it was turned on or off is told once. */
+static bool
+is_kept_later(Manager *m, const Entry *entry)
+{
+    const Vm *vm = entry->vm, *kept = entry->kept;
+    GHashTableIter iter;
+    const Flow *flow;
+
+    if (vm == NULL || kept == NULL || g_strcmp0(vm->host, kept->host) != 0 ||
+        g_strcmp0(vm->instance, kept->instance) != 0 || g_strcmp0(vm->name, kept->name) != 0)
+        return false;
+    g_hash_table_iter_init(&iter, m->flows);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&flow))
+        if (flow->row->parent == NULL && g_str_equal(flow->row->vm_id, vm->id))
+            return true;
+    return false;
+}
+
+/* Is it to be written now, and by the caller? Then as *ret_vm; NULL = it is gone. */
+static bool
+take_unkept(Manager *m, const char *vm_id, Vm **ret_vm)
+{
+    WITH_LOCK(&m->lock);
+    Entry *entry = g_hash_table_lookup(m->vms, vm_id);
+
+    if (entry == NULL || !entry->unkept || entry->keeping || is_kept_later(m, entry))
+        return false;
+    *ret_vm = entry->vm != NULL ? vm_share(entry->vm) : NULL;
+    entry->unkept = false;
+    entry->keeping = true;
+    return true;
+}
+
+static void
+note_kept(Manager *m, const char *vm_id, Vm *vm, bool kept)
+{
+    WITH_LOCK(&m->lock);
+    Entry *entry = g_hash_table_lookup(m->vms, vm_id);
+
+    entry->keeping = false;
+    entry->unkept = entry->unkept || !kept;
+    if (kept) {
+        vm_free(entry->kept);
+        entry->kept = vm != NULL ? vm_share(vm) : NULL;
+    }
+}
+
+/* told: what told_vm was read from; NULL = it was known. */
+static void
+keep(Manager *m, const char *vm_id, const char *host, const Vm *told_vm, const json_t *told)
+{
+    bool kept = true;
+    Vm *take = NULL;
+
+    while (kept && take_unkept(m, vm_id, &take)) {
+        g_autoptr(Vm) vm = g_steal_pointer(&take);
+        g_autoptr(json_t) doc = vm != NULL ? doc_of(vm, vm == told_vm ? told : NULL) : NULL;
+
+        kept = remember(m, vm_id, vm != NULL ? vm->host : host, doc);
+        note_kept(m, vm_id, vm, kept);
+    }
+}
+
+void
+inventory_keep(Manager *m, const char *vm_id)
+{
+    keep(m, vm_id, NULL, NULL, NULL);
+}
+
 /* told: what it was read from; NULL = it was known. */
 static void
 put(Host *host, Vm **vm, const json_t *told, const char *tag, int64_t ticket)
 {
     Manager *m = host->manager;
-    bool turned = false, keep;
+    bool turned = false;
 
     g_mutex_lock(&m->lock);
-    keep = put_locked(m, vm, tag, ticket, &turned);
+    put_locked(m, vm, tag, ticket, &turned);
     g_mutex_unlock(&m->lock);
-    if (keep) {
-        g_autoptr(json_t) doc = doc_of(*vm, told);
-        if (remember(m, (*vm)->id, host->name, doc))
-            note_kept(m, (*vm)->id, ticket);
-    }
+    keep(m, (*vm)->id, host->name, *vm, told);
     if (turned)
         event_vm_turned(m, *vm);
 }
@@ -221,11 +280,12 @@ inventory_remove(Host *host, const char *vm_id, int64_t ticket)
         entry->ticket = ticket; /* the entry stays: an older answer must not bring the VM back */
         g_clear_pointer(&entry->tag, g_free);
         g_clear_pointer(&entry->vm, vm_free);
+        entry->unkept = true;
         news_vm_locked(m, vm_id);
     }
     g_mutex_unlock(&m->lock);
     if (ours)
-        remember(m, vm_id, host->name, NULL);
+        keep(m, vm_id, host->name, NULL, NULL);
 }
 
 /* What this host told of it last, and the tag of that; NULL = nothing that has one. */
@@ -334,7 +394,10 @@ load_one(const char *vm_id, const char *host, const json_t *doc, void *data)
     g_free(vm->host);
     vm->host = g_strdup(host);
     put_locked(m, &vm, NULL, 0, &turned);
-    ((Entry *)g_hash_table_lookup(m->vms, vm->id))->unkept = false;
+    Entry *entry = g_hash_table_lookup(m->vms, vm->id);
+    entry->unkept = false;
+    vm_free(entry->kept);
+    entry->kept = vm_share(entry->vm);
 }
 
 bool

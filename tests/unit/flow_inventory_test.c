@@ -158,6 +158,53 @@ test_growth(Fixture *f, gconstpointer data)
     g_assert_cmpint(written(f), ==, 1);
 }
 
+static void
+turn(Fixture *f, const char *instance)
+{
+    WITH_LOCK(&f->agent->lock);
+
+    g_free(f->agent->vm->instance);
+    f->agent->vm->instance = g_strdup(instance);
+}
+
+/* What a job makes of its VM is written when it has ended. But that the VM was turned off is told
+ * once, also if the manager is killed before. */
+static void
+test_job(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+
+    describe(f, "one");
+    say_changed(f);
+    wait_until_kept(f, 65536, "one");
+    f->agent->hold = "snapshot-create";
+    g_autofree char *job = begin_create(f, "nightly", &error);
+    g_assert_no_error(error);
+    wait_for_begun(f, 1);
+
+    count_writes(f, false);
+    for (unsigned i = 0; i < 3; i++) {
+        g_autofree char *text = g_strdup_printf("text %u", i);
+        describe(f, text);
+        say_changed(f);
+        wait_for(f, 65536, text);
+    }
+    g_assert_cmpint(written(f), ==, 0);
+    turn(f, NULL);
+    describe(f, "off");
+    say_changed(f);
+    wait_until_kept(f, 65536, "off");
+    g_assert_cmpint(written(f), ==, 1);
+
+    describe(f, "two");
+    say_changed(f);
+    wait_for(f, 65536, "two");
+    g_assert_cmpint(written(f), ==, 1);
+    g_assert_cmpuint(fake_finish_held(f->agent), ==, 1);
+    json_decref(wait_for_end(f, job));
+    wait_until_kept(f, 0, "two"); /* it stands on a new leaf */
+}
+
 /* What could not be written is when the host tells it again. */
 static void
 test_not_kept(Fixture *f, gconstpointer data)
@@ -263,6 +310,7 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     ADD("/flow/inventory-growth", test_growth);
+    ADD("/flow/inventory-job", test_job);
     ADD("/flow/inventory-not-kept", test_not_kept);
     ADD("/flow/inventory-unchanged", test_unchanged);
     ADD("/flow/inventory-tag", test_tag_is_of_the_last);
