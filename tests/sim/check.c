@@ -71,20 +71,40 @@ check_graph(const SimDisk *disk, const char *when)
     }
 }
 
-static Seen
-look_at(const SimDisk *disk)
+static uint64_t
+changed_of(const SimDisk *disk)
 {
-    Seen now = { .life = vm.life, .n = disk->graph->len };
+    uint64_t changed = 0;
 
-    for (guint i = 0; i < now.n; i++) {
-        const VfsNode *volume = ((Node *)disk->graph->pdata[i])->image.node;
-        now.changed = MAX(now.changed, volume->changed);
-        g_assert(i < MOST_VOLUMES);
-        now.volumes[i] = volume;
-    }
-    memcpy(now.acked, disk->acked, sizeof now.acked);
-    memcpy(now.pending, disk->pending, sizeof now.pending);
-    return now;
+    for (guint i = 0; i < disk->graph->len; i++)
+        changed = MAX(changed, ((Node *)disk->graph->pdata[i])->image.node->changed);
+    return changed;
+}
+
+static bool
+is_as_seen(const SimDisk *disk, const Seen *before)
+{
+    if (before->life != vm.life || before->n != disk->graph->len ||
+        before->changed != changed_of(disk))
+        return false;
+    for (guint i = 0; i < before->n; i++)
+        if (before->volumes[i] != ((Node *)disk->graph->pdata[i])->image.node)
+            return false;
+    return memcmp(before->acked, disk->acked, sizeof before->acked) == 0 &&
+           memcmp(before->pending, disk->pending, sizeof before->pending) == 0;
+}
+
+static void
+look_at(const SimDisk *disk, Seen *now)
+{
+    now->life = vm.life;
+    now->n = disk->graph->len;
+    now->changed = changed_of(disk);
+    g_assert(now->n <= MOST_VOLUMES);
+    for (guint i = 0; i < now->n; i++)
+        now->volumes[i] = ((Node *)disk->graph->pdata[i])->image.node;
+    memcpy(now->acked, disk->acked, sizeof now->acked);
+    memcpy(now->pending, disk->pending, sizeof now->pending);
 }
 
 void
@@ -95,11 +115,10 @@ check_guest_data(void)
     checked_generation = vfs_generation;
     checked_life = vm.life;
     for (unsigned i = 0; i < vm.n_disks; i++) {
-        Seen now = look_at(&vm.disks[i]);
-        if (memcmp(&now, &seen[i], sizeof now) == 0)
+        if (is_as_seen(&vm.disks[i], &seen[i]))
             continue;
         check_graph(&vm.disks[i], "the running VM");
-        seen[i] = now;
+        look_at(&vm.disks[i], &seen[i]);
     }
 }
 

@@ -21,11 +21,9 @@ struct Fiber {
     const char *at; /* the last point */
 };
 
-/* All that the scheduler looks at: close together, for it looks at all of them each time. */
 typedef struct {
     Fiber *fiber;
     const void *waits_on; /* NULL: for the clock alone, or ready */
-    int64_t until_us;     /* NEVER = no limit */
     bool ready, dead;
 } Turn;
 #define NEVER INT64_MAX
@@ -34,6 +32,9 @@ void (*fiber_on_point)(const char *name, void *data);
 void *fiber_on_point_data;
 
 static Turn *turns; /* of all fibers, in the order of their start */
+/* When the clock wakes them; NEVER. Close together, for the scheduler looks at all of them each
+ * time. */
+static int64_t *until;
 static guint n_fibers, room;
 static guint n_ready, last_ready; /* the number of the one who became so last */
 static GPtrArray *stacks;         /* free ones */
@@ -173,9 +174,11 @@ turn_new(Fiber *fiber)
     if (n_fibers == room) {
         room = 2 * room + 32;
         turns = g_renew(Turn, turns, room);
+        until = g_renew(int64_t, until, room);
     }
     fiber->number = n_fibers++;
-    turns[fiber->number] = (Turn){ .fiber = fiber, .until_us = NEVER };
+    turns[fiber->number] = (Turn){ .fiber = fiber };
+    until[fiber->number] = NEVER;
     set_ready(&turns[fiber->number], true);
 }
 
@@ -244,6 +247,7 @@ turn_end(guint number)
     n_fibers--;
     for (guint i = number; i < n_fibers; i++) {
         turns[i] = turns[i + 1];
+        until[i] = until[i + 1];
         turns[i].fiber->number = i;
     }
 }
@@ -284,11 +288,11 @@ next_us(guint *ret_first, bool *ret_alone)
     int64_t next = NEVER;
 
     for (guint i = 0; i < n_fibers; i++) {
-        if (turns[i].until_us < next) {
-            next = turns[i].until_us;
+        if (until[i] < next) {
+            next = until[i];
             *ret_first = i;
             *ret_alone = true;
-        } else if (turns[i].until_us == next) {
+        } else if (until[i] == next) {
             *ret_alone = false;
         }
     }
@@ -313,7 +317,7 @@ advance(int64_t until_us, int64_t *ret_soonest_us)
         return true;
     }
     for (guint i = 0; i < n_fibers; i++)
-        if (turns[i].until_us <= now_us)
+        if (until[i] <= now_us)
             set_ready(&turns[i], true);
     return true;
 }
@@ -372,7 +376,7 @@ fibers_run(int64_t until_us)
         }
         set_ready(turn, false);
         set_waits_on(turn, NULL);
-        turn->until_us = NEVER;
+        until[turn - turns] = NEVER;
         run(turn->fiber);
         if (broken) {
             broken = false;
@@ -394,7 +398,7 @@ fibers_kill(unsigned process)
         if (turn->fiber->process == process) {
             turn->dead = somebody_died = true;
             set_ready(turn, false);
-            turn->until_us = NEVER;
+            until[i] = NEVER;
             set_waits_on(turn, NULL);
         }
     }
@@ -422,7 +426,7 @@ fiber_wait_on(const void *what, int64_t until_us)
     Turn *turn = &turns[running->number];
 
     set_waits_on(turn, what);
-    turn->until_us = until_us >= 0 ? until_us : NEVER;
+    until[running->number] = until_us >= 0 ? until_us : NEVER;
     set_ready(turn, false);
     leave();
 }
@@ -518,9 +522,9 @@ fibers_state(void)
         const Fiber *fiber = turns[i].fiber;
         g_string_append_printf(text, "  process %u %-16s last at %s%s\n", fiber->process,
                                fiber->name, fiber->at != NULL ? fiber->at : "its begin",
-                               turns[i].until_us != NEVER ? ", waits for the clock"
-                               : turns[i].waits_on        ? ", waits to be woken"
-                                                          : "");
+                               until[i] != NEVER   ? ", waits for the clock"
+                               : turns[i].waits_on ? ", waits to be woken"
+                                                   : "");
     }
     return g_string_free(text, FALSE);
 }

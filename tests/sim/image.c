@@ -155,19 +155,25 @@ put(const Image *image, unsigned cluster, uint64_t value)
         put64(node, entry_at, at | COPIED);
 }
 
-static void
-note(VfsNode *node, const QemuWrite *write)
+static QemuWrite *
+note(VfsNode *node, unsigned cluster, uint64_t value)
 {
     if (node->writes == NULL)
         node->writes = g_array_new(FALSE, FALSE, sizeof(QemuWrite));
-    g_array_append_val(node->writes, *write);
+    g_array_set_size(node->writes, node->writes->len + 1);
+    QemuWrite *write = &g_array_index(node->writes, QemuWrite, node->writes->len - 1);
+    write->cluster = cluster;
+    write->value = value;
+    *write->backing = '\0';
+    write->synced = false;
+    return write;
 }
 
 void
 image_put(const Image *image, unsigned cluster, uint64_t value)
 {
     put(image, cluster, value);
-    note(image->node, &(QemuWrite){ .cluster = cluster, .value = value });
+    note(image->node, cluster, value);
     image->node->in_caches = true;
 }
 
@@ -196,11 +202,9 @@ set_backing(VfsNode *node, const char *name, bool raw)
 void
 image_set_backing(const Image *image, const char *name, bool raw)
 {
-    QemuWrite write = { .cluster = UINT_MAX, .value = raw };
-
     set_backing(image->node, name, raw);
-    g_strlcpy(write.backing, name, sizeof write.backing);
-    note(image->node, &write);
+    QemuWrite *write = note(image->node, UINT_MAX, raw);
+    g_strlcpy(write->backing, name, sizeof write->backing);
 }
 
 void

@@ -200,7 +200,7 @@ put_back(char *to, const char *from, size_t n)
     for (size_t at = 0; at < n; at += PART) {
         size_t part = MIN(PART, n - at);
         if (memcmp(to + at, from + at, part) != 0)
-            memcpy(to + at, from + at, part);
+            memmove(to + at, from + at, part); /* as in page_read() */
     }
 }
 
