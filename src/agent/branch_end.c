@@ -10,6 +10,7 @@
  * "format"}] and former (domain XML), to which the definition goes back, and configured (it has).
  */
 #include "agent/branch.h"
+#include "agent/inventory.h"
 
 #include "base/fault.h"
 #include "base/log.h"
@@ -30,6 +31,34 @@ branch_hold_clear(BranchHold *hold)
     lease_drop(&hold->lease);
 }
 
+static bool
+knows_leaves(const Vm *vm, const HvDomain *hv)
+{
+    for (guint i = 0; i < vm->disks->len; i++) {
+        const Disk *disk = vm->disks->pdata[i];
+        const HvDisk *now = hv_domain_disk(hv, disk->target);
+        if (disk->volumes->len > 0 && now != NULL && now->source != NULL &&
+            agent_known_volume(disk, now->source) == NULL)
+            return false;
+    }
+    return true;
+}
+
+/* The VM may have been powered off before anybody had looked at what somebody else has put on it:
+ * whoever made the definition name the leaf that the manifest knows would throw that away. */
+static bool
+learn_leaves(Operation *op, BranchHold *hold, GError **error)
+{
+    if (knows_leaves(hold->vm, hold->hv))
+        return true;
+    vm_free(hold->vm);
+    hold->vm = agent_build_vm(op->agent, op->entry, hold->hv, &hold->home, error);
+    return hold->vm != NULL &&
+           (hold->home != NULL ||
+            error_set(error, ERR_BUSY, "VM '%s': none of its disks can be managed just now",
+                      hold->hv->name));
+}
+
 bool
 branch_hold(Operation *op, int verb, BranchHold *hold, GError **error)
 {
@@ -38,7 +67,7 @@ branch_hold(Operation *op, int verb, BranchHold *hold, GError **error)
         return false;
     hold->start_lock = vm_start_lock(hold->home, op->row.vm_id, START_LOCK_MS, error);
     return hold->start_lock >= 0 && (hold->hv = op_hv(op, error)) != NULL &&
-           op_allowed(op, verb, hold->hv, hold->vm, error);
+           learn_leaves(op, hold, error) && op_allowed(op, verb, hold->hv, hold->vm, error);
 }
 
 bool

@@ -19,6 +19,7 @@
  * an undo: former (domain XML, as it was before), returned (the definition has gone back to it).
  */
 #include "agent/branch.h"
+#include "agent/overlay.h"
 #include "agent/snapshot.h"
 
 #include "base/clock.h"
@@ -290,14 +291,24 @@ static bool
 is_unconfigured(const Operation *op, const HvDomain *hv, const Vm *vm)
 {
     return hv->state == VM_DOWN && vm->preview != NULL && vm->preview->former != NULL &&
-           !json_flag(op->row.data, "configured");
+           !json_flag(op->row.data, "configured") &&
+           branch_is_on(hv, json_object_get(op->row.data, "disks"), "overlay");
+}
+
+/* It was started from the new leaves, and is on them, or on what somebody else has put on top. */
+static bool
+is_on_new(const Operation *op, const HvDomain *hv)
+{
+    const json_t *disks = json_object_get(op->row.data, "disks");
+
+    return branch_is_on(hv, disks, "overlay") ||
+           (!branch_is_on(hv, disks, "old") && overlay_count(disks, hv) == json_array_size(disks));
 }
 
 static StepState
 define_check(void *self, GError **error)
 {
     Operation *op = self;
-    const json_t *disks = json_object_get(op->row.data, "disks");
     g_autoptr(HvDomain) hv = op_hv(op, error);
     Domain *home = NULL;
     g_autoptr(Vm) vm = hv != NULL ? op_manifest(op, &home, error) : NULL;
@@ -307,7 +318,7 @@ define_check(void *self, GError **error)
     StepState alone = preview_is_alone(op) ? preview_alone_check(op, hv, vm, error) : STEP_DONE;
     if (alone != STEP_DONE)
         return alone;
-    if (branch_is_on(hv, disks, "overlay"))
+    if (is_on_new(op, hv))
         return op_is_recorded(op, vm) || is_unconfigured(op, hv, vm) ? STEP_TODO : STEP_DONE;
     if (hv->state == VM_DOWN)
         return STEP_TODO;
@@ -330,7 +341,7 @@ define_act(void *self, GError **error)
         return false;
     const Snapshot *snapshot = vm_snapshot(vm, op_text(op, "snapshot_id"));
     const char *config = snapshot != NULL ? snapshot->config : NULL;
-    if ((!branch_is_on(hv, disks, "overlay") || is_unconfigured(op, hv, vm)) &&
+    if ((!is_on_new(op, hv) || is_unconfigured(op, hv, vm)) &&
         !(preview_is_alone(op)
               ? preview_alone_define(op, hv, config, error)
               : branch_configure(op, config, disks, "overlay", "overlay_format", error)))
@@ -363,8 +374,7 @@ is_used(Operation *op)
     bool open = false;
 
     return hv != NULL && snapshot_overlay_in_use(op, &open) != NULL &&
-           (hv->instance == NULL ||
-            branch_is_on(hv, json_object_get(op->row.data, "disks"), "overlay"));
+           (hv->instance == NULL || is_on_new(op, hv));
 }
 
 static StepState

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from lm import Site, pattern_is, run, wait_for
+from lm import Site, items, pattern_is, run, wait_for
 from lm.crash import is_stopped
 
 
@@ -200,6 +200,69 @@ def test_the_doctor_finds_what_a_header_skips(site, vm):  # pylint: disable=rede
     assert one.chain()[-2:] == [f"{one.directory}/theirs.qcow2", str(overlay)], said
     assert "chain-mismatch" not in site.cli("doctor", one.name, code=None).out
     expect_all(site, one)
+
+
+def test_a_snapshot_before_ours_of_a_vm_that_is_off_by_then(site, vm):  # pylint: disable=redefined-outer-name
+    """The agent is killed before its own; it finds a VM that stands on another volume when it is back."""
+    one = layers(site, vm)
+    site.agent.restart(faults="agent.snapshot.before-switch=die@1")
+    site.wait_ready()
+    one.wait_status("up")
+    site.cli("snapshot", "create", one.name, "s3", "--no-wait")
+    site.agent.wait_dead()
+    job = items(site.rest.json("GET", "/jobs"), "job")[0]["id"]
+    external(site, one)
+    site.host.virsh("destroy", one.name)
+    site.agent.start()
+    wait_for(lambda: one.job(job)["status"] != "started", 60, lambda: f"the job ends: {one.job(job)}")
+    one.virsh_start(check=True)
+    assert f"{one.directory}/theirs.qcow2" in one.chain(), "what the guest has written is cut off"
+    expect_all(site, one)
+
+
+def killed_in_a_preview(site, one, point, verb):
+    """The agent dies in that of a VM that is off; meanwhile somebody starts it, and takes a snapshot. The job's id."""
+    site.agent.restart(faults=f"{point}=die@1")
+    site.wait_ready()
+    one.wait_status("down")
+    site.cli("snapshot", verb, one.name, *(["s1"] if verb == "preview" else ["-y"]), "--no-wait")
+    site.agent.wait_dead()
+    job = items(site.rest.json("GET", "/jobs"), "job")[0]["id"]
+    one.virsh_start(check=True)
+    external(site, one)
+    return job
+
+
+def test_a_snapshot_on_a_preview_that_is_not_noted(site, vm):  # pylint: disable=redefined-outer-name
+    """It has begun, whatever stands on it."""
+    one = layers(site, vm)
+    site.host.virsh("destroy", one.name)
+    job = killed_in_a_preview(site, one, "agent.preview.after-define", "preview")
+    site.agent.start()
+    one.wait_job(job)
+    site.host.virsh("destroy", one.name)
+    one.wait_status("down")
+    refused = site.cli("snapshot", "undo", one.name, "-y", code=None)
+    assert refused.code != 0 and "put on top of the preview by somebody else" in refused.err, refused
+    site.cli("snapshot", "commit", one.name, "-y")
+    one.virsh_start(check=True)
+    assert one.chain()[-1] == f"{one.directory}/theirs.qcow2"
+    assert pattern_is(one.chain()[-1], "45M", "1M", 45, share=True)
+
+
+def test_a_snapshot_on_a_preview_that_is_committed(site, vm):  # pylint: disable=redefined-outer-name
+    """The VM is off again before anybody has looked at it."""
+    one = layers(site, vm)
+    site.host.virsh("destroy", one.name)
+    one.wait_status("down")
+    site.cli("snapshot", "preview", one.name, "s1")
+    job = killed_in_a_preview(site, one, "agent.branch.before-manifest", "commit")
+    site.host.virsh("destroy", one.name)
+    site.agent.start()
+    one.wait_job(job)
+    one.virsh_start(check=True)
+    assert one.chain()[-1] == f"{one.directory}/theirs.qcow2", "what the guest has written is cut off"
+    assert pattern_is(one.chain()[-1], "45M", "1M", 45, share=True)
 
 
 @pytest.mark.parametrize("doomed", ["s1", "s2"])
