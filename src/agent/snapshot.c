@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "model/verbs.h"
+#include "qcow2/qcow2.h"
 
 #include <sys/stat.h>
 
@@ -272,6 +273,29 @@ snapshot_switch_stopped(Operation *op, GError **error)
            overlay_define(op, snapshot_disks(op), error);
 }
 
+/* The VM was powered off before its switch, and what somebody else had put on top of its leaf
+ * before that is not cut off. */
+static bool
+stands_on_leaves(Operation *op, const HvDomain *hv, GError **error)
+{
+    size_t i;
+    json_t *disk;
+
+    json_array_foreach (snapshot_disks(op), i, disk) {
+        const HvDisk *now = hv_domain_disk(hv, json_text(disk, "target"));
+        const char *leaf = json_text(disk, "leaf");
+        if (now == NULL || g_strcmp0(now->source, leaf) == 0 ||
+            overlay_is_used_by(now, json_text(disk, "overlay"), leaf) ||
+            !overlay_is_used_by(now, leaf, NULL))
+            continue;
+        return error_set(error, ERR_REFUSED,
+                         "VM '%s', disk %s stands on %s by now, which somebody else has put on top "
+                         "of %s; nothing was changed, try again",
+                         hv->name, now->target, now->source, leaf);
+    }
+    return true;
+}
+
 static bool
 switch_act(void *self, GError **error)
 {
@@ -289,7 +313,8 @@ switch_act(void *self, GError **error)
         if (g_strcmp0(op_text(op, "quiesce"), "require") == 0)
             return error_set(error, ERR_REFUSED, "VM '%s' stopped: nothing can be frozen",
                              domain->name);
-        return overlay_check_leaves(op, snapshot_disks(op), domain, error) &&
+        return stands_on_leaves(op, domain, error) &&
+               overlay_check_leaves(op, snapshot_disks(op), domain, error) &&
                snapshot_switch_stopped(op, error);
     }
     if (!may_save_memory(op, domain, error) || !freeze(op, domain, &frozen, error))
@@ -345,11 +370,13 @@ snapshot_volume(Disk *disk, const json_t *entry, const HvDomain *hv)
 {
     const HvDisk *now = hv_domain_disk(hv, json_text(entry, "target"));
     const Volume *leaf = disk_volume(disk, json_text(entry, "leaf_id"));
-    const char *below = NULL;
+    const char *overlay = json_text(entry, "overlay");
+    g_autofree char *below = NULL;
 
-    if (leaf == NULL || now == NULL || hv->instance == NULL ||
-        (below = relink_below(now, json_text(entry, "overlay"))) == NULL ||
-        g_str_equal(below, leaf->path))
+    if (leaf == NULL || now == NULL)
+        return leaf;
+    below = hv->instance != NULL ? g_strdup(relink_below(now, overlay)) : qcow2_backing_of(overlay);
+    if (below == NULL || file_is_same(below, leaf->path))
         return leaf;
     if (disk_volume_by_path(disk, below) == NULL) {
         g_autofree char *id = id_new();
