@@ -81,6 +81,8 @@ typedef enum { CHAIN_UNKNOWN, CHAIN_BEFORE, CHAIN_AFTER, CHAIN_OTHER } ChainStat
 /* Which of the two the headers and libvirt tell now; OTHER is an error that shows it, and UNKNOWN
  * one that it could not be asked. */
 bool merge_chain_state(Operation *op, const HvDomain *hv, ChainState *ret_state, GError **error);
+/* It is the one before, perhaps with volumes on top that somebody else's snapshot has added. */
+bool merge_is_before(Operation *op, const HvDomain *hv);
 /* The VM is off, and its definition may name the new leaf though nobody has pivoted it. */
 bool merge_definition_runs_ahead(const Operation *op, const HvDomain *hv);
 /* What the merge has changed was synced: settle has told its result. */

@@ -78,17 +78,35 @@ merge_old_leaf(const Operation *op)
 /* ---- which chain is it? ---- */
 
 static bool
-same_paths(char **paths, const json_t *list)
+begins_with(char **paths, const json_t *list)
 {
     size_t i;
     json_t *path;
 
-    if (g_strv_length(paths) != json_array_size(list))
+    if (g_strv_length(paths) < json_array_size(list))
         return false;
     json_array_foreach (list, i, path)
         if (!g_str_equal(paths[i], json_string_value(path)))
             return false;
     return true;
+}
+
+static bool
+same_paths(char **paths, const json_t *list)
+{
+    return g_strv_length(paths) == json_array_size(list) && begins_with(paths, list);
+}
+
+bool
+merge_is_before(Operation *op, const HvDomain *hv)
+{
+    g_auto(GStrv) now = NULL;
+    ChainState state;
+
+    if (merge_chain_state(op, hv, &state, NULL) || state != CHAIN_OTHER)
+        return state == CHAIN_BEFORE;
+    now = op_chain(op, hv, op_data(op, "target"), NULL);
+    return now != NULL && begins_with(now, json_object_get(op->row.data, "before"));
 }
 
 /* The merged chain, perhaps with volumes on top that somebody else's snapshot has added since. */
@@ -396,7 +414,6 @@ merge_find_own_job(Operation *op, const HvDomain *hv, bool *ret_ours, GError **e
 {
     bool written = target_is_written(op);
     HvJob job = { 0 };
-    ChainState state;
 
     *ret_ours = false;
     if (!op->agent->hv->ops->job_look(op->agent->hv, op->row.vm_id, op_data(op, "target"), &job,
@@ -404,6 +421,6 @@ merge_find_own_job(Operation *op, const HvDomain *hv, bool *ret_ours, GError **e
         return false;
     *ret_ours = merge_owns_job(op, hv, &job);
     /* after a pivot the VM itself writes there */
-    written = written && merge_chain_state(op, hv, &state, NULL) && state == CHAIN_BEFORE;
+    written = written && merge_is_before(op, hv);
     return job_is_found(op, hv, &job, written, error);
 }

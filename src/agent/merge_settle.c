@@ -23,7 +23,7 @@ merge_settle_check(void *self, GError **error)
     if (vm == NULL)
         return STEP_UNKNOWN;
     if (op_is_recorded(op, vm) && !merge_has_leaf(op) && (hv = op_hv(op, error)) != NULL &&
-        merge_chain_state(op, hv, &state, NULL) && state == CHAIN_BEFORE) {
+        merge_is_before(op, hv)) {
         /* the end of the commit was lost with the host's power, or was put back */
         Life life = merge_life(op, hv, NULL);
         if (life == LIFE_OTHER)

@@ -17,6 +17,17 @@ is_new_by_manifest(Operation *op, const HvDomain *hv, bool *ret_new, GError **er
     return !merge_has_leaf(op) || hv->instance != NULL || merge_manifest_is_new(op, ret_new, error);
 }
 
+/* What somebody else has put on top does not end a job of ours. */
+static bool
+is_below_theirs(Operation *op, const HvDomain *hv, ChainState *state, GError **error)
+{
+    if (*state != CHAIN_OTHER || !merge_is_before(op, hv))
+        return false;
+    g_clear_error(error);
+    *state = CHAIN_BEFORE;
+    return true;
+}
+
 /* Whatever an error or a cancel says, the chain tells whether it was too late. */
 StepState
 merge_stop_check(void *self, GError **error)
@@ -32,7 +43,8 @@ merge_stop_check(void *self, GError **error)
         return STEP_FAILED; /* nothing to stop; the failure is noted already */
     /* asked before the chain, as in merge_look_job_first() */
     bool cold = merge_is_cold(op) && cold_is_running(op);
-    if (!merge_look_job_first(op, &job, &hv, &state, error))
+    if (!merge_look_job_first(op, &job, &hv, &state, error) &&
+        !is_below_theirs(op, hv, &state, error))
         return state == CHAIN_OTHER || g_error_matches(*error, ERR, ERR_NOT_FOUND) ? STEP_FAILED
                                                                                    : STEP_UNKNOWN;
     if (state == CHAIN_BEFORE && !is_new_by_manifest(op, hv, &is_new, error))
