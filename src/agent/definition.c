@@ -29,36 +29,13 @@ op_definition_is_right(const HvDomain *hv)
     return true;
 }
 
-/* Somebody else's snapshot can come between the look and the deed. */
 static bool
-runs_as_defined(Hypervisor *hv, const HvDomain *before, GError **error)
-{
-    if (before->instance == NULL)
-        return true;
-    g_autoptr(HvDomain) now = hv->ops->look(hv, before->id, error);
-    for (guint i = 0; now != NULL && i < before->disks->len; i++) {
-        const HvDisk *disk = before->disks->pdata[i];
-        const HvDisk *same = hv_domain_disk(now, disk->target);
-        if (same != NULL && now->instance != NULL && g_strcmp0(same->source, disk->source) != 0)
-            return error_set(
-                error, ERR_BUSY,
-                "VM '%s', disk %s: somebody else has just changed it from %s to %s; its "
-                "definition is looked at again",
-                now->name, disk->target, disk->source,
-                same->source != NULL ? same->source : "nothing");
-    }
-    return now != NULL;
-}
-
-bool
-definition_mend(Hypervisor *hv, const HvDomain *domain, GError **error)
+redefine(Hypervisor *hv, const HvDomain *domain, GError **error)
 {
     g_autoptr(GPtrArray) targets = g_ptr_array_new();
     g_autoptr(GPtrArray) sources = g_ptr_array_new();
     g_autoptr(GPtrArray) formats = g_ptr_array_new();
 
-    if (op_definition_is_right(domain))
-        return true;
     for (guint i = 0; i < domain->disks->len; i++) {
         HvDisk *disk = domain->disks->pdata[i];
         /* one that was attached to the running VM alone, or detached from the definition alone */
@@ -72,8 +49,39 @@ definition_mend(Hypervisor *hv, const HvDomain *domain, GError **error)
     }
     return hv->ops->redefine(hv, domain->id, (const char *const *)targets->pdata,
                              (const char *const *)sources->pdata,
-                             (const char *const *)formats->pdata, targets->len, error) &&
-           runs_as_defined(hv, domain, error);
+                             (const char *const *)formats->pdata, targets->len, error);
+}
+
+/* Somebody else's snapshot can come between the look and the deed. Then the definition must not
+ * stay wrong until the caller has looked again: the VM could be powered off meanwhile. */
+static bool
+runs_as_defined(Hypervisor *hv, const HvDomain *before, GError **error)
+{
+    if (before->instance == NULL)
+        return true;
+    g_autoptr(HvDomain) now = hv->ops->look(hv, before->id, error);
+    for (guint i = 0; now != NULL && i < before->disks->len; i++) {
+        const HvDisk *disk = before->disks->pdata[i];
+        const HvDisk *same = hv_domain_disk(now, disk->target);
+        if (same == NULL || now->instance == NULL || g_strcmp0(same->source, disk->source) == 0)
+            continue;
+        g_autoptr(GError) problem = NULL;
+        if (same->source != NULL && image_is_written(same->source))
+            (void)redefine(hv, now, &problem);
+        return error_set(error, ERR_BUSY,
+                         "VM '%s', disk %s: somebody else has just changed it from %s to %s; its "
+                         "definition is looked at again",
+                         now->name, disk->target, disk->source,
+                         same->source != NULL ? same->source : "nothing");
+    }
+    return now != NULL;
+}
+
+bool
+definition_mend(Hypervisor *hv, const HvDomain *domain, GError **error)
+{
+    return op_definition_is_right(domain) ||
+           (redefine(hv, domain, error) && runs_as_defined(hv, domain, error));
 }
 
 bool
