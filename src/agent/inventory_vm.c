@@ -213,9 +213,18 @@ is_recorded(const Vm *vm, const Disk *disk)
 }
 
 static void
-take_over_snapshots(Vm *vm, const Vm *stored, bool busy)
+take_over_snapshots(Vm *vm, Vm *stored, bool busy)
 {
-    vm_take_records(vm, stored);
+    g_ptr_array_unref(vm->snapshots);
+    vm->snapshots = g_ptr_array_ref(stored->snapshots);
+    g_ptr_array_unref(vm->operations);
+    vm->operations = g_ptr_array_ref(stored->operations);
+    g_ptr_array_unref(vm->leftovers);
+    vm->leftovers = g_ptr_array_ref(stored->leftovers);
+    vm->preview = g_steal_pointer(&stored->preview);
+    vm->goes_on_from = g_steal_pointer(&stored->goes_on_from);
+    vm->generation = stored->generation;
+
     if (busy)
         return; /* the operation knows what becomes of its volumes */
     for (guint i = vm->leftovers->len; i > 0; i--)
@@ -255,6 +264,24 @@ shown_id(Agent *agent, const AgentVm *entry, const char *target)
     return shown != NULL ? g_strdup(shown->id) : id_new();
 }
 
+/* A volume that no manifest could take up yet is the one that was shown, too. */
+static void
+keep_shown_ids(Agent *agent, const AgentVm *entry, Disk *disk, const Disk *known)
+{
+    for (guint i = 0; i < disk->volumes->len; i++) {
+        Volume *volume = disk->volumes->pdata[i];
+        if (agent_known_volume(known, volume->path) != NULL)
+            continue;
+        WITH_LOCK(&agent->lock);
+        const Disk *shown = entry->vm != NULL ? vm_disk(entry->vm, disk->id) : NULL;
+        const Volume *same = agent_known_volume(shown, volume->path);
+        if (same != NULL) {
+            g_free(volume->id);
+            volume->id = g_strdup(same->id);
+        }
+    }
+}
+
 static Disk *
 build_disk(Agent *agent, const AgentVm *entry, const HvDisk *hv_disk, DiskView *view,
            const Vm *stored, const Vm *built)
@@ -275,6 +302,7 @@ build_disk(Agent *agent, const AgentVm *entry, const HvDisk *hv_disk, DiskView *
     disk->boot = built->disks->len == 0;
     if (view->layers != NULL) {
         agent_fill_volumes(disk, known, view->layers);
+        keep_shown_ids(agent, entry, disk, known);
         if (known != NULL && lost_merge_find(agent, stored, known, view->layers, &lost))
             lost_merge_show(&lost, disk, built->instance);
         keep_branches(disk, known, stored);
