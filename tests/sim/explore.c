@@ -141,8 +141,7 @@ make_chance_unit(uint64_t number)
                             .seed = explore_how->seed,
                             .mutant = explore_how->mutant,
                             .strict = explore_how->strict };
-    /* beside other faults libvirtd may lose that, too, as it loses ours */
-    unit.kinds = kinds_of(flow) & ~(1U << FAULT_STRANGER);
+    unit.kinds = kinds_of(flow);
     if (unit.kind == SWARM) {
         unsigned some = (unsigned)explore_draw(1 << FAULT_KINDS) | 1U << FAULT_AGENT;
         unit.kinds &= some;

@@ -97,7 +97,7 @@ give_up(const char *why, const char *what)
 {
     g_autofree char *text = g_strdup_printf("%s: %s", what, why);
 
-    if (!world_was_hit_by(FAULT_STRANGER))
+    if (!stranger_was_here())
         world_wrong("%s", text);
     world_trace("the user gives up: %s", text);
     given_up = true;
@@ -137,7 +137,7 @@ static void
 note_failure(const json_t *job, Tries *tries)
 {
     world_trace("the job has ended: %s: %s", json_text(job, "status"), json_text(job, "error"));
-    if (world_is_calm() && world_was_hit_by(FAULT_STRANGER))
+    if (world_is_calm() && stranger_was_here())
         given_up = true;
     if (world_is_calm() && ++tries->failed > 8)
         give_up(json_text(job, "error"), "the job fails again and again");

@@ -217,7 +217,8 @@ finds_now(Manager *manager)
     json_array_foreach (json_object_get(answer, "findings"), i, finding) {
         world_trace("found: %s: %s", json_text(finding, "class"), json_text(finding, "text"));
         if (strcmp(json_text(finding, "can_fix"), "yes") == 0 ||
-            strcmp(json_text(finding, "severity"), "error") == 0)
+            (strcmp(json_text(finding, "severity"), "error") == 0 &&
+             !stranger_is_told(json_text(finding, "text"))))
             return true;
     }
     return false;
@@ -429,6 +430,16 @@ check_listing(Manager *manager)
         world_wrong("a new manager does not know the VM");
 }
 
+/* What an overlay of somebody else stands on that libvirt has lost is never deleted. */
+static bool
+never_takes_over(void)
+{
+    if (!world_was_hit_by(FAULT_STRANGER))
+        world_wrong("the new manager never takes over");
+    world_trace("the user gives up");
+    return true;
+}
+
 void
 run_import(void)
 {
@@ -438,8 +449,9 @@ run_import(void)
     if (manager != NULL && manager_state != MANAGER_IS_NEW)
         begin_and_go(manager);
     while (manager != NULL && !has_taken_over(manager) && !world_is_wrong()) {
-        if (world_is_calm() && ++tries > 300)
-            world_wrong("the new manager never takes over");
+        if (world_is_calm() && ++tries > (world_was_hit_by(FAULT_STRANGER) ? 60 : 300) &&
+            never_takes_over())
+            break;
         cancel_what_waits(manager);
         fiber_sleep_us(G_TIME_SPAN_SECOND);
     }

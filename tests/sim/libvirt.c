@@ -423,7 +423,7 @@ libvirt_is_at(const Call *call)
 {
     for (guint i = 0; i < libvirt_calls->len; i++) {
         const Call *other = libvirt_calls->pdata[i];
-        if (other->begun && !other->done && other->stranger != call->stranger)
+        if (other->begun && !other->done && (other->stranger || call->stranger))
             return true;
     }
     return false;
@@ -465,9 +465,9 @@ libvirt_do(Client *self, const char *what, const Call *wanted, GError **error)
     while (!call->done)
         fiber_wait_on(call, -1);
     fiber_point("answer of libvirt");
+    world_trace("libvirt: %s: %s", what, call->ok ? "done" : call->error->message);
     if (call->error != NULL)
         g_propagate_error(error, call->error);
-    world_trace("libvirt: %s: %s", what, call->ok ? "done" : (*error)->message);
     return call->ok;
 }
 

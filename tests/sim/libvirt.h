@@ -74,6 +74,8 @@ bool libvirt_keeps_mirror(const SimDisk *disk);
 void libvirtd_crashed(void);
 
 /* ---- stranger.c ---- */
+/* libvirt holds the domain from the check of its jobs on: no leaf becomes another meanwhile. */
+bool stranger_fits(const SimDisk *disk, const char *overlay);
 void stranger_switched(const SimDisk *disk, const char *overlay); /* QEMU has done it */
 void stranger_defined(const SimDisk *disk);                       /* a definition has changed */
 

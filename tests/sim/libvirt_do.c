@@ -173,6 +173,8 @@ libvirt_switch_disks(Call *call, GError **error)
     }
     if (!libvirt_add_nodes(1, error))
         return false;
+    if (call->stranger && !stranger_fits(&vm.disks[0], call->disks[0].overlay))
+        return error_set(error, ERR_BUSY, "disk already in active block job");
     if (!qemu_snapshot(call->disks, call->n))
         return error_set(error, ERR_HYPERVISOR, "the transaction failed");
     vm.adds_nodes = 0;

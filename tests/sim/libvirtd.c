@@ -21,6 +21,7 @@ libvirtd_died(void)
 {
     if (!vm.libvirtd)
         return;
+    stranger_spare();
     vm.libvirtd = vm.starting = vm.in_hook = false;
     if (vm.adds_nodes > vm.left_nodes) {
         vm.left_nodes = 1 + (unsigned)fiber_below(vm.adds_nodes);

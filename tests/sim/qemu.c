@@ -363,6 +363,7 @@ qemu_died(void)
     vm.adds_nodes = vm.left_nodes = vm.passed_left = 0;
     vm.n_adds_below = vm.n_left_below = 0;
     vm.flushes_until_us = 0;
+    stranger_qemu_died();
     for (unsigned i = 0; i < vm.n_disks; i++) {
         graph_clear(&vm.disks[i]);
         qemu_close_left(&vm.disks[i]);

@@ -4,7 +4,8 @@
  * --disk-only. Of theirs libvirt loses what it loses of ours: killed between QEMU's switch and the
  * definition, it, or the host, forgets the overlay, and the next start is from the volume below.
  * Ours is found again by whoever asked for it; of theirs nobody knows, and what the guest wrote to
- * it is lost by right, unless a definition or a manifest had come to name it.
+ * it is lost by right, unless a definition or a manifest had come to name it. The doctor tells of
+ * the file.
  */
 #include "libvirt.h"
 #include "lines.h"
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #define MOST 8 /* as many as faults */
+#define MOMENT_US 20000
 
 typedef struct {
     char path[64];
@@ -22,12 +24,14 @@ typedef struct {
     bool defined;                 /* a definition has come to name it */
     bool taken;                   /* libvirt has said so */
     bool lost;                    /* and what was written to it */
+    int64_t overwritten_us;       /* when the definition ceased to name it; 0 = it did not */
     Line line;                    /* that it was taken on */
     uint64_t acked[MAX_CLUSTERS]; /* at that instant */
 } Theirs;
 
 static Theirs theirs[MOST];
 static unsigned n_theirs;
+static int64_t died_us; /* the last QEMU did */
 
 void
 stranger_reset(void)
@@ -35,6 +39,7 @@ stranger_reset(void)
     if (n_theirs > 0)
         memset(theirs, 0, sizeof theirs);
     n_theirs = 0;
+    died_us = 0;
 }
 
 static Theirs *
@@ -46,21 +51,49 @@ find(const char *path)
     return NULL;
 }
 
+/* Ours on top of it is called after it. */
 bool
 stranger_is_theirs(const char *path)
 {
-    return strstr(path, "/theirs") != NULL;
+    const char *name = strstr(path, "/theirs");
+
+    return name != NULL &&
+           strcmp(name + strlen("/theirs") + strspn(name + strlen("/theirs"), "0123456789"),
+                  ".qcow2") == 0;
 }
 
 bool
-stranger_is_left(const char *path)
+stranger_was_here(void)
 {
-    const Theirs *one = find(path);
+    for (unsigned i = 0; i < n_theirs; i++)
+        if (theirs[i].switched || vfs_find(theirs[i].path) != NULL)
+            return true;
+    return false;
+}
 
-    return one != NULL && (!one->taken || one->lost);
+bool
+stranger_stands_on(const char *path, const char *leaf)
+{
+    char broken[128];
+    g_autoptr(GArray) chain = stranger_is_theirs(path) ? image_chain(path, false, broken) : NULL;
+    guint i = 0;
+
+    while (chain != NULL && i + 1 < chain->len &&
+           stranger_is_theirs(g_array_index(chain, Image, i).backing))
+        i++;
+    return chain != NULL && g_strcmp0(g_array_index(chain, Image, i).backing, leaf) == 0;
 }
 
 /* ---- what libvirt loses of it ---- */
+
+bool
+stranger_fits(const SimDisk *disk, const char *overlay)
+{
+    Image image;
+
+    return image_at(vfs_find(overlay), overlay, false, &image) &&
+           strcmp(image.backing, disk->live.source) == 0;
+}
 
 void
 stranger_switched(const SimDisk *disk, const char *overlay)
@@ -72,6 +105,7 @@ stranger_switched(const SimDisk *disk, const char *overlay)
     memcpy(one->acked, disk->acked, sizeof one->acked);
 }
 
+/* By the headers */
 static bool
 names(const char *leaf, const char *path)
 {
@@ -85,11 +119,49 @@ names(const char *leaf, const char *path)
     return false;
 }
 
+/* Between the agent's last look and its correction of the definition theirs can come; the next look
+ * shows that, and it is put right at once. Only if QEMU dies in that very moment nobody can. */
 void
 stranger_defined(const SimDisk *disk)
 {
-    for (unsigned i = 0; disk == &vm.disks[0] && i < n_theirs; i++)
-        theirs[i].defined = theirs[i].defined || names(disk->defined, theirs[i].path);
+    for (unsigned i = 0; disk == &vm.disks[0] && i < n_theirs; i++) {
+        Theirs *one = &theirs[i];
+        if (names(disk->defined, one->path)) {
+            one->defined = true;
+            one->overwritten_us = 0;
+        } else if (one->defined && one->overwritten_us == 0) {
+            one->overwritten_us = fiber_now_us();
+            one->defined = vm.runs || one->overwritten_us - died_us > MOMENT_US;
+        }
+    }
+}
+
+/* Not withstood yet: theirs comes between a look and our own snapshot, whose overlay's header skips
+ * it therefore, and QEMU or libvirtd dies before the agent has had QEMU write into that what it
+ * reads. Here QEMU has. */
+void
+stranger_spare(void)
+{
+    GPtrArray *graph = vm.disks[0].graph;
+
+    for (guint i = 0; n_theirs > 0 && i + 1 < graph->len; i++) {
+        Node *node = graph->pdata[i], *below = graph->pdata[i + 1];
+        if (!stranger_is_theirs(below->path) || strcmp(node->image.backing, below->path) == 0)
+            continue;
+        world_trace("%s comes to stand on %s by its header", node->path, below->path);
+        image_set_backing(&node->image, strrchr(below->path, '/') + 1, false);
+        image_flush(&node->image);
+    }
+}
+
+void
+stranger_qemu_died(void)
+{
+    stranger_spare();
+    died_us = fiber_now_us();
+    for (unsigned i = 0; i < n_theirs; i++)
+        if (theirs[i].overwritten_us != 0 && died_us - theirs[i].overwritten_us < MOMENT_US)
+            theirs[i].defined = false;
 }
 
 void
@@ -124,6 +196,25 @@ stranger_start(void)
             theirs[k].lost = theirs[k].lost || theirs[k].line == one->line;
         lines_take(one->line, &vm.disks[0], one->acked);
     }
+}
+
+bool
+stranger_is_left(const char *path)
+{
+    for (unsigned i = 0; i < n_theirs; i++)
+        if ((!theirs[i].taken || theirs[i].lost) &&
+            (strcmp(theirs[i].path, path) == 0 || names(theirs[i].path, path)))
+            return true;
+    return false;
+}
+
+bool
+stranger_is_told(const char *text)
+{
+    for (unsigned i = 0; i < n_theirs; i++)
+        if (theirs[i].lost && strstr(text, theirs[i].path) != NULL)
+            return true;
+    return false;
 }
 
 /* ---- the snapshot ---- */

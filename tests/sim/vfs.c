@@ -21,7 +21,7 @@ static struct {
     uint64_t dir_when;
     VfsNode *node;
     char path[104];
-} recent[64];
+} recent[32];
 static uint64_t dir_changes = 1;
 
 /* ---- nodes ---- */
@@ -112,17 +112,14 @@ vfs_reset(void)
 
 /* ---- names ---- */
 
-/* The name has n bytes. */
 static int
-name_index(const GPtrArray *names, const char *name, size_t n, bool *ret_found)
+name_index(const GPtrArray *names, const char *name, bool *ret_found)
 {
     int low = 0, high = (int)names->len;
 
     while (low < high) {
         int mid = (low + high) / 2;
-        const char *there = ((VfsName *)names->pdata[mid])->name;
-        int c = strncmp(there, name, n);
-        c = c == 0 ? (unsigned char)there[n] : c;
+        int c = strcmp(((VfsName *)names->pdata[mid])->name, name);
         if (c == 0) {
             *ret_found = true;
             return mid;
@@ -137,10 +134,10 @@ name_index(const GPtrArray *names, const char *name, size_t n, bool *ret_found)
 }
 
 static VfsNode *
-name_get(const GPtrArray *names, const char *name, size_t n)
+name_get(const GPtrArray *names, const char *name)
 {
     bool found;
-    int at = name_index(names, name, n, &found);
+    int at = name_index(names, name, &found);
 
     return found ? ((VfsName *)names->pdata[at])->node : NULL;
 }
@@ -150,7 +147,7 @@ void
 vfs_name_set(GPtrArray *names, const char *name, VfsNode *node)
 {
     bool found;
-    int at = name_index(names, name, strlen(name), &found);
+    int at = name_index(names, name, &found);
 
     if (found && node != NULL) {
         ((VfsName *)names->pdata[at])->node = node;
@@ -176,19 +173,21 @@ look_up(const char *path, const VfsNode **ret_dir)
     if (strncmp(path, "/sim", 4) != 0 || (path[4] != '/' && path[4] != '\0'))
         return NULL;
     for (path += 4; node != NULL && *path != '\0';) {
+        char part[256];
         while (*path == '/')
             path++;
         size_t n = (size_t)(strchrnul(path, '/') - path);
         if (n == 0)
             break;
-        if (!node->is_dir)
+        if (n >= sizeof part || !node->is_dir)
             return NULL;
-        const char *part = path;
+        memcpy(part, path, n);
+        part[n] = '\0';
         path += n;
-        if (n == 1 && *part == '.')
+        if (strcmp(part, ".") == 0)
             continue;
         *ret_dir = node;
-        node = name_get(node->names, part, n);
+        node = name_get(node->names, part);
     }
     return node;
 }
@@ -207,7 +206,7 @@ vfs_find(const char *path)
         memcpy(&word, path + length - 8 - at, sizeof word);
         hash = (hash ^ word) * UINT64_C(0xBF58476D1CE4E5B9);
     }
-    unsigned slot = (unsigned)(hash >> 58);
+    unsigned slot = (unsigned)(hash >> 59);
     dir = recent[slot].dir;
     if (recent[slot].when != dir_changes ||
         (dir != NULL && recent[slot].dir_when != dir->names_changed) ||
@@ -312,7 +311,7 @@ vfs_link(VfsNode *dir, const char *name, VfsNode *node)
 void
 vfs_unlink(VfsNode *dir, const char *name)
 {
-    VfsNode *node = name_get(dir->names, name, strlen(name));
+    VfsNode *node = name_get(dir->names, name);
 
     if (node == NULL)
         return;
@@ -326,8 +325,7 @@ vfs_unlink(VfsNode *dir, const char *name)
 void
 vfs_rename(VfsNode *dir, const char *name, VfsNode *to_dir, const char *to_name)
 {
-    VfsNode *node = name_get(dir->names, name, strlen(name)),
-            *over = name_get(to_dir->names, to_name, strlen(to_name));
+    VfsNode *node = name_get(dir->names, name), *over = name_get(to_dir->names, to_name);
 
     if (over == node)
         return;

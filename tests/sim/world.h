@@ -395,12 +395,18 @@ void libvirt_forget_notes(void);                           /* libvirtd dies, or 
 /* ---- stranger.c: virsh snapshot-create-as --disk-only, of the first disk ---- */
 void stranger_reset(void);
 void stranger_comes(void);
+bool stranger_was_here(void);            /* QEMU has taken one of theirs, or its file is there */
+void stranger_qemu_died(void);           /* is about to, or with the host's power */
+void stranger_spare(void);               /* libvirtd dies */
+bool stranger_is_told(const char *text); /* an overlay that was lost is, by the doctor */
 bool stranger_is_theirs(const char *path);
+bool stranger_stands_on(const char *path, const char *leaf); /* theirs, and the highest of ours */
 /* A power loss took the last change of the definition. */
 void stranger_definition_lost(const SimDisk *disk);
 /* The VM is about to run on its graphs: what libvirt has lost of such snapshots is lost. */
 void stranger_start(void);
-/* Of a snapshot that libvirtd, QEMU or the host died in, or that libvirt has lost. */
+/* Of a snapshot that libvirtd, QEMU or the host died in, or that libvirt has lost: its overlay, and
+ * what that stands on, which is not deleted therefore. */
 bool stranger_is_left(const char *path);
 
 /* ---- wire.c ---- */
