@@ -75,8 +75,8 @@ warm_up(void)
         world_run(&p, NULL, &outcome);
         if (!outcome.ok)
             printf("WRONG: in the warm-up: %s\n", outcome.wrong);
-        collect();
     }
+    collect();
 }
 
 /* ---- options ---- */
