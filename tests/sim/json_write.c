@@ -16,7 +16,16 @@
 
 /* All texts are written here first: what is handed out is as long as it need be. In memory of its
  * own, for what is written to in the heap or in variables is saved with each world. */
-static char *place;
+static char *place, *place_end;
+
+/* What libc made of one: most come again and again. They lie in front of that place. */
+#define REALS 64
+typedef struct {
+    double value;
+    size_t length; /* 0 = none yet */
+    char text[48];
+} Real;
+static Real *reals;
 
 static char *write_value(char *at, const json_t *json, size_t flags, unsigned depth);
 
@@ -30,7 +39,7 @@ put(char *at, const char *text, size_t n)
 static inline void
 need(const char *at, size_t n)
 {
-    if (__builtin_expect(n + SLACK > (size_t)(place + ROOM - at), 0))
+    if (__builtin_expect(n + SLACK > (size_t)(place_end - at), 0))
         g_error("JSON: a text is too long");
 }
 
@@ -95,16 +104,30 @@ put_number(char *to, json_int_t value)
     return to + n;
 }
 
+static const Real *
+real_of(double value)
+{
+    uint64_t bits;
+
+    memcpy(&bits, &value, sizeof bits);
+    Real *real = &reals[(bits * UINT64_C(0x9E3779B97F4A7C15) >> 32) % REALS];
+    if (real->length > 0 && memcmp(&real->value, &value, sizeof value) == 0)
+        return real;
+    g_ascii_formatd(real->text, sizeof real->text, "%.17g", value);
+    if (strpbrk(real->text, ".e") == NULL)
+        g_strlcat(real->text, ".0", sizeof real->text);
+    real->value = value;
+    real->length = strlen(real->text);
+    return real;
+}
+
 static char *
 put_real(char *at, double value)
 {
-    char text[40];
-
     if (value > -1e15 && value < 1e15 && (double)(int64_t)value == value)
         return put(put_number(at, (json_int_t)value), ".0", 2);
-    g_ascii_formatd(text, sizeof text, "%.17g", value);
-    at = put(at, text, strlen(text));
-    return strpbrk(text, ".e") == NULL ? put(at, ".0", 2) : at;
+    const Real *real = real_of(value);
+    return put(at, real->text, real->length);
 }
 
 static inline char *
@@ -271,6 +294,16 @@ frozen_of(const json_t *json)
                                                                               : NULL;
 }
 
+static void
+prepare(void)
+{
+    reals = mmap(NULL, ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                 -1, 0);
+    g_assert(reals != MAP_FAILED);
+    place = (char *)(reals + REALS);
+    place_end = (char *)reals + ROOM;
+}
+
 static char *
 handed_out(const char *text, size_t bytes)
 {
@@ -292,9 +325,7 @@ json_dumps(const json_t *json, size_t flags)
     if (known != NULL)
         return handed_out(known, bytes);
     if (place == NULL)
-        place = mmap(NULL, ROOM, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    g_assert(place != MAP_FAILED);
+        prepare();
     char *end = write_value(place, json, flags, 0);
     *end++ = '\0';
     bytes = (size_t)(end - place);
