@@ -314,22 +314,32 @@ json_loads(const char *text, size_t flags, json_error_t *error)
 
 /* ---- checksums ---- */
 
+static inline void
+stir(uint64_t h[2], const char *text)
+{
+    uint64_t word;
+
+    memcpy(&word, text, sizeof word);
+    for (unsigned k = 0; k < 2; k++) {
+        h[k] = (h[k] ^ word) * UINT64_C(0xBF58476D1CE4E5B9);
+        h[k] ^= h[k] >> (29 + k);
+    }
+}
+
 /* As long as a SHA-256, and as good against chance. */
 char *
 WRAP(g_compute_checksum_for_string)(GChecksumType type, const char *text, gssize length)
 {
     uint64_t h[2] = { UINT64_C(0x9E3779B97F4A7C15), UINT64_C(0xD1342543DE82EF95) };
-    size_t n = length < 0 ? strlen(text) : (size_t)length;
+    size_t n = length < 0 ? strlen(text) : (size_t)length, i = 0;
+    char rest[8] = "";
 
     (void)type;
-    for (size_t i = 0; i < n; i += 8) {
-        uint64_t word = 0;
-        memcpy(&word, text + i, MIN(8, n - i));
-        for (unsigned k = 0; k < 2; k++) {
-            h[k] = (h[k] ^ word) * UINT64_C(0xBF58476D1CE4E5B9);
-            h[k] ^= h[k] >> (29 + k);
-        }
-    }
+    for (; i + 8 <= n; i += 8)
+        stir(h, text + i);
+    memcpy(rest, text + i, n - i);
+    if (i < n)
+        stir(h, rest);
     h[0] ^= n;
     return g_strdup_printf("%016" G_GINT64_MODIFIER "x%016" G_GINT64_MODIFIER
                            "x%016" G_GINT64_MODIFIER "x%016" G_GINT64_MODIFIER "x",

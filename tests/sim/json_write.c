@@ -91,12 +91,19 @@ put_text(char *at, const char *text, size_t n, bool plain)
 static char *
 put_number(char *to, json_int_t value)
 {
+    static const char pairs[] = "00010203040506070809101112131415161718192021222324"
+                                "25262728293031323334353637383940414243444546474849"
+                                "50515253545556575859606162636465666768697071727374"
+                                "75767778798081828384858687888990919293949596979899";
     char digits[24], *at = digits + sizeof digits;
     uint64_t left = value < 0 ? -(uint64_t)value : (uint64_t)value;
 
-    do
-        *--at = (char)('0' + left % 10);
-    while ((left /= 10) > 0);
+    for (; left >= 10; left /= 100) {
+        at -= 2;
+        memcpy(at, pairs + 2 * (left % 100), 2);
+    }
+    if (left > 0 || at == digits + sizeof digits)
+        *--at = (char)('0' + left);
     if (value < 0)
         *--at = '-';
     size_t n = (size_t)(digits + sizeof digits - at);
