@@ -74,26 +74,34 @@ header_of(void *p)
     return (Header *)p - 1;
 }
 
-static inline void *
-allocate(size_t n)
+/* Where nothing was before: rare, so it is out of the way. */
+__attribute__((noinline)) static void *
+new_chunk(size_t n)
 {
-    if (__builtin_expect(!ready, 0))
+    if (!ready)
         prepare();
     unsigned class = class_of(n);
-    char *chunk = heap->free[class];
-    if (chunk != NULL) {
-        memcpy(&heap->free[class], chunk + sizeof(Header), sizeof(void *));
-        /* the next one's begin will be read and written, and is mostly in no near cache */
-        __builtin_prefetch((char *)heap->free[class] + sizeof(Header), 1);
-        return chunk + sizeof(Header);
-    }
-    chunk = heap->next;
+    char *chunk = heap->next;
     if (n > BYTES / 2 || chunk + sizeof(Header) + size_of(class) > PLACE + BYTES) {
         errno = ENOMEM;
         return NULL;
     }
     heap->next += sizeof(Header) + size_of(class);
     *(Header *)(void *)chunk = (Header){ (uint16_t) class, 0, sizeof(Header), 0 };
+    return chunk + sizeof(Header);
+}
+
+static inline void *
+allocate(size_t n)
+{
+    unsigned class = class_of(n);
+    char *chunk = ready ? heap->free[class] : NULL;
+
+    if (chunk == NULL)
+        return new_chunk(n);
+    memcpy(&heap->free[class], chunk + sizeof(Header), sizeof(void *));
+    /* the next one's begin will be read and written, and is mostly in no near cache */
+    __builtin_prefetch((char *)heap->free[class] + sizeof(Header), 1);
     return chunk + sizeof(Header);
 }
 
