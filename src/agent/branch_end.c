@@ -153,6 +153,42 @@ end_check(void *self, GError **error)
     return STEP_TODO;
 }
 
+static bool
+stands_on(const Vm *vm, const json_t *disks)
+{
+    size_t i;
+    json_t *entry;
+
+    json_array_foreach ((json_t *)disks, i, entry) {
+        const Disk *disk = vm_disk(vm, json_text(entry, "target"));
+        const Volume *leaf = disk != NULL ? disk_leaf(disk) : NULL;
+        if (leaf == NULL || g_strcmp0(leaf->path, json_text(entry, "leaf")) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* What is tried by now was begun after this was asked for; and once it has ended, the VM goes on
+ * from other leaves. */
+bool
+branch_end_is_old(Operation *op, bool *ret_old, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+    Domain *home = NULL;
+    g_autoptr(Vm) vm = op_manifest(op, &home, &problem);
+
+    if (vm == NULL && !g_error_matches(problem, ERR, ERR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return false;
+    }
+    if (vm == NULL)
+        return true;
+    *ret_old = vm->preview != NULL && vm->preview->date > op->row.created;
+    if (g_str_equal(op->row.step, "define"))
+        *ret_old = vm->preview != NULL || !stands_on(vm, json_object_get(op->row.data, "disks"));
+    return true;
+}
+
 /* The leaves of the previewed disks as they are now in vm. */
 static json_t *
 leaves_of(const Vm *vm, const Preview *preview)

@@ -9,12 +9,12 @@
 /* clang-format off */
 const OperationKind operation_kinds[] = {
     /* kind               steps                  beside         parameters                scratch              old copy     the VM has left */
-    { "snapshot-create",  snapshot_create_steps, BESIDE_NONE,   snapshot_create_params,   NULL,                NULL,        snapshot_create_leave },
+    { "snapshot-create",  snapshot_create_steps, BESIDE_NONE,   snapshot_create_params,   NULL,                snapshot_create_is_old, snapshot_create_leave },
     { "snapshot-rename",  snapshot_rename_steps, BESIDE_OTHERS, snapshot_rename_params,   NULL },
     { "snapshot-forget",  snapshot_forget_steps, BESIDE_OTHERS, snapshot_forget_params,   NULL },
-    { "snapshot-preview", preview_steps,         BESIDE_NONE,   preview_params,           NULL },
-    { "snapshot-commit",  branch_commit_steps,   BESIDE_NONE,   branch_end_params,        NULL },
-    { "snapshot-undo",    branch_undo_steps,     BESIDE_NONE,   branch_end_params,        NULL },
+    { "snapshot-preview", preview_steps,         BESIDE_NONE,   preview_params,           NULL,                preview_is_old },
+    { "snapshot-commit",  branch_commit_steps,   BESIDE_NONE,   branch_end_params,        NULL,                branch_end_is_old },
+    { "snapshot-undo",    branch_undo_steps,     BESIDE_NONE,   branch_end_params,        NULL,                branch_end_is_old },
     { "merge",            merge_steps,           BESIDE_OTHERS, merge_params,             merge_scratch_free,  merge_is_old, merge_leave },
     { "delete-volumes",   delete_volumes_steps,  BESIDE_OTHERS, delete_volumes_params,    NULL },
     { "doctor-fix",       doctor_fix_steps,      BESIDE_NONE,   doctor_fix_params,        NULL },

@@ -15,8 +15,9 @@
  *
  * What it remembers (row.data): disks: [{"id", "target", "leaf" (the snapshot's volume), "format"
  * (of that), "overlay" (the new leaf), "overlay_id", "overlay_format", "old", "old_format"}],
- * prepared (all leaves were made), configured (the definition is that of the snapshot's time); for
- * an undo: former (domain XML, as it was before), returned (the definition has gone back to it).
+ * generation (of the manifest before it), prepared (all leaves were made), configured (the
+ * definition is that of the snapshot's time); for an undo: former (domain XML, as it was before),
+ * returned (the definition has gone back to it).
  */
 #include "agent/branch.h"
 #include "agent/overlay.h"
@@ -141,6 +142,7 @@ make_plan(Operation *op, const Vm *vm, GError **error)
         return error_set(error, ERR_NOT_FOUND,
                          "VM '%s' has not all of these disks, or they cannot be managed", vm->name);
     op_remember(op, "disks", g_steal_pointer(&disks));
+    op_remember(op, "generation", json_integer(vm->generation));
     return true;
 }
 
@@ -352,6 +354,24 @@ define_act(void *self, GError **error)
     return manifest_save(home, vm, error) && agent_look(op->agent, op->entry, error);
 }
 
+/* Its leaf may be the VM's by now, or have been thrown away. */
+bool
+preview_is_old(Operation *op, bool *ret_old, GError **error)
+{
+    static const char *const recorded[] = { "enter", NULL };
+    g_autoptr(GError) problem = NULL;
+    Domain *home = NULL;
+
+    if (!g_str_equal(op->row.step, "define"))
+        return snapshot_is_old(op, recorded, ret_old, error);
+    g_autoptr(Vm) vm = op_manifest(op, &home, &problem);
+    *ret_old = vm != NULL && !op_is_recorded(op, vm) && !is_ours(op, vm);
+    if (vm != NULL || g_error_matches(problem, ERR, ERR_NOT_FOUND))
+        return true;
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return false;
+}
+
 /* ---- undo: of a preview that did not begin ---- */
 
 static bool
@@ -391,9 +411,9 @@ undo_check(void *self, GError **error)
         machine_forgive(&op->machine); /* it was done all the same */
         return STEP_BACK;
     }
-    return is_any_left(op) || (vm != NULL && (is_ours(op, vm) || op_is_recorded(op, vm)))
-               ? STEP_TODO
-               : STEP_DONE;
+    if (vm != NULL) /* not recorded: done before, and what has these names now is the VM's */
+        return is_ours(op, vm) || op_is_recorded(op, vm) ? STEP_TODO : STEP_DONE;
+    return is_any_left(op) ? STEP_TODO : STEP_DONE;
 }
 
 /* As the definition was before: the manifest is about to forget it. */

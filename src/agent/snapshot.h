@@ -39,6 +39,9 @@ const char *snapshot_overlay_in_use(const Operation *op, bool *ret_open);
 /* Did the switch happen after all? DONE: yes, FAILED: no, and it can be undone. */
 StepState snapshot_verify_check(void *op, GError **error);
 bool snapshot_verify_act(void *op, GError **error);
+/* Is this of an old copy of the journal (OperationKind.is_old)? recorded: steps, besides "prepare",
+ * in which the manifest records it if it is under way. */
+bool snapshot_is_old(Operation *op, const char *const *recorded, bool *ret_old, GError **error);
 /* Removes what was created; refuses while the VM uses any of it. */
 StepState snapshot_undo_check(void *op, GError **error);
 bool snapshot_undo_act(void *op, GError **error);

@@ -91,7 +91,8 @@ memory_path(const Operation *op, const Vm *vm)
     return new_file_name(disk_leaf(first)->path, op_text(op, "snapshot_id"), "memory");
 }
 
-/* {"disks": [{"id", "target", "leaf", "leaf_id", "format", "overlay"}], "memory": path} */
+/* {"disks": [{"id", "target", "leaf", "leaf_id", "format", "overlay"}], "generation": of the
+ * manifest before it, "memory": path} */
 static bool
 make_plan(Operation *op, const Vm *vm, GError **error)
 {
@@ -119,6 +120,7 @@ make_plan(Operation *op, const Vm *vm, GError **error)
         return error_set(error, ERR_REFUSED, "VM '%s' has no disk that can be part of a snapshot",
                          vm->name);
     op_remember(op, "disks", g_steal_pointer(&disks));
+    op_remember(op, "generation", json_integer(vm->generation));
     if (json_flag(op->row.params, "memory")) {
         g_autofree char *memory = memory_path(op, vm);
         op_remember(op, "memory", json_string(memory));

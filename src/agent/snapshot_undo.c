@@ -113,6 +113,56 @@ snapshot_verify_act(void *self, GError **error)
 /* ---- undo ---- */
 
 static bool
+is_any_there(const Operation *op)
+{
+    size_t i;
+    json_t *disk;
+
+    json_array_foreach (snapshot_disks(op), i, disk)
+        if (file_may_be_there(json_text(disk, "overlay")))
+            return true;
+    return false;
+}
+
+/* Nobody writes the manifest beside it. */
+static bool
+was_written_since(const Operation *op, const Vm *vm)
+{
+    const json_t *planned = json_object_get(op->row.data, "generation");
+
+    return planned != NULL && vm->generation > json_integer_value(planned);
+}
+
+/* The manifest records the operation before it makes a file, and until it is done or all is taken
+ * back: what is there else was done, and is the VM's. */
+bool
+snapshot_is_old(Operation *op, const char *const *recorded, bool *ret_old, GError **error)
+{
+    bool begins = g_str_equal(op->row.step, "prepare");
+    g_autoptr(GError) problem = NULL;
+    Domain *home = NULL;
+
+    if (!begins && !g_strv_contains(recorded, op->row.step))
+        return true;
+    g_autoptr(Vm) vm = op_manifest(op, &home, &problem);
+    if (vm == NULL && !g_error_matches(problem, ERR, ERR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return false;
+    }
+    *ret_old = vm != NULL && !op_is_recorded(op, vm) &&
+               (!begins || is_any_there(op) || was_written_since(op, vm));
+    return true;
+}
+
+bool
+snapshot_create_is_old(Operation *op, bool *ret_old, GError **error)
+{
+    static const char *const recorded[] = { "switch", "verify", NULL };
+
+    return snapshot_is_old(op, recorded, ret_old, error);
+}
+
+static bool
 is_used(Operation *op, const HvDomain *hv)
 {
     bool open = false;
@@ -140,6 +190,12 @@ snapshot_undo_check(void *self, GError **error)
     }
     if (!overlays_can_be_seen(op, error))
         return STEP_UNKNOWN;
+    vm = op_manifest(op, &home, error);
+    if (vm == NULL && !g_error_matches(*error, ERR, ERR_NOT_FOUND))
+        return STEP_UNKNOWN;
+    g_clear_error(error);
+    if (vm != NULL && !op_is_recorded(op, vm))
+        return STEP_DONE; /* done before; what has these names now is the VM's */
     if (is_used(op, hv))
         return STEP_BACK; /* it happened after all */
     json_array_foreach (snapshot_disks(op), i, disk)
@@ -148,11 +204,7 @@ snapshot_undo_check(void *self, GError **error)
     if (json_object_get(op->row.data, "frozen") != NULL ||
         (memory != NULL && file_may_be_there(memory)))
         return STEP_TODO;
-    vm = op_manifest(op, &home, error);
-    if (vm == NULL)
-        return g_error_matches(*error, ERR, ERR_NOT_FOUND) ? (g_clear_error(error), STEP_DONE)
-                                                           : STEP_UNKNOWN;
-    return op_is_recorded(op, vm) ? STEP_TODO : STEP_DONE;
+    return vm != NULL ? STEP_TODO : STEP_DONE;
 }
 
 bool

@@ -135,3 +135,86 @@ def test_vm_that_was_made_anew_is_not_removed(site, vm):
     wait_for(lambda: "is an old copy" in site.agent.tail(), 20, lambda: f"it is noticed:\n{site.agent.tail()}")
     nothing_is_under_way(site, one)
     assert os.path.exists(leaf) and one.name in site.host.virsh("list", "--all", "--name").split()
+
+
+def copy_in(site, one, point, *asked):
+    """What is asked of the command line is done; the copy of the agent's state is from its fault point."""
+    copy = site.work / f"copy-{one.name}"
+    site.agent.restart(faults=f"{point}=stop@1")
+    site.wait_ready()
+    wait_for(lambda: one.document()["status"] in ("up", "down"), 20, "it is seen")
+    with site.cli.spawn(*asked) as doing:
+        wait_for(lambda: is_stopped(site.agent), 20, f"the agent is at {point}")
+        shutil.copytree(site.agent.directory / "state", copy)
+        os.kill(site.agent.pid, signal.SIGCONT)
+        assert doing.wait(60) == 0
+    return copy
+
+
+def off(site, one):
+    if site.host.state(one.name) == "running":
+        site.host.virsh("destroy", one.name)
+    one.wait_status("down")
+
+
+def is_as_before(site, one, copy):
+    """Brought back, the copy changes nothing."""
+    def state():
+        return (one.names(), site.host.chain(one.name, "vda", inactive=True), one.files(), site.host.state(one.name),
+                one.document()["status"])
+
+    before = state()
+    bring_back(site.agent, copy)
+    site.wait_ready()
+    nothing_is_under_way(site, one)
+    assert state() == before, site.agent.tail()
+
+
+@pytest.mark.parametrize("point", ["before-create", "before-switch"])
+@pytest.mark.parametrize("runs", [True, False], ids=["up", "off"])
+def test_snapshot_that_was_taken_is_not_undone(site, vm, runs, point):
+    """What was its empty new volume then is a part of the chain, on which another one stands, since."""
+    one = vm()
+    if not runs:
+        off(site, one)
+    copy = copy_in(site, one, f"agent.snapshot.{point}", "snapshot", "create", one.name, "s1")
+    one.snap("s2")
+    is_as_before(site, one, copy)
+
+
+def test_snapshot_that_was_taken_is_not_undone_beside_a_preview(site, vm):
+    """What was its empty new volume then is the line that the preview has left, with all that was written last."""
+    one = vm().layers("s1")
+    copy = copy_in(site, one, "agent.snapshot.before-create", "snapshot", "create", one.name, "s2")
+    site.host.write(one.name, 0, "20M", "1M", 9)
+    off(site, one)
+    site.cli("snapshot", "preview", one.name, "s1")
+    is_as_before(site, one, copy)
+    site.cli("snapshot", "undo", one.name, "-y")
+    assert pattern_is(one.chain()[-1], "20M", "1M", 9)
+
+
+@pytest.mark.parametrize("point", ["before-create", "before-manifest", "after-manifest"])
+@pytest.mark.parametrize("then", ["commit", "undo"])
+def test_preview_that_has_ended_is_not_begun_again(site, vm, then, point):
+    """Its leaf is the VM's since, empty or not, with a snapshot on it; or was thrown away."""
+    one = vm().layers("s1", "s2")
+    off(site, one)
+    copy = copy_in(site, one, f"agent.preview.{point}", "snapshot", "preview", one.name, "s1")
+    site.cli("snapshot", then, one.name, "-y")
+    if then == "commit":
+        one.snap("s3")
+    is_as_before(site, one, copy)
+
+
+@pytest.mark.parametrize("point", ["before-manifest", "after-manifest"])
+@pytest.mark.parametrize("end", ["commit", "undo"])
+def test_end_of_a_preview_does_not_end_the_next(site, vm, end, point):
+    """The same snapshot is tried once more, and what is written there is nothing that an old journal may judge."""
+    one = vm().layers("s1", "s2")
+    off(site, one)
+    site.cli("snapshot", "preview", one.name, "s1")
+    copy = copy_in(site, one, f"agent.branch.{point}", "snapshot", end, one.name, "-y")
+    site.cli("snapshot", "preview", one.name, "s1")
+    is_as_before(site, one, copy)
+    site.cli("snapshot", "undo", one.name, "-y")  # it lasts
