@@ -150,8 +150,9 @@ remember(Manager *m, const char *vm_id, const char *host, const json_t *doc)
     kept = doc != NULL ? store_vm_put(m->store, vm_id, host, doc, &error)
                        : store_vm_remove(m->store, vm_id, &error);
     if (!kept)
-        log_vm_warn(vm_id, NULL, "what host %s told of VM %s was not kept: %s; it will tell again",
-                    host, vm_id, error->message);
+        log_vm_warn(vm_id, NULL,
+                    "what is known of VM %s was not kept: %s; its host will tell again", vm_id,
+                    error->message);
     gate_leave(m);
     return kept;
 }
