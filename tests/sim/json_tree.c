@@ -161,15 +161,35 @@ learn(JsonName *place, const char *key)
     return place;
 }
 
-/* buffer: for one that is no constant */
+/* Where it is kept; NULL = it is no constant */
+static inline JsonName *
+name_place(const char *key)
+{
+    bool is_constant = (uintptr_t)key - (uintptr_t)etext < (uintptr_t)(__init_array_start - etext);
+
+    return is_constant && json_names != NULL
+               ? &json_names[((uintptr_t)key ^ (uintptr_t)key >> 12) % JSON_NAMES]
+               : NULL;
+}
+
+/* NULL = name_of() must learn it. */
 static inline const JsonName *
+known_name(const char *key)
+{
+    const JsonName *place = name_place(key);
+
+    return place != NULL && place->key == key ? place : NULL;
+}
+
+/* buffer: for one that is no constant */
+static const JsonName *
 name_of(const char *key, JsonName *buffer)
 {
-    if ((uintptr_t)key - (uintptr_t)etext >= (uintptr_t)(__init_array_start - etext) ||
-        json_names == NULL)
+    JsonName *place = name_place(key);
+
+    if (place == NULL)
         return learn(buffer, key);
-    JsonName *known = &json_names[((uintptr_t)key ^ (uintptr_t)key >> 12) % JSON_NAMES];
-    return __builtin_expect(known->key == key, 1) ? known : learn(known, key);
+    return place->key == key ? place : learn(place, key);
 }
 
 /* ---- objects ---- */
@@ -258,69 +278,59 @@ json_member(JsonObject *object, const JsonName *name)
     return find(object, name);
 }
 
-/* Where a member of the frozen one is that this one is like, once somebody has asked for it */
-static json_t **
-own_place(JsonObject *object, const JsonMember *member)
+/* Of the frozen one that this one is like: its own, once somebody has asked for it */
+__attribute__((noinline)) static json_t *
+own_value(JsonObject *object, const JsonMember *member)
 {
     if (object->own == NULL)
         object->own = calloc(object->slots, sizeof *object->own);
     g_assert(object->own != NULL);
-    return &object->own[member->slot];
-}
-
-json_t *
-json_object_get(const json_t *json, const char *key)
-{
-    JsonObject *object = (JsonObject *)json;
-
-    if (!json_is_object(json) || key == NULL)
-        return NULL;
-    JsonName buffer;
-    const JsonMember *member =
-        find(object->like != NULL ? (JsonObject *)object->like : object, name_of(key, &buffer));
-    if (member == NULL)
-        return NULL;
-    if (object->like == NULL || !json_is_compound(member->value))
-        return member->value;
-    json_t **place = own_place(object, member);
+    json_t **place = &object->own[member->slot];
     if (*place == NULL)
         *place = json_like(member->value);
     return *place;
 }
 
-__attribute__((noinline, cold)) static void
-more_room(JsonObject *object, size_t bytes)
+static inline json_t *
+get(JsonObject *object, const JsonName *name)
 {
-    size_t more = sizeof(void *) + MAX(bytes, MORE);
-    char *room = malloc(more);
+    const JsonMember *member =
+        find(object->like != NULL ? (JsonObject *)object->like : object, name);
 
-    g_assert(room != NULL);
-    memcpy(room, &object->rooms, sizeof(void *));
-    object->rooms = room;
-    object->room = room + sizeof(void *);
-    object->room_end = room + more;
+    if (member == NULL)
+        return NULL;
+    if (object->like == NULL || !json_is_compound(member->value))
+        return member->value;
+    return own_value(object, member);
 }
 
-/* Members go with their object. */
-static inline JsonMember *
-member_room(JsonObject *object, size_t bytes)
+/* What is rare is apart, here and below: who calls no other function saves no registers. */
+__attribute__((noinline)) static json_t *
+get_slowly(JsonObject *object, const char *key)
 {
-    bytes = (bytes + 7) / 8 * 8;
-    if (json_freezes)
-        return json_frozen_room(bytes);
-    if ((size_t)(object->room_end - object->room) < bytes)
-        more_room(object, bytes);
-    char *at = object->room;
-    object->room += bytes;
-    return (JsonMember *)(void *)at;
+    JsonName buffer;
+
+    return get(object, name_of(key, &buffer));
 }
 
-void
-json_append_member(json_t *json, const JsonName *name, json_t *take_value)
+json_t *
+json_object_get(const json_t *json, const char *key)
 {
-    JsonObject *object = (JsonObject *)json;
-    JsonMember *member = member_room(object, offsetof(JsonMember, key) + name->length + 1);
+    if (!json_is_object(json) || key == NULL)
+        return NULL;
+    const JsonName *name = known_name(key);
+    return name != NULL ? get((JsonObject *)json, name) : get_slowly((JsonObject *)json, key);
+}
 
+static inline size_t
+bytes_of(const JsonName *name)
+{
+    return (offsetof(JsonMember, key) + name->length + 1 + 7) / 8 * 8;
+}
+
+static inline void
+append(JsonObject *object, JsonMember *member, const JsonName *name, json_t *take_value)
+{
     member->next = NULL;
     member->value = take_value;
     member->length = name->length;
@@ -339,26 +349,65 @@ json_append_member(json_t *json, const JsonName *name, json_t *take_value)
     object->size++;
 }
 
+static void
+more_room(JsonObject *object, size_t bytes)
+{
+    size_t more = sizeof(void *) + MAX(bytes, MORE);
+    char *room = malloc(more);
+
+    g_assert(room != NULL);
+    memcpy(room, &object->rooms, sizeof(void *));
+    object->rooms = room;
+    object->room = room + sizeof(void *);
+    object->room_end = room + more;
+}
+
+__attribute__((noinline)) static void
+append_slowly(JsonObject *object, const JsonName *name, json_t *take_value)
+{
+    if (json_freezes) {
+        append(object, json_frozen_room(bytes_of(name)), name, take_value);
+        return;
+    }
+    more_room(object, bytes_of(name));
+    json_append_member(&object->json, name, take_value);
+}
+
+/* Members go with their object. */
+void
+json_append_member(json_t *json, const JsonName *name, json_t *take_value)
+{
+    JsonObject *object = (JsonObject *)json;
+    size_t bytes = bytes_of(name);
+
+    if (json_freezes || (size_t)(object->room_end - object->room) < bytes) {
+        append_slowly(object, name, take_value);
+        return;
+    }
+    JsonMember *member = (JsonMember *)(void *)object->room;
+    object->room += bytes;
+    append(object, member, name, take_value);
+}
+
 void
 json_set_member(json_t *json, const JsonName *name, json_t *take_value)
 {
     JsonObject *object = (JsonObject *)json;
 
-    if (object->like != NULL)
-        json_melt_object(object);
+    json_melt_object(object);
     JsonMember *member = find(object, name);
     if (member == NULL) {
         json_append_member(json, name, take_value);
-    } else {
-        if (json_is_compound(take_value) && !json_is_compound(member->value))
-            member->slot = object->slots++;
-        json_decref(member->value);
-        member->value = take_value;
+        return;
     }
+    if (json_is_compound(take_value) && !json_is_compound(member->value))
+        member->slot = object->slots++;
+    json_decref(member->value);
+    member->value = take_value;
 }
 
-int
-json_object_set_new(json_t *json, const char *key, json_t *take_value)
+__attribute__((noinline)) static int
+set_slowly(json_t *json, const char *key, json_t *take_value)
 {
     JsonName buffer;
 
@@ -367,6 +416,19 @@ json_object_set_new(json_t *json, const char *key, json_t *take_value)
         return -1;
     }
     json_set_member(json, name_of(key, &buffer), take_value);
+    return 0;
+}
+
+int
+json_object_set_new(json_t *json, const char *key, json_t *take_value)
+{
+    JsonObject *object = (JsonObject *)json;
+    const JsonName *name = key != NULL ? known_name(key) : NULL;
+
+    if (name == NULL || !json_is_object(json) || take_value == NULL || json == take_value ||
+        object->like != NULL || json_may_have(object, name->tag))
+        return set_slowly(json, key, take_value);
+    json_append_member(json, name, take_value);
     return 0;
 }
 

@@ -125,10 +125,9 @@ json_note_name(JsonObject *object, uint32_t tag)
 static inline void
 json_copy_few(char *to, const char *from, size_t n)
 {
-    if (n > 32)
-        memcpy(to, from, n);
-    else if (n >= 16) {
-        memcpy(to, from, 16);
+    if (n >= 16) {
+        for (size_t at = 0; at + 16 < n; at += 16)
+            memcpy(to + at, from + at, 16);
         memcpy(to + n - 16, from + n - 16, 16);
     } else if (n >= 8) {
         memcpy(to, from, 8);
