@@ -152,10 +152,11 @@ WRAP(open64)(const char *path, int flags, ...)
 {
     const char *name = NULL;
     VfsNode *node, *dir;
+    bool in_domain = is_in_domain(path);
 
     if ((flags & O_CREAT) != 0)
         vfs_point("open for creation");
-    if (vfs_path_fails(path, (flags & O_CREAT) != 0 && vfs_find(path) == NULL))
+    if (fails(in_domain, (flags & O_CREAT) != 0 && vfs_find(path) == NULL))
         return -1;
     node = vfs_find(path);
     dir = vfs_parent(path, &name);
@@ -175,7 +176,7 @@ WRAP(open64)(const char *path, int flags, ...)
         return vfs_fail(EISDIR);
     if ((flags & O_TRUNC) != 0)
         vfs_truncate(node, 0);
-    return descriptor_new(node, flags, is_in_domain(path));
+    return descriptor_new(node, flags, in_domain);
 }
 
 int REAL(close)(int fd);
