@@ -23,7 +23,7 @@ typedef struct {
 char *agent_why_not_managed(const HvDisk *disk);
 /* The storage domain of the first disk that lies in one with a manifest of the VM; if there is
  * none, of the first disk that can be managed. *ret_home stays NULL: it has none, or *ret_why says
- * why that is not known. views: of DiskView, one a disk. */
+ * why that is not known. *ret_stored is shared. views: of DiskView, one a disk. */
 bool agent_find_home(Agent *agent, const AgentVm *entry, const HvDomain *hv, const GPtrArray *views,
                      Domain **ret_home, Vm **ret_stored, char **ret_why, GError **error);
 

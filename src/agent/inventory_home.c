@@ -48,7 +48,7 @@ ask_home(Agent *agent, const AgentVm *entry, const HvDisk *disk, const DiskView 
     g_autoptr(GError) problem = NULL;
 
     if (domain != NULL && domain != search->asked)
-        *ret_stored = manifest_load(domain, entry->id, &problem);
+        *ret_stored = manifest_look(domain, entry->id, &problem);
     search->asked = domain;
     if (*ret_stored != NULL) {
         *ret_home = domain;

@@ -213,18 +213,9 @@ is_recorded(const Vm *vm, const Disk *disk)
 }
 
 static void
-take_over_snapshots(Vm *vm, Vm *stored, bool busy)
+take_over_snapshots(Vm *vm, const Vm *stored, bool busy)
 {
-    g_ptr_array_unref(vm->snapshots);
-    vm->snapshots = g_ptr_array_ref(stored->snapshots);
-    g_ptr_array_unref(vm->operations);
-    vm->operations = g_ptr_array_ref(stored->operations);
-    g_ptr_array_unref(vm->leftovers);
-    vm->leftovers = g_ptr_array_ref(stored->leftovers);
-    vm->preview = g_steal_pointer(&stored->preview);
-    vm->goes_on_from = g_steal_pointer(&stored->goes_on_from);
-    vm->generation = stored->generation;
-
+    vm_take_records(vm, stored);
     if (busy)
         return; /* the operation knows what becomes of its volumes */
     for (guint i = vm->leftovers->len; i > 0; i--)

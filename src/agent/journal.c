@@ -45,7 +45,7 @@ void
 journal_bind_text(Statement *s, int at, const char *text)
 {
     if (text != NULL)
-        sqlite3_bind_text(s, at, text, -1, SQLITE_TRANSIENT);
+        sqlite3_bind_text(s, at, text, -1, SQLITE_STATIC);
     else
         sqlite3_bind_null(s, at);
 }
@@ -55,8 +55,10 @@ bind_json(Statement *s, int at, const json_t *json)
 {
     char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
 
-    journal_bind_text(s, at, text != NULL ? text : "{}");
-    free(text);
+    if (text != NULL)
+        sqlite3_bind_text(s, at, text, -1, free);
+    else
+        journal_bind_text(s, at, "{}");
 }
 
 char *

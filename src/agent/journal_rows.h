@@ -34,8 +34,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Statement, sqlite3_finalize)
 bool journal_fail(Journal *j, const char *doing, GError **error);
 /* NULL with an error, also when the file was found damaged. */
 Statement *journal_prepare(Journal *j, const char *sql, GError **error);
-void journal_bind_text(Statement *s, int at, const char *text); /* NULL is SQL's NULL */
-char *journal_column_text(Statement *s, int at);                /* the caller frees it */
+/* NULL is SQL's NULL; the text is not copied: it stays until the statement has run */
+void journal_bind_text(Statement *s, int at, const char *text);
+char *journal_column_text(Statement *s, int at); /* the caller frees it */
 /* Runs a statement that has no rows. */
 bool journal_finish(Journal *j, Statement *s, const char *doing, GError **error);
 /* *ret_value is NULL if there is none; not being able to read is an error. */

@@ -33,8 +33,10 @@ row_sum(sqlite3_context *context, int n, sqlite3_value **values)
 
     for (int i = 0; i < n; i++) {
         bool null = sqlite3_value_type(values[i]) == SQLITE_NULL;
-        const void *text = null ? "" : (const void *)sqlite3_value_text(values[i]);
+        /* a number as its text; a text as it stands, which _text() would copy to terminate it.
+         * The length first: for it SQLite may move a text */
         int32_t length = null ? -1 : sqlite3_value_bytes(values[i]);
+        const void *text = null ? NULL : sqlite3_value_blob(values[i]);
 
         sum = add_bytes(sum, &length, sizeof length);
         if (text != NULL && length > 0)

@@ -198,13 +198,13 @@ shape_free(const Shape *shape, void *object)
     g_free(object);
 }
 
-static GPtrArray *
-copy_list(const Member *m, const GPtrArray *list)
+GPtrArray *
+shape_copy_list(const Shape *of, const GPtrArray *list)
 {
-    GPtrArray *copy = g_ptr_array_new_with_free_func(m->of->free);
+    GPtrArray *copy = g_ptr_array_new_with_free_func(of->free);
 
     for (guint i = 0; list != NULL && i < list->len; i++)
-        g_ptr_array_add(copy, shape_copy(m->of, list->pdata[i]));
+        g_ptr_array_add(copy, shape_copy(of, list->pdata[i]));
     return copy;
 }
 
@@ -220,7 +220,7 @@ shape_copy(const Shape *shape, const void *object)
         if (is_text(m->kind))
             *AT(char *, copy, m) = g_strdup(*AT_CONST(char *, object, m));
         else if (m->kind == MEMBER_LIST)
-            *AT(GPtrArray *, copy, m) = copy_list(m, *AT_CONST(GPtrArray *, object, m));
+            *AT(GPtrArray *, copy, m) = shape_copy_list(m->of, *AT_CONST(GPtrArray *, object, m));
         else if (m->kind == MEMBER_OBJECT)
             *AT(void *, copy, m) = shape_copy(m->of, *AT_CONST(void *, object, m));
     }

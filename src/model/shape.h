@@ -83,6 +83,7 @@ member_is_in(const Member *m, ShapePart part)
 void *shape_new(const Shape *shape);
 void shape_free(const Shape *shape, void *object);
 void *shape_copy(const Shape *shape, const void *object);
+GPtrArray *shape_copy_list(const Shape *of, const GPtrArray *list);
 /* In all members that the part has; none is equal to none. */
 bool shape_equal(const Shape *shape, ShapePart part, const void *a, const void *b);
 

@@ -60,6 +60,25 @@ vm_copy(const Vm *vm)
     return copy;
 }
 
+static void
+take_list(GPtrArray **list, const Shape *of, const GPtrArray *stored)
+{
+    g_ptr_array_unref(*list);
+    *list = shape_copy_list(of, stored);
+}
+
+void
+vm_take_records(Vm *vm, const Vm *stored)
+{
+    take_list(&vm->snapshots, &snapshot_shape, stored->snapshots);
+    take_list(&vm->operations, &operation_record_shape, stored->operations);
+    take_list(&vm->leftovers, &leftover_shape, stored->leftovers);
+    preview_free(vm->preview);
+    vm->preview = shape_copy(&preview_shape, stored->preview);
+    text_replace(&vm->goes_on_from, stored->goes_on_from);
+    vm->generation = stored->generation;
+}
+
 Vm *
 vm_unshare(Vm *take_vm)
 {

@@ -178,6 +178,8 @@ Vm *vm_new(const char *id, const char *name);
 Vm *vm_share(Vm *vm);
 void vm_free(Vm *vm);
 Vm *vm_copy(const Vm *vm);
+/* What no host shows: snapshots, records, leftovers, the preview and the generation. */
+void vm_take_records(Vm *vm, const Vm *stored);
 /* To be changed: itself, if nobody else has it, else a copy. */
 Vm *vm_unshare(Vm *take_vm);
 bool vm_equal(const Vm *a, const Vm *b); /* their JSON is; none is equal to none */

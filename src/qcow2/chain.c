@@ -45,8 +45,8 @@ qcow2_backing_path(const char *of, const char *backing, GError **error)
                   shown);
         return NULL;
     }
-    g_autofree char *absolute = g_canonicalize_filename(of, NULL);
-    g_autofree char *folder = g_path_get_dirname(absolute);
+    g_autofree char *absolute = g_path_is_absolute(of) ? NULL : g_canonicalize_filename(of, NULL);
+    g_autofree char *folder = g_path_get_dirname(absolute != NULL ? absolute : of);
     return g_canonicalize_filename(backing, folder);
 }
 
@@ -211,13 +211,12 @@ check_format_given(const Qcow2Header *header, const char *backing, GError **erro
 static bool
 check_unambiguous(const Qcow2Header *header, const char *path, GError **error)
 {
+    if (strstr(header->backing_file, "..") == NULL && strstr(header->path, "..") == NULL)
+        return true;
     g_autofree char *folder = g_path_get_dirname(header->path);
     g_autofree char *raw = g_path_is_absolute(header->backing_file)
                                ? g_strdup(header->backing_file)
                                : g_build_filename(folder, header->backing_file, NULL);
-    if (strstr(raw, "..") == NULL)
-        return true;
-
     autolibc char *real = realpath(raw, NULL);
     autolibc char *normal = realpath(path, NULL);
     if (g_strcmp0(real, normal) == 0)

@@ -69,7 +69,7 @@ sql_run(Store *store, sqlite3_stmt *stmt, GError **error)
 void
 sql_put_text(sqlite3_stmt *stmt, int parameter, const char *text)
 {
-    sqlite3_bind_text(stmt, parameter, text, -1, SQLITE_TRANSIENT);
+    sqlite3_bind_text(stmt, parameter, text, -1, SQLITE_STATIC);
 }
 
 void

@@ -45,7 +45,8 @@ bool sql_run(Store *store, sqlite3_stmt *stmt, GError **error);
 typedef enum { SQL_ROW, SQL_END, SQL_FAILED } SqlNext;
 SqlNext sql_next(Store *store, sqlite3_stmt *stmt, GError **error);
 
-/* NULL texts are bound and read as NULL. The text lives until the statement is finalized. */
+/* NULL texts are bound and read as NULL. A text is not copied: it stays until the statement has
+ * run. */
 void sql_put_text(sqlite3_stmt *stmt, int parameter, const char *text);
 void sql_put_number(sqlite3_stmt *stmt, int parameter, int64_t number);
 void sql_put_json(sqlite3_stmt *stmt, int parameter, const json_t *json); /* NULL = {} */

@@ -37,37 +37,29 @@ wire_answer_error(HttpResponse *response, const GError *error)
 
 /* ---- routes ---- */
 
-static bool
-is_capitals(const char *segment, size_t length)
-{
-    for (size_t i = 0; i < length; i++)
-        if (!g_ascii_isupper(segment[i]))
-            return false;
-    return length > 0;
-}
-
-/* Does the path fit the pattern? *ret_id is then the segment under the capitals; NULL if the
+/* Does the path fit the pattern? *ret_id is then the segment under the one in capitals; NULL if the
  * pattern has none. */
 static bool
 fits(const char *pattern, const char *path, char **ret_id)
 {
-    g_autofree char *id = NULL;
+    const char *id = NULL;
+    size_t length = 0;
 
-    while (*pattern == '/' && *path == '/') {
-        size_t want = strcspn(++pattern, "/");
-        size_t have = strcspn(++path, "/");
-        if (is_capitals(pattern, want) && have > 0) {
-            g_free(id);
-            id = g_strndup(path, have);
-        } else if (want != have || strncmp(pattern, path, want) != 0) {
+    while (*pattern != '\0') {
+        if (g_ascii_isupper(*pattern)) {
+            id = path;
+            length = strcspn(path, "/");
+            if (length == 0)
+                return false;
+            pattern += strcspn(pattern, "/");
+            path += length;
+        } else if (*pattern++ != *path++) {
             return false;
         }
-        pattern += want;
-        path += have;
     }
-    if (*pattern != '\0' || *path != '\0')
+    if (*path != '\0')
         return false;
-    *ret_id = g_steal_pointer(&id);
+    *ret_id = id != NULL ? g_strndup(id, length) : NULL;
     return true;
 }
 

@@ -21,7 +21,7 @@ static struct {
     uint64_t dir_when;
     VfsNode *node;
     char path[104];
-} recent[32];
+} recent[64];
 static uint64_t dir_changes = 1;
 
 /* ---- nodes ---- */
@@ -112,14 +112,17 @@ vfs_reset(void)
 
 /* ---- names ---- */
 
+/* The name has n bytes. */
 static int
-name_index(const GPtrArray *names, const char *name, bool *ret_found)
+name_index(const GPtrArray *names, const char *name, size_t n, bool *ret_found)
 {
     int low = 0, high = (int)names->len;
 
     while (low < high) {
         int mid = (low + high) / 2;
-        int c = strcmp(((VfsName *)names->pdata[mid])->name, name);
+        const char *there = ((VfsName *)names->pdata[mid])->name;
+        int c = strncmp(there, name, n);
+        c = c == 0 ? (unsigned char)there[n] : c;
         if (c == 0) {
             *ret_found = true;
             return mid;
@@ -134,10 +137,10 @@ name_index(const GPtrArray *names, const char *name, bool *ret_found)
 }
 
 static VfsNode *
-name_get(const GPtrArray *names, const char *name)
+name_get(const GPtrArray *names, const char *name, size_t n)
 {
     bool found;
-    int at = name_index(names, name, &found);
+    int at = name_index(names, name, n, &found);
 
     return found ? ((VfsName *)names->pdata[at])->node : NULL;
 }
@@ -147,7 +150,7 @@ void
 vfs_name_set(GPtrArray *names, const char *name, VfsNode *node)
 {
     bool found;
-    int at = name_index(names, name, &found);
+    int at = name_index(names, name, strlen(name), &found);
 
     if (found && node != NULL) {
         ((VfsName *)names->pdata[at])->node = node;
@@ -173,21 +176,19 @@ look_up(const char *path, const VfsNode **ret_dir)
     if (strncmp(path, "/sim", 4) != 0 || (path[4] != '/' && path[4] != '\0'))
         return NULL;
     for (path += 4; node != NULL && *path != '\0';) {
-        char part[256];
         while (*path == '/')
             path++;
         size_t n = (size_t)(strchrnul(path, '/') - path);
         if (n == 0)
             break;
-        if (n >= sizeof part || !node->is_dir)
+        if (!node->is_dir)
             return NULL;
-        memcpy(part, path, n);
-        part[n] = '\0';
+        const char *part = path;
         path += n;
-        if (strcmp(part, ".") == 0)
+        if (n == 1 && *part == '.')
             continue;
         *ret_dir = node;
-        node = name_get(node->names, part);
+        node = name_get(node->names, part, n);
     }
     return node;
 }
@@ -206,7 +207,7 @@ vfs_find(const char *path)
         memcpy(&word, path + length - 8 - at, sizeof word);
         hash = (hash ^ word) * UINT64_C(0xBF58476D1CE4E5B9);
     }
-    unsigned slot = (unsigned)(hash >> 59);
+    unsigned slot = (unsigned)(hash >> 58);
     dir = recent[slot].dir;
     if (recent[slot].when != dir_changes ||
         (dir != NULL && recent[slot].dir_when != dir->names_changed) ||
@@ -311,7 +312,7 @@ vfs_link(VfsNode *dir, const char *name, VfsNode *node)
 void
 vfs_unlink(VfsNode *dir, const char *name)
 {
-    VfsNode *node = name_get(dir->names, name);
+    VfsNode *node = name_get(dir->names, name, strlen(name));
 
     if (node == NULL)
         return;
@@ -325,7 +326,8 @@ vfs_unlink(VfsNode *dir, const char *name)
 void
 vfs_rename(VfsNode *dir, const char *name, VfsNode *to_dir, const char *to_name)
 {
-    VfsNode *node = name_get(dir->names, name), *over = name_get(to_dir->names, to_name);
+    VfsNode *node = name_get(dir->names, name, strlen(name)),
+            *over = name_get(to_dir->names, to_name, strlen(to_name));
 
     if (over == node)
         return;

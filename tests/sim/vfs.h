@@ -84,8 +84,21 @@ void vfs_truncate(VfsNode *node, uint64_t size);
 uint64_t vfs_allocated(const VfsNode *node);
 void vfs_sync(VfsNode *node);
 void vfs_sync_data(VfsNode *node);
-/* The number at this offset, and whether all pages of the length begin with it. */
-uint64_t vfs_number(const VfsNode *node, uint64_t offset);
+/* The number at this offset, within one page */
+uint64_t vfs_number_anywhere(const VfsNode *node, uint64_t offset);
+static inline uint64_t
+vfs_number(const VfsNode *node, uint64_t offset)
+{
+    const GPtrArray *pages = node->now.pages;
+    const VfsPage *page = offset / VFS_PAGE < pages->len ? pages->pdata[offset / VFS_PAGE] : NULL;
+
+    if (page == NULL)
+        return 0;
+    if (offset % 8 != 0)
+        return vfs_number_anywhere(node, offset);
+    return page->repeats ? page->number
+                         : *(const uint64_t *)(const void *)(page->bytes + offset % VFS_PAGE);
+}
 
 void vfs_link(VfsNode *dir, const char *name, VfsNode *node);
 void vfs_unlink(VfsNode *dir, const char *name);

@@ -42,9 +42,10 @@ page_read(const VfsPage *page, uint8_t *to, size_t in, size_t n)
         uint64_t number;
         size_t done = 0;
         memcpy(&number, (const uint8_t *)twice + in % 8, sizeof number);
-        for (; done + 8 <= n; done += 8)
-            memcpy(to + done, &number, sizeof number);
-        memcpy(to + done, &number, n - done);
+        const uint64_t many[] = { number, number, number, number };
+        for (; done + sizeof many <= n; done += sizeof many)
+            memcpy(to + done, many, sizeof many);
+        memcpy(to + done, many, n - done);
     }
 }
 
@@ -256,16 +257,11 @@ vfs_allocated(const VfsNode *node)
 }
 
 uint64_t
-vfs_number(const VfsNode *node, uint64_t offset)
+vfs_number_anywhere(const VfsNode *node, uint64_t offset)
 {
-    const VfsPage *page = vfs_page_at(&node->now, offset / VFS_PAGE);
     uint64_t value = 0;
 
-    if (page != NULL && !page->repeats && offset % 8 == 0)
-        memcpy(&value, page->bytes + offset % VFS_PAGE, sizeof value);
-    else if (page != NULL && offset % 8 == 0)
-        value = page->number;
-    else
-        page_read(page, (uint8_t *)&value, offset % VFS_PAGE, sizeof value);
+    page_read(vfs_page_at(&node->now, offset / VFS_PAGE), (uint8_t *)&value, offset % VFS_PAGE,
+              sizeof value);
     return value;
 }

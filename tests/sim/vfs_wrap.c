@@ -159,10 +159,10 @@ WRAP(open64)(const char *path, int flags, ...)
     if (fails(in_domain, (flags & O_CREAT) != 0 && vfs_find(path) == NULL))
         return -1;
     node = vfs_find(path);
-    dir = vfs_parent(path, &name);
     if (node == NULL && (flags & O_CREAT) == 0)
         return vfs_fail(ENOENT);
     if (node == NULL) {
+        dir = vfs_parent(path, &name);
         if (dir == NULL)
             return vfs_fail(ENOENT);
         node = vfs_node_new(false);
