@@ -68,10 +68,10 @@ WRAP(sqlite3_open_v2)(const char *file, sqlite3 **db, int flags, const char *vfs
     int code = REAL(sqlite3_open_v2)(
         ":memory:", &fresh->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
         NULL);
-    /* a change of a row has state.c copy its page; and Debian's SQLite, unless it is told
+    /* long rows fit into a page, as on a real file; and Debian's SQLite, unless it is told
      * otherwise, fills with zeros what is deleted. Nothing is rolled back: roll_back() */
     REAL(sqlite3_exec)
-    (fresh->db, "PRAGMA page_size = 1024; PRAGMA secure_delete = OFF; PRAGMA journal_mode = OFF",
+    (fresh->db, "PRAGMA page_size = 4096; PRAGMA secure_delete = OFF; PRAGMA journal_mode = OFF",
      NULL, NULL, NULL);
     fresh->file = g_strdup(file);
     fresh->process = fiber_process();
