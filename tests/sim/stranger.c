@@ -168,7 +168,8 @@ void
 stranger_definition_lost(const SimDisk *disk)
 {
     for (unsigned i = 0; disk == &vm.disks[0] && i < n_theirs; i++)
-        theirs[i].defined = theirs[i].defined && names(disk->defined, theirs[i].path);
+        if (theirs[i].defined && !names(disk->defined, theirs[i].path))
+            theirs[i].defined = theirs[i].taken = false;
 }
 
 /* Does it read as it did then? */
