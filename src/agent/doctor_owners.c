@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 static void
 owner_free(void *p)
@@ -38,13 +39,31 @@ owners_clear(Owners *owners)
     g_ptr_array_unref(owners->away);
 }
 
+/* A loop device is the file behind it: the kernel says which. */
+static void
+look_behind_loop(struct stat *st)
+{
+    g_autofree char *told = g_strdup_printf("/sys/dev/block/%u:%u/loop/backing_file",
+                                            major(st->st_rdev), minor(st->st_rdev));
+    g_autofree char *file = NULL;
+    struct stat behind;
+
+    if (!g_file_get_contents(told, &file, NULL, NULL))
+        return;
+    if (stat(g_strchomp(file), &behind) == 0)
+        *st = behind;
+}
+
 /* owners NULL: who asks for the key alone. */
 static char *
 note_key(Owners *owners, const char *path)
 {
     struct stat st;
+    bool there = stat(path, &st) == 0;
 
-    if (stat(path, &st) == 0)
+    if (there && S_ISBLK(st.st_mode))
+        look_behind_loop(&st);
+    if (there)
         return g_strdup_printf("%" G_GUINT64_FORMAT ":%" G_GUINT64_FORMAT, (uint64_t)st.st_dev,
                                (uint64_t)st.st_ino);
     if (owners != NULL && storage_is_away(errno))

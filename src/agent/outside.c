@@ -81,7 +81,8 @@ note_disk(GHashTable *files, const HvDisk *disk)
     const char *file = hv_disk_file(disk);
 
     if (file != NULL && is_plain_medium(disk)) {
-        g_hash_table_add(files, g_strdup(file));
+        bool device = g_strcmp0(disk->type, "block") == 0; /* a loop device, perhaps */
+        g_hash_table_add(files, device ? owners_key(file) : g_strdup(file));
         return;
     }
     note_file(files, file, disk->format, 0);

@@ -2,6 +2,7 @@
 """Somebody else's virsh at the worst moment: a snapshot of its own comes between livemerge's look and its deed, or an
 internal one is taken. Nothing that the guest wrote is cut off, and no snapshot of anybody vanishes."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -303,3 +304,26 @@ def test_a_disk_that_the_definition_does_not_have(site, vm, how, strategy):  # p
     for target in ("vda", "vdb"):
         assert len(one.chain(target)) == 2
         assert all(pattern_is(one.chain(target)[-1], f"{i}M", "1M", i + 1, share=True) for i in range(4))
+
+
+@pytest.mark.parametrize("device", ["disk", "cdrom"])
+def test_loop_device_over_a_volume(site, vm, device):
+    """The definition of another VM names the device; what is behind it is the file, which is neither changed nor deleted."""
+    one, other = vm().layers("s1", "s2"), vm(start=False)
+    base = one.chain()[0]
+    loop = run("losetup", "-f", "--show", "-r", base).stdout.strip()
+    try:
+        target, bus = ("vdc", "virtio") if device == "disk" else ("sdc", "sata")
+        site.host.virsh("attach-disk", other.name, loop, target, "--sourcetype", "block", "--subdriver", "raw",
+                        "--targetbus", bus, "--type", device, "--mode", "readonly", "--config")
+        before = sha256(base)
+        site.cli("snapshot", "delete", one.name, "s1", "-y", code=None, timeout=60)
+        assert os.path.exists(base) and sha256(base) == before
+        assert all(pattern_is(one.chain()[-1], f"{i}M", "1M", i + 1, share=True) for i in range(3))
+    finally:
+        run("losetup", "-d", loop)
+
+
+def sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
