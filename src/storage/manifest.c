@@ -131,6 +131,7 @@ manifest_save(const Domain *domain, Vm *vm, GError **error)
     g_autofree char *file = domain_vm_file(domain, vm->id, "json", error);
     g_auto(Stored) stored = { 0 };
 
+    g_assert(g_atomic_int_get(&vm->shared) == 0); /* it is changed */
     if (file == NULL || !stored_read(domain, file, &stored, error))
         return false;
     if (stored.vm == NULL)
