@@ -255,19 +255,6 @@ put(Host *host, Vm **vm, const json_t *told, const char *tag, int64_t ticket)
         event_vm_turned(m, *vm);
 }
 
-Vm *
-inventory_put(Host *host, const json_t *told, int64_t ticket, GError **error)
-{
-    Vm *vm = vm_from_json(told, error);
-
-    if (vm == NULL)
-        return NULL;
-    g_free(vm->host);
-    vm->host = g_strdup(host->name);
-    put(host, &vm, told, json_text(told, "tag"), ticket);
-    return vm;
-}
-
 void
 inventory_remove(Host *host, const char *vm_id, int64_t ticket)
 {
@@ -301,6 +288,27 @@ told_last(Host *host, const char *vm_id, char **ret_tag)
         return NULL;
     *ret_tag = g_strdup(entry->tag);
     return vm_share(entry->vm);
+}
+
+Vm *
+inventory_put(Host *host, const json_t *told, int64_t ticket, GError **error)
+{
+    const char *tag = json_text(told, "tag"), *id = json_text(told, "id");
+    g_autofree char *last_tag = NULL;
+    Vm *vm = tag != NULL && id != NULL ? told_last(host, id, &last_tag) : NULL;
+
+    if (g_strcmp0(tag, last_tag) == 0 && vm != NULL) { /* the same again */
+        put(host, &vm, NULL, tag, ticket);
+        return vm;
+    }
+    vm_free(vm);
+    vm = vm_from_json(told, error);
+    if (vm == NULL)
+        return NULL;
+    g_free(vm->host);
+    vm->host = g_strdup(host->name);
+    put(host, &vm, told, tag, ticket);
+    return vm;
 }
 
 /* That it would tell the same again, which is as good as that. */
