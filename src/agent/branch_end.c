@@ -139,7 +139,7 @@ end_check(void *self, GError **error)
 {
     Operation *op = self;
     Domain *home = NULL;
-    g_autoptr(Vm) vm = op_manifest(op, &home, error);
+    g_autoptr(Vm) vm = op_manifest_look(op, &home, error);
 
     if (vm == NULL || !op_connected(op, error))
         return STEP_UNKNOWN;
@@ -307,7 +307,7 @@ failed_check(void *self, GError **error)
 {
     Operation *op = self;
     Domain *home = NULL;
-    g_autoptr(Vm) vm = has_begun(op) ? op_manifest(op, &home, error) : NULL;
+    g_autoptr(Vm) vm = has_begun(op) ? op_manifest_look(op, &home, error) : NULL;
 
     if (!has_begun(op) || (vm != NULL && vm->preview != NULL))
         return STEP_DONE;

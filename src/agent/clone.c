@@ -76,7 +76,7 @@ prepare_act(void *self, GError **error)
 
     if (op->agent->hv->ops->clone == NULL)
         return error_set(error, ERR_UNSUPPORTED, "VMs cannot be cloned here");
-    if (hv == NULL || (vm = op_manifest(op, &home, error)) == NULL ||
+    if (hv == NULL || (vm = op_manifest_look(op, &home, error)) == NULL ||
         !op_allowed(op, whole ? VERB_VM_CLONE : VERB_SNAPSHOT_CLONE, hv, vm, error) ||
         !clone_plan(op->agent, vm, op->row.params, op->row.id, &plan, error))
         return false;

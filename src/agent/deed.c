@@ -116,7 +116,7 @@ op_lease(Operation *op, const Domain *domain, LeaseHold *ret_hold, GError **erro
 }
 
 Vm *
-op_manifest(Operation *op, Domain **ret_home, GError **error)
+op_manifest_look(Operation *op, Domain **ret_home, GError **error)
 {
     g_autoptr(Vm) shown = agent_vm_published(op->agent, op->row.vm_id);
     g_autoptr(GError) problem = NULL;
@@ -142,7 +142,7 @@ op_manifest(Operation *op, Domain **ret_home, GError **error)
     *ret_home = agent_home(op->agent, shown, error);
     if (*ret_home == NULL)
         return NULL;
-    stored = manifest_load(*ret_home, op->row.vm_id, &problem);
+    stored = manifest_look(*ret_home, op->row.vm_id, &problem);
     if (stored == NULL) {
         if (problem != NULL)
             g_propagate_error(error, g_steal_pointer(&problem));
@@ -154,6 +154,12 @@ op_manifest(Operation *op, Domain **ret_home, GError **error)
     if (!manifest_sync(*ret_home, op->row.vm_id, error))
         g_clear_pointer(&stored, vm_free);
     return stored;
+}
+
+Vm *
+op_manifest(Operation *op, Domain **ret_home, GError **error)
+{
+    return vm_unshare(op_manifest_look(op, ret_home, error));
 }
 
 char **

@@ -74,7 +74,7 @@ static bool
 is_left_over(Operation *op, const char *path)
 {
     Domain *home = NULL;
-    g_autoptr(Vm) vm = op_manifest(op, &home, NULL);
+    g_autoptr(Vm) vm = op_manifest_look(op, &home, NULL);
 
     return vm != NULL && vm_has_leftover(vm, path);
 }

@@ -259,7 +259,7 @@ bool
 merge_manifest_is_new(Operation *op, bool *ret_new, GError **error)
 {
     Domain *home = NULL;
-    g_autoptr(Vm) vm = op_manifest(op, &home, error);
+    g_autoptr(Vm) vm = op_manifest_look(op, &home, error);
     const Disk *disk = vm != NULL ? vm_disk(vm, op_text(op, "disk_id")) : NULL;
 
     if (vm == NULL)

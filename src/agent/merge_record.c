@@ -162,7 +162,7 @@ merge_record_check(void *self, GError **error)
 {
     Operation *op = self;
     Domain *home = NULL;
-    g_autoptr(Vm) vm = op_manifest(op, &home, error);
+    g_autoptr(Vm) vm = op_manifest_look(op, &home, error);
 
     if (vm == NULL || !op_connected(op, error))
         return STEP_UNKNOWN;

@@ -135,7 +135,8 @@ merge_undo_check(void *self, GError **error)
     if (hv == NULL) /* the VM is gone for good: nothing to undo at it */
         return g_error_matches(*error, ERR, ERR_NOT_FOUND) ? (g_clear_error(error), STEP_DONE)
                                                            : STEP_UNKNOWN;
-    if (!job_is_ours_to_end(op, hv, &job, error) || (vm = op_manifest(op, &home, error)) == NULL)
+    if (!job_is_ours_to_end(op, hv, &job, error) ||
+        (vm = op_manifest_look(op, &home, error)) == NULL)
         return STEP_UNKNOWN;
     if (job || op_is_recorded(op, vm) || merge_flag(op, "pivoting") || is_left(op) ||
         merge_scratch(op)->builder != NULL || cold_is_running(op))

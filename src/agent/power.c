@@ -139,7 +139,7 @@ static Vm *
 with_memory(Operation *op, const HvDomain *hv)
 {
     Domain *home = NULL;
-    g_autoptr(Vm) vm = hv->has_managed_save ? NULL : op_manifest(op, &home, NULL);
+    g_autoptr(Vm) vm = hv->has_managed_save ? NULL : op_manifest_look(op, &home, NULL);
     const Snapshot *snapshot = vm != NULL ? remembered(vm) : NULL;
 
     if (snapshot == NULL || snapshot->disks->len == 0)
@@ -182,10 +182,11 @@ static void
 forget_memory(Operation *op)
 {
     Domain *home = NULL;
-    g_autoptr(Vm) vm = op_manifest(op, &home, NULL);
+    g_autoptr(Vm) vm = op_manifest_look(op, &home, NULL);
 
     if (vm == NULL || vm->goes_on_from == NULL)
         return;
+    vm = vm_unshare(g_steal_pointer(&vm));
     g_clear_pointer(&vm->goes_on_from, g_free);
     manifest_save(home, vm, NULL);
 }

@@ -206,7 +206,7 @@ enter_check(void *self, GError **error)
 {
     Operation *op = self;
     Domain *home = NULL;
-    g_autoptr(Vm) vm = op_manifest(op, &home, error);
+    g_autoptr(Vm) vm = op_manifest_look(op, &home, error);
 
     if (vm == NULL)
         return STEP_UNKNOWN;
@@ -313,7 +313,7 @@ define_check(void *self, GError **error)
     Operation *op = self;
     g_autoptr(HvDomain) hv = op_hv(op, error);
     Domain *home = NULL;
-    g_autoptr(Vm) vm = hv != NULL ? op_manifest(op, &home, error) : NULL;
+    g_autoptr(Vm) vm = hv != NULL ? op_manifest_look(op, &home, error) : NULL;
 
     if (vm == NULL)
         return STEP_UNKNOWN;
@@ -402,7 +402,7 @@ undo_check(void *self, GError **error)
 {
     Operation *op = self;
     Domain *home = NULL;
-    g_autoptr(Vm) vm = op_manifest(op, &home, error);
+    g_autoptr(Vm) vm = op_manifest_look(op, &home, error);
 
     if (vm == NULL && !g_error_matches(*error, ERR, ERR_NOT_FOUND))
         return STEP_UNKNOWN;

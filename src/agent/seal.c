@@ -115,7 +115,7 @@ seal_check(void *self, GError **error)
 
     if (op_data(op, "seal") == NULL || merge_flag(op, "sealed"))
         return STEP_DONE;
-    if ((hv = op_hv(op, error)) == NULL || (vm = op_manifest(op, &home, error)) == NULL)
+    if ((hv = op_hv(op, error)) == NULL || (vm = op_manifest_look(op, &home, error)) == NULL)
         return STEP_UNKNOWN;
     disk = vm_disk(vm, op_text(op, "disk_id"));
     if (runs_on_seal(op, hv)) {
@@ -345,7 +345,7 @@ is_recorded(Operation *op, GError **error)
 {
     Domain *home = NULL;
     g_autoptr(GError) problem = NULL;
-    g_autoptr(Vm) vm = op_manifest(op, &home, &problem);
+    g_autoptr(Vm) vm = op_manifest_look(op, &home, &problem);
 
     if (vm != NULL)
         return op_is_recorded(op, vm) ? STEP_TODO : STEP_DONE;

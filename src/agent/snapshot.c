@@ -348,7 +348,7 @@ settle_check(void *self, GError **error)
 {
     Operation *op = self;
     Domain *home = NULL;
-    g_autoptr(Vm) vm = op_manifest(op, &home, error);
+    g_autoptr(Vm) vm = op_manifest_look(op, &home, error);
     g_autoptr(HvDomain) hv = NULL;
 
     if (vm == NULL)

@@ -35,7 +35,7 @@ rename_check(void *self, GError **error)
 {
     Operation *op = self;
     Domain *home = NULL;
-    g_autoptr(Vm) vm = op_manifest(op, &home, error);
+    g_autoptr(Vm) vm = op_manifest_look(op, &home, error);
 
     if (vm == NULL)
         return STEP_UNKNOWN;
@@ -101,7 +101,7 @@ forget_check(void *self, GError **error)
 {
     Operation *op = self;
     Domain *home = NULL;
-    g_autoptr(Vm) vm = op_manifest(op, &home, error);
+    g_autoptr(Vm) vm = op_manifest_look(op, &home, error);
     bool any = false;
 
     if (vm == NULL)

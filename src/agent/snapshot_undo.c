@@ -190,7 +190,7 @@ snapshot_undo_check(void *self, GError **error)
     }
     if (!overlays_can_be_seen(op, error))
         return STEP_UNKNOWN;
-    vm = op_manifest(op, &home, error);
+    vm = op_manifest_look(op, &home, error);
     if (vm == NULL && !g_error_matches(*error, ERR, ERR_NOT_FOUND))
         return STEP_UNKNOWN;
     g_clear_error(error);

@@ -372,7 +372,7 @@ keep_check(void *self, GError **error)
         machine_forgive(&op->machine);
         return STEP_BACK;
     }
-    g_autoptr(Vm) vm = op_manifest(op, &home, error);
+    g_autoptr(Vm) vm = op_manifest_look(op, &home, error);
     if (vm == NULL)
         return STEP_UNKNOWN;
     return op_is_recorded(op, vm) ? STEP_TODO : STEP_DONE;
