@@ -109,6 +109,18 @@ add_stem(Owner *owner, const char *path)
     g_ptr_array_add(owner->stems, g_steal_pointer(&stem));
 }
 
+/* What else belongs to it stands in its manifest, which lies where its other disk is. */
+static bool
+home_is_not_known(const Owners *owners, const char *vm_id)
+{
+    g_autoptr(Vm) vm = agent_vm_published(owners->agent, vm_id);
+
+    for (guint i = 0; vm != NULL && vm->home == NULL && i < vm->disks->len; i++)
+        if (disk_is_managed(vm->disks->pdata[i]))
+            return true;
+    return false;
+}
+
 static Owner *
 owner_new(Owners *owners, const HvDomain *hv, const HvDisk *disk)
 {
@@ -119,7 +131,8 @@ owner_new(Owners *owners, const HvDomain *hv, const HvDisk *disk)
     owner->target = g_strdup(disk->target);
     owner->stems = g_ptr_array_new_with_free_func(g_free);
     owner->running = hv->instance != NULL;
-    owner->undecided = hv->state == VM_UNKNOWN; /* it runs on who knows what */
+    owner->undecided = hv->state == VM_UNKNOWN || /* it runs on who knows what */
+                       home_is_not_known(owners, hv->id);
     g_ptr_array_add(owners->list, owner);
     return owner;
 }

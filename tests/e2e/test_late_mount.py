@@ -3,11 +3,13 @@
 
 import itertools
 import os
+import time
 
 import pytest
 
 from lm import Agent, Disk, Site, pattern_is, qemu_img, run, wait_for
 
+GRACE_S = 31  # doctor_grace_s
 numbers = itertools.count(1)
 
 
@@ -119,6 +121,23 @@ def test_first_of_two_storages_is_away(site, vm, late):
     wait_for(lambda: one.names() == ["s1", "s2"], 30, lambda: f"its snapshots are seen: {one.names()}\n{site.agent.tail()}")
     one.snap("s3")
     assert one.names() == ["s1", "s2", "s3"] and is_whole(one)
+
+
+def test_nothing_is_orphaned_while_the_first_storage_is_away(site, vm, late):
+    """That a preview has left a line on the second one stands in the manifest on the first."""
+    one = vm_with_snapshots(site, vm, late, disks=2)
+    old = site.host.leaf(one.name, "vdb", inactive=True)
+    site.cli("snapshot", "preview", one.name, "s1")
+    site.agent.stop()
+    late.umount()
+    site.agent.start()
+    site.wait_ready()
+    wait_for(lambda: time.time() - os.stat(old).st_ctime > GRACE_S, GRACE_S + 10, "the files are old enough to be judged")
+    assert "orphan" not in site.cli("doctor", code=None).out
+    late.mount()
+    wait_for(lambda: one.names() == ["s1", "s2"], 30, "its snapshots are seen")
+    site.cli("snapshot", "undo", one.name, "-y")
+    assert site.host.leaf(one.name, "vdb", inactive=True) == old and is_whole(one)
 
 
 def test_remove_while_one_of_two_storages_is_away(site, vm, late):
