@@ -193,15 +193,16 @@ unmark(Operation *op, Vm *vm)
     }
 }
 
-/* libvirtd may have believed that the VM was pivoted. */
+/* libvirtd may have believed that the VM was pivoted; and a VM may have started on its old leaf as
+ * its definition came to name the new one. */
 static bool
 mend_definition(Operation *op, const HvDomain *hv, GError **error)
 {
-    if (!merge_has_leaf(op) || merge_is_forward(op))
+    if (!merge_has_leaf(op))
         return true;
     if (hv->instance != NULL)
         return op_mend_definition(op, hv, error);
-    return !merge_definition_runs_ahead(op, hv) ||
+    return merge_is_forward(op) || !merge_definition_runs_ahead(op, hv) ||
            /* it stands on another */
            op_point_at(op, op_data(op, "target"), merge_old_leaf(op), "qcow2", error);
 }
@@ -217,8 +218,9 @@ merge_undo_act(void *self, GError **error)
     if (hv == NULL)
         return false;
     build_stop(op);
-    if (!merge_end_jobs(op, hv, error) || !remove_built(op, hv, error) ||
-        !seal_remove_unused(op, error) || !mend_definition(op, hv, error))
+    /* what a definition names is not removed */
+    if (!merge_end_jobs(op, hv, error) || !mend_definition(op, hv, error) ||
+        !remove_built(op, hv, error) || !seal_remove_unused(op, error))
         return false;
     if (merge_flag(op, "sealed"))
         return seal_begin_undo(op, hv, error);

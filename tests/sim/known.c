@@ -264,6 +264,13 @@ static const struct {
       822346 },
     { "memory-keep", 2, { { FAULT_STRANGER, 60 }, { FAULT_LIBVIRTD, 113 } }, 0, false,
       "a snapshot whose overlay stands on somebody's was one of the volume below that, of a VM that is off", 462401 },
+    { "agent-graft-two",
+      187212111614752,
+      { { FAULT_LIBVIRTD, 117 }, { FAULT_POWER, 143 }, { FAULT_POWER, 245 }, { FAULT_SHUTDOWN, 291 } },
+      5633,
+      false,
+      "what was built for a VM that started on its old leaf was removed while its definition named it",
+      431071 },
 };
 /* clang-format on */
 
