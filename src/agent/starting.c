@@ -153,7 +153,7 @@ judge_disk(Agent *agent, AgentVm *entry, const GuardManifest *manifest, const js
                json_text(disk, "format"), &finding);
     if (finding.verdict == GUARD_FINE)
         return true;
-    if (entry != NULL && is_decided_elsewhere(agent, entry))
+    if (entry != NULL && !finding.surely && is_decided_elsewhere(agent, entry))
         help = "the operation that is under way decides it: start the VM again in a moment";
     else if (finding.leaf == NULL)
         help = "mend that file first";
@@ -253,7 +253,7 @@ starting_ask(void *self, const HttpRequest *request, const char *id, json_t *bod
 
 typedef struct {
     GPtrArray *targets, *sources, *formats;
-    bool gone_only;
+    bool undecided; /* an operation is under way that decides of which leaf a disk is */
 } Edit;
 
 static void
@@ -287,7 +287,7 @@ note_disk(const GuardManifest *manifest, const HvDomain *hv, const HvDisk *disk,
 
     guard_look(manifest, disk->target, disk->source, disk->format, &finding);
     if (finding.verdict == GUARD_FINE ||
-        (edit->gone_only && (finding.verdict != GUARD_STALE || !is_gone(disk))))
+        (edit->undecided && !finding.surely && (finding.verdict != GUARD_STALE || !is_gone(disk))))
         return true;
     if (finding.leaf == NULL)
         return error_set(error, ERR_REFUSED, "%s. Nothing is done to it", finding.reason);

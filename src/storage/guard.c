@@ -264,10 +264,26 @@ is_before(const Case *c)
            (c->record->top != NULL && disk_volume(c->disk, c->record->top) != NULL);
 }
 
+/* The recorded merge takes away volumes below the source alone: the leaf is the newest, whatever
+ * becomes of it. */
+static bool
+is_above_run(const Case *c, int index)
+{
+    const Volume *top = c->record->top != NULL ? disk_volume(c->disk, c->record->top) : NULL;
+    int at = top != NULL ? index_of(c->disk, top->path) : -1;
+
+    return at >= 0 && index > at;
+}
+
 /* A merge of this disk is recorded, and the source is not the manifest's leaf. */
 static void
 look_at_merge(const Case *c, int index, GuardFinding *finding)
 {
+    if (is_above_run(c, index)) {
+        look_at_lower(c, c->disk->volumes->pdata[index], finding);
+        finding->surely = finding->verdict == GUARD_STALE;
+        return;
+    }
     if (index < 0 && is_before(c) && stands_on(c->source, c->format, c->leaf->path) == STANDS_YES)
         return; /* the VM was switched to an overlay of the leaf; what is below is as it was */
     say_undecided(c, finding);

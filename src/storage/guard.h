@@ -52,6 +52,7 @@ typedef struct {
                      NULL = that cannot be told */
     char *format; /* of leaf */
     char *reason; /* STALE, UNDECIDED: a sentence that names VM, disk and files */
+    bool surely;  /* STALE, whatever becomes of the operation that is recorded */
 } GuardFinding;
 
 void guard_finding_clear(GuardFinding *finding);

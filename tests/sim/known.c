@@ -271,6 +271,13 @@ static const struct {
       false,
       "what was built for a VM that started on its old leaf was removed while its definition named it",
       431071 },
+    { "delete-internal",
+      228320557963099,
+      { { FAULT_STRANGER, 46 }, { FAULT_AGENT, 50 }, { FAULT_STRANGER, 50 }, { FAULT_ALL, 207 } },
+      5001,
+      true,
+      "a definition that a power cut made old was not put right, for a volume far below it was being merged",
+      360270 },
 };
 /* clang-format on */
 

@@ -390,6 +390,26 @@ test_merge_internal(void)
     expect(&world, "somebody else has merged it", chain[2], GUARD_FINE, NULL);
 }
 
+/* A definition that lost a power cut, and an internal merge further below: the leaf is the newest,
+ * whatever becomes of the merge. */
+static void
+test_above_merge(void)
+{
+    g_auto(World) world = { 0 };
+    g_auto(GuardFinding) finding = { 0 };
+
+    world_make(&world);
+    overlay(&world, "web.3.qcow2", chain[2]);
+    g_autofree char *leaf = file_in(&world, "web.3.qcow2");
+    g_ptr_array_add(world.disk->volumes, volume_new("v3", leaf, "qcow2", MIB));
+    record(&world, "merge", "v0", "v1");
+    save(&world);
+    expect(&world, "above what is merged", chain[2], GUARD_STALE, "web.3.qcow2");
+    expect(&world, "in what is merged", chain[1], GUARD_UNDECIDED, "web.3.qcow2");
+    look_as(&world, "vda", chain[2], &finding);
+    g_assert_true(finding.surely);
+}
+
 /* ---- a snapshot is recorded ---- */
 
 static void
@@ -493,6 +513,7 @@ main(int argc, char **argv)
     g_test_add_func("/guard/merge-before", test_merge_before);
     g_test_add_func("/guard/merge-after", test_merge_after);
     g_test_add_func("/guard/merge-internal", test_merge_internal);
+    g_test_add_func("/guard/above-merge", test_above_merge);
     g_test_add_func("/guard/snapshot", test_snapshot);
     g_test_add_func("/guard/load", test_load);
     g_test_add_func("/guard/load-damaged", test_load_damaged);
