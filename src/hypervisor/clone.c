@@ -124,7 +124,7 @@ edit_one_disk(xmlNode *disk, const HvClone *clone, unsigned *found, GPtrArray *l
 {
     g_autofree char *target = xml_attr(xml_child(disk, "target"), "dev");
     int i = index_of(clone, target);
-    bool changed;
+    bool changed = false;
 
     edit_remove_backing(disk);
     remove_children(disk, "mirror");

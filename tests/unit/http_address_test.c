@@ -226,6 +226,7 @@ test_tls(Fixture *fixture, gconstpointer data)
         g_autoptr(HttpClient) stranger = connect_to(address, other_ca);
         g_autoptr(HttpClient) without = connect_to(address, NULL);
         g_autoptr(HttpClient) careless = http_client_new(address, NULL, true, NULL);
+        http_answer_clear(&large);
         g_assert_false(tls_get(stranger, &large, &error));
         g_assert_error(error, ERR, ERR_UNREACHABLE);
         assert_has(error->message, "not trusted");
