@@ -160,12 +160,14 @@ queue_unseen(Agent *agent)
 {
     WITH_LOCK(&agent->lock);
     GHashTableIter it;
-    void *key, *entry;
+    void *key, *value;
 
     g_hash_table_iter_init(&it, agent->vms);
-    while (g_hash_table_iter_next(&it, &key, &entry))
-        if (g_atomic_int_get(&((AgentVm *)entry)->look_again))
+    while (g_hash_table_iter_next(&it, &key, &value)) {
+        AgentVm *entry = value;
+        if (g_atomic_int_get(&entry->look_again) || g_atomic_int_get(&entry->loss_is_left))
             agent_queue_refresh(agent, key);
+    }
 }
 
 static void *

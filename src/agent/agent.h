@@ -54,6 +54,8 @@ typedef struct {
     GCond wake;             /* with agent->lock */
     gint starting;          /* atomic: the holder of lock is in libvirt's start of it (power.c) */
     unsigned losses;        /* doctor_after_loss(): of the refresher alone */
+    int64_t lost_us;        /* the last one, on the monotonic clock */
+    gint loss_is_left;      /* atomic: there is still something to be put right */
     /* merge_make_way(): guarded by way_lock, which is never held across a call of libvirt */
     GMutex way_lock;
     int64_t starting_until_us; /* the VM is being started: no cold job is begun until then */

@@ -19,7 +19,8 @@
 #include <gio/gio.h>
 
 /* How often what a lost journal left is put right without being asked. */
-#define MOST_LOSSES 5
+#define MOST_LOSSES 5 /* soon after each other; then with a pause */
+#define LOSSES_REST_US (60 * G_TIME_SPAN_SECOND)
 
 bool
 doctor_fix_params(const json_t *params, GError **error)
@@ -213,9 +214,16 @@ doctor_after_loss(Agent *agent, const char *vm_id)
     g_autoptr(GError) error = NULL;
 
     g_autofree char *target = entry != NULL ? lost_target(agent, entry) : NULL;
-    if (target == NULL || entry->losses >= MOST_LOSSES || is_committing(agent, vm_id, target))
+    if (entry != NULL)
+        g_atomic_int_set(&entry->loss_is_left, target != NULL);
+    if (target == NULL)
+        return;
+    bool rests =
+        entry->losses >= MOST_LOSSES && g_get_monotonic_time() < entry->lost_us + LOSSES_REST_US;
+    if (rests || is_committing(agent, vm_id, target))
         return;
     entry->losses++;
+    entry->lost_us = g_get_monotonic_time();
     log_vm_warn(vm_id, NULL,
                 "the manifest of VM %s records what this agent's journal does not know: it was "
                 "lost, or the VM came from another host. What is left of it is put right",

@@ -278,6 +278,13 @@ static const struct {
       true,
       "a definition that a power cut made old was not put right, for a volume far below it was being merged",
       360270 },
+    { "lost-journal",
+      179540093668501,
+      { { FAULT_FULL, 216 }, { FAULT_CANCEL, 457 }, { FAULT_FULL, 460 }, { FAULT_CANCEL, 589 } },
+      161,
+      false,
+      "what a lost journal left was not put right any more once the storage had been full for a while",
+      976978 },
 };
 /* clang-format on */
 
