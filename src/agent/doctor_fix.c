@@ -18,9 +18,10 @@
 
 #include <gio/gio.h>
 
-/* How often what a lost journal left is put right without being asked. */
-#define MOST_LOSSES 5 /* soon after each other; then with a pause */
-#define LOSSES_REST_US (60 * G_TIME_SPAN_SECOND)
+/* How often what a lost journal left is put right without being asked. Of the end of a merge users
+ * are told that it is being done: its storage may be full for a while. */
+#define MOST_LOSSES 5
+#define LOSSES_REST_US (10 * G_TIME_SPAN_SECOND)
 
 bool
 doctor_fix_params(const json_t *params, GError **error)
@@ -177,9 +178,9 @@ classes_of(const Operation *op)
 
 /* The target of a disk with a record of an operation that this agent does not know: its journal was
  * lost. "" = of the whole VM; NULL = there is none. A VM that is off is left to a person: another
- * host may be at it. */
+ * host may be at it. *ret_is_ending: by the headers it is a merge that is done. */
 static char *
-lost_target(Agent *agent, const AgentVm *entry)
+lost_target(Agent *agent, const AgentVm *entry, bool *ret_is_ending)
 {
     WITH_LOCK(&agent->lock);
     const Vm *vm = entry->vm;
@@ -189,8 +190,10 @@ lost_target(Agent *agent, const AgentVm *entry)
     for (guint i = 0; i < vm->operations->len; i++) {
         const OperationRecord *record = vm->operations->pdata[i];
         const Disk *disk = vm_disk(vm, record->disk_id);
-        if (!g_hash_table_contains(agent->operations, record->id))
-            return g_strdup(disk != NULL ? disk->target : "");
+        if (g_hash_table_contains(agent->operations, record->id))
+            continue;
+        *ret_is_ending = disk != NULL && g_strcmp0(disk->busy, DISK_ENDING_MERGE) == 0;
+        return g_strdup(disk != NULL ? disk->target : "");
     }
     return NULL;
 }
@@ -213,13 +216,14 @@ doctor_after_loss(Agent *agent, const char *vm_id)
     g_autoptr(json_t) body = NULL, answer = NULL;
     g_autoptr(GError) error = NULL;
 
-    g_autofree char *target = entry != NULL ? lost_target(agent, entry) : NULL;
+    bool is_ending = false;
+    g_autofree char *target = entry != NULL ? lost_target(agent, entry, &is_ending) : NULL;
     if (entry != NULL)
-        g_atomic_int_set(&entry->loss_is_left, target != NULL);
+        g_atomic_int_set(&entry->loss_is_left, is_ending);
     if (target == NULL)
         return;
-    bool rests =
-        entry->losses >= MOST_LOSSES && g_get_monotonic_time() < entry->lost_us + LOSSES_REST_US;
+    bool rests = entry->losses >= MOST_LOSSES &&
+                 (!is_ending || g_get_monotonic_time() < entry->lost_us + LOSSES_REST_US);
     if (rests || is_committing(agent, vm_id, target))
         return;
     entry->losses++;
