@@ -38,6 +38,16 @@ typedef struct {
     const Domain *asked;
 } HomeSearch;
 
+/* No: its file is there, in a folder that is no storage domain and cannot become one. */
+static bool
+may_hide_manifest(const HvDisk *disk)
+{
+    g_autofree char *folder = g_path_get_dirname(disk->source);
+    g_autofree char *mark = g_build_filename(folder, ".livemerge", NULL);
+
+    return access(disk->source, F_OK) != 0 || access(mark, F_OK) == 0;
+}
+
 /* Is the manifest where this disk lies? False with an error if that cannot be read. */
 static bool
 ask_home(Agent *agent, const AgentVm *entry, const HvDisk *disk, const DiskView *view,
@@ -55,7 +65,7 @@ ask_home(Agent *agent, const AgentVm *entry, const HvDisk *disk, const DiskView 
     } else if (there && problem != NULL) {
         g_propagate_error(error, g_steal_pointer(&problem));
         return false;
-    } else if (!there && search->missing == NULL) {
+    } else if (!there && search->missing == NULL && may_hide_manifest(disk)) {
         search->missing = disk;
         search->missing_view = view;
         search->missing_domain = domain;

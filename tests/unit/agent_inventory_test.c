@@ -66,6 +66,25 @@ test_shared_template(void)
     }
 }
 
+/* The first disk lies where nothing of ours can be: no manifest is missed there. */
+static void
+test_first_disk_elsewhere(void)
+{
+    g_autoptr(Host) host = host_new(false);
+
+    agent_end(host);
+    g_autofree char *manifest = in(host->disks, ".livemerge/vms/" FAKE_VM ".json");
+    g_assert_cmpint(g_unlink(manifest), ==, 0);
+    fake_set(&host->fake.disks[0].stored, "/proc/version");
+    agent_begin(host);
+    g_autoptr(Vm) vm = agent_vm_shown(host->agent, FAKE_VM);
+    g_assert_cmpstr(vm->unmanaged, ==, NULL);
+    g_assert_nonnull(vm->home);
+    g_assert_true(disk_is_managed(vm_disk(vm, "vdb")));
+    g_assert_false(disk_is_managed(vm_disk(vm, "vda")));
+    agent_end(host);
+}
+
 static char *
 tag_of(Host *host)
 {
@@ -144,6 +163,7 @@ main(int argc, char **argv)
     g_test_add_func("/inventory/foreign-block-jobs", test_foreign_block_jobs);
     g_test_add_func("/inventory/users-without-vm", test_users_without_vm);
     g_test_add_func("/inventory/shared-template", test_shared_template);
+    g_test_add_func("/inventory/first-disk-elsewhere", test_first_disk_elsewhere);
     g_test_add_func("/inventory/tag", test_tag);
     int result = g_test_run();
     folder_remove(&template);
