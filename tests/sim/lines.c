@@ -168,8 +168,12 @@ is_on(Line line)
 static Line
 likeliest(void)
 {
-    const char *leaf = ((Node *)vm.disks[0].graph->pdata[0])->path;
+    const GPtrArray *graph = vm.disks[0].graph;
+    guint at = 0;
 
+    while (at + 1 < graph->len && stranger_is_theirs(((Node *)graph->pdata[at])->path))
+        at++; /* that stands on either */
+    const char *leaf = ((Node *)graph->pdata[at])->path;
     if (*lines.old_leaf == '\0' || !is_on(LINE_OLD) || !is_on(LINE_TRIED))
         return lines.now;
     return strcmp(leaf, lines.old_leaf) == 0 ? LINE_OLD : LINE_TRIED;
