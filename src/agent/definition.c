@@ -55,19 +55,19 @@ redefine(Hypervisor *hv, const HvDomain *domain, GError **error)
 /* Somebody else's snapshot can come between the look and the deed. Then the definition must not
  * stay wrong until the caller has looked again: the VM could be powered off meanwhile. */
 static bool
-runs_as_defined(Hypervisor *hv, const HvDomain *before, GError **error)
+runs_as_defined(Agent *agent, const HvDomain *before, GError **error)
 {
     if (before->instance == NULL)
         return true;
-    g_autoptr(HvDomain) now = hv->ops->look(hv, before->id, error);
+    g_autoptr(HvDomain) now = agent_look_at_hv(agent, before->id, error);
     for (guint i = 0; now != NULL && i < before->disks->len; i++) {
         const HvDisk *disk = before->disks->pdata[i];
         const HvDisk *same = hv_domain_disk(now, disk->target);
         if (same == NULL || now->instance == NULL || g_strcmp0(same->source, disk->source) == 0)
             continue;
         g_autoptr(GError) problem = NULL;
-        if (same->source != NULL && image_is_written(same->source))
-            (void)redefine(hv, now, &problem);
+        if (same->source != NULL && same->hidden_leaf == NULL && image_is_written(same->source))
+            (void)redefine(agent->hv, now, &problem);
         return error_set(error, ERR_BUSY,
                          "VM '%s', disk %s: somebody else has just changed it from %s to %s; its "
                          "definition is looked at again",
@@ -78,16 +78,16 @@ runs_as_defined(Hypervisor *hv, const HvDomain *before, GError **error)
 }
 
 bool
-definition_mend(Hypervisor *hv, const HvDomain *domain, GError **error)
+definition_mend(Agent *agent, const HvDomain *domain, GError **error)
 {
     return op_definition_is_right(domain) ||
-           (redefine(hv, domain, error) && runs_as_defined(hv, domain, error));
+           (redefine(agent->hv, domain, error) && runs_as_defined(agent, domain, error));
 }
 
 bool
 op_mend_definition(Operation *op, const HvDomain *domain, GError **error)
 {
-    return domain != NULL && definition_mend(op->agent->hv, domain, error);
+    return domain != NULL && definition_mend(op->agent, domain, error);
 }
 
 bool

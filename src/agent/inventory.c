@@ -200,7 +200,7 @@ mend_lost(Agent *agent, const HvDomain *hv)
 
     for (guint i = 0; i < hv->disks->len; i++)
         lost |= ((HvDisk *)hv->disks->pdata[i])->lost_pivot;
-    if (lost && !definition_mend(agent->hv, hv, &problem)) /* the next look tries again */
+    if (lost && !definition_mend(agent, hv, &problem)) /* the next look tries again */
         log_vm_warn(hv->id, NULL, "VM %s: its definition names an old leaf: %s", hv->name,
                     problem->message);
 }

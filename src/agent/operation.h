@@ -140,7 +140,7 @@ extern int64_t worker_left_us;
 
 /* Makes libvirt's persistent definition name the leaves that the VM has, without any <backingStore>
  * (H2..H4). ERR_BUSY: it has others by now, look again. */
-bool definition_mend(Hypervisor *hv, const HvDomain *domain, GError **error);
+bool definition_mend(Agent *agent, const HvDomain *domain, GError **error);
 bool op_mend_definition(Operation *op, const HvDomain *domain, GError **error); /* NULL: false */
 bool op_definition_is_right(const HvDomain *hv);
 /* Makes the definition name this file for one disk. */
