@@ -121,15 +121,18 @@ remembered(const Vm *vm)
     return snapshot != NULL && snapshot->memory != NULL ? snapshot : NULL;
 }
 
-/* Is the disk what it was when the memory was saved? */
+/* Is the disk what it was when the memory was saved? Not if somebody else has put on its leaf what
+ * the manifest does not name yet: the VM has written there. */
 static bool
-is_as_then(const Snapshot *snapshot, const Disk *disk)
+is_as_then(const Snapshot *snapshot, const Disk *disk, const HvDomain *hv)
 {
     const SnapshotDisk *part = snapshot_disk(snapshot, disk->id);
     int at = part != NULL ? disk_volume_index(disk, part->volume_id) : -1;
+    const HvDisk *now = hv_domain_disk(hv, disk->target);
 
     return at >= 0 && at + 2 == (int)disk->volumes->len &&
-           !volume_holds_data(disk_leaf(disk)->path);
+           !volume_holds_data(disk_leaf(disk)->path) &&
+           (now == NULL || now->source == NULL || file_is_same(now->source, disk_leaf(disk)->path));
 }
 
 /* The manifest of a VM that stands on a snapshot with its memory, and has written nothing since:
@@ -146,7 +149,7 @@ with_memory(Operation *op, const HvDomain *hv)
         return NULL;
     for (guint i = 0; i < vm->disks->len; i++) {
         const Disk *disk = vm->disks->pdata[i];
-        if (disk_is_managed(disk) && !disk->read_only && !is_as_then(snapshot, disk))
+        if (disk_is_managed(disk) && !disk->read_only && !is_as_then(snapshot, disk, hv))
             return NULL;
     }
     return g_steal_pointer(&vm);

@@ -142,6 +142,8 @@ make_chance_unit(uint64_t number)
                             .mutant = explore_how->mutant,
                             .strict = explore_how->strict };
     unit.kinds = kinds_of(flow);
+    if (flow->apart)
+        unit.kinds &= ~(1U << FAULT_STRANGER);
     if (unit.kind == SWARM) {
         unsigned some = (unsigned)explore_draw(1 << FAULT_KINDS) | 1U << FAULT_AGENT;
         unit.kinds &= some;

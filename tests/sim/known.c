@@ -285,6 +285,13 @@ static const struct {
       false,
       "what a lost journal left was not put right any more once the storage had been full for a while",
       976978 },
+    { "memory-keep",
+      156570138871695,
+      { { FAULT_STRANGER, 404 }, { FAULT_AGENT, 417 }, { FAULT_STRANGER, 454 }, { FAULT_QEMU, 516 } },
+      0,
+      true,
+      "a VM went on from memory though it had written to what somebody else had put on its leaf",
+      45009 },
 };
 /* clang-format on */
 

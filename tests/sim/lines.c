@@ -169,14 +169,17 @@ static Line
 likeliest(void)
 {
     const GPtrArray *graph = vm.disks[0].graph;
-    guint at = 0;
+    bool old = false;
 
-    while (at + 1 < graph->len && stranger_is_theirs(((Node *)graph->pdata[at])->path))
-        at++; /* that stands on either */
-    const char *leaf = ((Node *)graph->pdata[at])->path;
     if (*lines.old_leaf == '\0' || !is_on(LINE_OLD) || !is_on(LINE_TRIED))
         return lines.now;
-    return strcmp(leaf, lines.old_leaf) == 0 ? LINE_OLD : LINE_TRIED;
+    for (guint i = 0; i < graph->len && !old; i++) {
+        const char *path = ((Node *)graph->pdata[i])->path;
+        old = strcmp(path, lines.old_leaf) == 0;
+        if (!stranger_is_theirs(path)) /* that stands on either */
+            break;
+    }
+    return old ? LINE_OLD : LINE_TRIED;
 }
 
 void

@@ -140,6 +140,7 @@ typedef struct Flow {
     const char *what;
     bool manager; /* it is the real one, and can be killed */
     int below;    /* another VM stands on this volume of the first disk, counted from 1; 0 = none */
+    bool apart;   /* somebody else's snapshot beside other faults is not told wholly yet */
     bool singly;  /* several faults by chance are not withstood wholly yet (--flow tries them) */
 } Flow;
 
