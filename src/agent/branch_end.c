@@ -173,14 +173,10 @@ stands_on(const Vm *vm, const json_t *disks)
 bool
 branch_end_is_old(Operation *op, bool *ret_old, GError **error)
 {
-    g_autoptr(GError) problem = NULL;
-    Domain *home = NULL;
-    g_autoptr(Vm) vm = op_manifest(op, &home, &problem);
+    g_autoptr(Vm) vm = NULL;
 
-    if (vm == NULL && !g_error_matches(problem, ERR, ERR_NOT_FOUND)) {
-        g_propagate_error(error, g_steal_pointer(&problem));
+    if (!op_manifest_if_any(op, &vm, error))
         return false;
-    }
     if (vm == NULL)
         return true;
     *ret_old = vm->preview != NULL && vm->preview->date > op->row.created;

@@ -162,6 +162,19 @@ op_manifest(Operation *op, Domain **ret_home, GError **error)
     return vm_unshare(op_manifest_look(op, ret_home, error));
 }
 
+bool
+op_manifest_if_any(Operation *op, Vm **ret_vm, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+    Domain *home = NULL;
+
+    *ret_vm = op_manifest_look(op, &home, &problem);
+    if (*ret_vm != NULL || g_error_matches(problem, ERR, ERR_NOT_FOUND))
+        return true;
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return false;
+}
+
 char **
 op_chain(Operation *op, const HvDomain *hv, const char *target, GError **error)
 {

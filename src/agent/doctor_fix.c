@@ -216,10 +216,11 @@ doctor_after_loss(Agent *agent, const char *vm_id)
     g_autoptr(json_t) body = NULL, answer = NULL;
     g_autoptr(GError) error = NULL;
 
+    if (entry == NULL)
+        return;
     bool is_ending = false;
-    g_autofree char *target = entry != NULL ? lost_target(agent, entry, &is_ending) : NULL;
-    if (entry != NULL)
-        g_atomic_int_set(&entry->loss_is_left, is_ending);
+    g_autofree char *target = lost_target(agent, entry, &is_ending);
+    g_atomic_int_set(&entry->loss_is_left, is_ending);
     if (target == NULL)
         return;
     bool rests = entry->losses >= MOST_LOSSES &&

@@ -380,23 +380,29 @@ told_user(Agent *agent, const AgentVm *entry, const char *path)
 static void
 note_user(Volume *volume, const char *user)
 {
-    if (user == NULL)
-        return;
     g_free(volume->used_by);
     volume->used_by = g_strdup_printf("VM %s", user);
 }
 
-/* agent->lock held */
-static Vm *
-copy_with_users(Agent *agent, const AgentVm *entry)
+static Volume *
+volume_at(const Vm *vm, guint disk, guint volume)
 {
-    Vm *vm = vm_copy(entry->vm);
+    return ((const Disk *)vm->disks->pdata[disk])->volumes->pdata[volume];
+}
+
+/* agent->lock held. What is published, or a copy if anybody uses its volumes. */
+static Vm *
+with_users(Agent *agent, const AgentVm *entry)
+{
+    Vm *vm = vm_share(entry->vm);
 
     for (guint i = 0; i < vm->disks->len; i++) {
-        const Disk *disk = vm->disks->pdata[i];
-        for (guint k = 0; k < disk->volumes->len; k++) {
-            Volume *volume = disk->volumes->pdata[k];
-            note_user(volume, told_user(agent, entry, volume->path));
+        for (guint k = 0; k < ((Disk *)vm->disks->pdata[i])->volumes->len; k++) {
+            const char *user = told_user(agent, entry, volume_at(vm, i, k)->path);
+            if (user == NULL)
+                continue;
+            vm = vm_unshare(vm);
+            note_user(volume_at(vm, i, k), user);
         }
     }
     return vm;
@@ -437,10 +443,7 @@ agent_vm_shown(Agent *agent, const char *vm_id)
     WITH_LOCK(&agent->lock);
     const AgentVm *entry = g_hash_table_lookup(agent->vms, vm_id);
 
-    if (entry == NULL || entry->vm == NULL)
-        return NULL;
-    g_autofree char *users = users_text(agent, entry);
-    return users != NULL ? copy_with_users(agent, entry) : vm_share(entry->vm);
+    return entry != NULL && entry->vm != NULL ? with_users(agent, entry) : NULL;
 }
 
 /* Other VMs begin and cease to use its volumes, and nothing says so to it: who asks finds out. The
@@ -460,7 +463,5 @@ agent_vm_told(Agent *agent, const char *vm_id, const char *known, char **ret_tag
         entry->told++;
     }
     *ret_tag = g_strdup_printf("%s.%" G_GUINT64_FORMAT, agent->life, entry->told);
-    if (g_strcmp0(*ret_tag, known) == 0)
-        return NULL;
-    return entry->told_users != NULL ? copy_with_users(agent, entry) : vm_share(entry->vm);
+    return g_strcmp0(*ret_tag, known) == 0 ? NULL : with_users(agent, entry);
 }

@@ -33,7 +33,7 @@ has_chain(const GPtrArray *views)
 typedef struct {
     Domain *first;         /* of the first disk that can be managed */
     const HvDisk *missing; /* before that */
-    const DiskView *missing_view;
+    const char *why_missing;
     const Domain *missing_domain; /* NULL = nobody knows */
     const Domain *asked;
 } HomeSearch;
@@ -67,7 +67,7 @@ ask_home(Agent *agent, const AgentVm *entry, const HvDisk *disk, const DiskView 
         return false;
     } else if (!there && search->missing == NULL && may_hide_manifest(disk)) {
         search->missing = disk;
-        search->missing_view = view;
+        search->why_missing = view->why;
         search->missing_domain = domain;
     } else if (view->layers != NULL && search->first == NULL) {
         search->first = domain;
@@ -81,7 +81,9 @@ agent_find_home(Agent *agent, const AgentVm *entry, const HvDomain *hv, const GP
 {
     HomeSearch search = { 0 };
 
-    for (guint i = 0; has_chain(views) && i < hv->disks->len && *ret_home == NULL; i++) {
+    if (!has_chain(views))
+        return true;
+    for (guint i = 0; i < hv->disks->len && *ret_home == NULL; i++) {
         const HvDisk *disk = hv->disks->pdata[i];
         const DiskView *view = views->pdata[i];
         g_autofree char *never = agent_why_not_managed(disk);
@@ -89,7 +91,7 @@ agent_find_home(Agent *agent, const AgentVm *entry, const HvDomain *hv, const GP
             continue;
         if (search.missing != NULL && search.first == NULL && view->domain != NULL &&
             view->domain != search.missing_domain) {
-            *ret_why = why_home_is_not_known(hv, search.missing, search.missing_view->why);
+            *ret_why = why_home_is_not_known(hv, search.missing, search.why_missing);
             return true;
         }
         if (!ask_home(agent, entry, disk, view, &search, ret_home, ret_stored, error))

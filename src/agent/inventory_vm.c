@@ -266,10 +266,8 @@ keep_shown_ids(Agent *agent, const AgentVm *entry, Disk *disk, const Disk *known
         WITH_LOCK(&agent->lock);
         const Disk *shown = entry->vm != NULL ? vm_disk(entry->vm, disk->id) : NULL;
         const Volume *same = agent_known_volume(shown, volume->path);
-        if (same != NULL) {
-            g_free(volume->id);
-            volume->id = g_strdup(same->id);
-        }
+        if (same != NULL)
+            text_replace(&volume->id, same->id);
     }
 }
 

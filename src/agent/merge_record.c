@@ -196,21 +196,14 @@ merge_is_old(Operation *op, bool *ret_old, GError **error)
 {
     static const char *const between[] = { "seal",   "prefill", "verify-built", "start", "transfer",
                                            "verify", NULL };
-    Domain *home = NULL;
-    g_autoptr(GError) problem = NULL;
     g_autoptr(Vm) vm = NULL;
     HvJob job = { 0 };
 
     if (!g_strv_contains(between, op->row.step))
         return true;
-    vm = op_manifest(op, &home, &problem);
-    if (g_error_matches(problem, ERR, ERR_NOT_FOUND)) /* no VM, or nothing that would tell */
-        return true;
-    if (vm == NULL) {
-        g_propagate_error(error, g_steal_pointer(&problem));
+    if (!op_manifest_if_any(op, &vm, error))
         return false;
-    }
-    if (op_is_recorded(op, vm))
+    if (vm == NULL || op_is_recorded(op, vm)) /* NULL: nothing that would tell */
         return true;
     if (!op->agent->hv->ops->job_look(op->agent->hv, op->row.vm_id, op_data(op, "target"), &job,
                                       error))

@@ -157,6 +157,8 @@ bool op_define(Operation *op, const char *config, const json_t *disks, const cha
 Vm *op_manifest(Operation *op, Domain **ret_home, GError **error);
 /* The same, shared: for who does not change it. */
 Vm *op_manifest_look(Operation *op, Domain **ret_home, GError **error);
+/* The same; no VM, or no manifest, is no error: *ret_vm is NULL. */
+bool op_manifest_if_any(Operation *op, Vm **ret_vm, GError **error);
 /* The lease of a storage domain, for an act that deletes or repairs: false with ERR_BUSY if
  * somebody else has it, which costs no try. Taken before the VM's start lock. */
 bool op_lease(Operation *op, const Domain *domain, LeaseHold *ret_hold, GError **error);

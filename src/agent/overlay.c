@@ -56,6 +56,18 @@ overlay_count(const json_t *disks, const HvDomain *hv)
     return n;
 }
 
+bool
+overlay_is_any_left(const json_t *disks)
+{
+    size_t i;
+    json_t *disk;
+
+    json_array_foreach ((json_t *)disks, i, disk)
+        if (file_may_be_there(json_text(disk, "overlay")))
+            return true;
+    return false;
+}
+
 static bool
 is_skipping(const json_t *disk, const HvDisk *now)
 {

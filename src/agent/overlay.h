@@ -26,6 +26,8 @@ const char *overlay_in_use(const json_t *disks, bool *ret_open);
 bool overlay_is_used_by(const HvDisk *disk, const char *overlay, const char *leaf);
 /* How many of the disks do? */
 size_t overlay_count(const json_t *disks, const HvDomain *hv);
+/* May the overlay of any of them be there? */
+bool overlay_is_any_left(const json_t *disks);
 /* Has somebody else's volume come between an overlay and its leaf (relink.h)? That costs nothing
  * where none has. */
 bool overlay_is_skipping(const json_t *disks, const HvDomain *hv);

@@ -359,32 +359,17 @@ bool
 preview_is_old(Operation *op, bool *ret_old, GError **error)
 {
     static const char *const recorded[] = { "enter", NULL };
-    g_autoptr(GError) problem = NULL;
-    Domain *home = NULL;
+    g_autoptr(Vm) vm = NULL;
 
     if (!g_str_equal(op->row.step, "define"))
         return snapshot_is_old(op, recorded, ret_old, error);
-    g_autoptr(Vm) vm = op_manifest(op, &home, &problem);
+    if (!op_manifest_if_any(op, &vm, error))
+        return false;
     *ret_old = vm != NULL && !op_is_recorded(op, vm) && !is_ours(op, vm);
-    if (vm != NULL || g_error_matches(problem, ERR, ERR_NOT_FOUND))
-        return true;
-    g_propagate_error(error, g_steal_pointer(&problem));
-    return false;
+    return true;
 }
 
 /* ---- undo: of a preview that did not begin ---- */
-
-static bool
-is_any_left(const Operation *op)
-{
-    size_t i;
-    json_t *disk;
-
-    json_array_foreach (json_object_get(op->row.data, "disks"), i, disk)
-        if (file_may_be_there(json_text(disk, "overlay")))
-            return true;
-    return false;
-}
 
 /* The preview had begun, and what a guest has written there since is not to be lost. */
 static bool
@@ -401,19 +386,17 @@ static StepState
 undo_check(void *self, GError **error)
 {
     Operation *op = self;
-    Domain *home = NULL;
-    g_autoptr(Vm) vm = op_manifest_look(op, &home, error);
+    g_autoptr(Vm) vm = NULL;
 
-    if (vm == NULL && !g_error_matches(*error, ERR, ERR_NOT_FOUND))
+    if (!op_manifest_if_any(op, &vm, error))
         return STEP_UNKNOWN;
-    g_clear_error(error);
     if (vm != NULL && is_ours(op, vm) && is_used(op)) {
         machine_forgive(&op->machine); /* it was done all the same */
         return STEP_BACK;
     }
     if (vm != NULL) /* not recorded: done before, and what has these names now is the VM's */
         return is_ours(op, vm) || op_is_recorded(op, vm) ? STEP_TODO : STEP_DONE;
-    return is_any_left(op) ? STEP_TODO : STEP_DONE;
+    return overlay_is_any_left(json_object_get(op->row.data, "disks")) ? STEP_TODO : STEP_DONE;
 }
 
 /* As the definition was before: the manifest is about to forget it. */

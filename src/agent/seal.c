@@ -343,16 +343,11 @@ unseal_pivot_check(void *op, GError **error)
 static StepState
 is_recorded(Operation *op, GError **error)
 {
-    Domain *home = NULL;
-    g_autoptr(GError) problem = NULL;
-    g_autoptr(Vm) vm = op_manifest_look(op, &home, &problem);
+    g_autoptr(Vm) vm = NULL;
 
-    if (vm != NULL)
-        return op_is_recorded(op, vm) ? STEP_TODO : STEP_DONE;
-    if (g_error_matches(problem, ERR, ERR_NOT_FOUND))
-        return STEP_DONE;
-    g_propagate_error(error, g_steal_pointer(&problem));
-    return STEP_UNKNOWN;
+    if (!op_manifest_if_any(op, &vm, error))
+        return STEP_UNKNOWN;
+    return vm != NULL && op_is_recorded(op, vm) ? STEP_TODO : STEP_DONE;
 }
 
 StepState

@@ -112,18 +112,6 @@ snapshot_verify_act(void *self, GError **error)
 
 /* ---- undo ---- */
 
-static bool
-is_any_there(const Operation *op)
-{
-    size_t i;
-    json_t *disk;
-
-    json_array_foreach (snapshot_disks(op), i, disk)
-        if (file_may_be_there(json_text(disk, "overlay")))
-            return true;
-    return false;
-}
-
 /* Nobody writes the manifest beside it. */
 static bool
 was_written_since(const Operation *op, const Vm *vm)
@@ -139,18 +127,14 @@ bool
 snapshot_is_old(Operation *op, const char *const *recorded, bool *ret_old, GError **error)
 {
     bool begins = g_str_equal(op->row.step, "prepare");
-    g_autoptr(GError) problem = NULL;
-    Domain *home = NULL;
+    g_autoptr(Vm) vm = NULL;
 
     if (!begins && !g_strv_contains(recorded, op->row.step))
         return true;
-    g_autoptr(Vm) vm = op_manifest(op, &home, &problem);
-    if (vm == NULL && !g_error_matches(problem, ERR, ERR_NOT_FOUND)) {
-        g_propagate_error(error, g_steal_pointer(&problem));
+    if (!op_manifest_if_any(op, &vm, error))
         return false;
-    }
     *ret_old = vm != NULL && !op_is_recorded(op, vm) &&
-               (!begins || is_any_there(op) || was_written_since(op, vm));
+               (!begins || overlay_is_any_left(snapshot_disks(op)) || was_written_since(op, vm));
     return true;
 }
 
@@ -175,13 +159,10 @@ StepState
 snapshot_undo_check(void *self, GError **error)
 {
     Operation *op = self;
-    Domain *home = NULL;
     const char *memory = op_data(op, "memory");
     g_autoptr(HvDomain) hv = NULL;
     g_autoptr(GError) why = NULL;
     g_autoptr(Vm) vm = NULL;
-    size_t i;
-    json_t *disk;
 
     hv = op_hv(op, &why);
     if (hv == NULL && !g_error_matches(why, ERR, ERR_NOT_FOUND)) {
@@ -190,21 +171,17 @@ snapshot_undo_check(void *self, GError **error)
     }
     if (!overlays_can_be_seen(op, error))
         return STEP_UNKNOWN;
-    vm = op_manifest_look(op, &home, error);
-    if (vm == NULL && !g_error_matches(*error, ERR, ERR_NOT_FOUND))
+    if (!op_manifest_if_any(op, &vm, error))
         return STEP_UNKNOWN;
-    g_clear_error(error);
     if (vm != NULL && !op_is_recorded(op, vm))
         return STEP_DONE; /* done before; what has these names now is the VM's */
     if (is_used(op, hv))
         return STEP_BACK; /* it happened after all */
-    json_array_foreach (snapshot_disks(op), i, disk)
-        if (file_may_be_there(json_text(disk, "overlay")))
-            return STEP_TODO;
-    if (json_object_get(op->row.data, "frozen") != NULL ||
-        (memory != NULL && file_may_be_there(memory)))
-        return STEP_TODO;
-    return vm != NULL ? STEP_TODO : STEP_DONE;
+    return vm != NULL || overlay_is_any_left(snapshot_disks(op)) ||
+                   json_object_get(op->row.data, "frozen") != NULL ||
+                   (memory != NULL && file_may_be_there(memory))
+               ? STEP_TODO
+               : STEP_DONE;
 }
 
 bool

@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-#define ID_LENGTH 36
-
 static GRand *seeded;
 
 void
@@ -25,14 +23,7 @@ id_new(void)
 bool
 id_is_valid(const char *id)
 {
-    if (id == NULL)
-        return false;
-    for (unsigned i = 0; i < ID_LENGTH; i++) { /* ends at the end of a shorter one */
-        bool dash = i == 8 || i == 13 || i == 18 || i == 23;
-        if (dash ? id[i] != '-' : !g_ascii_isxdigit(id[i]))
-            return false;
-    }
-    return id[ID_LENGTH] == '\0';
+    return id != NULL && g_uuid_string_is_valid(id);
 }
 
 bool

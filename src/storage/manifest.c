@@ -12,8 +12,8 @@
 
 /* ---- reading */
 
-static Vm *
-load(const Domain *domain, const char *vm_id, Vm *(*take)(Stored *stored), GError **error)
+Vm *
+manifest_look(const Domain *domain, const char *vm_id, GError **error)
 {
     g_autofree char *file = domain_vm_file(domain, vm_id, "json", error);
     g_auto(Stored) stored = { 0 };
@@ -25,7 +25,7 @@ load(const Domain *domain, const char *vm_id, Vm *(*take)(Stored *stored), GErro
         domain_is_there(domain, error);
         return NULL;
     }
-    vm = take(&stored);
+    vm = stored_share_vm(&stored);
     if (!g_str_equal(vm->id, vm_id)) {
         error_set(error, ERR_CORRUPT, "the manifest %s is that of another VM, %s", file, vm->id);
         return NULL;
@@ -36,13 +36,7 @@ load(const Domain *domain, const char *vm_id, Vm *(*take)(Stored *stored), GErro
 Vm *
 manifest_load(const Domain *domain, const char *vm_id, GError **error)
 {
-    return load(domain, vm_id, stored_take_vm, error);
-}
-
-Vm *
-manifest_look(const Domain *domain, const char *vm_id, GError **error)
-{
-    return load(domain, vm_id, stored_share_vm, error);
+    return vm_unshare(manifest_look(domain, vm_id, error));
 }
 
 /* ---- what the volumes below a leaf look like */

@@ -86,13 +86,6 @@ stored_share_vm(Stored *stored)
     return vm;
 }
 
-/* What nobody else has is handed over. */
-Vm *
-stored_take_vm(Stored *stored)
-{
-    return vm_unshare(stored_share_vm(stored));
-}
-
 StoredMemory *
 stored_memory_new(void)
 {

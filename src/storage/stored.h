@@ -23,9 +23,7 @@ void stored_clear(Stored *stored);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Stored, stored_clear)
 
 bool stored_read(const Domain *domain, const char *file, Stored *ret_stored, GError **error);
-/* For whoever is to change it; stored->vm is NULL then. */
-Vm *stored_take_vm(Stored *stored);
-/* For whoever does not; the same. */
+/* Its VM, shared; stored->vm is NULL then. */
 Vm *stored_share_vm(Stored *stored);
 /* The caller has just put this text there, whose "vm" says this. */
 void stored_note(const Domain *domain, const char *file, const char *text, const json_t *vm);

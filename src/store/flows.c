@@ -166,26 +166,16 @@ store_flow_get(Store *store, const char *id, GError **error)
     g_assert_not_reached();
 }
 
-/* Which rows: 1 = open ones, 2 = of this parent, 4 = of this VM */
-#define LIST(WHICH) "SELECT " COLUMNS " FROM flow WHERE " WHICH " ORDER BY number"
-static const char *const list_sql[] = {
-    LIST("1"),
-    LIST("ended = 0"),
-    LIST("parent = ?1"),
-    LIST("ended = 0 AND parent = ?1"),
-    LIST("vm_id = ?2"),
-    LIST("ended = 0 AND vm_id = ?2"),
-    LIST("parent = ?1 AND vm_id = ?2"),
-    LIST("ended = 0 AND parent = ?1 AND vm_id = ?2"),
-};
-
 GPtrArray *
 store_flow_list(Store *store, bool only_open, const char *parent, const char *vm_id, GError **error)
 {
     WITH_LOCK(&store->lock);
     g_autoptr(GPtrArray) rows = g_ptr_array_new_with_free_func((GDestroyNotify)flow_row_free);
-    unsigned which = (only_open ? 1 : 0) | (parent != NULL ? 2 : 0) | (vm_id != NULL ? 4 : 0);
-    g_autoptr(sqlite3_stmt) stmt = sql_prepare(store, list_sql[which], error);
+    g_autofree char *sql =
+        g_strdup_printf("SELECT " COLUMNS " FROM flow WHERE %s AND %s AND %s ORDER BY number",
+                        only_open ? "ended = 0" : "1", parent != NULL ? "parent = ?1" : "1",
+                        vm_id != NULL ? "vm_id = ?2" : "1");
+    g_autoptr(sqlite3_stmt) stmt = sql_prepare(store, sql, error);
     SqlNext next;
 
     if (stmt == NULL)
